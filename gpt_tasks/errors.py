@@ -1,0 +1,57 @@
+"""What can go wrong, each kind with the exit code that the command line ends with."""
+
+from __future__ import annotations
+
+
+class GptTasksError(Exception):
+    """An error told to the user in one line, with a second line that says what to do.
+
+    `message` names the offending value and where it stands; `hint` is the way out. The base class stands for a bug
+    of gpt-tasks itself (exit code 1); its subclasses for everything else.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[GptTasksError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(GptTasksError):
+    """A flag, an argument or a name that cannot be used."""
+
+    exit_code = 2
+
+
+class PluginError(GptTasksError):
+    """A plugin that could not be loaded, or that raised during a run."""
+
+    exit_code = 3
+
+
+class DataError(GptTasksError):
+    """A file, a row or a label that cannot be used."""
+
+    exit_code = 4
+
+
+class ModelError(GptTasksError):
+    """A backbone or a run that cannot be loaded."""
+
+    exit_code = 5
+
+
+class MachineError(GptTasksError):
+    """The disk, a permission, the memory or the device."""
+
+    exit_code = 6
+
+
+INTERRUPTED = 130
