@@ -1,0 +1,90 @@
+"""What a plugin can register beside tasks: metrics, suites, backbones, heads, methods and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gpt_tasks.types import Row
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of merit over labelled examples.
+
+    `function(references, predictions, probabilities, labels)` returns a number: references and predictions are
+    label indices `[n]`, probabilities `[n, labels]`, labels the names in the model's order. `better` says in which
+    direction it improves.
+    """
+
+    name: str
+    description: str
+    function: Callable[[numpy.ndarray, numpy.ndarray, numpy.ndarray, Sequence[str]], float]
+    better: Literal["higher", "lower"] = "higher"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A list of tasks to score a model on, written as a YAML file."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BackbonePreset:
+    """A short name for a causal language model: `location()` returns a hub id or the folder that holds it."""
+
+    name: str
+    description: str
+    location: Callable[[], str | Path]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadKind:
+    """A kind of head: `build(hidden_size, outputs)` returns a module.
+
+    The module is called with hidden states `[batch, length, hidden]` and attention mask `[batch, length]`, and
+    returns logits `[batch, outputs]`.
+    """
+
+    name: str
+    description: str
+    build: Callable[[int, int], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way of tuning: which weights of the backbone move.
+
+    `prepare(backbone)` returns the module to train, with `requires_grad` set on what moves; `finish(backbone)`
+    turns the trained module back into a plain one (LoRA merges its matrices). `defaults(parameters)` gives
+    settings by the backbone's number of parameters, keyed as in TrainingConfig. With `frozen` the backbone does not
+    move at all, so that its features are computed once.
+    """
+
+    name: str
+    description: str
+    prepare: Callable[[nn.Module], nn.Module]
+    finish: Callable[[nn.Module], nn.Module]
+    defaults: Callable[[int], Mapping[str, float | int]]
+    frozen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceScheme:
+    """A kind of data source, chosen by the prefix of its name, as `hf:` or `sqlite:`.
+
+    `splits(location)` gets the text behind the prefix and returns, for each split (`train`, `validation`, `test`, or
+    the one split `all`), a function that starts reading its rows from the beginning.
+    """
+
+    prefix: str
+    description: str
+    splits: Callable[[str], Mapping[str, Callable[[], Iterator[Row]]]]

@@ -1,0 +1,66 @@
+"""Every hook a plugin can implement. Each runs once when plugins are loaded, but `observe`, which runs during a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from gpt_tasks.extensions import BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
+from gpt_tasks.types import Event
+
+if TYPE_CHECKING:
+    import typer
+
+    from gpt_tasks.tasks.base import Task
+
+PROJECT = "gpt_tasks"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_tasks() -> Sequence[Task]:
+    """Return tasks: instances of a subclass of one of the families."""
+
+
+@hookspec
+def register_metrics() -> Sequence[Metric]:
+    """Return metrics, which tasks and the command line then know by name."""
+
+
+@hookspec
+def register_suites() -> Sequence[Suite]:
+    """Return suites: named YAML files that list tasks to score a model on."""
+
+
+@hookspec
+def register_backbones() -> Sequence[BackbonePreset]:
+    """Return presets: short names for backbones, each with the place it is loaded from."""
+
+
+@hookspec
+def register_heads() -> Sequence[HeadKind]:
+    """Return kinds of head: modules on the backbone's hidden states."""
+
+
+@hookspec
+def register_methods() -> Sequence[Method]:
+    """Return tuning methods: which weights move, and with which defaults."""
+
+
+@hookspec
+def register_sources() -> Sequence[SourceScheme]:
+    """Return source schemes: a prefix such as `sqlite:` and its reader."""
+
+
+@hookspec
+def register_commands() -> Sequence[typer.Typer]:
+    """Return Typer apps, each with a name, which become commands of `gpt-tasks`."""
+
+
+@hookspec
+def observe(event: Event) -> None:
+    """Be told of a run: run started, step, evaluated, saved, run ended. What is returned is ignored."""

@@ -1,0 +1,153 @@
+"""What every task says of itself: its name, its columns, how an example reads as text, what counts as right."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.types import Encoded, Example, Prediction, Row
+
+if TYPE_CHECKING:
+    import numpy
+    from transformers import PreTrainedTokenizerBase
+
+
+class TaskOptions(BaseModel):
+    """A task's own settings. Each field becomes a flag of `gpt-tasks finetune TASK`; a family adds its fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Task(ABC):
+    """What is asked of a backbone. One instance serves every run: it holds no state of any of them.
+
+    A subclass gives `name`, `columns` (its fields and the data's columns they are read from) and `prompt` (how an
+    example reads as text: a format string over the fields). `head` names the kind of head it trains, `metrics` the
+    metrics that its reports hold, `best_by` the one that chooses the best checkpoint.
+    """
+
+    name: ClassVar[str]
+    columns: ClassVar[Mapping[str, str]]
+    prompt: str
+    head: ClassVar[str]
+    metrics: ClassVar[Sequence[str]]
+    best_by: ClassVar[str]
+    Options: ClassVar[type[TaskOptions]] = TaskOptions
+
+    @property
+    def description(self) -> str:
+        """The first line of the class's docstring."""
+        return (inspect.getdoc(type(self)) or self.name).splitlines()[0]
+
+    def samples(self) -> Path | None:
+        """The folder of embedded samples: `samples/` beside the module that defines the task, where there is one."""
+        folder = Path(inspect.getfile(type(self))).parent / "samples"
+        return folder if folder.is_dir() else None
+
+    def configured(self, options: TaskOptions) -> Self:
+        """Return this task with its options applied."""
+        task = copy.copy(self)
+        for field, value in options.model_dump(exclude_none=True).items():
+            setattr(task, field, value)
+        return task
+
+    @abstractmethod
+    def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns to read: field -> column, given the columns there are and the user's own mapping.
+
+        Raises DataError, naming the columns that are there, where one that the task needs is not.
+        """
+
+    @abstractmethod
+    def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
+        """Read one row. Raises DataError naming the row where a text or the target cannot be used."""
+
+    @abstractmethod
+    def encode(
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> list[Encoded]:
+        """Turn examples into at most `max_length` token ids each; what is cut is the texts, never the prompt."""
+
+    @abstractmethod
+    def decode(self, logits: numpy.ndarray) -> list[Prediction]:
+        """Turn the head's logits `[n, outputs]` into predictions."""
+
+    def state(self) -> dict[str, Any]:
+        """What must travel with a trained model so that `restored` rebuilds this task: JSON values only."""
+        return {"prompt": self.prompt}
+
+    def restored(self, state: Mapping[str, Any]) -> Self:
+        """Return this task as it was when `state` was saved."""
+        task = copy.copy(self)
+        for field, value in state.items():
+            setattr(task, field, tuple(value) if isinstance(value, list) else value)
+        return task
+
+
+def prompt_fields(prompt: str) -> list[str]:
+    """Return the names of the fields that a prompt reads, in order."""
+    return [name for _, name, _, _ in string.Formatter().parse(prompt) if name is not None]
+
+
+def text_of(row: Row, column: str) -> str:
+    """Return the text in a row's column. Raises DataError where it is missing, empty or no text."""
+    value = row.values.get(column)
+    if value is None:
+        raise DataError(f"{row.where}: column '{column}' is missing", "Give every row a text, or leave the row out.")
+    if not isinstance(value, str):
+        raise DataError(
+            f"{row.where}: column '{column}' holds a {type(value).__name__}, not a text: {str(value)[:60]}",
+            "Give the text as one string.",
+        )
+    if not value.strip():
+        raise DataError(f"{row.where}: column '{column}' is empty", "Give every row a text, or leave the row out.")
+    return value
+
+
+def encode_prompts(
+    prompt: str,
+    inputs: Sequence[Mapping[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+) -> list[Encoded]:
+    """Encode a filled prompt for each of `inputs` in at most `max_length` tokens, shortening the longest text first.
+
+    The joined text is tokenized as a whole, so that tokens may span the prompt's joints. Raises DataError where the
+    prompt without any text is already too long.
+    """
+    texts = [prompt.format_map(values) for values in inputs]
+    encoded = []
+    for values, ids in zip(inputs, tokenizer(texts)["input_ids"], strict=True):
+        full = len(ids)
+        if full > max_length:
+            ids = _shortened(prompt, dict(values), tokenizer, max_length)
+        encoded.append(Encoded(ids, truncated=full - len(ids)))
+    return encoded
+
+
+def _shortened(
+    prompt: str, values: dict[str, str], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[int]:
+    ids = tokenizer(prompt.format_map(values))["input_ids"]
+    while len(ids) > max_length:
+        longest = max(values, key=lambda field: len(values[field]))
+        pieces = tokenizer(values[longest], add_special_tokens=False, return_offsets_mapping=True)
+        starts = [start for start, _ in pieces["offset_mapping"]]
+        if not starts:
+            raise DataError(
+                f"The prompt alone takes more than {max_length} tokens",
+                "Raise --max-length or shorten the prompt.",
+            )
+        # Cutting before a token also shortens a text of one token to nothing, so that the loop ends.
+        excess = min(len(starts), len(ids) - max_length)
+        values[longest] = values[longest][: starts[-excess]]
+        ids = tokenizer(prompt.format_map(values))["input_ids"]
+    return ids

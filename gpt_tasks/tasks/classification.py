@@ -1,0 +1,171 @@
+"""Classification of a text, or of a pair of texts, into one of several labels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.base import Task, TaskOptions, encode_prompts, prompt_fields, text_of
+from gpt_tasks.types import Encoded, Example, Prediction, Row
+
+if TYPE_CHECKING:
+    import numpy
+    from transformers import PreTrainedTokenizerBase
+
+LABEL = "label"
+
+
+class ClassificationOptions(TaskOptions):
+    """The options of every classification task."""
+
+    labels: tuple[str, ...] | None = Field(
+        None, min_length=2, description="The labels in the model's order, instead of the task's own or the data's."
+    )
+    prompt: str | None = Field(None, min_length=1, description="How an example reads as text, as in '{text}'.")
+
+
+class ClassificationTask(Task):
+    """One label for a text or a pair of texts.
+
+    `labels` are the declared ones, in the model's order; left empty, the data's own are taken, sorted. A task whose
+    `columns` name two texts (`text_a`, `text_b`) is about pairs; `pair_prompt` lets a task about one text take
+    pairs too, where the data has both columns.
+    """
+
+    columns: ClassVar[Mapping[str, str]] = {"text": "text", LABEL: LABEL}
+    labels: tuple[str, ...] = ()
+    prompt: str = "{text}"
+    pair_prompt: str | None = None
+    head: ClassVar[str] = "sequence"
+    metrics: ClassVar[Sequence[str]] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
+    best_by: ClassVar[str] = "accuracy"
+    Options: ClassVar[type[TaskOptions]] = ClassificationOptions
+
+    def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        known = {**dict.fromkeys(prompt_fields(self.pair_prompt or "")), **dict.fromkeys(self.columns)}
+        odd = [field for field in mapping if field not in known]
+        if odd:
+            raise DataError(
+                f"--column {odd[0]}={mapping[odd[0]]}: task '{self.name}' has no field '{odd[0]}'",
+                f"Its fields are {', '.join(known)}.",
+            )
+        texts = {field: mapping.get(field, self.columns.get(field, field)) for field in prompt_fields(self.prompt)}
+        if self.pair_prompt:
+            pair = {field: mapping.get(field, field) for field in prompt_fields(self.pair_prompt)}
+            if set(pair.values()) <= set(available) or any(field in mapping for field in pair):
+                texts = pair
+        missing = [(field, column) for field, column in texts.items() if column not in available]
+        if missing:
+            field, column = missing[0]
+            raise DataError(
+                f"{where}: there is no column '{column}'; the columns are {', '.join(available)}",
+                f"Say which one holds it: --column {field}=NAME",
+            )
+        label = mapping.get(LABEL, self.columns.get(LABEL, LABEL))
+        if label not in available and LABEL in mapping:
+            raise DataError(
+                f"{where}: there is no column '{label}'; the columns are {', '.join(available)}",
+                "Say which one holds the label: --column label=NAME",
+            )
+        return {**texts, LABEL: label} if label in available else texts
+
+    def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
+        inputs = {field: text_of(row, column) for field, column in columns.items() if field != LABEL}
+        target = _label_of(row, columns[LABEL]) if LABEL in columns else None
+        kept = {column: "" if row.values.get(column) is None else str(row.values[column]) for column in extra}
+        return Example(inputs, target, row.where, kept)
+
+    def fitted(self, observed: Collection[str], where: str) -> tuple[Self, dict[str, str]]:
+        """Settle the labels by those that the training data holds.
+
+        Returns the task with its labels, and what each observed label stands for. All observed labels declared: the
+        declared ones serve. None declared: the data's own, sorted (numbers by value). Whole numbers index the
+        declared ones. Raises DataError where only some are declared, and where there is a single one.
+        """
+        meaning = self._meaning(observed, where)
+        task = copy.copy(self)
+        if not set(meaning.values()) <= set(self.labels):
+            task.labels = tuple(sorted(observed, key=_by_value))
+        if len(set(meaning.values())) < 2:
+            raise DataError(
+                f"{where}: every row has the label '{next(iter(meaning))}'",
+                "A classifier needs rows of at least two labels.",
+            )
+        return task, meaning
+
+    def canonical(self, label: str, where: str) -> str:
+        """Return the label that a label of the data stands for. Raises DataError for one the model does not know."""
+        if label in self.labels:
+            return label
+        if label.isdecimal() and int(label) < len(self.labels) and not any(map(str.isdecimal, self.labels)):
+            return self.labels[int(label)]
+        near = get_close_matches(label, self.labels, n=1)
+        raise DataError(
+            f"{where}: label '{label}' is not one of {', '.join(self.labels)}",
+            f"Did you mean '{near[0]}'?" if near else "Mend the row, or train on data that holds this label.",
+        )
+
+    def encode(
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> list[Encoded]:
+        if not examples:
+            return []
+        pair = self.pair_prompt is not None and set(examples[0].inputs) == set(prompt_fields(self.pair_prompt))
+        prompt = self.pair_prompt if pair and self.pair_prompt else self.prompt
+        return encode_prompts(prompt, [example.inputs for example in examples], tokenizer, max_length)
+
+    def decode(self, logits: numpy.ndarray) -> list[Prediction]:
+        from scipy.special import softmax
+
+        probabilities = softmax(logits.astype("float64"), axis=-1)
+        return [
+            Prediction(self.labels[row.argmax()], dict(zip(self.labels, row.tolist(), strict=True)))
+            for row in probabilities
+        ]
+
+    def state(self) -> dict[str, Any]:
+        return {"labels": list(self.labels), "prompt": self.prompt, "pair_prompt": self.pair_prompt}
+
+    def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
+        known = [label for label in observed if label in self.labels]
+        if len(known) == len(observed):
+            return {label: label for label in observed}
+        if known:
+            odd = sorted(set(observed) - set(known))
+            near = get_close_matches(odd[0], self.labels, n=1)
+            raise DataError(
+                f"{where}: of its labels, {', '.join(map(repr, odd))} are not among the declared ones "
+                f"({', '.join(self.labels)})",
+                f"Did you mean '{near[0]}'?" if near else "Mend those rows, or give all labels with --labels.",
+            )
+        if self.labels and all(label.isdecimal() for label in observed):
+            return {label: self.canonical(label, where) for label in observed}
+        return {label: label for label in observed}
+
+
+def _label_of(row: Row, column: str) -> str:
+    value = row.values.get(column)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool):
+        value = int(value)
+    if isinstance(value, int):
+        value = str(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise DataError(f"{row.where}: the label (column '{column}') is missing", "Label the row, or leave it out.")
+    if not isinstance(value, str):
+        raise DataError(
+            f"{row.where}: the label (column '{column}') is a {type(value).__name__}: {str(value)[:60]}",
+            "A label is a text or a whole number.",
+        )
+    return value.strip()
+
+
+def _by_value(label: str) -> tuple[int, int, str]:
+    """Sort whole numbers by value, before other labels by their letters."""
+    return (0, int(label), label) if label.isdecimal() else (1, 0, label)

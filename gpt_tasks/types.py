@@ -1,0 +1,75 @@
+"""The values that travel between rooms: rows, examples, encodings, predictions, scores and events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source as it was read; `where` names it in error messages, as in `reviews.csv:17`."""
+
+    values: Mapping[str, Any]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of data, typed by its task.
+
+    `inputs` maps the task's fields to text, in the order in which the prompt reads them. `target` is what a right
+    answer is (for classification one of the labels) and None where it is not known. `extra` holds further columns
+    as text, kept for slices of the evaluation.
+    """
+
+    inputs: Mapping[str, str]
+    target: str | None
+    where: str
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An example as token ids; `truncated` counts the tokens that were cut off to make it fit."""
+
+    input_ids: list[int]
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model answers: a label, and the probability of every label in the model's order."""
+
+    label: str
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A figure over `n` examples with its 95 % interval [low, high]."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+EventKind = Literal["run_started", "step", "evaluated", "saved", "run_ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run, told to every `observe` hook.
+
+    `step` counts updates of the weights, `epoch` passes over the training data; `values` holds what belongs to the
+    kind: the loss and learning rate of a step, the metrics of an evaluation, `status` of the end of a run.
+    """
+
+    kind: EventKind
+    run: Path | None
+    step: int = 0
+    epoch: float = 0.0
+    values: Mapping[str, float | str] = field(default_factory=dict)
