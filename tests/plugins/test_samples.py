@@ -55,7 +55,7 @@ def trigrams(text: str) -> set[tuple[str, ...]]:
 
 
 def best_tfidf_accuracy(task: str) -> float:
-    """Test accuracy of TF-IDF + logistic regression fitted on the train split, the better of two strengths."""
+    """Test accuracy of TF-IDF + logistic regression fitted on the train split, at the better strength."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
