@@ -1,0 +1,49 @@
+"""gpt-tasks: one GPT backbone, many tasks, each a plugin."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpt_tasks.errors import GptTasksError as GptTasksError
+    from gpt_tasks.evaluation.report import Report as Report
+    from gpt_tasks.hookspecs import hookimpl as hookimpl
+    from gpt_tasks.tasks.base import Task as Task
+    from gpt_tasks.tasks.classification import ClassificationTask as ClassificationTask
+    from gpt_tasks.training.finetune import finetune as finetune
+    from gpt_tasks.training.pretrain import pretrain as pretrain
+    from gpt_tasks.training.run import Run as Run
+    from gpt_tasks.training.run import load as load
+    from gpt_tasks.types import Event as Event
+    from gpt_tasks.types import Example as Example
+    from gpt_tasks.types import Prediction as Prediction
+
+# Loaded when first asked for, so that importing gpt_tasks never waits for torch.
+_HOMES = {
+    "ClassificationTask": "gpt_tasks.tasks.classification",
+    "Event": "gpt_tasks.types",
+    "Example": "gpt_tasks.types",
+    "GptTasksError": "gpt_tasks.errors",
+    "Prediction": "gpt_tasks.types",
+    "Report": "gpt_tasks.evaluation.report",
+    "Run": "gpt_tasks.training.run",
+    "Task": "gpt_tasks.tasks.base",
+    "finetune": "gpt_tasks.training.finetune",
+    "hookimpl": "gpt_tasks.hookspecs",
+    "load": "gpt_tasks.training.run",
+    "pretrain": "gpt_tasks.training.pretrain",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gpt_tasks' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,245 @@
+"""Find plugins, load them one by one, keep a failing one from hurting the others, and say who raised."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from types import TracebackType
+from typing import Any
+
+import pluggy
+
+from gpt_tasks import hookspecs
+from gpt_tasks.errors import GptTasksError, PluginError
+from gpt_tasks.extensions import BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
+from gpt_tasks.registry import Registry, Table
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.types import Event
+
+GROUP = "gpt_tasks"
+OWN_DISTRIBUTION = "gpt-tasks"
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin as it was found: its entry point, where it comes from, what it brought, and why it failed if it did."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    brings: tuple[str, ...] = ()
+    error: str = ""
+
+    @property
+    def source(self) -> str:
+        """The distribution and its version, as in `gpt-tasks 0.1.0`."""
+        return f"{self.distribution} {self.version}".strip()
+
+    @property
+    def package(self) -> str:
+        """The modules whose code is this plugin's: for a foreign one, everything in its top-level package."""
+        return self.module if self.distribution == OWN_DISTRIBUTION else self.module.partition(".")[0]
+
+
+@dataclass
+class Plugins:
+    """All plugins, what they registered, and the observers among them."""
+
+    registry: Registry = field(default_factory=Registry)
+    plugins: list[Plugin] = field(default_factory=list)
+    observers: dict[str, Callable[[Event], object]] = field(default_factory=dict)
+
+    def failures(self) -> list[Plugin]:
+        """Return the plugins that could not be loaded."""
+        return [plugin for plugin in self.plugins if plugin.error]
+
+    def find(self, name: str) -> Plugin:
+        """Return the plugin that was found under `name`."""
+        return next(plugin for plugin in self.plugins if plugin.name == name)
+
+    def notify(self, observers: dict[str, Callable[[Event], object]], event: Event) -> None:
+        """Tell `observers` of an event. One that raises is reported and taken out of `observers`."""
+        for name, observe in list(observers.items()):
+            try:
+                observe(event)
+            except Exception as error:
+                del observers[name]
+                plugin = self.find(name)
+                _say(
+                    f"Plugin '{name}' ({plugin.source}) raised at '{event.kind}' and is left out for the rest of the "
+                    f"run: {_cause(error)}"
+                )
+
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Turn what a plugin's code raises into a PluginError that names it; let everything else through."""
+        try:
+            yield
+        except (GptTasksError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            plugin = self._culprit(error.__traceback__)
+            if plugin is None:
+                raise
+            raise PluginError(
+                f"Plugin '{plugin.name}' ({plugin.source}) failed: {_cause(error)}",
+                "Mend or upgrade the plugin; --trace shows where it failed.",
+            ) from error
+
+    def _culprit(self, traceback: TracebackType | None) -> Plugin | None:
+        found = None
+        while traceback is not None:
+            module = traceback.tb_frame.f_globals.get("__name__", "")
+            for plugin in self.plugins:
+                if module.split(".")[0] == GROUP and plugin.distribution == OWN_DISTRIBUTION:
+                    continue
+                if module == plugin.package or module.startswith(plugin.package + "."):
+                    found = plugin
+            traceback = traceback.tb_next
+        return found
+
+
+@functools.cache
+def installed_plugins() -> Plugins:
+    """Load every installed plugin, once in a process. Each failure is said in one line on stderr."""
+    plugins = load_plugins(metadata.entry_points(group=GROUP))
+    for plugin in plugins.failures():
+        _say(f"Plugin '{plugin.name}' ({plugin.source}) is left out: {plugin.error}")
+    return plugins
+
+
+def load_plugins(entry_points: Iterable[metadata.EntryPoint]) -> Plugins:
+    """Load the plugins behind `entry_points`, gpt-tasks' own first and the others in sorted order."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins()
+    unique = {(point.name, point.value): point for point in entry_points}
+    for point in sorted(unique.values(), key=_order):
+        plugins.plugins.append(_load(point, manager, plugins))
+    return plugins
+
+
+def _order(point: metadata.EntryPoint) -> tuple[bool, str, str]:
+    distribution, _ = _origin(point)
+    return distribution != OWN_DISTRIBUTION, distribution, point.name
+
+
+def _origin(point: metadata.EntryPoint) -> tuple[str, str]:
+    distribution = point.dist
+    if distribution is None:
+        return "", ""
+    return re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(), distribution.version
+
+
+def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Plugins) -> Plugin:
+    found = functools.partial(Plugin, point.name, point.module, *_origin(point))
+    offers: list[_Offer] = []
+    try:
+        if manager.has_plugin(point.name):
+            raise ValueError(f"there is already a plugin called '{point.name}'")
+        implementation = point.load()
+        manager.register(implementation, name=point.name)
+        manager.check_pending()
+        for hook, implementation in _implementations(manager, point.name):
+            if hook == "observe":
+                plugins.observers[point.name] = _observer(implementation)
+            else:
+                offers.extend(_offers(hook, implementation.function(), plugins.registry))
+        _refuse_clashes(offers)
+        for offer in offers:
+            offer.table.add(offer.name, offer.thing, point.name)
+    # SystemExit too: a plugin that ends the interpreter on import must not end the command.
+    except (Exception, SystemExit) as error:
+        if manager.has_plugin(point.name) and not any(plugin.name == point.name for plugin in plugins.plugins):
+            manager.unregister(name=point.name)
+            plugins.observers.pop(point.name, None)
+        cause = _cause(error)
+        for name in {point.name, *(offer.name for offer in offers)}:
+            for table in {plugins.registry.tasks, *(offer.table for offer in offers)}:
+                table.lose(name, f"plugin '{point.name}' ({found().source}) failed to load: {cause}")
+        return found(error=cause)
+    return found(brings=tuple(f"{offer.table.kind} {offer.name}" for offer in offers))
+
+
+@dataclass(frozen=True)
+class _Offer:
+    table: Table[Any]
+    name: str
+    thing: Any
+
+
+def _implementations(manager: pluggy.PluginManager, name: str) -> Iterator[tuple[str, pluggy.HookImpl]]:
+    for caller in manager.get_hookcallers(manager.get_plugin(name)) or ():
+        for implementation in caller.get_hookimpls():
+            if implementation.plugin_name == name:
+                if implementation.wrapper or implementation.hookwrapper:
+                    raise TypeError(f"{caller.name} is a wrapper; implement it as a plain function")
+                yield caller.name, implementation
+
+
+def _observer(implementation: pluggy.HookImpl) -> Callable[[Event], object]:
+    takes_event = "event" in implementation.argnames
+    return lambda event: implementation.function(event) if takes_event else implementation.function()
+
+
+def _offers(hook: str, returned: object, registry: Registry) -> list[_Offer]:
+    kinds: dict[str, tuple[Table[Any], type]] = {
+        "register_tasks": (registry.tasks, Task),
+        "register_metrics": (registry.metrics, Metric),
+        "register_suites": (registry.suites, Suite),
+        "register_backbones": (registry.backbones, BackbonePreset),
+        "register_heads": (registry.heads, HeadKind),
+        "register_methods": (registry.methods, Method),
+        "register_sources": (registry.sources, SourceScheme),
+    }
+    if hook == "register_commands":
+        import typer
+
+        kinds[hook] = (registry.commands, typer.Typer)
+    table, expected = kinds[hook]
+    if not isinstance(returned, Sequence) or isinstance(returned, str):
+        raise TypeError(f"{hook} must return a list of {expected.__name__}, not {type(returned).__name__}")
+    return [_Offer(table, _name_of(hook, thing, expected), thing) for thing in returned]
+
+
+def _name_of(hook: str, thing: Any, expected: type) -> str:
+    if not isinstance(thing, expected):
+        hint = ", without its parentheses" if isinstance(thing, type) else ""
+        raise TypeError(f"{hook} returned {thing!r}{hint}, which is no {expected.__name__}")
+    name = getattr(thing, "prefix", "").removesuffix(":") or getattr(thing, "name", None)
+    name = name or getattr(getattr(thing, "info", None), "name", None)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{hook} returned a {expected.__name__} whose name {name!r} is not made of a-z, 0-9, - . _")
+    return name
+
+
+def _refuse_clashes(offers: Sequence[_Offer]) -> None:
+    seen = set()
+    for offer in offers:
+        key = (offer.table.kind, offer.name)
+        if key in seen:
+            raise ValueError(f"it brings the {offer.table.kind} '{offer.name}' twice")
+        if offer.name in offer.table:
+            raise ValueError(
+                f"the {offer.table.kind} name '{offer.name}' is taken by plugin '{offer.table.owner(offer.name)}'"
+            )
+        seen.add(key)
+
+
+def _cause(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _say(line: str) -> None:
+    """Speak on stderr; of several processes of one run only the first does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)

@@ -1,0 +1,16 @@
+"""Which of several labels does this text, or this pair of texts, bear?"""
+
+from gpt_tasks import ClassificationTask, hookimpl
+
+
+class Classification(ClassificationTask):
+    """Sort texts, or pairs of texts, by labels of your own."""
+
+    name = "classification"
+    pair_prompt = "{text_a}\n{text_b}"
+
+
+@hookimpl
+def register_tasks() -> list[Classification]:
+    """Bring the task."""
+    return [Classification()]

@@ -1,0 +1,16 @@
+"""Is this text negative or positive about what it speaks of?"""
+
+from gpt_tasks import ClassificationTask, hookimpl
+
+
+class Sentiment(ClassificationTask):
+    """Tell negative from positive reviews and remarks."""
+
+    name = "sentiment"
+    labels = ("negative", "positive")
+
+
+@hookimpl
+def register_tasks() -> list[Sentiment]:
+    """Bring the task."""
+    return [Sentiment()]
