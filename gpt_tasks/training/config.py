@@ -1,0 +1,91 @@
+"""Everything that can be set of a fine-tuning, as one model: a YAML file and flags fill it, run.json records it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpt_tasks.errors import UsageError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class FinetuneConfig(BaseModel):
+    """The settings of one fine-tuning. What is None is settled by the method for the backbone's size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    data: str | None = Field(None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: the samples.")
+    validation: str | None = Field(None, description="Validation data, where it stands in a file of its own.")
+    test: str | None = Field(None, description="Test data, where it stands in a file of its own.")
+    column: dict[str, str] = Field({}, description="Where a field stands: FIELD=COLUMN, as in text=review. Repeatable.")
+    limit: int | None = Field(None, ge=2, description="Train on at most so many rows.")
+    backbone: str = Field("tiny", description="A preset, a hub id OWNER/NAME[@REVISION], or a folder.")
+    method: str = Field("full", description="Which weights move: full, lora, head, or a plugin's.")
+    epochs: float | None = Field(None, gt=0, le=10_000, description="Passes over the training data.")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="The peak learning rate.")
+    warmup: float | None = Field(None, ge=0, lt=1, description="The share of all updates spent warming up.")
+    weight_decay: float | None = Field(None, ge=0, le=1, description="AdamW's decoupled weight decay.")
+    batch_tokens: int | None = Field(None, ge=1, description="Tokens in a batch, padding included.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients make one update.")
+    max_length: int = Field(512, ge=2, description="Tokens of an example; longer texts are cut.")
+    patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without improvement.")
+    best_by: str | None = Field(None, description="The metric that chooses the best checkpoint, or 'loss'.")
+    class_weights: Literal["none", "balanced"] = Field("none", description="Weigh the labels in the loss.")
+    gradient_checkpointing: bool = Field(False, description="Less memory for a third more computing.")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="Updates between checkpoints. Default: an epoch, at most 500."
+    )
+    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 where it is native.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Draws splits, order, dropout and new weights.")
+    options: dict[str, Any] = Field({}, description="The task's own options.")
+
+
+def configured(settings: dict[str, Any], file: Path | None = None) -> FinetuneConfig:
+    """Build the configuration from a YAML file and from settings, which win.
+
+    Raises UsageError naming the setting that is wrong, and the file where it stands there.
+    """
+    read = read_yaml(file) if file else {}
+    merged = {**read, **settings}
+    for nested in ("column", "options"):
+        if isinstance(read.get(nested), dict) and isinstance(settings.get(nested), dict):
+            merged[nested] = {**read[nested], **settings[nested]}
+    return validated(FinetuneConfig, merged, {name: str(file) for name in read if name not in settings})
+
+
+def validated(model: type[M], values: dict[str, Any], origins: dict[str, str] | None = None) -> M:
+    """Build a pydantic model, turning its errors into one UsageError that names the first wrong setting.
+
+    `origins` says where a value was read; one without an origin was given as a flag.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else model.__name__
+        flag = f"--{name.replace('_', '-')}"
+        origin = (origins or {}).get(name)
+        field = model.model_fields.get(name)
+        raise UsageError(
+            f"{origin + ': ' + name if origin else flag}: {first['input']!r}: {first['msg'].lower()}",
+            f"{flag}: {field.description}" if field else f"The settings are {', '.join(model.model_fields)}.",
+        ) from None
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read settings from a YAML file. Raises UsageError where it is missing or is no mapping."""
+    import yaml
+
+    try:
+        read = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no configuration file {file}", "Check --config.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}", "Mend the YAML.") from None
+    if not isinstance(read, dict):
+        raise UsageError(f"{file} holds no settings", "Write one 'name: value' a line, as in 'epochs: 3'.")
+    return {str(name).replace("-", "_"): value for name, value in read.items()}
