@@ -162,9 +162,9 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
             manager.unregister(name=point.name)
             plugins.observers.pop(point.name, None)
         cause = _cause(error)
-        for name in {point.name, *(offer.name for offer in offers)}:
-            for table in {plugins.registry.tasks, *(offer.table for offer in offers)}:
-                table.lose(name, f"plugin '{point.name}' ({found().source}) failed to load: {cause}")
+        # A plugin that failed on import offered nothing yet; by custom it is called as the task it brings.
+        for table, name in [(plugins.registry.tasks, point.name), *((offer.table, offer.name) for offer in offers)]:
+            table.lose(name, f"plugin '{point.name}' ({found().source}) failed to load: {cause}")
         return found(error=cause)
     return found(brings=tuple(f"{offer.table.kind} {offer.name}" for offer in offers))
 
