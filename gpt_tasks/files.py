@@ -1,0 +1,67 @@
+"""Write files so that a crash leaves the old or the new one, and turn what the machine refuses into MachineError."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from gpt_tasks.errors import GptTasksError, MachineError
+
+_REFUSALS = {
+    errno.ENOSPC: "Free some space, or give another folder with --output.",
+    errno.EDQUOT: "Free some of your quota, or give another folder with --output.",
+    errno.EFBIG: "Raise the limit on the size of files, or give another folder with --output.",
+    errno.EROFS: "Give a folder that can be written with --output.",
+    errno.EACCES: "Mend the permission, or give another folder with --output.",
+    errno.EPERM: "Mend the permission, or give another folder with --output.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n).",
+    errno.ENOMEM: "Free some memory, or lower --batch-tokens.",
+}
+# Libraries written in other languages tell of a full disk in words only.
+_FULL = re.compile(r"no space left|file too large|\(os error (28|27|122)\)|file write failed|unexpected pos", re.I)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[TextIO]:
+    """Open a text file that takes its name only once it is whole."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file that is there as a whole or not at all. Raises ValueError for NaN and infinities."""
+    with writing(path) as file:
+        json.dump(value, file, ensure_ascii=False, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+@contextmanager
+def machine_errors() -> Iterator[None]:
+    """Raise MachineError, naming the file and the way out, for what the disk, a permission or the memory refuses."""
+    try:
+        yield
+    except GptTasksError:
+        raise
+    except MemoryError as error:
+        raise MachineError("The machine's memory is used up", "Lower --batch-tokens or --max-length.") from error
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise MachineError(f"{where}{error.strerror}", _REFUSALS[error.errno]) from error
+    except Exception as error:
+        if not _FULL.search(str(error)):
+            raise
+        raise MachineError(" ".join(str(error).split()), _REFUSALS[errno.ENOSPC]) from error

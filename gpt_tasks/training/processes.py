@@ -1,0 +1,56 @@
+"""One run on several processes: which of them this is, and what they agree on."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Return this process's number in the run; 0 is the one that speaks and writes."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Return the number of processes of the run, as torchrun and accelerate tell it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join(device: str) -> None:
+    """Meet the other processes, where there are any. `device` is the one asked for."""
+    if world_size() > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=device == "cpu")
+
+
+def agreed(value: T) -> T:
+    """Return the first process's value on all of them."""
+    if world_size() == 1:
+        return value
+    from torch import distributed
+
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def gathered(value: T) -> list[T]:
+    """Return the values of all processes, in the order of their ranks, on all of them."""
+    if world_size() == 1:
+        return [value]
+    from torch import distributed
+
+    values: list[T | None] = [None] * world_size()
+    distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def wait() -> None:
+    """Wait until every process has come here."""
+    if world_size() > 1:
+        from torch import distributed
+
+        distributed.barrier()

@@ -1,0 +1,200 @@
+"""A finished run: its report, and its model to predict and evaluate with, from Python as from the command line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt_tasks.errors import ModelError, PluginError, UsageError
+from gpt_tasks.evaluation.report import Report
+from gpt_tasks.files import machine_errors
+from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.training.run_folder import RunFolder
+from gpt_tasks.types import Example, Prediction, Row
+
+if TYPE_CHECKING:
+    from gpt_tasks.evaluation.predictor import Predictor
+
+
+def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Run:
+    """Open the finished run in a folder.
+
+    Raises ModelError where the folder holds none, an unfinished or a damaged one, and PluginError naming the
+    distribution to install where the run's plugin is missing. The model itself is loaded when it is first used.
+    """
+    folder = RunFolder(Path(path))
+    with machine_errors():
+        record = folder.record()
+        if record.get("status") != "finished":
+            raise ModelError(
+                f"The run in {path} is unfinished",
+                f"Go on with: gpt-tasks finetune {record.get('task')} --output {path} --resume",
+            )
+        file = folder.path / "metrics.json"
+        try:
+            report = Report.from_json(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{file} cannot be read: {error}", "Train the run again.") from None
+        return Run(folder, record, report, installed_plugins(), device, precision)
+
+
+class Run:
+    """A fine-tuned model with its task. `path` is its folder, `report` what it scored on its test split."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        record: Mapping[str, Any],
+        report: Report,
+        plugins: Plugins,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.path = folder.path
+        self.record = record
+        self.report = report
+        self._folder = folder
+        self._plugins = plugins
+        self._device = device
+        self._precision = precision
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, task={self.task.name!r}, labels={self.task.labels!r})"
+
+    @cached_property
+    def task(self) -> ClassificationTask:
+        """The task, with the labels and the prompt that it was trained with."""
+        state = self._task_state
+        name, plugin = state["task"], state["plugin"]
+        tasks = self._plugins.registry.tasks
+        if name not in tasks and all(found.name != plugin["name"] for found in self._plugins.plugins):
+            raise PluginError(
+                f"The run in {self.path} needs plugin '{plugin['name']}', which is not installed",
+                f"Install it: pip install {plugin['distribution']}=={plugin['version']}",
+            )
+        task = tasks[name].restored(state["state"])
+        if not isinstance(task, ClassificationTask):
+            raise ModelError(f"Task '{name}' is no longer of the classification family", "Install the plugin's old version.")
+        return task
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The model, loaded when it is first asked for."""
+        from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+        from gpt_tasks.evaluation.predictor import Predictor
+        from gpt_tasks.heads.model import load_model
+
+        state = self._task_state
+        device = resolve_device(self._device)
+        with machine_errors(), self._plugins.blaming():
+            head = self._plugins.registry.heads[state["head"]]
+            model, tokenizer = load_model(self._folder.model, head.build, len(self.task.labels))
+            return Predictor(
+                task=self.task,
+                model=model.to(device),
+                tokenizer=tokenizer,
+                max_length=state["max_length"],
+                batch_tokens=state["batch_tokens"],
+                precision=resolve_precision(self._precision, device),
+            )
+
+    def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[Prediction]:
+        """Answer texts, or mappings of the task's fields to texts (as for pairs), in order.
+
+        Raises DataError for what is no text.
+        """
+        examples = (self._example(given, f"text {number}") for number, given in enumerate(texts, start=1))
+        with machine_errors(), self._plugins.blaming():
+            return [prediction for _, prediction in self.predictor.predict(examples)]
+
+    def predict_rows(
+        self, data: str | Path, *, column: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Example, Prediction]]:
+        """Yield every row of a source with its prediction, a chunk at a time, labelled or not."""
+        from gpt_tasks.data.examples import stream_examples
+        from gpt_tasks.data.sources import open_source
+
+        with machine_errors(), self._plugins.blaming():
+            source = open_source(str(data), self._plugins.registry.sources)
+            yield from self.predictor.predict(stream_examples(self.task, source, column or {}))
+
+    def evaluate(
+        self,
+        data: str | Path,
+        *,
+        split: str | None = None,
+        by: str | None = None,
+        column: Mapping[str, str] | None = None,
+        output: str | Path | None = None,
+    ) -> Report:
+        """Evaluate on labelled data and return the report; with `output` it is also written to that folder.
+
+        `split` chooses one of a source that has several (by default test); `by` names a column whose values are
+        also evaluated each by itself.
+        """
+        from gpt_tasks.data.splits import load_examples
+        from gpt_tasks.evaluation.baselines import load_baselines
+        from gpt_tasks.evaluation.evaluate import evaluate_examples
+
+        folder = None if output is None else Path(output)
+        if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"--output {folder} is not empty", "Give a folder that is empty or not there yet.")
+        with (
+            machine_errors(),
+            self._plugins.blaming(),
+            tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch,
+        ):
+            examples = load_examples(
+                self.task,
+                data=data,
+                split=split,
+                columns=column or {},
+                by=by,
+                schemes=self._plugins.registry.sources,
+                scratch=Path(scratch),
+                need_labels=True,
+            )
+            return evaluate_examples(
+                self.predictor,
+                examples,
+                split=split or "test",
+                metrics=[self._plugins.registry.metrics[name] for name in self.task.metrics],
+                baselines=load_baselines(self._folder.baselines),
+                by=by,
+                training=self.report.training,
+                output=folder,
+            )
+
+    @cached_property
+    def _task_state(self) -> dict[str, Any]:
+        file = self._folder.model / "task.json"
+        try:
+            state = json.loads(file.read_text(encoding="utf-8"))
+            for key in ("task", "plugin", "head", "state", "max_length", "batch_tokens"):
+                state[key]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{file} cannot be read: {error}", "Train the run again.") from None
+        return dict(state)
+
+    def _example(self, given: str | Mapping[str, str], where: str) -> Example:
+        values: Mapping[str, Any] = given if isinstance(given, Mapping) else {self.task.text_field(): given}
+        columns = self.task.fields(list(values), {field: field for field in values}, where)
+        return self.task.example(Row(values, where), {field: column for field, column in columns.items() if field != "label"})
+
+
+def predictions_as_json(pairs: Iterable[tuple[Example, Prediction]]) -> Iterator[str]:
+    """Yield one JSON object for each prediction: the inputs, the label, and the probability of every label."""
+    for example, prediction in pairs:
+        yield json.dumps(
+            {
+                **example.inputs,
+                "predicted": prediction.label,
+                "probabilities": {label: round(p, 6) for label, p in prediction.probabilities.items()},
+            },
+            ensure_ascii=False,
+        )

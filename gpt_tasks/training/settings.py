@@ -1,0 +1,79 @@
+"""Settle what the configuration leaves open: by the method's defaults, the backbone's size and the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+from gpt_tasks.errors import UsageError
+from gpt_tasks.extensions import Method, Metric
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.training.config import FinetuneConfig
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings that a training really has; see FinetuneConfig for what each is."""
+
+    epochs: float
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    batch_tokens: int
+    accumulate: int
+    max_length: int
+    patience: int | None
+    best_by: str
+    best_is_lowest: bool
+    class_weights: str
+    gradient_checkpointing: bool
+    checkpoint_steps: int | None
+    precision: str
+    device: str
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+
+def settle(
+    config: FinetuneConfig, task: Task, method: Method, metrics: Mapping[str, Metric], parameters: int, context: int
+) -> Settings:
+    """Settle the settings for a backbone of so many `parameters` and so many positions of `context`.
+
+    Raises UsageError for a metric or a device that is not there.
+    """
+    defaults = method.defaults(parameters)
+    device = resolve_device(config.device)
+    best_by = config.best_by or task.best_by
+    if best_by != "loss" and best_by not in task.metrics:
+        raise UsageError(
+            f"--best-by {best_by}: task '{task.name}' has no metric of that name",
+            f"It has loss, {', '.join(task.metrics)}.",
+        )
+
+    def chosen(name: str) -> Any:
+        given = getattr(config, name)
+        return defaults[name] if given is None else given
+
+    return Settings(
+        epochs=float(chosen("epochs")),
+        learning_rate=float(chosen("learning_rate")),
+        warmup=float(chosen("warmup")),
+        weight_decay=float(chosen("weight_decay")),
+        batch_tokens=int(chosen("batch_tokens")),
+        accumulate=config.accumulate,
+        max_length=min(config.max_length, context),
+        patience=config.patience,
+        best_by=best_by,
+        best_is_lowest=best_by == "loss" or metrics[best_by].better == "lower",
+        class_weights=config.class_weights,
+        gradient_checkpointing=config.gradient_checkpointing,
+        checkpoint_steps=config.checkpoint_steps,
+        precision=resolve_precision(config.precision, device),
+        device=device.type,
+        seed=config.seed,
+    )

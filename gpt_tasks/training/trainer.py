@@ -1,0 +1,218 @@
+"""Train a head and its backbone on encoded examples, with transformers' Trainer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers.utils import is_tensorboard_available
+
+from gpt_tasks.data.batches import TokenBudgetBatches, collate
+from gpt_tasks.data.encoded import EncodedExamples
+from gpt_tasks.errors import MachineError, UsageError
+from gpt_tasks.evaluation.logits import head_logits
+from gpt_tasks.training.checkpoints import CheckpointedTrainer
+from gpt_tasks.training.processes import gathered, rank, world_size
+from gpt_tasks.training.settings import Settings
+
+LONGEST_STRETCH = 500
+
+
+class TaskTrainer(CheckpointedTrainer):
+    """Trains a TaskModel on batches formed by token budget.
+
+    The loss of an update is normalised over all examples of its accumulated batches on all processes. `judge` turns
+    the logits of the whole validation set, `[n, outputs]`, into metrics. When memory runs out the batch is computed
+    in halves from then on, which changes no gradient but for rounding.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: Settings,
+        *,
+        train: EncodedExamples,
+        validation: EncodedExamples,
+        judge: Callable[[np.ndarray], Mapping[str, float]],
+        pad_token_id: int,
+        checkpoints: Path,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        self.settings = settings
+        self.encoded = train
+        self.validation = validation
+        self.judge = judge
+        self.pad_token_id = pad_token_id
+        self.pieces = 1
+        args = _arguments(settings, updates_per_epoch(train, settings), checkpoints)
+        if settings.patience is not None:
+            callbacks = [*callbacks, EarlyStoppingCallback(settings.patience)]
+        super().__init__(model=model, args=args, train_dataset=train, callbacks=callbacks)
+        self.model_accepts_loss_kwargs = True
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return batches of this process only, in the order of the seed and the epoch."""
+        return DataLoader(
+            self.encoded,
+            batch_sampler=_batches(self.encoded, self.settings),
+            collate_fn=lambda rows: collate(rows, pad_token_id=self.pad_token_id, padding_side="right"),
+        )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Return this batch's share of the update's loss: the sum over its examples by the update's examples."""
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        # Processes' gradients are averaged, but the divisor already counts the examples of all of them.
+        return outputs["loss"] * self.accelerator.num_processes
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Add one batch's gradients, in halves where memory does not hold it whole."""
+        while True:
+            divisible = self.pieces < len(inputs["labels"]) and world_size() == 1
+            before = _gradients(model) if divisible else None
+            try:
+                return self._in_pieces(model, inputs, num_items_in_batch)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if before is None:
+                    raise MachineError(
+                        f"The memory of {self.args.device} does not hold a batch of {inputs['input_ids'].numel()} tokens",
+                        "Lower --batch-tokens or --max-length, or give --gradient-checkpointing.",
+                    ) from error
+            _restore_gradients(model, before)
+            self.pieces *= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            print(
+                f"Out of memory: going on with half the batch tokens at a time "
+                f"({self.settings.batch_tokens // self.pieces})",
+                file=sys.stderr,
+            )
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Judge the validation set: every example once, whatever the number of processes."""
+        mine = range(rank(), len(self.validation), world_size())
+        shares = gathered(
+            head_logits(
+                self.model,
+                (self.validation[index]["input_ids"] for index in mine),
+                batch_tokens=self.settings.batch_tokens,
+                pad_token_id=self.pad_token_id,
+                precision=self.settings.precision,
+            )
+        )
+        logits = np.empty((len(self.validation), shares[0].shape[1]), dtype=shares[0].dtype)
+        for start, share in enumerate(shares):
+            logits[start :: world_size()] = share
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in self.judge(logits).items()}
+        self.log(dict(figures))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
+
+    def _in_pieces(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        if self.pieces == 1:
+            return super().training_step(model, inputs, num_items_in_batch)
+        rows = len(inputs["labels"])
+        size = -(-rows // self.pieces)
+        return sum(
+            (
+                super(TaskTrainer, self).training_step(
+                    model, {name: value[start : start + size] for name, value in inputs.items()}, num_items_in_batch
+                )
+                for start in range(0, rows, size)
+            ),
+            start=torch.zeros((), device=self.args.device),
+        )
+
+
+def updates_per_epoch(train: EncodedExamples, settings: Settings) -> int:
+    """Return how often the weights move in one pass over the training data."""
+    return -(-len(_batches(train, settings)) // settings.accumulate)
+
+
+def _batches(train: EncodedExamples, settings: Settings) -> TokenBudgetBatches:
+    return TokenBudgetBatches(
+        train.lengths,
+        batch_tokens=settings.batch_tokens,
+        seed=settings.seed,
+        shuffle=True,
+        rank=rank(),
+        world_size=world_size(),
+    )
+
+
+def _arguments(settings: Settings, updates: int, checkpoints: Path) -> TrainingArguments:
+    stretches = -(-updates // LONGEST_STRETCH)
+    every = settings.checkpoint_steps or -(-updates // stretches)
+    total = max(1, int(-(-settings.epochs * updates // 1)))
+    reports = ["tensorboard"] if is_tensorboard_available() else []
+    if settings.device == "mps" and settings.precision == "bf16":
+        raise UsageError("--precision bf16 is not to be had on mps", "Give --precision float32.")
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=settings.epochs,
+        max_steps=-1,
+        learning_rate=settings.learning_rate,
+        warmup_steps=int(settings.warmup * total),
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type="linear",
+        optim="adamw_torch_fused",
+        max_grad_norm=1.0,
+        gradient_accumulation_steps=settings.accumulate,
+        gradient_checkpointing=False,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{settings.best_by}",
+        greater_is_better=not settings.best_is_lowest,
+        logging_strategy="steps",
+        logging_steps=max(1, min(every, total // 100)),
+        logging_nan_inf_filter=False,
+        report_to=reports,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        use_cpu=settings.device == "cpu",
+        bf16=settings.precision == "bf16",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def _gradients(model: nn.Module) -> list[torch.Tensor | None]:
+    """Remember the gradients of the update's earlier batches, to which a failed attempt may add. The first has none."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+    return [None if gradient is None else gradient.clone() for gradient in gradients]
+
+
+def _restore_gradients(model: nn.Module, before: list[torch.Tensor | None]) -> None:
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter, gradient in zip(moving, before, strict=True):
+        parameter.grad = gradient
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
