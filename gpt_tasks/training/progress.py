@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.training.processes import rank
@@ -97,3 +98,12 @@ class Observers(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Tell of a checkpoint."""
         self.tell(Event("saved", self.run, state.global_step, state.epoch or 0.0))
+
+
+def tensorboard(logs: Path) -> list[TrainerCallback]:
+    """Return the Trainer's TensorBoard callback, writing into `logs`, where TensorBoard is installed."""
+    if rank() != 0 or not is_tensorboard_available():
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+
+    return [TensorBoardCallback(SummaryWriter(log_dir=str(logs)))]

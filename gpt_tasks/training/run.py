@@ -19,6 +19,7 @@ from gpt_tasks.types import Example, Prediction, Row
 
 if TYPE_CHECKING:
     from gpt_tasks.evaluation.predictor import Predictor
+    from gpt_tasks.heads.model import TaskRecord
 
 
 def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Run:
@@ -64,42 +65,29 @@ class Run:
         self._precision = precision
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, task={self.task.name!r}, labels={self.task.labels!r})"
+        return f"Run({str(self.path)!r}, task={self.record['task']!r})"
 
-    @cached_property
+    @property
     def task(self) -> ClassificationTask:
         """The task, with the labels and the prompt that it was trained with."""
-        state = self._task_state
-        name, plugin = state["task"], state["plugin"]
-        tasks = self._plugins.registry.tasks
-        if name not in tasks and all(found.name != plugin["name"] for found in self._plugins.plugins):
-            raise PluginError(
-                f"The run in {self.path} needs plugin '{plugin['name']}', which is not installed",
-                f"Install it: pip install {plugin['distribution']}=={plugin['version']}",
-            )
-        task = tasks[name].restored(state["state"])
-        if not isinstance(task, ClassificationTask):
-            raise ModelError(f"Task '{name}' is no longer of the classification family", "Install the plugin's old version.")
-        return task
+        return self.predictor.task
 
     @cached_property
     def predictor(self) -> Predictor:
-        """The model, loaded when it is first asked for."""
+        """The model with its task, loaded when it is first asked for."""
         from gpt_tasks.backbone.precision import resolve_device, resolve_precision
         from gpt_tasks.evaluation.predictor import Predictor
-        from gpt_tasks.heads.model import load_model
+        from gpt_tasks.heads.model import TaskModel, load_model
 
-        state = self._task_state
         device = resolve_device(self._device)
         with machine_errors(), self._plugins.blaming():
-            head = self._plugins.registry.heads[state["head"]]
-            model, tokenizer = load_model(self._folder.model, head.build, len(self.task.labels))
+            saved = load_model(self._folder.model, self._plugins.registry.heads)
             return Predictor(
-                task=self.task,
-                model=model.to(device),
-                tokenizer=tokenizer,
-                max_length=state["max_length"],
-                batch_tokens=state["batch_tokens"],
+                task=self._restored(saved.record),
+                model=TaskModel(saved.backbone.model.base_model, saved.head).to(device),
+                tokenizer=saved.backbone.tokenizer,
+                max_length=self.record["settings"]["max_length"],
+                batch_tokens=self.record["settings"]["batch_tokens"],
                 precision=resolve_precision(self._precision, device),
             )
 
@@ -170,16 +158,24 @@ class Run:
                 output=folder,
             )
 
-    @cached_property
-    def _task_state(self) -> dict[str, Any]:
-        file = self._folder.model / "task.json"
+    def _restored(self, saved: TaskRecord) -> ClassificationTask:
+        tasks = self._plugins.registry.tasks
+        install = f"Install it: pip install {saved.plugin}=={saved.plugin_version}"
         try:
-            state = json.loads(file.read_text(encoding="utf-8"))
-            for key in ("task", "plugin", "head", "state", "max_length", "batch_tokens"):
-                state[key]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{file} cannot be read: {error}", "Train the run again.") from None
-        return dict(state)
+            task = tasks[saved.task]
+        except UsageError:
+            raise PluginError(
+                f"The run in {self.path} needs task '{saved.task}' of {saved.plugin}, which is not installed", install
+            ) from None
+        owner = self._plugins.find(tasks.owner(saved.task)).distribution
+        if owner != saved.plugin:
+            raise PluginError(
+                f"The run in {self.path} needs task '{saved.task}' of {saved.plugin}, but here it is that of {owner}",
+                install,
+            )
+        if not isinstance(task, ClassificationTask):
+            raise ModelError(f"Task '{saved.task}' is no longer a classification", install)
+        return task.restored(saved.state)
 
     def _example(self, given: str | Mapping[str, str], where: str) -> Example:
         values: Mapping[str, Any] = given if isinstance(given, Mapping) else {self.task.text_field(): given}

@@ -6,35 +6,38 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import log_softmax, softmax
+from torch import nn
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
-from gpt_tasks.backbone.load import Backbone, load_backbone
+from gpt_tasks.backbone.load import Backbone, locate, open_backbone
 from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.baselines import fit_baselines
-from gpt_tasks.evaluation.evaluate import evaluate_examples
+from gpt_tasks.evaluation.evaluate import evaluate_examples, plain_texts
+from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.evaluation.plots import plot_learning_curve
 from gpt_tasks.evaluation.predictor import Predictor
 from gpt_tasks.extensions import Method, Metric
 from gpt_tasks.files import write_json
-from gpt_tasks.heads.linear_probe import features, fit_probe
-from gpt_tasks.heads.model import TaskModel, save_model
+from gpt_tasks.heads.linear_probe import fit_probe
+from gpt_tasks.heads.model import TaskModel, TaskRecord, save_model
+from gpt_tasks.heads.sequence import LastToken, SequenceHead
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
 from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.processes import rank
-from gpt_tasks.training.progress import Observers, ProgressBar
+from gpt_tasks.training.progress import Observers, ProgressBar, tensorboard
 from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.training.settings import Settings, settle
 from gpt_tasks.training.trainer import TaskTrainer
@@ -73,6 +76,7 @@ class Session:
         metrics = [registry.metrics[name] for name in task.metrics]
         scratch = folder.scratch / f"rank-{rank()}"
         scratch.mkdir(parents=True, exist_ok=True)
+        location = locate(config.backbone, registry.backbones)
         splits = load_splits(
             task,
             data=config.data,
@@ -84,10 +88,9 @@ class Session:
             schemes=registry.sources,
             scratch=scratch,
         )
-        backbone = load_backbone(config.backbone, registry.backbones)
-        parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
+        backbone = open_backbone(location)
         settings = settle(
-            config, splits.task, method, registry.metrics, parameters, backbone.context
+            config, splits.task, method, registry.metrics, backbone.parameters, backbone.context_length
         )
         for note in splits.notes if rank() == 0 else ():
             print(note, file=sys.stderr)
@@ -100,7 +103,7 @@ class Session:
             plugins=plugins,
             splits=splits,
             backbone=backbone,
-            model=_model(splits, backbone, method, settings, registry.heads[task.head].build),
+            model=_model(backbone, method, registry.heads[task.head].build, splits, settings),
             metrics=metrics,
             observers=Observers(plugins, folder.path),
         )
@@ -136,13 +139,12 @@ class Session:
             self.backbone.model,
             self.backbone.tokenizer,
             self.model.head,
-            self._task_state(),
+            self._task_record(),
         )
-        texts = {name: _texts(split) for name, split in (("train", self.splits.train), ("val", self.splits.validation))}
         baselines = fit_baselines(
-            texts["train"],
+            plain_texts(self.splits.train),
             self._references(self.splits.train),
-            texts["val"],
+            plain_texts(self.splits.validation),
             self._references(self.splits.validation),
             len(self.task.labels),
             seed=self.settings.seed,
@@ -201,8 +203,7 @@ class Session:
             judge=self.judge,
             pad_token_id=self.backbone.tokenizer.pad_token_id,
             checkpoints=self.folder.checkpoints,
-            logs=self.folder.logs,
-            callbacks=[self.observers, bar],
+            callbacks=[self.observers, bar, *tensorboard(self.folder.logs)],
         )
         if rank() == 0:
             clear_incomplete(self.folder.checkpoints)
@@ -225,27 +226,33 @@ class Session:
             )
 
     def _fit_head(self, train: EncodedExamples, validation: EncodedExamples) -> None:
-        inputs = {
-            name: features(
-                self.model.backbone,
-                encoded,
-                batch_tokens=self.settings.batch_tokens,
-                pad_token_id=self.backbone.tokenizer.pad_token_id,
-                precision=self.settings.precision,
+        if not isinstance(self.model.head, SequenceHead):
+            raise UsageError(
+                f"--method {self.method.name} fits a linear head, and task '{self.task.name}' has head '{self.task.head}'",
+                "Take --method full or lora.",
             )
-            for name, encoded in (("train", train), ("validation", validation))
-        }
-        weight, bias = fit_probe(
-            inputs["train"],
+        probe = fit_probe(
+            self._features(train),
             self._references(self.splits.train),
-            len(self.task.labels),
-            inputs["validation"],
+            self._features(validation),
             self._references(self.splits.validation),
-            balanced=self.settings.class_weights == "balanced",
-            seed=self.settings.seed,
+            len(self.task.labels),
+            None if self.model.class_weights is None else self.model.class_weights.cpu().numpy(),
         )
-        self.model.head.set_linear(weight, bias)
-        self.training |= {"updates": 0, "epochs": 1, "examples_seen": len(train)}
+        with torch.no_grad():
+            self.model.head.linear.weight.copy_(torch.from_numpy(probe.weight))
+            self.model.head.linear.bias.copy_(torch.from_numpy(probe.bias))
+        self.training |= {"updates": 0, "epochs": 1, "examples_seen": len(train), "probe_strength": probe.strength}
+
+    def _features(self, encoded: EncodedExamples) -> np.ndarray:
+        """Return the last token's hidden states `[n, hidden]`."""
+        return head_logits(
+            TaskModel(self.model.backbone, LastToken()),
+            (encoded[index]["input_ids"] for index in range(len(encoded))),
+            batch_tokens=self.settings.batch_tokens,
+            pad_token_id=self.backbone.tokenizer.pad_token_id,
+            precision=self.settings.precision,
+        )
 
     def _encoded(self, examples: Examples, split: str) -> EncodedExamples:
         if not len(examples):
@@ -288,16 +295,38 @@ class Session:
             "duplicates_left_out": dict(self.splits.duplicates),
         }
 
-    def _task_state(self) -> dict[str, Any]:
-        record = self._record()
-        return {
-            "task": self.task.name,
-            "plugin": record["plugin"],
-            "head": self.task.head,
-            "state": self.task.state(),
-            "max_length": self.settings.max_length,
-            "batch_tokens": self.settings.batch_tokens,
-        }
+    def _task_record(self) -> TaskRecord:
+        plugin = self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
+        return TaskRecord(
+            task=self.task.name,
+            plugin=plugin.distribution,
+            plugin_version=plugin.version,
+            head=self.task.head,
+            outputs=len(self.task.labels),
+            state=self.task.state(),
+        )
+
+
+def _model(
+    backbone: Backbone,
+    method: Method,
+    build: Callable[[int, int], nn.Module],
+    splits: Splits,
+    settings: Settings,
+) -> TaskModel:
+    """Join a new head, drawn from the seed, with the backbone as the method prepares it."""
+    set_seed(settings.seed)
+    labels = splits.task.labels
+    head = build(backbone.hidden_size, len(labels))
+    base = backbone.model.base_model
+    if settings.gradient_checkpointing:
+        base.gradient_checkpointing_enable()
+    weights = None
+    if settings.class_weights == "balanced":
+        counts = np.bincount(splits.train.label_indices(labels), minlength=len(labels))
+        # A label without rows has no part in the loss, so that its weight is free.
+        weights = torch.tensor(counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum()), dtype=torch.float32)
+    return TaskModel(method.prepare(base), head, weights).to(settings.device)
 
 
 def _peak_memory_mb() -> float:

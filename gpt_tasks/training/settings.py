@@ -40,7 +40,7 @@ class Settings:
 
 
 def settle(
-    config: FinetuneConfig, task: Task, method: Method, metrics: Mapping[str, Metric], parameters: int, context: int
+    config: FinetuneConfig, task: Task, method: Method, metrics: Mapping[str, Metric], parameters: int, context: int | None
 ) -> Settings:
     """Settle the settings for a backbone of so many `parameters` and so many positions of `context`.
 
@@ -57,7 +57,8 @@ def settle(
 
     def chosen(name: str) -> Any:
         given = getattr(config, name)
-        return defaults[name] if given is None else given
+        # A method that moves no weights has no use for some settings, and no default.
+        return defaults.get(name, 0) if given is None else given
 
     return Settings(
         epochs=float(chosen("epochs")),
@@ -66,7 +67,7 @@ def settle(
         weight_decay=float(chosen("weight_decay")),
         batch_tokens=int(chosen("batch_tokens")),
         accumulate=config.accumulate,
-        max_length=min(config.max_length, context),
+        max_length=min(config.max_length, context or config.max_length),
         patience=config.patience,
         best_by=best_by,
         best_is_lowest=best_by == "loss" or metrics[best_by].better == "lower",

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
-from transformers.utils import is_tensorboard_available
 
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import EncodedExamples
-from gpt_tasks.errors import MachineError, UsageError
+from gpt_tasks.errors import MachineError
 from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.training.checkpoints import CheckpointedTrainer
 from gpt_tasks.training.processes import gathered, rank, world_size
@@ -46,7 +45,6 @@ class TaskTrainer(CheckpointedTrainer):
         callbacks: list[TrainerCallback],
     ) -> None:
         self.settings = settings
-        self.encoded = train
         self.validation = validation
         self.judge = judge
         self.pad_token_id = pad_token_id
@@ -54,16 +52,16 @@ class TaskTrainer(CheckpointedTrainer):
         args = _arguments(settings, updates_per_epoch(train, settings), checkpoints)
         if settings.patience is not None:
             callbacks = [*callbacks, EarlyStoppingCallback(settings.patience)]
-        super().__init__(model=model, args=args, train_dataset=train, callbacks=callbacks)
-        self.model_accepts_loss_kwargs = True
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return batches of this process only, in the order of the seed and the epoch."""
-        return DataLoader(
-            self.encoded,
-            batch_sampler=_batches(self.encoded, self.settings),
-            collate_fn=lambda rows: collate(rows, pad_token_id=self.pad_token_id, padding_side="right"),
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train,
+            train_batches=_batches(train, settings),
+            data_collator=partial(collate, pad_token_id=pad_token_id, padding_side="right"),
+            callbacks=callbacks,
         )
+        # So that the examples of an update are counted before its first batch is computed.
+        self.model_accepts_loss_kwargs = True
 
     def compute_loss(
         self,
@@ -165,9 +163,6 @@ def _arguments(settings: Settings, updates: int, checkpoints: Path) -> TrainingA
     stretches = -(-updates // LONGEST_STRETCH)
     every = settings.checkpoint_steps or -(-updates // stretches)
     total = max(1, int(-(-settings.epochs * updates // 1)))
-    reports = ["tensorboard"] if is_tensorboard_available() else []
-    if settings.device == "mps" and settings.precision == "bf16":
-        raise UsageError("--precision bf16 is not to be had on mps", "Give --precision float32.")
     return TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
@@ -190,7 +185,7 @@ def _arguments(settings: Settings, updates: int, checkpoints: Path) -> TrainingA
         logging_strategy="steps",
         logging_steps=max(1, min(every, total // 100)),
         logging_nan_inf_filter=False,
-        report_to=reports,
+        report_to="none",
         seed=settings.seed,
         data_seed=settings.seed,
         use_cpu=settings.device == "cpu",

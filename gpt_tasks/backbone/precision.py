@@ -1,0 +1,46 @@
+"""Which device and which precision to compute in, and what the machine does natively."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from gpt_tasks.errors import MachineError, UsageError
+
+Precision = Literal["float32", "bf16"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `mps` stands for here; raises UsageError or MachineError."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, available in here.items() if available))
+    if name not in here:
+        raise UsageError(f"--device {name}: no such device", "Choose auto, cpu, cuda or mps.")
+    if not here[name]:
+        raise MachineError(f"--device {name}: this machine has none that torch can use", "Use --device auto.")
+    return torch.device(name)
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware, rather than by way of float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """The precision that `auto`, `float32` or `bf16` stands for on a device: `auto` is bf16 where it is native."""
+    match name:
+        case "auto":
+            return "bf16" if native_bf16(device) else "float32"
+        case "float32":
+            return "float32"
+        case "bf16":
+            return "bf16"
+        case _:
+            raise UsageError(f"--precision {name}: no such precision", "Choose auto, float32 or bf16.")

@@ -1,0 +1,24 @@
+"""Shapes of the models that `gpt-tasks pretrain` trains from nothing."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Shape(BaseModel):
+    """The size of a GPT-2-like model: blocks, attention heads, hidden width, vocabulary entries, tokens of context."""
+
+    model_config = ConfigDict(frozen=True)
+
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    width: int = Field(ge=1)
+    vocab_size: int = Field(ge=258)
+    context: int = Field(ge=8)
+
+
+SHAPES = {
+    "tiny": Shape(layers=6, heads=4, width=256, vocab_size=8192, context=256),
+    "mini": Shape(layers=8, heads=8, width=512, vocab_size=16384, context=512),
+    "gpt2": Shape(layers=12, heads=12, width=768, vocab_size=50257, context=1024),
+}

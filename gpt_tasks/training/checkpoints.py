@@ -1,0 +1,122 @@
+"""transformers' Trainer with checkpoints that survive a kill at any moment and a resume that changes no bit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+COMPLETE = "COMPLETE"
+
+
+@runtime_checkable
+class TrainBatches(Protocol):
+    """What `CheckpointedTrainer` draws its training batches from: lists of row numbers, for this rank only.
+
+    The lists must be a pure function of (seed, epoch, position), and `len` the same in every epoch and on every rank:
+    a resume makes the same lists again and leaves out those already trained on, without loading a row of them.
+    """
+
+    def set_epoch(self, epoch: int) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[list[int]]: ...
+
+
+class CheckpointedTrainer(Trainer):
+    """The Trainer, drawing its batches from `train_batches`, with atomic checkpoints in `<output_dir>/checkpoint-N`.
+
+    The seam for both pretraining and fine-tuning is `train_batches` (see `TrainBatches`): the batch sampler shards by
+    rank itself, so neither the Trainer nor accelerate samples, shards or re-orders anything. Subclasses override
+    `compute_loss` and `evaluate` as with any Trainer. `train(resume_from_checkpoint=str(last_checkpoint(folder)))` goes
+    on as if nothing had happened: weights, optimizer, schedule, random numbers and the place in the data, in any epoch
+    and under gradient accumulation.
+
+    A checkpoint counts once its `COMPLETE` marker stands, written last, after all ranks have saved their part. Only
+    then are older ones removed: the newest `keep_checkpoints` stay, and the best one, whatever its age.
+    """
+
+    def __init__(self, *args: Any, train_batches: TrainBatches, keep_checkpoints: int = 2, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.train_batches = train_batches
+        self.keep_checkpoints = max(1, keep_checkpoints)
+        self.args.save_total_limit = None  # its rotation removes the old checkpoint before the new one is whole
+
+    def get_train_dataloader(self) -> DataLoader:
+        assert self.train_dataset is not None
+        return _EpochLoader(
+            self.train_dataset,
+            batch_sampler=self.train_batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            # Its own generator: starting an epoch must not draw from the stream that dropout reads.
+            generator=torch.Generator().manual_seed(self.args.seed),
+        )
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.is_world_process_zero():
+            (folder / COMPLETE).unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+        _sync(folder)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            (folder / COMPLETE).touch()
+            _sync(folder)
+            self._rotate()
+        self.accelerator.wait_for_everyone()
+
+    def _rotate(self) -> None:
+        best = self.state.best_model_checkpoint
+        for old in _complete(Path(self.args.output_dir))[: -self.keep_checkpoints]:
+            if best is None or old.name != Path(best).name:
+                (old / COMPLETE).unlink()  # first, so that a kill during the removal leaves no half of one
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in `folder`, or None."""
+    complete = _complete(folder)
+    return complete[-1] if complete else None
+
+
+def clear_incomplete(folder: Path) -> None:
+    """Remove the checkpoints in `folder` that a kill left without their marker."""
+    for checkpoint in _checkpoints(folder):
+        if not (checkpoint / COMPLETE).is_file():
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+class _EpochLoader(DataLoader):
+    """A loader that tells its batch sampler which epoch begins (accelerate's own does not reach a custom one)."""
+
+    def set_epoch(self, epoch: int) -> None:
+        assert isinstance(self.batch_sampler, TrainBatches)
+        self.batch_sampler.set_epoch(epoch)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _complete(folder: Path) -> list[Path]:
+    return [checkpoint for checkpoint in _checkpoints(folder) if (checkpoint / COMPLETE).is_file()]
+
+
+def _sync(folder: Path) -> None:
+    """Have the folder's files on the disk before anything is said about them, so that a power cut tells no lie."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
