@@ -1,0 +1,104 @@
+"""Cut examples into batches of like length by token budget, in an order that seed and epoch alone decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+
+class TokenBudgetBatches(Sampler[list[int]]):
+    """A batch sampler: lists of indices whose padded batch holds at most `batch_tokens` tokens.
+
+    Examples are sorted by length and cut where the longest length times the number of examples would pass the
+    budget; an example longer than that makes a batch of its own. With `shuffle` examples of equal length change
+    places in every epoch and the batches come in random order, else the longest come first. As only lengths decide
+    where to cut, every epoch has the same number of batches.
+
+    Process `rank` of `world_size` takes every `world_size`-th batch of one common order. Where the last round lacks
+    batches, it is filled up with `[~i]`: an example that stands for no more than its shape, as its label is ignored
+    (see EncodedExamples). The first pass leaves out this process's first `start` batches, those that a resumed run
+    has behind it; no data is read for them.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray | Sequence[int],
+        *,
+        batch_tokens: int,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.start = start
+        self.epoch = 0
+        self._cuts = _cuts(np.sort(self.lengths), batch_tokens)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next pass is."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches of one whole pass of this process."""
+        return math.ceil((len(self._cuts) - 1) / self.world_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self.start = self.start, 0
+        order, batches = self._drawn()
+        for number in range(self.rank + start * self.world_size, len(self) * self.world_size, self.world_size):
+            if number < len(batches):
+                batch = batches[number]
+                yield order[self._cuts[batch] : self._cuts[batch + 1]].tolist()
+            else:
+                yield [~int(order[0])]
+
+    def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the examples `[n]` by length, and the order `[batches]` of the batches cut from them."""
+        count = len(self._cuts) - 1
+        if not self.shuffle:
+            return np.argsort(self.lengths, kind="stable"), np.arange(count)[::-1]
+        rng = np.random.default_rng([self.seed, self.epoch])
+        shuffled = rng.permutation(len(self.lengths))
+        return shuffled[np.argsort(self.lengths[shuffled], kind="stable")], rng.permutation(count)
+
+
+def collate(
+    features: Sequence[Mapping[str, Any]], *, pad_token_id: int, padding_side: Literal["right", "left"]
+) -> dict[str, torch.Tensor]:
+    """Pad examples to the longest: input_ids and attention_mask `[batch, length]`, labels `[batch]`, all int64."""
+    longest = max(len(feature["input_ids"]) for feature in features)
+    input_ids = np.full((len(features), longest), pad_token_id, dtype=np.int64)
+    attention_mask = np.zeros((len(features), longest), dtype=np.int64)
+    for row, feature in enumerate(features):
+        length = len(feature["input_ids"])
+        place = slice(0, length) if padding_side == "right" else slice(longest - length, longest)
+        input_ids[row, place] = feature["input_ids"]
+        attention_mask[row, place] = 1
+    return {
+        "input_ids": torch.from_numpy(input_ids),
+        "attention_mask": torch.from_numpy(attention_mask),
+        "labels": torch.tensor([feature["labels"] for feature in features], dtype=torch.int64),
+    }
+
+
+def _cuts(lengths: np.ndarray, batch_tokens: int) -> list[int]:
+    """Return where ascending lengths are cut into batches: their bounds, from 0 to the number of lengths."""
+    cuts = [0]
+    while cuts[-1] < len(lengths):
+        begin = cuts[-1]
+        # The shortest length bounds how many can fit at all.
+        window = lengths[begin : begin + max(1, batch_tokens // max(1, int(lengths[begin])))]
+        padded = window.astype(np.int64) * np.arange(1, len(window) + 1)
+        cuts.append(begin + max(1, int(np.searchsorted(padded, batch_tokens, side="right"))))
+    return cuts

@@ -1,0 +1,89 @@
+"""Encoded examples: token ids in a file on disk, their lengths and labels in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpt_tasks.data.examples import Examples
+from gpt_tasks.files import machine_errors
+from gpt_tasks.tasks.base import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+"""The label that counts in no loss."""
+
+_BATCH = 1024
+_TOKEN = np.dtype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedExamples:
+    """Examples as a torch data set: each is {"input_ids": int32 `[length]`, "labels": its code, -100 if unknown}.
+
+    The index `~i` gives example `i` with its label ignored. `lengths` is `[n]`, in tokens; `truncated` counts the
+    examples that were cut to fit.
+    """
+
+    path: Path
+    lengths: np.ndarray
+    labels: np.ndarray
+    truncated: int
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return several examples, as torch's loader asks for a batch.
+
+        The file is mapped for each call anew, so that neither the pages that were read pile up as this process's
+        memory nor is a handle open when processes fork.
+        """
+        if not len(indices):
+            return []
+        tokens = np.memmap(self.path, dtype=_TOKEN, mode="r")
+        examples = []
+        for index in indices:
+            row = index if index >= 0 else ~index
+            if row >= len(self):
+                raise IndexError(f"there is no example {index} among {len(self)}")
+            start = self.starts[row]
+            label = int(self.labels[row]) if index >= 0 else IGNORED
+            examples.append({"input_ids": np.array(tokens[start : start + self.lengths[row]]), "labels": label})
+        return examples
+
+
+def encode_examples(
+    task: Task, examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int, scratch: Path
+) -> EncodedExamples:
+    """Encode examples in at most `max_length` tokens each, into a file under `scratch`, some at a time.
+
+    Raises DataError where the prompt alone is too long, MachineError where the disk is full.
+    """
+    lengths = np.zeros(len(examples), dtype=np.int32)
+    truncated = row = 0
+    with machine_errors():
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(suffix=".tokens", dir=scratch, delete=False) as file:
+            coming = iter(examples)
+            while batch := list(islice(coming, _BATCH)):
+                for encoded in task.encode(batch, tokenizer, max_length):
+                    file.write(np.asarray(encoded.input_ids, dtype=_TOKEN).tobytes())
+                    lengths[row] = len(encoded.input_ids)
+                    truncated += encoded.truncated > 0
+                    row += 1
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    labels = np.where(examples.labels < 0, IGNORED, examples.labels)
+    return EncodedExamples(Path(file.name), lengths, labels, truncated, starts)

@@ -1,0 +1,256 @@
+"""Examples of one task in a table on disk: written once, row by row, and read back a few at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+
+from gpt_tasks.data.sources import Source
+from gpt_tasks.errors import DataError
+from gpt_tasks.files import machine_errors
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.classification import LABEL
+from gpt_tasks.types import Example, Row
+
+UNKNOWN = -1
+"""The code of an example whose target is not known."""
+
+_BATCH = 1024
+_WHERE = "where"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """An Arrow file in batches of `_BATCH` rows, with what is cheap to keep in memory.
+
+    `codes` `[rows]` index the targets in the order in which they were first met; `keys` `[rows]` are 64-bit hashes
+    of the inputs, equal where texts differ in nothing but white space.
+    """
+
+    path: Path
+    inputs: tuple[str, ...]
+    extras: tuple[str, ...]
+    codes: np.ndarray
+    keys: np.ndarray
+    targets: tuple[str, ...]
+    digest: str
+
+    def read(self, rows: np.ndarray, columns: Collection[str]) -> Iterator[list[dict[str, str]]]:
+        """Yield the values of rows, in their order, in stretches that lie in the same batch.
+
+        The file is mapped for each stretch anew: pages that were read count as this process's memory for as long as
+        their map is open.
+        """
+        if not len(rows):
+            return
+        homes = rows // _BATCH
+        for stretch in np.split(rows, np.flatnonzero(np.diff(homes)) + 1):
+            with pa.memory_map(str(self.path)) as file:
+                batch = pa.ipc.open_file(file).get_batch(int(stretch[0] // _BATCH)).select(list(columns))
+                values = batch.take(pa.array(stretch % _BATCH)).to_pylist()
+                del batch
+            yield values
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Sequence[Example]):
+    """Examples of one task, some rows of a table on disk. A slice or a subset copies no text.
+
+    `label_names` are what label codes stand for: the data's own labels, or the model's once they are settled.
+    `codes_by_target` leads from the table's codes to these.
+    """
+
+    table: Table
+    rows: np.ndarray
+    label_names: tuple[str, ...]
+    codes_by_target: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label codes `[n]`: indices into `label_names`, and -1 where the target is not known."""
+        labels: np.ndarray = self.codes_by_target[self.table.codes[self.rows]]
+        return labels
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Hashes `[n]` that are equal where inputs differ in nothing but white space."""
+        keys: np.ndarray = self.table.keys[self.rows]
+        return keys
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the inputs."""
+        return self.table.inputs
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The labels that these examples hold."""
+        return tuple(self.label_names[code] for code in np.unique(self.labels) if code != UNKNOWN)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the content: texts, targets, labels and their order, wherever they were read from."""
+        digest = hashlib.blake2b(self.table.digest.encode(), digest_size=16)
+        digest.update(self.rows.astype("<i8").tobytes())
+        digest.update("\x1f".join(self.label_names).encode())
+        return digest.hexdigest()
+
+    def targets(self) -> list[str | None]:
+        """Return the targets, without reading any text."""
+        return [None if code == UNKNOWN else self.label_names[code] for code in self.labels]
+
+    def texts(self, field: str) -> Iterator[str]:
+        """Read one field of every example."""
+        for stretch in self.table.read(self.rows, [_input(field)]):
+            yield from (values[_input(field)] for values in stretch)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Examples:
+        """Return the examples at `indices`, in that order."""
+        return replace(self, rows=self.rows[np.asarray(indices, dtype=np.int64)])
+
+    def labelled(self, labels: Sequence[str], meaning: Mapping[str, str]) -> Examples:
+        """Return these examples with their targets' `meaning` as labels, coded by their place in `labels`."""
+        codes = [labels.index(meaning[target]) if target in meaning else UNKNOWN for target in self.table.targets]
+        return replace(self, label_names=tuple(labels), codes_by_target=np.array([*codes, UNKNOWN], dtype=np.int32))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Example]:
+        inputs, extras = self.table.inputs, self.table.extras
+        columns = [*map(_input, inputs), *map(_extra, extras), _WHERE]
+        targets = iter(self.targets())
+        for stretch in self.table.read(self.rows, columns):
+            for values, target in zip(stretch, targets, strict=False):
+                yield Example(
+                    {field: values[_input(field)] for field in inputs},
+                    target,
+                    values[_WHERE],
+                    {column: values[_extra(column)] for column in extras},
+                )
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Examples: ...
+    def __getitem__(self, index: int | slice) -> Example | Examples:
+        if isinstance(index, slice):
+            return replace(self, rows=self.rows[index])
+        return next(iter(replace(self, rows=self.rows[[index]])))
+
+
+def read_examples(
+    task: Task,
+    source: Source,
+    split: str,
+    *,
+    columns: Mapping[str, str],
+    by: str | None,
+    scratch: Path,
+    need_labels: bool,
+) -> Examples:
+    """Read one split of a source as examples of a task; without `need_labels` its labels are not looked at.
+
+    Raises DataError where a column is not there or a row cannot be used, naming the row.
+    """
+    rows = source.splits[split]()
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{source.name}: there are no rows ({split})", "Give data that holds some.")
+    where = first.where.rpartition(":")[0] or source.name
+    fields = columns_of(task, first, columns, where)
+    if not need_labels:
+        fields.pop(LABEL, None)
+    elif LABEL not in fields:
+        wanted = task.columns.get(LABEL, LABEL)
+        raise DataError(
+            f"{where}: there is no column '{wanted}'; the columns are {', '.join(first.values)}",
+            f"Say which one holds the label: --column {LABEL}=NAME",
+        )
+    if by is not None and by not in first.values:
+        raise DataError(
+            f"{where}: there is no column '{by}'; the columns are {', '.join(first.values)}", "Give --by one of them."
+        )
+    extra = () if by is None else (by,)
+    return store_examples((task.example(row, fields, extra) for row in chain([first], rows)), scratch)
+
+
+def columns_of(task: Task, row: Row, columns: Mapping[str, str], where: str) -> dict[str, str]:
+    """Choose the columns that a task reads, given the first row. Raises DataError where one is not there."""
+    return dict(task.fields(list(row.values), columns, where))
+
+
+def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
+    """Write examples, which must have the same fields and be at least one, to a table under `scratch`.
+
+    No more than some of them are in memory at a time. Raises DataError for a text that no encoding can hold,
+    MachineError where the disk is full.
+    """
+    coming = iter(examples)
+    first = next(coming)
+    inputs, extras = tuple(first.inputs), tuple(first.extra)
+    schema = pa.schema([(name, pa.string()) for name in [*map(_input, inputs), *map(_extra, extras), _WHERE]])
+    digest = hashlib.blake2b(digest_size=16)
+    codes, keys = array("i"), array("Q")
+    targets: dict[str, int] = {}
+    coming = chain([first], coming)
+    with machine_errors():
+        scratch.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.NamedTemporaryFile(suffix=".arrow", dir=scratch, delete=False) as file,
+            pa.ipc.new_file(file, schema) as writer,
+        ):
+            while chunk := list(islice(coming, _BATCH)):
+                for example in chunk:
+                    content = _content(example)
+                    digest.update(content)
+                    texts = "".join(" ".join(text.split()) for text in example.inputs.values())
+                    keys.append(int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "little"))
+                    target = example.target
+                    codes.append(UNKNOWN if target is None else targets.setdefault(target, len(targets)))
+                columns = [
+                    *([example.inputs[field] for example in chunk] for field in inputs),
+                    *([example.extra[column] for example in chunk] for column in extras),
+                    [example.where for example in chunk],
+                ]
+                writer.write_batch(pa.record_batch([pa.array(values, pa.string()) for values in columns], schema))
+    table = Table(
+        Path(file.name),
+        inputs,
+        extras,
+        np.frombuffer(codes, dtype=np.int32),
+        np.frombuffer(keys, dtype=np.uint64),
+        tuple(targets),
+        digest.hexdigest(),
+    )
+    every = np.arange(len(codes), dtype=np.int64)
+    return Examples(table, every, tuple(targets), np.array([*range(len(targets)), UNKNOWN], dtype=np.int32))
+
+
+def _content(example: Example) -> bytes:
+    target = "" if example.target is None else f"={example.target}"
+    try:
+        return "".join([*example.inputs.values(), target, *example.extra.values(), ""]).encode()
+    except UnicodeEncodeError as error:
+        half = str(error.object)[error.start]
+        raise DataError(
+            f"{example.where}: the text holds half a character ({half!a})",
+            "Mend the text: it was cut or escaped wrongly.",
+        ) from error
+
+
+def _input(field: str) -> str:
+    return f"input:{field}"
+
+
+def _extra(column: str) -> str:
+    return f"extra:{column}"

@@ -1,0 +1,121 @@
+"""The source `hf:`: data sets of the Hugging Face hub, or a folder laid out like one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt_tasks.backbone.hub import first_line, why_unreachable
+from gpt_tasks.data.sources import ALL, split_named
+from gpt_tasks.errors import DataError
+from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.hookspecs import hookimpl
+from gpt_tasks.types import Row
+
+if TYPE_CHECKING:
+    import datasets
+
+_LOCATION = re.compile(r"(?P<name>(?:[\w.-]+/)?[\w.-]+)(?::(?P<config>[\w.+-]+))?(?:@(?P<revision>[\w./+-]+))?")
+_BATCH = 1024
+
+
+@hookimpl
+def register_sources() -> list[SourceScheme]:
+    """Bring the scheme `hf:`."""
+    return [SourceScheme("hf:", "A data set of the Hugging Face hub: hf:OWNER/NAME[:CONFIG][@REVISION]", hub_splits)]
+
+
+def hub_splits(location: str) -> Mapping[str, Callable[[], Iterator[Row]]]:
+    """Load a data set by `OWNER/NAME[:CONFIG][@REVISION]`, or from a folder in the hub's layout, and give its splits.
+
+    Raises DataError where there is none of that name, no such configuration, or no way to reach the hub.
+    """
+    name, config, revision = _parse(location)
+    if not Path(name).is_dir() and not _is_offline():
+        # Asked first, because the hub's own client tries again for minutes.
+        cause = why_unreachable()
+        if cause:
+            raise _unreachable(location, cause)
+    loaded = _load(location, name, config, revision)
+    splits: dict[str, Callable[[], Iterator[Row]]] = {}
+    for key, data in loaded.items():
+        split = split_named(str(key))
+        if split and split not in splits:
+            splits[split] = partial(_rows, data, f"hf:{name}/{key}")
+    if not splits and len(loaded) == 1:
+        key, data = next(iter(loaded.items()))
+        splits[ALL] = partial(_rows, data, f"hf:{name}/{key}")
+    if not splits:
+        raise DataError(
+            f"hf:{location}: its splits are {', '.join(map(str, loaded))}, none of them train, validation or test",
+            "Download the one that is meant and give it as a file.",
+        )
+    return splits
+
+
+def _parse(location: str) -> tuple[str, str | None, str | None]:
+    if Path(location).is_dir():
+        return location, None, None
+    parts = _LOCATION.fullmatch(location)
+    if parts is None:
+        raise DataError(f"hf:{location}: this names no data set", "Write hf:OWNER/NAME[:CONFIG][@REVISION].")
+    return parts["name"], parts["config"], parts["revision"]
+
+
+def _load(location: str, name: str, config: str | None, revision: str | None) -> datasets.DatasetDict:
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(name, config, revision=revision)
+    except ConnectionError as error:
+        raise _unreachable(location, first_line(error)) from error
+    except (datasets.exceptions.DatasetsError, HfHubHTTPError, FileNotFoundError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"hf:{location}: {first_line(error)}",
+            "Check the name; for a gated or private one, log in with: hf auth login",
+        ) from error
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+
+
+def _rows(data: datasets.Dataset, where: str) -> Iterator[Row]:
+    from datasets import ClassLabel
+
+    named = {column: feature for column, feature in data.features.items() if isinstance(feature, ClassLabel)}
+    number = 0
+    for batch in data.with_format("arrow").iter(batch_size=_BATCH):
+        for values in batch.to_pylist():
+            number += 1
+            for column, feature in named.items():
+                values[column] = _label(feature, values[column])
+            yield Row(values, f"{where}:{number}")
+
+
+def _label(feature: Any, value: int | None) -> str | None:
+    """Return a class's name; sets whose test labels are secret write -1 for them."""
+    return None if value is None or value < 0 else str(feature.names[value])
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _unreachable(location: str, cause: str) -> DataError:
+    if _is_offline():
+        return DataError(
+            f"hf:{location}: it was not downloaded before, and HF_HUB_OFFLINE is set",
+            "Unset HF_HUB_OFFLINE to download it, or give --data a file.",
+        )
+    return DataError(
+        f"hf:{location}: the Hugging Face hub cannot be reached: {cause}",
+        "Check the network, or give --data a file; HF_HUB_OFFLINE=1 takes what was downloaded before.",
+    )

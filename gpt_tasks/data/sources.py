@@ -1,0 +1,151 @@
+"""Open what `--data` names: a file, a folder of splits, or a scheme such as `hf:`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from gpt_tasks.data.formats import SUFFIXES, DataFile, open_file, reading, suffix_of
+from gpt_tasks.errors import DataError, GptTasksError, PluginError
+from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.types import Row
+
+SPLITS = ("train", "validation", "test")
+ALL = "all"
+
+_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+# One letter before a colon is a drive of Windows.
+_SCHEME = re.compile(r"([a-z][a-z0-9._-]+):(.+)", re.DOTALL)
+_SHARD = re.compile(r"([a-z]+)(?:[-_.]?\d+(?:-of-\d+)?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows by split: for `train`, `validation`, `test`, or the one split `all`, what starts reading its rows.
+
+    `notes` are sentences for the user about how it is read.
+    """
+
+    name: str
+    splits: Mapping[str, Callable[[], Iterator[Row]]]
+    notes: tuple[str, ...] = ()
+
+
+def open_source(spec: str | Path, schemes: Mapping[str, SourceScheme]) -> Source:
+    """Open a file, a folder that holds train, validation and test files, or a scheme's `PREFIX:LOCATION`.
+
+    `schemes` maps prefixes without their colon. Raises DataError where there is nothing to read, and PluginError
+    where a scheme fails.
+    """
+    path = Path(spec).expanduser()
+    scheme = _SCHEME.fullmatch(str(spec))
+    with reading(path):
+        if scheme and not path.exists():
+            return _open_scheme(str(spec), schemes[scheme[1]], scheme[2])
+        if path.is_dir():
+            return _open_folder(path)
+        if not path.exists():
+            raise _missing(path)
+        file = open_file(path)
+        return Source(path.name, {ALL: file.rows}, _notes([file]))
+
+
+def split_named(name: str) -> str | None:
+    """Return which of train, validation and test a name as `dev` stands for, or None."""
+    return _NAMES.get(name.lower())
+
+
+def _open_scheme(spec: str, scheme: SourceScheme, location: str) -> Source:
+    def guarded(call: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+        try:
+            yield from call()
+        except GptTasksError:
+            raise
+        except Exception as error:
+            raise _failure(spec, scheme, error) from error
+
+    try:
+        splits = dict(scheme.splits(location))
+    except GptTasksError:
+        raise
+    except Exception as error:
+        raise _failure(spec, scheme, error) from error
+    if not splits or (set(splits) != {ALL} and not set(splits) <= set(SPLITS)):
+        raise PluginError(
+            f"The source '{scheme.prefix}' gave the splits {', '.join(splits) or 'none'} for {spec}",
+            f"A source gives some of {', '.join(SPLITS)}, or the one split '{ALL}'.",
+        )
+    return Source(spec, {name: partial(guarded, call) for name, call in splits.items()})
+
+
+def _failure(spec: str, scheme: SourceScheme, error: Exception) -> PluginError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return PluginError(f"The source '{scheme.prefix}' failed on {spec}: {reason}", "Mend or upgrade its plugin.")
+
+
+def _open_folder(folder: Path) -> Source:
+    found: dict[str, list[Path]] = {}
+    for path in _data_files(folder) or _data_files(folder / "data"):
+        stem = _stem(path)
+        shard = _SHARD.fullmatch(stem)
+        name = split_named(shard[1] if shard else stem)
+        if name:
+            found.setdefault(name, []).append(path)
+    if not found:
+        raise DataError(
+            f"{folder}: the folder holds no train, validation or test file",
+            f"Name them train.csv, validation.csv and test.csv (or another of {', '.join(SUFFIXES)}).",
+        )
+    for name, paths in found.items():
+        if len(paths) > 1 and not all(_SHARD.fullmatch(_stem(path)) for path in paths):
+            raise DataError(
+                f"{folder}: both {paths[0].name} and {paths[1].name} could be the {name} split",
+                "Leave one of them, or number its parts as in train-00000-of-00002.csv.",
+            )
+    files = {name: [open_file(path) for path in found[name]] for name in SPLITS if name in found}
+    return Source(
+        f"{folder.name}/",
+        {name: partial(_chained, parts) for name, parts in files.items()},
+        _notes(list(chain.from_iterable(files.values()))),
+    )
+
+
+def _data_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and suffix_of(path))
+
+
+def _stem(path: Path) -> str:
+    return path.name[: -len(suffix_of(path) or "")]
+
+
+def _chained(files: Sequence[DataFile]) -> Iterator[Row]:
+    return chain.from_iterable(file.rows() for file in files)
+
+
+def _notes(files: Sequence[DataFile]) -> tuple[str, ...]:
+    return tuple(file.note for file in files if file.note)
+
+
+def _missing(path: Path) -> DataError:
+    folder = path.parent
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    lost = path.relative_to(folder).parts[0] if path != folder else path.name
+    near = get_close_matches(lost, [entry.name for entry in folder.iterdir()], n=1) if folder.is_dir() else []
+    hint = f"Did you mean {folder / near[0]}?" if near else "Check the path."
+    return DataError(f"{path}: there is no such file or folder", hint)

@@ -1,0 +1,230 @@
+"""Make train, validation and test of what the user gives: stratified, seeded, labels settled, free of leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gpt_tasks.data.draws import divide, stratified
+from gpt_tasks.data.examples import Examples, columns_of, read_examples
+from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
+from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.tasks.classification import LABEL, ClassificationTask
+
+Read = Callable[[Source, str], Examples]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The data of one training, and the task with its labels settled.
+
+    `duplicates` counts, by split, the rows left out because another split holds their text; `notes` are sentences
+    for the user about what was done to the data.
+    """
+
+    task: ClassificationTask
+    train: Examples
+    validation: Examples
+    test: Examples
+    duplicates: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the content of all three splits."""
+        parts = (self.train.fingerprint, self.validation.fingerprint, self.test.fingerprint)
+        return hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def load_splits(
+    task: ClassificationTask,
+    *,
+    data: str | Path | None,
+    validation: str | Path | None = None,
+    test: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    by: str | None = None,
+    limit: int | None = None,
+    seed: int,
+    schemes: Mapping[str, SourceScheme],
+    scratch: Path,
+) -> Splits:
+    """Read, type and split the data of a training. `data` None stands for the task's embedded samples.
+
+    A split that is not given is drawn from train: a tenth of each label, of at most 10,000 rows in all. Rows of equal
+    text (white space apart, capitals not) never stand in two splits. `limit` caps the rows of train, keeping the
+    shares of the labels. Tables are written under `scratch`, which must outlive the examples. Raises DataError,
+    naming the row, for what cannot be used.
+    """
+    spec = data if data is not None else task.samples()
+    if spec is None:
+        raise UsageError(f"The task '{task.name}' has no samples of its own", "Give it data: --data FILE")
+    source = open_source(spec, schemes)
+    whole = "train" if "train" in source.splits else ALL
+    if whole not in source.splits:
+        raise DataError(
+            f"{source.name}: it holds {' and '.join(source.splits)}, but nothing to train on",
+            "Add a train file, or give --data the one to train on.",
+        )
+    sources = {whole: source}
+    notes = list(source.notes)
+    for split, given in (("validation", validation), ("test", test)):
+        if given is not None:
+            sources[split] = open_source(given, schemes)
+            notes += sources[split].notes
+        elif split in source.splits:
+            if split == "test" and not _is_labelled(task, source, split, columns or {}):
+                notes.append(f"The test split of {source.name} has no labels: another is drawn from train.")
+            else:
+                sources[split] = source
+
+    def read(from_source: Source, split: str) -> Examples:
+        return read_examples(task, from_source, split, columns=columns or {}, by=by, scratch=scratch, need_labels=True)
+
+    found = {"train": read(source, whole)}
+    for split in SPLITS[1:]:
+        if split in sources:
+            found[split] = read(sources[split], choose_split(sources[split], split))
+            _same_fields(found["train"], found[split])
+    settled, meaning = task.fitted(found["train"].observed, source.name)
+    labelled = {split: settle(settled, examples, meaning) for split, examples in found.items()}
+    notes += _unseen(labelled)
+    return _without_leaks(settled, labelled, limit, seed, notes)
+
+
+def load_examples(
+    task: ClassificationTask,
+    *,
+    data: str | Path,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    by: str | None = None,
+    schemes: Mapping[str, SourceScheme],
+    scratch: Path,
+    need_labels: bool,
+) -> Examples:
+    """Read one split for a trained task, in its order and whole; `split` None takes test, or the only one there is.
+
+    Without `need_labels` labels are not looked at. Raises DataError, naming the row, for what cannot be used.
+    """
+    source = open_source(data, schemes)
+    examples = read_examples(
+        task,
+        source,
+        choose_split(source, split),
+        columns=columns or {},
+        by=by,
+        scratch=scratch,
+        need_labels=need_labels,
+    )
+    return settle(task, examples, {})
+
+
+def choose_split(source: Source, split: str | None) -> str:
+    """Return the split to read: the named one, or the one split `all`; for None test comes first.
+
+    Raises UsageError where the source has no such split.
+    """
+    if ALL in source.splits and split in (None, *SPLITS, ALL):
+        return ALL
+    if split is None:
+        split = next((name for name in ("test", "validation") if name in source.splits), None)
+    if split is None or split not in source.splits:
+        lacking = f"no split '{split}'" if split else "neither a test nor a validation split"
+        raise UsageError(f"{source.name} has {lacking}; it has {', '.join(source.splits)}", "Give --split one of them.")
+    return split
+
+
+def settle(task: ClassificationTask, examples: Examples, meaning: Mapping[str, str]) -> Examples:
+    """Code the labels by their place among the task's; `meaning` holds those that are known to stand for one.
+
+    Raises DataError, naming the first row, for a label that the task does not know.
+    """
+    known = dict(meaning)
+    for label in examples.observed:
+        if label not in known:
+            code = examples.label_names.index(label)
+            first = examples[int(np.argmax(examples.labels == code))] if label not in task.labels else None
+            known[label] = task.canonical(label, first.where if first else "")
+    return examples.labelled(task.labels, known)
+
+
+def _without_leaks(
+    task: ClassificationTask, found: dict[str, Examples], limit: int | None, seed: int, notes: list[str]
+) -> Splits:
+    train = found["train"]
+    wanted = [split for split in SPLITS[1:] if split not in found]
+    if wanted:
+        drawn, copies = divide(train.keys, train.labels, wanted, np.random.default_rng([seed, 0]))
+        for split in wanted:
+            if not len(drawn[split]):
+                raise DataError(
+                    f"{len(train)} rows are too few to draw a {split} split from",
+                    f"Give at least {len(wanted) + 1} different texts of a label, or a file with --{split}.",
+                )
+            found[split] = train.subset(drawn[split])
+        found["train"] = train.subset(drawn["train"])
+        sizes = ", ".join(f"{split} {len(found[split]):,}" for split in SPLITS)
+        notes.append(f"Drew {' and '.join(wanted)} from train, stratified by label: {sizes} rows.")
+        if copies:
+            notes.append(f"{copies:,} rows repeat the text of another; each stayed in the same split as that one.")
+    # Test keeps the rows that validation shares with it, so that it stays as it was given as far as can be.
+    duplicates = {
+        "validation": _leave_out(found, "validation", ("train", "test"), notes),
+        "test": _leave_out(found, "test", ("train",), notes),
+    }
+    rows = len(found["train"])
+    if limit is not None and limit < rows:
+        chosen = stratified(found["train"].labels, limit, np.random.default_rng([seed, 1]))
+        found["train"] = found["train"].subset(chosen)
+        notes.append(f"Trains on {limit:,} of {rows:,} rows (--limit).")
+    return Splits(task, found["train"], found["validation"], found["test"], duplicates, tuple(notes))
+
+
+def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], notes: list[str]) -> int:
+    examples = found[split]
+    shared = np.zeros(len(examples), dtype=bool)
+    for other in others:
+        shared |= np.isin(examples.keys, found[other].keys)
+    count = int(shared.sum())
+    if count == len(examples):
+        raise DataError(
+            f"Every row of {split} stands in {' or '.join(others)} too, so that nothing is left to judge by",
+            f"Give other rows with --{split}.",
+        )
+    if count:
+        found[split] = examples.subset(np.flatnonzero(~shared))
+        notes.append(f"Left {count:,} rows out of {split}: their text stands in {' or '.join(others)} too.")
+    return count
+
+
+def _is_labelled(task: ClassificationTask, source: Source, split: str, columns: Mapping[str, str]) -> bool:
+    """Tell whether a split's first row has a label: many published test sets hide theirs."""
+    first = next(source.splits[split](), None)
+    if first is None:
+        return False
+    fields = columns_of(task, first, columns, source.name)
+    return LABEL in fields and first.values[fields[LABEL]] not in (None, "")
+
+
+def _same_fields(train: Examples, other: Examples) -> None:
+    if set(train.fields) != set(other.fields):
+        raise DataError(
+            f"{other[0].where}: this split is read by {', '.join(other.fields)}, train by {', '.join(train.fields)}",
+            "Give every split the same columns.",
+        )
+
+
+def _unseen(found: Mapping[str, Examples]) -> list[str]:
+    trained = set(found["train"].observed)
+    return [
+        f"No row of train has the label '{label}', which {split} holds."
+        for split, examples in found.items()
+        for label in examples.observed
+        if label not in trained
+    ]
