@@ -18,6 +18,7 @@ import pluggy
 from gpt_tasks import hookspecs
 from gpt_tasks.errors import GptTasksError, PluginError
 from gpt_tasks.extensions import BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
+from gpt_tasks.files import machine_errors
 from gpt_tasks.registry import Registry, Table
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Event
@@ -80,19 +81,23 @@ class Plugins:
 
     @contextmanager
     def blaming(self) -> Iterator[None]:
-        """Turn what a plugin's code raises into a PluginError that names it; let everything else through."""
+        """Turn what a plugin's code raises into a PluginError that names it, and what the machine refuses into
+        MachineError; let everything else through.
+        """
         try:
-            yield
-        except (GptTasksError, OSError, MemoryError):
+            with machine_errors():
+                yield
+        except GptTasksError:
             raise
         except Exception as error:
-            plugin = self._culprit(error.__traceback__)
-            if plugin is None:
-                raise
-            raise PluginError(
-                f"Plugin '{plugin.name}' ({plugin.source}) failed: {_cause(error)}",
-                "Mend or upgrade the plugin; --trace shows where it failed.",
-            ) from error
+            for link in _chain(error):
+                plugin = self._culprit(link.__traceback__)
+                if plugin is not None:
+                    raise PluginError(
+                        f"Plugin '{plugin.name}' ({plugin.source}) failed: {_cause(link)}",
+                        "Mend or upgrade the plugin; --trace shows where it failed.",
+                    ) from error
+            raise
 
     def _culprit(self, traceback: TracebackType | None) -> Plugin | None:
         found = None
@@ -207,7 +212,12 @@ def _offers(hook: str, returned: object, registry: Registry) -> list[_Offer]:
     table, expected = kinds[hook]
     if not isinstance(returned, Sequence) or isinstance(returned, str):
         raise TypeError(f"{hook} must return a list of {expected.__name__}, not {type(returned).__name__}")
-    return [_Offer(table, _name_of(hook, thing, expected), thing) for thing in returned]
+    offers = [_Offer(table, _name_of(hook, thing, expected), thing) for thing in returned]
+    if hook == "register_commands":
+        for offer in offers:
+            # Only now does Typer find that a parameter has a type it does not know, or that there is no command.
+            typer.main.get_command(offer.thing)
+    return offers
 
 
 def _name_of(hook: str, thing: Any, expected: type) -> str:
@@ -232,6 +242,14 @@ def _refuse_clashes(offers: Sequence[_Offer]) -> None:
                 f"the {offer.table.kind} name '{offer.name}' is taken by plugin '{offer.table.owner(offer.name)}'"
             )
         seen.add(key)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on: libraries wrap what the code they call raises."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
 def _cause(error: BaseException) -> str:

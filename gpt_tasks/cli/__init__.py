@@ -1,0 +1,16 @@
+"""The command line. Its commands come through the hook, as a plugin's do, so that none can take their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from gpt_tasks.cli import evaluate, finetune, list_names, plugins, predict, pretrain
+from gpt_tasks.hookspecs import hookimpl
+
+
+@hookimpl
+def register_commands() -> Sequence[typer.Typer]:
+    """Bring the commands of gpt-tasks itself."""
+    return [finetune.app, evaluate.app, predict.app, pretrain.app, plugins.app, list_names.app]

@@ -1,0 +1,28 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+RunPath: TypeAlias = Annotated[
+    Path, typer.Argument(help="The folder of a finished run.", metavar="RUN", show_default=False)
+]
+Column: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Where a field stands: FIELD=COLUMN, as in text=review. Repeatable.",
+        metavar="FIELD=COLUMN",
+        show_default=False,
+    ),
+]
+Device: TypeAlias = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
+Precision: TypeAlias = Annotated[
+    Literal["auto", "float32", "bf16"], typer.Option("--precision", help="auto: bf16 where it is native.")
+]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
+]

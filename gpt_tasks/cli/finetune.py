@@ -1,0 +1,130 @@
+"""`gpt-tasks finetune TASK`: every task is a command, its flags made from the settings and from the task's options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from gpt_tasks.cli.flags import flag, flags, given, taking
+from gpt_tasks.cli.output import answering, first_process, show_report
+from gpt_tasks.errors import PluginError, UsageError
+from gpt_tasks.extensions import Method
+from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.registry import Registry
+from gpt_tasks.tasks.base import Task
+
+SIZES = {"tiny, 7M": 7_000_000, "gpt2, 124M": 124_000_000}
+
+
+class TaskGroup(TyperGroup):
+    """One command for every task there is, made when it is asked for."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Return the names of all tasks."""
+        return sorted(installed_plugins().registry.tasks)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
+        """Make a task's command. Raises UsageError for an unknown task, PluginError for one whose plugin failed."""
+        registry = installed_plugins().registry
+        return _task_command(registry.tasks[cmd_name], registry)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the tasks without making their commands."""
+        tasks = installed_plugins().registry.tasks
+        with formatter.section("Tasks"):
+            formatter.write_dl([(name, tasks[name].description) for name in self.list_commands(ctx)])
+
+
+app = typer.Typer(
+    name="finetune",
+    cls=TaskGroup,
+    help="Fine-tune a backbone to a task, and evaluate the result.",
+    subcommand_metavar="TASK [FLAGS]",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        tasks = ", ".join(sorted(installed_plugins().registry.tasks))
+        raise UsageError("finetune: no task is named", f"There are: {tasks}. See gpt-tasks finetune --help")
+
+
+def _task_command(task: Task, registry: Registry) -> TyperCommand:
+    from gpt_tasks.training.config import FinetuneConfig
+
+    settled = {name for method in registry.methods.values() for name in method.defaults(SIZES["tiny, 7M"])}
+    parameters = [
+        *flags(FinetuneConfig, omit=("options",), defaults=dict.fromkeys(settled, "by method, see below")),
+        *flags(task.Options),
+        flag("config", Path | None, "A YAML file of settings; flags win over it.", metavar="FILE"),
+        flag("output", Path | None, "The run's folder. [default: runs/TASK-TIME]", metavar="DIR"),
+        flag("resume", bool, "Go on with the unfinished run in --output.", "--resume", default=False),
+        flag("json", bool, "Print one JSON object on stdout, and nothing else there.", "--json", default=False),
+    ]
+    names = [parameter.name for parameter in parameters]
+    taken = sorted({name for name in names if names.count(name) > 1})
+    if taken:
+        raise PluginError(
+            f"Task '{task.name}' of plugin '{registry.tasks.owner(task.name)}' has an option '{taken[0]}', "
+            "which is a setting of every task",
+            "The plugin must give its option another name.",
+        )
+    single = typer.Typer(rich_markup_mode=None, add_completion=False)
+    single.command(task.name, cls=TaskCommand, help=task.description)(taking(_finetuning(task), parameters))
+    command = typer.main.get_command(single)
+    assert isinstance(command, TaskCommand)
+    command.methods = list(registry.methods.values())
+    return command
+
+
+def _finetuning(task: Task) -> Callable[..., None]:
+    def command(**values: Any) -> None:
+        from gpt_tasks.training.config import FinetuneConfig
+        from gpt_tasks.training.finetune import finetune
+
+        settings = given(FinetuneConfig, values)
+        options = given(task.Options, values)
+        if options:
+            settings["options"] = options
+        with answering(values["json"]) as answer:
+            run = finetune(
+                task.name, config=values["config"], output=values["output"], resume=values["resume"], **settings
+            )
+            answer({**run.report.to_json(), "run": str(run.path)})
+        if first_process() and not values["json"]:
+            show_report(run.report)
+            print(f"Run: {run.path}")
+
+    return command
+
+
+class TaskCommand(TyperCommand):
+    """A task's command, whose help ends with what each method sets by itself."""
+
+    methods: Sequence[Method] = ()
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the methods' defaults as a table."""
+        defaults = {
+            (method.name, size): method.defaults(parameters)
+            for method in self.methods
+            for size, parameters in SIZES.items()
+        }
+        names = list(dict.fromkeys(name for settings in defaults.values() for name in settings))
+        with formatter.section("Defaults by method and size of the backbone"):
+            formatter.write(_line("method", "backbone", [name.replace("_", "-") for name in names]))
+            for (method, size), settings in defaults.items():
+                cells = [f"{settings[name]:g}" if name in settings else "-" for name in names]
+                formatter.write(_line(method, size, cells))
+
+
+def _line(method: str, size: str, cells: Sequence[str]) -> str:
+    return f"  {method:8}{size:12}{''.join(f'{cell:>14}' for cell in cells)}\n"

@@ -1,0 +1,32 @@
+"""`gpt-tasks list`: what there is of each kind, and which plugin brings it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from gpt_tasks.cli.arguments import Json
+from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.plugins import installed_plugins
+
+app = typer.Typer(name="list", rich_markup_mode=None, add_completion=False)
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[
+        Literal["tasks", "backbones", "methods", "metrics"],
+        typer.Argument(help="What to list: tasks, backbones, methods or metrics.", metavar="KIND"),
+    ],
+    as_json: Json = False,
+) -> None:
+    """List the tasks, backbones, methods or metrics there are."""
+    table = getattr(installed_plugins().registry, kind)
+    entries = [
+        {"name": name, "description": table[name].description, "plugin": table.owner(name)} for name in sorted(table)
+    ]
+    with answering(as_json) as answer:
+        answer({kind: entries})
+    if not as_json:
+        show_table(("name", "description", "plugin"), [tuple(entry.values()) for entry in entries])

@@ -1,0 +1,130 @@
+"""Find the commands, run one, and turn what goes wrong into two lines on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+import gpt_tasks
+from gpt_tasks.errors import INTERRUPTED, GptTasksError, UsageError
+from gpt_tasks.files import machine_errors
+from gpt_tasks.plugins import Plugins, installed_plugins
+
+TRACE = "--trace"
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; see `gpt_tasks.errors` for what each code means."""
+    arguments, trace = _without_trace(arguments)
+    try:
+        with machine_errors():
+            # What a plugin prints on import must not end up in the JSON of a command.
+            with contextlib.redirect_stdout(sys.stderr):
+                plugins = installed_plugins()
+            with plugins.blaming(), _usage_errors():
+                code = _command(plugins).main(arguments, prog_name="gpt-tasks", standalone_mode=False)
+                return code if isinstance(code, int) else 0
+    except KeyboardInterrupt as error:
+        return _tell(error, "Interrupted", "", INTERRUPTED, trace)
+    except GptTasksError as error:
+        return _tell(error, f"{type(error).__name__}: {error.message}", error.hint, error.exit_code, trace)
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        return _tell(
+            error,
+            f"This is a bug of gpt-tasks: {type(error).__name__}: {cause}",
+            f"Please report it, with what {TRACE} shows." if not trace else "Please report it.",
+            GptTasksError.exit_code,
+            trace,
+        )
+
+
+class Root(TyperGroup):
+    """The group of all commands."""
+
+    def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
+        """Run a command; what it returns is no exit code."""
+        super().invoke(ctx)
+        # Written here, so that a full disk or a closed pipe behind stdout is met like any other.
+        sys.stdout.flush()
+
+
+def _command(plugins: Plugins) -> Root:
+    app = typer.Typer(
+        cls=Root,
+        add_completion=False,
+        rich_markup_mode=None,
+        invoke_without_command=True,
+        context_settings={"max_content_width": 110},
+    )
+    app.callback()(_root)
+    root = typer.main.get_command(app)
+    assert isinstance(root, Root)
+    for name, command in plugins.registry.commands.items():
+        root.add_command(typer.main.get_command(command), name)
+    return root
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+    trace: Annotated[
+        bool, typer.Option(TRACE, help="Show the traceback of an error. Can stand after the command too.")
+    ] = False,
+) -> None:
+    """Fine-tune one GPT backbone to a task, and see honestly how good it is."""
+    if version:
+        print(f"gpt-tasks {gpt_tasks.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _without_trace(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Take --trace out of the arguments, wherever it stands before a `--`."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    flags = [argument for argument in arguments[:end] if argument != TRACE]
+    return [*flags, *arguments[end:]], len(flags) < end
+
+
+@contextlib.contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn what Typer finds wrong with the arguments into a UsageError."""
+    try:
+        yield
+    except TyperException as error:
+        context: Any = getattr(error, "ctx", None)
+        message = " ".join(error.format_message().replace("Value error, ", "").split())
+        hint = f"See {context.command_path} --help" if context else "See gpt-tasks --help"
+        raise UsageError(message, hint) from error
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+
+
+def _tell(error: BaseException, message: str, hint: str, code: int, trace: bool) -> int:
+    if trace:
+        traceback.print_exception(error)
+    rank = os.environ.get("RANK", "0")
+    prefix = f"[process {rank}] " if rank != "0" else ""
+    print(*(prefix + line for line in (message, hint) if line), sep="\n", file=sys.stderr)
+    return code
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    """Unwind on SIGTERM as on Ctrl-C, so that a stopped run clears up behind itself."""
+    raise SystemExit(128 + number)

@@ -1,0 +1,62 @@
+"""What a command shows: tables for people, or one JSON object and nothing else on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpt_tasks.evaluation.report import Report
+    from gpt_tasks.types import Prediction
+
+
+@contextlib.contextmanager
+def answering(as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Keep stdout clean while a command works; what is yielded prints the command's one JSON object there.
+
+    Whatever the work itself prints, be it a library or a plugin, goes to stderr. Without `as_json` nothing is kept
+    from stdout, and what is yielded prints nothing.
+    """
+    stdout = sys.stdout
+
+    def answer(value: Mapping[str, Any]) -> None:
+        if as_json and first_process():
+            print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=stdout)
+
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield answer
+
+
+def first_process() -> bool:
+    """Say whether this process is the one of its run that speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout. Cells are taken as they are, not as markup."""
+    # Imported here, because no --help should wait for it.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(soft_wrap=False).print(table)
+
+
+def show_predictions(answered: Sequence[tuple[str, Prediction]]) -> None:
+    """Print texts with their most probable label."""
+    rows = [
+        (prediction.label, f"{prediction.probabilities[prediction.label]:.1%}", text) for text, prediction in answered
+    ]
+    show_table(("label", "probability", "text"), rows)
+
+
+def show_report(report: Report) -> None:
+    """Print the scores beside those of the baselines."""
+    raise NotImplementedError

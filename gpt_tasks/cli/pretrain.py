@@ -1,0 +1,36 @@
+"""`gpt-tasks pretrain`: train a backbone from raw text; its flags are made from the configuration."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+import typer
+
+from gpt_tasks.cli.flags import flag, flags, given, taking
+from gpt_tasks.cli.output import answering, first_process
+from gpt_tasks.training.config import validated
+from gpt_tasks.training.pretrain import PretrainConfig, pretrain
+
+app = typer.Typer(name="pretrain", rich_markup_mode=None, add_completion=False)
+
+
+def _pretrain(**values: Any) -> None:
+    config = validated(PretrainConfig, given(PretrainConfig, values))
+    with answering(values["json"]) as answer:
+        measured = pretrain(config, say=functools.partial(print, file=sys.stderr, flush=True))
+        answer({**measured, "output": str(config.output)})
+    if first_process() and not values["json"]:
+        print(f"The model is in {config.output}. Use it: gpt-tasks finetune TASK --backbone {config.output}")
+
+
+app.command("pretrain", help="Train a backbone from raw text.")(
+    taking(
+        _pretrain,
+        [
+            *flags(PretrainConfig),
+            flag("json", bool, "Print one JSON object on stdout, and nothing else there.", "--json", default=False),
+        ],
+    )
+)
