@@ -1,0 +1,139 @@
+"""The model hub: a repository's snapshot on disk, from the local cache or downloaded, and why it could not be had."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt_tasks.errors import GptTasksError, ModelError
+from gpt_tasks.files import machine_errors
+
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+WEIGHT_FILES = ("model.safetensors", "model-*-of-*.safetensors", WEIGHTS_INDEX)
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken")
+_EXTRAS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "*.jinja")
+_CODE = ("*.py",)
+# Together with the start of the interpreter, the answer "no network" comes within three seconds.
+_PATIENCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The files of one commit of a hub repository."""
+
+    repo: str
+    commit: str
+    folder: Path
+
+
+def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) -> Snapshot:
+    """Return a model repository's files: from the local cache where they are complete, downloaded otherwise.
+
+    A cached snapshot is used without asking the hub for a newer one, so that the same spec stays the same model; a
+    download by other means (`hf download OWNER/NAME`) renews it. `with_code` takes Python files too. Raises
+    ModelError where the repository cannot be had, MachineError where it cannot be stored.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    wanted = [CONFIG, *WEIGHT_FILES, *TOKENIZER_FILES, *_EXTRAS, *(_CODE if with_code else ())]
+    try:
+        cached = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True))
+    # The cache does not hold it whole: nothing to report yet.
+    except (OSError, ValueError):
+        cached = None
+    if cached is not None and is_complete(cached):
+        return Snapshot(repo, cached.name, cached)
+    spec = f"{repo}@{revision}" if revision else repo
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(
+            f"{spec}: not in the local cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set",
+            "Unset HF_HUB_OFFLINE to download it, or give a folder that holds the model.",
+        )
+    cause = why_unreachable()
+    if cause:
+        raise ModelError(
+            f"{spec}: not in the local cache, and the hub at {constants.ENDPOINT} cannot be reached: {cause}",
+            "Without a network give a folder that holds the model, or --backbone tiny, or fill the cache elsewhere "
+            "(hf download) and point HF_HUB_CACHE at it.",
+        )
+    try:
+        with machine_errors():
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+    except GptTasksError:
+        raise
+    except Exception as error:
+        raise _translated(error, spec, repo, constants.ENDPOINT) from error
+    return Snapshot(repo, folder.name, folder)
+
+
+def why_unreachable() -> str:
+    """Return why the hub does not answer within two seconds; an empty text where it does, with whatever status.
+
+    Asked before a download because the hub's own client tries again for minutes. Proxies and HF_ENDPOINT count.
+    """
+    from huggingface_hub import constants, get_session
+
+    outcome = [f"no answer within {_PATIENCE:g} seconds"]
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_PATIENCE, follow_redirects=False)
+            outcome[0] = ""
+        except Exception as error:
+            outcome[0] = first_line(error)
+
+    # In a thread, because no timeout of an HTTP client bounds the look-up of a name.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_PATIENCE)
+    return outcome[0]
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether a folder holds a configuration, a tokenizer and all weights."""
+    if not (folder / CONFIG).is_file() or not has_tokenizer(folder):
+        return False
+    if (folder / WEIGHTS).is_file():
+        return True
+    try:
+        index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+        return all((folder / shard).is_file() for shard in index["weight_map"].values())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a folder holds any tokenizer file."""
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error of another library as one line: its type's name where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _translated(error: Exception, spec: str, repo: str, endpoint: str) -> ModelError:
+    from huggingface_hub import errors
+
+    log_in = "hf auth login, or the variable HF_TOKEN, tells the hub who you are."
+    match error:
+        case errors.GatedRepoError():
+            told = "the model is gated and you have no access to it", f"Ask for it at {endpoint}/{repo}. {log_in}"
+        case errors.RepositoryNotFoundError():
+            told = f"the hub has no model '{repo}', or it is private", f"Check the spelling. {log_in}"
+        case errors.RevisionNotFoundError():
+            told = f"model '{repo}' has no such revision", f"{endpoint}/{repo}/tree/main lists them."
+        case errors.HfHubHTTPError():
+            told = f"the hub refused: {first_line(error)}", "Try again later."
+        case errors.HFValidationError():
+            told = first_line(error), "A hub id reads OWNER/NAME or OWNER/NAME@REVISION."
+        case _:
+            told = f"the download failed: {first_line(error)}", "Try again; what was downloaded is kept."
+    return ModelError(f"{spec}: {told[0]}", told[1])

@@ -1,0 +1,282 @@
+"""Load a backbone, a causal language model and its tokenizer, from a preset, a folder or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt_tasks.backbone import hub
+from gpt_tasks.errors import ModelError
+from gpt_tasks.extensions import BackbonePreset
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a spec leads: a folder on this machine, and the hub's commit where it is a snapshot of the hub."""
+
+    spec: str
+    folder: Path
+    commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A causal language model with float32 weights, its tokenizer, and where both come from."""
+
+    location: Location
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def spec(self) -> str:
+        """What the user asked for."""
+        return self.location.spec
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters; shared ones count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def hidden_size(self) -> int:
+        """The width of the last hidden state, which is what the language model head reads."""
+        model: Any = self.model
+        return int(model.get_output_embeddings().weight.shape[1])
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens the model can read at once; None where its positions know no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hub's commit, or the SHA-256 of configuration, weights and tokenizer, read when first asked for."""
+        if self.location.commit:
+            return f"commit:{self.location.commit}"
+        digest = hashlib.sha256()
+        patterns = (hub.CONFIG, *hub.WEIGHT_FILES, *hub.TOKENIZER_FILES)
+        for file in sorted({file for pattern in patterns for file in self.location.folder.glob(pattern)}):
+            with file.open("rb") as content:
+                digest.update(f"{file.name}\0".encode() + hashlib.file_digest(content, "sha256").digest())
+        return f"sha256:{digest.hexdigest()}"
+
+
+def load_backbone(spec: str, presets: Mapping[str, BackbonePreset], *, trust_remote_code: bool = False) -> Backbone:
+    """Load the backbone that `spec` names, in float32 and in evaluation mode.
+
+    `trust_remote_code` lets the model bring Python code of its own. Raises UsageError for a name that stands for
+    nothing and ModelError for a model that cannot be loaded whole.
+    """
+    return open_backbone(locate(spec, presets, with_code=trust_remote_code), trust_remote_code=trust_remote_code)
+
+
+def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool = False) -> Location:
+    """Find the folder of a preset, of a folder (or run folder) or of a hub id, in this order; downloads what is new.
+
+    Imports no torch, so that a wrong spec or a missing network is told at once.
+    """
+    place = presets[spec].location() if spec in presets else spec
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        if not (folder / hub.CONFIG).is_file() and (folder / "model" / hub.CONFIG).is_file():
+            folder = folder / "model"
+        return Location(spec, folder)
+    hub_id = hub.HUB_ID.fullmatch(str(place))
+    looks_like_path = isinstance(place, Path) or folder.is_absolute() or spec.startswith((".", "~")) or folder.exists()
+    if hub_id and not looks_like_path:
+        snapshot = hub.fetch(hub_id["repo"], hub_id["revision"], with_code=with_code)
+        return Location(spec, snapshot.folder, snapshot.commit)
+    if looks_like_path or os.sep in spec:
+        kind = "a file, not a folder" if folder.is_file() else "no such folder"
+        raise ModelError(f"Backbone '{place}': {kind}", "Give a preset, a folder, or a hub id OWNER/NAME[@REVISION].")
+    presets[spec]  # raises: the registry knows the nearest name and whether a failed plugin had this one
+    raise AssertionError(spec)
+
+
+def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Backbone:
+    """Load the model and the tokenizer in a folder. Raises ModelError naming the file that is missing or broken."""
+    folder = location.folder
+    _check_files(folder)
+    with quiet_transformers():
+        config = _config(folder, trust_remote_code)
+        model = _model(folder, config, trust_remote_code)
+        tokenizer = _tokenizer(folder, trust_remote_code)
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise ModelError(
+            f"{folder}: the tokenizer has {largest + 1} tokens, the model's embedding table {rows} rows",
+            "Model and tokenizer must belong together.",
+        )
+    return Backbone(location, model, tokenizer)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and reports off the terminal: what matters in them is raised as an error."""
+    from transformers import utils
+
+    logging: Any = utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def check_tensors(file: Path) -> None:
+    """Read the header of a safetensors file. Raises ModelError where the file is missing, truncated or another."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise ModelError(f"{file}: this file is missing", "Copy or download the folder again, whole.")
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{file}: truncated, or not a safetensors file: {hub.first_line(error)}",
+            "Copy or download it again.",
+        ) from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ModelError where the file is missing or holds none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{file}: this file is missing", "Is this the folder of a model?") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: truncated, or not JSON: {hub.first_line(error)}", "Copy it again.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{file}: not a JSON object", "Copy it again.")
+    return content
+
+
+def _check_files(folder: Path) -> None:
+    if not (folder / hub.CONFIG).is_file() and (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder}: holds an adapter, not a model", "Merge it into its base model first (peft's merge_and_unload)."
+        )
+    read_json(folder / hub.CONFIG)
+    if (folder / hub.WEIGHTS).is_file():
+        check_tensors(folder / hub.WEIGHTS)
+    elif (folder / hub.WEIGHTS_INDEX).is_file():
+        shards = read_json(folder / hub.WEIGHTS_INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError(f"{folder / hub.WEIGHTS_INDEX}: names no weights", "Copy it again.")
+        for shard in sorted(set(shards.values())):
+            check_tensors(folder / str(shard))
+    elif any(folder.glob("pytorch_model*.bin")):
+        raise ModelError(
+            f"{folder}: the weights are pickled (pytorch_model.bin), which can run code when opened",
+            "Save them as safetensors once: load the model with transformers and call save_pretrained(FOLDER); on the "
+            "hub a converted revision often exists (OWNER/NAME@refs/pr/NUMBER).",
+        )
+    else:
+        raise ModelError(f"{folder / hub.WEIGHTS}: this file is missing", "A backbone's weights are in safetensors.")
+    if not hub.has_tokenizer(folder):
+        raise ModelError(
+            f"{folder}: there is no tokenizer (tokenizer.json)", "Save the model's tokenizer into the same folder."
+        )
+
+
+def _config(folder: Path, trust_remote_code: bool) -> Any:
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise ModelError(f"{folder / hub.CONFIG}: {hub.first_line(error)}", _ADVICE) from error
+    reads_both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder or reads_both_ways:
+        raise ModelError(
+            f"{folder / hub.CONFIG}: a model of type '{config.model_type}' is no causal language model",
+            "Take a GPT: a decoder that reads from left to right.",
+        )
+    return config
+
+
+def _model(folder: Path, config: Any, trust_remote_code: bool) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel
+    report: dict[str, Any]
+    loader: Any = AutoModelForCausalLM
+    try:
+        model, report = loader.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            # Reported below, with the names and shapes, instead of by an error that has neither.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{folder}: {hub.first_line(error)}", _ADVICE) from error
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        raise ModelError(
+            f"{folder}: weight '{name}' is {list(found)}, but {hub.CONFIG} asks for {list(expected)}", _BELONG
+        )
+    if report["missing_keys"]:
+        raise ModelError(f"{folder}: the weights lack {_some(report['missing_keys'])}", _BELONG)
+    parts = {name for name, _ in model.base_model.named_children()}
+    prefix = f"{model.base_model_prefix}."
+    # A head on top (a classifier, a value head) may be left behind, a layer of the backbone may not.
+    odd = [name for name in report["unexpected_keys"] if name.removeprefix(prefix).split(".")[0] in parts]
+    if odd:
+        raise ModelError(f"{folder}: {hub.CONFIG} has no place for the weights {_some(odd)}", _BELONG)
+    return model
+
+
+def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        tokens = tokenizer.get_vocab()
+    except Exception as error:
+        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {hub.first_line(error)}", _ADVICE) from error
+    # Where files are missing, transformers builds a tokenizer that knows nothing but its special tokens.
+    if len(tokens) <= len(tokenizer.all_special_ids):
+        raise ModelError(f"{folder}: the tokenizer is empty", "Save the model's tokenizer into the same folder.")
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{folder}: the tokenizer '{type(tokenizer).__name__}' has no fast version (tokenizer.json)",
+            "Convert it with transformers (AutoTokenizer, then save_pretrained).",
+        )
+    if tokenizer.pad_token_id is None:
+        # Any token will do: padding is told by the attention mask, never by its id.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def _some(names: Mapping[str, Any] | list[str] | set[str]) -> str:
+    first, *others = sorted(names)
+    return f"'{first}'" + (f" and {len(others)} more" if others else "")
+
+
+_ADVICE = "Check that transformers knows this kind of model, and that the folder is whole."
+_BELONG = f"Weights and {hub.CONFIG} must belong together."

@@ -1,0 +1,231 @@
+"""A backbone with a head: the module that is trained, and the folder in which it is kept."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, quiet_transformers, read_json
+from gpt_tasks.errors import ModelError, PluginError
+from gpt_tasks.extensions import HeadKind
+from gpt_tasks.files import machine_errors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HEAD = "head.safetensors"
+TASK = "task.json"
+UNLABELLED = -100
+
+
+class TaskModel(nn.Module):
+    """A transformer without its language model head, and a task's head on its last hidden states.
+
+    `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not. `class_weights`
+    `[outputs]` weigh the examples of each label in the loss; they should average 1 over the training data, because
+    the loss is divided by the number of examples.
+    """
+
+    # Trainer then passes `num_items_in_batch`, the number of labelled examples of an accumulated batch on all ranks.
+    accepts_loss_kwargs = True
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
+        """Return `logits` `[batch, outputs]`, and with `labels` `[batch]` their cross-entropy as `loss`.
+
+        Labels of -100 do not count. The loss is summed and divided by `num_items_in_batch`, or else by the number of
+        labelled examples.
+        """
+        logits = self.head(last_hidden_state(self.backbone, input_ids, attention_mask), attention_mask)
+        if labels is None:
+            return {"logits": logits}
+        total = nn.functional.cross_entropy(
+            logits.float(), labels, weight=self.class_weights, ignore_index=UNLABELLED, reduction="sum"
+        )
+        if num_items_in_batch is None:
+            num_items_in_batch = (labels != UNLABELLED).sum().clamp(min=1)
+        return {"loss": total / num_items_in_batch, "logits": logits}
+
+    def activation_checkpointing_enable(self, **settings: Any) -> None:
+        """Recompute activations in the backward pass instead of keeping them; Trainer calls this."""
+        _base(self.backbone).activation_checkpointing_enable(**settings)
+
+
+def last_hidden_state(backbone: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return the hidden states `[batch, length, hidden]` after the last layer, the same on either padding side.
+
+    Positions are counted by the attention mask; models that have no use for them (ALiBi) are not given any.
+    """
+    positions = {}
+    if "position_ids" in inspect.signature(_base(backbone).forward).parameters:
+        positions["position_ids"] = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+    outputs = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **positions)
+    hidden: Tensor = outputs.last_hidden_state
+    return hidden
+
+
+def _base(backbone: Any) -> Any:
+    """Return the transformer itself, without peft's wrapper."""
+    return backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+
+
+class TaskRecord(BaseModel):
+    """What task a saved model was trained for: `task.json`.
+
+    `plugin` is the distribution that brings the task, `head` the kind of head and `outputs` the number of its logits,
+    `state` what the task needs to be itself again (its labels in order, its prompt).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    plugin: str
+    plugin_version: str
+    head: str
+    outputs: int
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What the folder of a trained model holds, loaded."""
+
+    backbone: Backbone
+    head: nn.Module
+    record: TaskRecord
+
+
+def save_model(
+    folder: Path,
+    causal_lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    head: nn.Module,
+    record: TaskRecord,
+) -> None:
+    """Write a model so that `AutoModelForCausalLM` opens the folder, with its head and its task beside it.
+
+    The folder is written under another name and renamed when it is whole: whenever the process dies, `load_model`
+    finds the old model or the new one. Raises MachineError where it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    with machine_errors(), quiet_transformers(), _replacing(folder) as new:
+        causal_lm.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+        save_file(state, new / HEAD, metadata={"format": "pt"})
+        (new / TASK).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(folder: Path, heads: Mapping[str, HeadKind]) -> SavedModel:
+    """Load what `save_model` wrote, in evaluation mode.
+
+    Raises ModelError naming the file that is missing, broken or does not fit the others, and PluginError where the
+    plugin that brings the head is not installed.
+    """
+    if not folder.exists() and _retired(folder).is_dir():
+        folder = _retired(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: there is no such folder", "Give the folder of a run that has ended.")
+    try:
+        record = TaskRecord.model_validate(read_json(folder / TASK))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ModelError(f"{folder / TASK}: '{where}': {first['msg'].lower()}", "Copy the run again.") from error
+    labels = record.state.get("labels")
+    if labels is not None and len(labels) != record.outputs:
+        raise ModelError(
+            f"{folder / TASK}: {len(labels)} labels ({', '.join(labels)}) for a head of {record.outputs} outputs",
+            "Labels and head must belong together; copy the run again.",
+        )
+    if record.head not in heads:
+        raise PluginError(
+            f"{folder / TASK}: task '{record.task}' needs the head '{record.head}', which no installed plugin brings",
+            f"Install {record.plugin} {record.plugin_version}.",
+        )
+    check_tensors(folder / HEAD)
+    backbone = open_backbone(Location(str(folder), folder))
+    head = heads[record.head].build(backbone.hidden_size, record.outputs)
+    _fill(head, folder / HEAD)
+    return SavedModel(backbone, head.eval(), record)
+
+
+def _fill(head: nn.Module, file: Path) -> None:
+    from safetensors.torch import load_file
+
+    stored = load_file(file)
+    for name, tensor in head.state_dict().items():
+        found = list(stored[name].shape) if name in stored else "missing"
+        if found != list(tensor.shape):
+            raise ModelError(
+                f"{file}: '{name}' is {found}, but the labels and the backbone ask for {list(tensor.shape)}",
+                "Labels, head and backbone must belong together; copy the run again.",
+            )
+    odd = sorted(set(stored) - set(head.state_dict()))
+    if odd:
+        raise ModelError(f"{file}: the head has no place for '{odd[0]}'", "Was it saved by another version?")
+    head.load_state_dict(stored)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Give a new folder to write into, which takes the place of `folder` at the end, or is gone if anything fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        # mkdtemp lets nobody else in; a model is as public as any other file of its owner.
+        new.chmod(0o777 & ~_umask())
+        yield new
+        _flush(new)
+        if folder.exists():
+            shutil.rmtree(_retired(folder), ignore_errors=True)
+            folder.rename(_retired(folder))
+        new.rename(folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(_retired(folder), ignore_errors=True)
+
+
+def _retired(folder: Path) -> Path:
+    """Where the old model stands while the new one takes its place."""
+    return folder.with_name(f".{folder.name}-old")
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk keep what was written, so that the renaming cannot outrun it when the power fails."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
