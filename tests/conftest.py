@@ -1,8 +1,13 @@
-"""What many tests need: a real tokenizer and a GPT-2 of two layers, both too small to be slow."""
+"""What many tests need: a real tokenizer, a GPT-2 of two layers, and a place to install plugins in."""
 
 from __future__ import annotations
 
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,3 +74,43 @@ def tiny_backbone_folder(
     model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+class Site:
+    """A folder of installed distributions that bring plugins, made for a test and importable in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def install(self, name: str, source: str, distribution: str = "acme", version: str = "1.2") -> str:
+        """Install a plugin called `name` whose one module holds `source`; returns the module's name."""
+        module = f"{distribution}_{name}".replace("-", "_")
+        (self.path / f"{module}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        info = self.path / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        entries = info / "entry_points.txt"
+        before = entries.read_text() if entries.exists() else "[gpt_tasks]\n"
+        entries.write_text(f"{before}{name} = {module}\n")
+        return module
+
+    def entry_points(self) -> list[metadata.EntryPoint]:
+        """The entry points of what is installed here, in no helpful order."""
+        found = metadata.distributions(path=[str(self.path)])
+        return [point for distribution in found for point in distribution.entry_points][::-1]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """An empty folder to install plugins in."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    yield Site(folder)
+    for module in [name for name, loaded in sys.modules.items() if _stands_in(loaded, folder)]:
+        del sys.modules[module]
+
+
+def _stands_in(module: ModuleType, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and folder in Path(file).parents

@@ -1,0 +1,346 @@
+"""One plugin that fails must hurt no other, must be told of in one line, and must be blamed for what it raises."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from gpt_tasks.errors import MachineError, PluginError, UsageError
+from gpt_tasks.plugins import GROUP, Plugins, load_plugins
+from gpt_tasks.types import Event
+
+GOOD = """
+    from gpt_tasks import ClassificationTask, hookimpl
+
+    class {name}(ClassificationTask):
+        "A task."
+        name = "{name}"
+
+    @hookimpl
+    def register_tasks():
+        return [{name}()]
+    """
+
+
+def own() -> list[metadata.EntryPoint]:
+    return [point for point in metadata.entry_points(group=GROUP) if point.module.startswith("gpt_tasks")]
+
+
+def failure(plugins: Plugins) -> str:
+    (failed,) = plugins.failures()
+    assert failed.source == "acme 1.2"
+    assert "\n" not in failed.error
+    return failed.error
+
+
+def test_every_own_plugin_loads() -> None:
+    assert load_plugins(own()).failures() == []
+
+
+def test_own_plugins_come_first_then_distributions_and_names_in_sorted_order(site) -> None:
+    site.install("zebra", GOOD.format(name="zebra"), distribution="aaa")
+    site.install("ant", GOOD.format(name="ant"), distribution="aaa")
+    site.install("bee", GOOD.format(name="bee"), distribution="Mid.Dle_x")
+    order = [(plugin.distribution, plugin.name) for plugin in load_plugins([*site.entry_points(), *own()]).plugins]
+    foreign = [("aaa", "ant"), ("aaa", "zebra"), ("mid-dle-x", "bee")]
+    assert order[-3:] == foreign
+    assert {distribution for distribution, _ in order[:-3]} == {"gpt-tasks"}
+    assert order[:-3] == sorted(order[:-3])
+
+
+def test_a_plugin_cannot_take_a_built_in_task(site) -> None:
+    site.install("mine", GOOD.format(name="sentiment"), distribution="aaa")
+    plugins = load_plugins([*site.entry_points(), *own()])
+    assert [plugin.error for plugin in plugins.failures()] == [
+        "ValueError: the task name 'sentiment' is taken by plugin 'sentiment'"
+    ]
+    assert type(plugins.registry.tasks["sentiment"]).__module__ == "gpt_tasks_plugins.sentiment"
+
+
+def test_a_plugin_cannot_take_a_built_in_command(site) -> None:
+    site.install(
+        "mine",
+        """
+        import typer
+        from gpt_tasks import hookimpl
+
+        app = typer.Typer(name="finetune")
+
+        @app.command()
+        def finetune(): ...
+
+        @hookimpl
+        def register_commands():
+            return [app]
+        """,
+    )
+    plugins = load_plugins([*site.entry_points(), *own()])
+    assert failure(plugins) == "ValueError: the command name 'finetune' is taken by plugin 'commands'"
+
+
+def test_a_plugin_cannot_take_the_name_of_a_plugin(site) -> None:
+    site.install("sentiment", GOOD.format(name="other"))
+    plugins = load_plugins([*site.entry_points(), *own()])
+    assert failure(plugins) == "ValueError: there is already a plugin called 'sentiment'"
+    assert "sentiment" in plugins.registry.tasks
+    assert "other" not in plugins.registry.tasks
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("raise RuntimeError('no\\nluck')", "RuntimeError: no luck"),
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("this is no Python", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import sys; sys.exit()", "SystemExit"),
+    ],
+)
+def test_a_plugin_that_fails_on_import_is_left_out_with_its_cause(site, source, cause) -> None:
+    site.install("bad", source)
+    site.install("good", GOOD.format(name="good"))
+    plugins = load_plugins(site.entry_points())
+    assert failure(plugins).startswith(cause)
+    assert list(plugins.registry.tasks) == ["good"]
+
+
+HOOKS = """
+    import typer
+    from gpt_tasks import ClassificationTask, hookimpl
+    from gpt_tasks.extensions import Metric
+
+    class Fine(ClassificationTask):
+        "A task."
+        name = "fine"
+
+    class Nameless(ClassificationTask):
+        "A task without a name."
+
+    class Spaced(ClassificationTask):
+        "A task whose name cannot be typed."
+        name = "two words"
+
+    @hookimpl{options}
+    def {signature}:
+        return {returned}
+    """
+
+
+@pytest.mark.parametrize(
+    ("signature", "returned", "cause"),
+    [
+        ("register_task()", "[Fine()]", "unknown hook 'register_task'"),
+        ("register_tasks(registry)", "[Fine()]", "can not be found in the hookspec"),
+        ("observe(event, run)", "None", "can not be found in the hookspec"),
+        ("register_tasks()", "None", "register_tasks must return a list of Task, not NoneType"),
+        ("register_tasks()", "Fine()", "register_tasks must return a list of Task, not Fine"),
+        ("register_tasks()", "'fine'", "register_tasks must return a list of Task, not str"),
+        ("register_tasks()", "{'fine': Fine()}", "register_tasks must return a list of Task, not dict"),
+        ("register_tasks()", "[Fine]", "without its parentheses, which is no Task"),
+        ("register_tasks()", "[Metric('m', '', max)]", "which is no Task"),
+        ("register_metrics()", "[Fine()]", "which is no Metric"),
+        ("register_tasks()", "[Nameless()]", "whose name None is not made of"),
+        ("register_tasks()", "[Spaced()]", "whose name 'two words' is not made of"),
+        ("register_tasks()", "[Fine(), Fine()]", "it brings the task 'fine' twice"),
+        ("register_tasks()", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("register_commands()", "[typer.Typer(name='empty')]", "Could not get a command"),
+        ("register_commands()", "[typer.Typer()]", "is not made of a-z"),
+    ],
+)
+def test_a_plugin_with_a_wrong_hook_is_left_out_with_its_cause(site, signature, returned, cause) -> None:
+    site.install("bad", HOOKS.format(options="", signature=signature, returned=returned))
+    site.install("good", GOOD.format(name="good"))
+    plugins = load_plugins(site.entry_points())
+    assert cause in failure(plugins)
+    assert list(plugins.registry.tasks) == ["good"]
+    assert plugins.observers == {}
+
+
+def test_a_hook_wrapper_is_refused(site) -> None:
+    site.install("bad", HOOKS.format(options="(wrapper=True)", signature="register_tasks()", returned="(yield)"))
+    assert "implement it as a plain function" in failure(load_plugins(site.entry_points()))
+
+
+HALF = """
+    from gpt_tasks import hookimpl
+    from gpt_tasks.extensions import Metric
+
+    @hookimpl
+    def register_metrics():
+        return [Metric("half", "A metric.", max)]
+
+    @hookimpl
+    def observe(event):
+        raise AssertionError("a plugin that is left out must not be told")
+
+    @hookimpl
+    def register_tasks():
+        return ["no task"]
+    """
+
+
+def test_nothing_of_a_half_good_plugin_is_left_behind(site) -> None:
+    site.install("half", HALF)
+    plugins = load_plugins(site.entry_points())
+    assert failure(plugins)
+    assert "half" not in plugins.registry.metrics
+    plugins.notify(dict(plugins.observers), Event("step", None))
+
+
+def test_what_a_failed_plugin_would_have_brought_fails_with_the_cause(site) -> None:
+    site.install("sarcasm", "raise RuntimeError('no luck')")
+    site.install("half", HALF)
+    registry = load_plugins(site.entry_points()).registry
+    with pytest.raises(PluginError, match="task 'sarcasm' is not available: plugin 'sarcasm' .acme 1.2. .*no luck"):
+        registry.tasks["sarcasm"]
+    with pytest.raises(PluginError, match="metric 'half' is not available: plugin 'half' .acme 1.2. .*no task"):
+        registry.metrics["half"]
+    with pytest.raises(UsageError, match="There is no task 'sarcasms'"):
+        registry.tasks["sarcasms"]
+
+
+def test_an_observer_that_raises_is_told_of_once_and_left_out_of_that_run(site, capsys) -> None:
+    site.install(
+        "bad",
+        """
+        from gpt_tasks import hookimpl
+
+        @hookimpl
+        def observe(event):
+            raise KeyError(event.step)
+        """,
+    )
+    site.install(
+        "good",
+        """
+        from gpt_tasks import hookimpl
+
+        seen = []
+
+        @hookimpl
+        def observe(event):
+            seen.append(event.step)
+        """,
+    )
+    plugins = load_plugins(site.entry_points())
+    run = dict(plugins.observers)
+    for step in range(3):
+        plugins.notify(run, Event("step", None, step))
+    assert capsys.readouterr().err.splitlines() == [
+        "Plugin 'bad' (acme 1.2) raised at 'step' and is left out for the rest of the run: KeyError: 0"
+    ]
+    assert sys.modules["acme_good"].seen == [0, 1, 2]
+    assert set(plugins.observers) == {"bad", "good"}, "the next run tells it again"
+
+
+RAISING = """
+    from gpt_tasks import ClassificationTask, hookimpl
+    from gpt_tasks.extensions import Metric
+
+    class Odd(ClassificationTask):
+        "A task."
+        name = "odd"
+
+        def decode(self, logits):
+            return logits["no such key"]
+
+    def broken(*arguments):
+        open("/there/is/no/such/file")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    def wrapped(*arguments):
+        try:
+            broken()
+        except OSError as error:
+            raise RuntimeError from error
+
+    @hookimpl
+    def register_tasks():
+        return [Odd()]
+
+    @hookimpl
+    def register_metrics():
+        return [Metric(f.__name__, "", f) for f in (broken, full, wrapped)]
+    """
+
+
+def test_what_a_plugin_raises_is_blamed_on_it(site) -> None:
+    site.install("odd", RAISING)
+    site.install("even", GOOD.format(name="even"))
+    plugins = load_plugins([*own(), *site.entry_points()])
+    with pytest.raises(PluginError, match="Plugin 'odd' .acme 1.2. failed: TypeError"), plugins.blaming():
+        plugins.registry.tasks["odd"].decode([])
+    with pytest.raises(PluginError, match="Plugin 'odd' .acme 1.2. failed: FileNotFoundError"), plugins.blaming():
+        plugins.registry.metrics["broken"].function()
+
+
+def test_what_a_library_wraps_around_a_plugins_error_is_blamed_on_the_plugin(site) -> None:
+    site.install("odd", RAISING)
+    plugins = load_plugins(site.entry_points())
+    with pytest.raises(PluginError, match="Plugin 'odd' .acme 1.2. failed: FileNotFoundError"), plugins.blaming():
+        try:
+            plugins.registry.metrics["broken"].function()
+        except FileNotFoundError as error:
+            failed = error
+        raise RuntimeError("something went wrong in there") from failed
+
+
+def test_a_full_disk_is_not_blamed_on_the_plugin_that_met_it(site) -> None:
+    site.install("odd", RAISING)
+    plugins = load_plugins(site.entry_points())
+    with pytest.raises(MachineError, match="No space left"), plugins.blaming():
+        plugins.registry.metrics["full"].function()
+
+
+def test_what_no_plugin_raised_is_blamed_on_none(site) -> None:
+    site.install("even", GOOD.format(name="even"))
+    plugins = load_plugins([*own(), *site.entry_points()])
+    with pytest.raises(ZeroDivisionError), plugins.blaming():
+        _ = 1 / 0
+    with pytest.raises(UsageError), plugins.blaming():
+        plugins.registry.tasks["nothing"]
+
+
+def gpt_tasks(site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process that finds what is installed in `site`."""
+    return subprocess.run(
+        [sys.executable, "-m", "gpt_tasks", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site.path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_installed_plugins_good_and_bad_meet_the_command_line(site) -> None:
+    site.install("sarcasm", "print('hello from a plugin'); raise RuntimeError('no luck')")
+    site.install("haiku", GOOD.format(name="haiku"), distribution="poems", version="0.3")
+    told = "Plugin 'sarcasm' (acme 1.2) is left out: RuntimeError: no luck"
+
+    shown = gpt_tasks(site, "--help")
+    assert shown.returncode == 0
+    assert "finetune" in shown.stdout
+    assert "hello from a plugin" not in shown.stdout
+    assert shown.stderr.splitlines()[-1:] == [told]
+
+    listed = gpt_tasks(site, "list", "tasks", "--json")
+    assert listed.returncode == 0
+    assert {task["name"] for task in json.loads(listed.stdout)["tasks"]} == {"sentiment", "classification", "haiku"}
+
+    plugins = gpt_tasks(site, "plugins", "--json")
+    by_name = {plugin["name"]: plugin for plugin in json.loads(plugins.stdout)["plugins"]}
+    assert by_name["haiku"]["brings"] == ["task haiku"]
+    assert (by_name["sarcasm"]["distribution"], by_name["sarcasm"]["version"]) == ("acme", "1.2")
+    assert by_name["sarcasm"]["error"] == "RuntimeError: no luck"
+
+    wanted = gpt_tasks(site, "finetune", "sarcasm")
+    assert wanted.returncode == PluginError.exit_code
+    assert "no luck" in wanted.stderr.splitlines()[-2]
+    assert "Traceback" not in wanted.stderr
