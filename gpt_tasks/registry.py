@@ -50,7 +50,7 @@ class Table(Mapping[str, T], Generic[T]):
                 f"The {self.kind} '{name}' is not available: {self._lost[name]}",
                 "Mend, upgrade or uninstall that plugin; gpt-tasks plugins lists them all.",
             )
-        near = get_close_matches(name, self._things, n=1, cutoff=0.5)
+        near = get_close_matches(name.lower(), self._things, n=1, cutoff=0.5)
         raise UsageError(
             f"There is no {self.kind} '{name}'",
             f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(sorted(self._things))}.",

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 
 import pytest
@@ -196,9 +197,9 @@ def test_what_a_failed_plugin_would_have_brought_fails_with_the_cause(site) -> N
     site.install("sarcasm", "raise RuntimeError('no luck')")
     site.install("half", HALF)
     registry = load_plugins(site.entry_points()).registry
-    with pytest.raises(PluginError, match="task 'sarcasm' is not available: plugin 'sarcasm' .acme 1.2. .*no luck"):
+    with pytest.raises(PluginError, match=r"task 'sarcasm' is not available: plugin 'sarcasm' \(acme 1.2\) .*no luck"):
         registry.tasks["sarcasm"]
-    with pytest.raises(PluginError, match="metric 'half' is not available: plugin 'half' .acme 1.2. .*no task"):
+    with pytest.raises(PluginError, match=r"metric 'half' is not available: plugin 'half' \(acme 1.2\) .*no task"):
         registry.metrics["half"]
     with pytest.raises(UsageError, match="There is no task 'sarcasms'"):
         registry.tasks["sarcasms"]
@@ -255,19 +256,13 @@ RAISING = """
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    def wrapped(*arguments):
-        try:
-            broken()
-        except OSError as error:
-            raise RuntimeError from error
-
     @hookimpl
     def register_tasks():
         return [Odd()]
 
     @hookimpl
     def register_metrics():
-        return [Metric(f.__name__, "", f) for f in (broken, full, wrapped)]
+        return [Metric(f.__name__, "", f) for f in (broken, full)]
     """
 
 
@@ -275,21 +270,25 @@ def test_what_a_plugin_raises_is_blamed_on_it(site) -> None:
     site.install("odd", RAISING)
     site.install("even", GOOD.format(name="even"))
     plugins = load_plugins([*own(), *site.entry_points()])
-    with pytest.raises(PluginError, match="Plugin 'odd' .acme 1.2. failed: TypeError"), plugins.blaming():
+    with pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: TypeError"), plugins.blaming():
         plugins.registry.tasks["odd"].decode([])
-    with pytest.raises(PluginError, match="Plugin 'odd' .acme 1.2. failed: FileNotFoundError"), plugins.blaming():
+    with pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: FileNotFoundError"), plugins.blaming():
         plugins.registry.metrics["broken"].function()
 
 
 def test_what_a_library_wraps_around_a_plugins_error_is_blamed_on_the_plugin(site) -> None:
     site.install("odd", RAISING)
     plugins = load_plugins(site.entry_points())
-    with pytest.raises(PluginError, match="Plugin 'odd' .acme 1.2. failed: FileNotFoundError"), plugins.blaming():
-        try:
-            plugins.registry.metrics["broken"].function()
-        except FileNotFoundError as error:
-            failed = error
-        raise RuntimeError("something went wrong in there") from failed
+    with pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: FileNotFoundError"), plugins.blaming():
+        in_a_library(plugins.registry.metrics["broken"].function)
+
+
+def in_a_library(function: Callable[[], None]) -> None:
+    try:
+        function()
+    except FileNotFoundError as error:
+        failure = error
+    raise RuntimeError("something went wrong in there") from failure
 
 
 def test_a_full_disk_is_not_blamed_on_the_plugin_that_met_it(site) -> None:
@@ -316,6 +315,7 @@ def gpt_tasks(site, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
 
 

@@ -1,0 +1,84 @@
+"""Nothing that only talks to the user waits for torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gpt_tasks
+
+HEAVY = ("torch", "transformers", "datasets", "sklearn", "scipy", "numpy", "pandas", "matplotlib", "peft", "evaluate")
+GOAL = 0.4
+
+REPORT = f"""
+import atexit, sys
+atexit.register(lambda: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr))
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", REPORT + code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["finetune", "--help"],
+        ["finetune", "sentiment", "--help"],
+        ["pretrain", "--help"],
+        ["predict", "--help"],
+        ["evaluate", "--help"],
+        ["plugins"],
+        ["list", "methods"],
+        ["finetune", "sentimant"],
+        ["finetune", "sentiment", "--epochs", "-1"],
+        ["finetune", "sentiment", "--method", "lorra"],
+    ],
+    ids=" ".join,
+)
+def test_what_computes_nothing_imports_nothing_heavy(arguments) -> None:
+    process = run(f"from gpt_tasks.cli.main import run; sys.exit(run({arguments!r}))")
+    assert process.returncode in (0, 2), process.stderr
+    assert process.stderr.splitlines()[-1] == "[]"
+
+
+def test_importing_gpt_tasks_imports_nothing_heavy() -> None:
+    process = run("import gpt_tasks; gpt_tasks.ClassificationTask; gpt_tasks.hookimpl; gpt_tasks.Example")
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.splitlines() == ["[]"]
+
+
+def test_every_public_name_is_there() -> None:
+    for name in gpt_tasks.__all__:
+        assert getattr(gpt_tasks, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'tune'"):
+        _ = gpt_tasks.tune
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one child is told by wait4")
+def test_help_takes_less_than_the_goal_of_processor_time() -> None:
+    """Processor time, because other work on the machine would make a test of the clock fail at times."""
+    seconds = []
+    for _ in range(3):
+        child = subprocess.Popen([sys.executable, "-m", "gpt_tasks", "--help"], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        seconds.append(usage.ru_utime + usage.ru_stime)
+    assert min(seconds) < GOAL
+
+
+def test_the_console_script_is_the_module() -> None:
+    script = Path(sys.executable).with_name("gpt-tasks")
+    if not script.exists():
+        pytest.skip("gpt-tasks is not installed beside this Python")
+    ours = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    assert ours.stdout == f"gpt-tasks {gpt_tasks.__version__}\n"
