@@ -36,14 +36,17 @@ class TokenBudgetBatches(Sampler[list[int]]):
         world_size: int = 1,
         start: int = 0,
     ) -> None:
-        self.lengths = np.asarray(lengths)
+        lengths = np.asarray(lengths)
         self.seed = seed
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
         self.start = start
         self.epoch = 0
-        self._cuts = _cuts(np.sort(self.lengths), batch_tokens)
+        self._by_length = np.argsort(lengths, kind="stable").astype(np.int32)
+        ascending = lengths[self._by_length]
+        self._ties = np.flatnonzero(np.diff(ascending)) + 1
+        self._cuts = _cuts(ascending, batch_tokens)
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next pass is."""
@@ -55,7 +58,8 @@ class TokenBudgetBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
-        order, batches = self._drawn()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order, batches = self._order(rng), self._batches(rng)
         for number in range(self.rank + start * self.world_size, len(self) * self.world_size, self.world_size):
             if number < len(batches):
                 batch = batches[number]
@@ -63,14 +67,18 @@ class TokenBudgetBatches(Sampler[list[int]]):
             else:
                 yield [~int(order[0])]
 
-    def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the examples `[n]` by length, and the order `[batches]` of the batches cut from them."""
-        count = len(self._cuts) - 1
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        """Return the examples `[n]` by length, those of equal length in an order of this epoch's own."""
         if not self.shuffle:
-            return np.argsort(self.lengths, kind="stable"), np.arange(count)[::-1]
-        rng = np.random.default_rng([self.seed, self.epoch])
-        shuffled = rng.permutation(len(self.lengths))
-        return shuffled[np.argsort(self.lengths[shuffled], kind="stable")], rng.permutation(count)
+            return self._by_length
+        order = self._by_length.copy()
+        for ties in np.split(order, self._ties):
+            rng.shuffle(ties)
+        return order
+
+    def _batches(self, rng: np.random.Generator) -> np.ndarray:
+        count = len(self._cuts) - 1
+        return rng.permutation(count) if self.shuffle else np.arange(count)[::-1]
 
 
 def collate(

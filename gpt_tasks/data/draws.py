@@ -21,7 +21,7 @@ def divide(
     all: one at least, none of a label that has too few to leave one in each split. Returns the row indices of each
     split, and how many rows repeat the key of an earlier one.
     """
-    _, firsts, groups = np.unique(keys, return_index=True, return_inverse=True)
+    firsts, groups = _grouped(keys)
     share = min(SHARE, LARGEST / len(firsts))
     homes = np.zeros(len(firsts), dtype=np.int8)
     group_labels = labels[firsts]
@@ -60,3 +60,13 @@ def stratified(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
         rng.choice(np.flatnonzero(labels == kind), take, replace=False) for kind, take in zip(kinds, takes, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def _grouped(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row of each group of equal keys, and each row's group; as np.unique in half its memory."""
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    ascending = keys[order]
+    begins = np.concatenate([np.ones(1, dtype=bool), ascending[1:] != ascending[:-1]])
+    groups = np.empty(len(keys), dtype=np.int32)
+    groups[order] = np.cumsum(begins, dtype=np.int32) - 1
+    return order[begins], groups

@@ -25,6 +25,7 @@ UNKNOWN = -1
 """The code of an example whose target is not known."""
 
 _BATCH = 1024
+_MAPPED = 64
 _WHERE = "where"
 
 
@@ -47,18 +48,17 @@ class Table:
     def read(self, rows: np.ndarray, columns: Collection[str]) -> Iterator[list[dict[str, str]]]:
         """Yield the values of rows, in their order, in stretches that lie in the same batch.
 
-        The file is mapped for each stretch anew: pages that were read count as this process's memory for as long as
+        The file is mapped anew every so often: pages that were read count as this process's memory for as long as
         their map is open.
         """
-        if not len(rows):
-            return
         homes = rows // _BATCH
-        for stretch in np.split(rows, np.flatnonzero(np.diff(homes)) + 1):
+        stretches = iter(np.split(rows, np.flatnonzero(np.diff(homes)) + 1) if len(rows) else [])
+        while some := list(islice(stretches, _MAPPED)):
             with pa.memory_map(str(self.path)) as file:
-                batch = pa.ipc.open_file(file).get_batch(int(stretch[0] // _BATCH)).select(list(columns))
-                values = batch.take(pa.array(stretch % _BATCH)).to_pylist()
-                del batch
-            yield values
+                table = pa.ipc.open_file(file)
+                for stretch in some:
+                    batch = table.get_batch(int(stretch[0] // _BATCH)).select(list(columns))
+                    yield batch.take(pa.array(stretch % _BATCH)).to_pylist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class Examples(Sequence[Example]):
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Examples:
         """Return the examples at `indices`, in that order."""
-        return replace(self, rows=self.rows[np.asarray(indices, dtype=np.int64)])
+        return replace(self, rows=self.rows[np.asarray(indices, dtype=np.int32)])
 
     def labelled(self, labels: Sequence[str], meaning: Mapping[str, str]) -> Examples:
         """Return these examples with their targets' `meaning` as labels, coded by their place in `labels`."""
@@ -128,15 +128,17 @@ class Examples(Sequence[Example]):
     def __iter__(self) -> Iterator[Example]:
         inputs, extras = self.table.inputs, self.table.extras
         columns = [*map(_input, inputs), *map(_extra, extras), _WHERE]
-        targets = iter(self.targets())
+        labels = self.labels
+        index = 0
         for stretch in self.table.read(self.rows, columns):
-            for values, target in zip(stretch, targets, strict=False):
+            for values in stretch:
                 yield Example(
                     {field: values[_input(field)] for field in inputs},
-                    target,
+                    None if labels[index] == UNKNOWN else self.label_names[labels[index]],
                     values[_WHERE],
                     {column: values[_extra(column)] for column in extras},
                 )
+                index += 1
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -232,7 +234,7 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
         tuple(targets),
         digest.hexdigest(),
     )
-    every = np.arange(len(codes), dtype=np.int64)
+    every = np.arange(len(codes), dtype=np.int32)
     return Examples(table, every, tuple(targets), np.array([*range(len(targets)), UNKNOWN], dtype=np.int32))
 
 

@@ -1,0 +1,114 @@
+"""Batches by token budget: every example once, in an order that seed and epoch alone decide."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpt_tasks.data.batches import TokenBudgetBatches, collate
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=120)
+
+
+def batches(lengths: list[int], budget: int, epoch: int = 0, **others: int) -> list[list[int]]:
+    sampler = TokenBudgetBatches(lengths, **{"batch_tokens": budget, "seed": 7, "shuffle": True, **others})
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 200), st.integers(1, 4), st.integers(0, 3))
+def test_every_example_counts_once_within_the_budget(lengths: list[int], budget: int, world: int, epoch: int) -> None:
+    shares = [batches(lengths, budget, epoch, rank=rank, world_size=world) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    assert len(shares[0]) == len(
+        TokenBudgetBatches(lengths, batch_tokens=budget, seed=1, shuffle=False, world_size=world)
+    )
+    everything = [batch for share in shares for batch in share]
+    assert Counter(i for batch in everything for i in batch if i >= 0) == Counter(range(len(lengths)))
+    assert sum(i < 0 for batch in everything for i in batch) < world
+    for batch in everything:
+        longest = max(lengths[i if i >= 0 else ~i] for i in batch)
+        assert longest * len(batch) <= budget or len(batch) == 1
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 200), st.integers(2, 4), st.integers(0, 3))
+def test_the_order_is_the_same_on_any_number_of_ranks(lengths: list[int], budget: int, world: int, epoch: int) -> None:
+    alone = batches(lengths, budget, epoch)
+    shares = [batches(lengths, budget, epoch, rank=rank, world_size=world) for rank in range(world)]
+    together = [batch for turn in zip(*shares, strict=True) for batch in turn]
+    assert together[: len(alone)] == alone
+    assert all(index < 0 for batch in together[len(alone) :] for index in batch)
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 200), st.integers(1, 3), st.data())
+def test_a_resumed_pass_is_the_tail_of_the_whole_one(
+    lengths: list[int], budget: int, world: int, data: st.DataObject
+) -> None:
+    whole = batches(lengths, budget, 1, rank=world - 1, world_size=world)
+    start = data.draw(st.integers(0, len(whole)))
+    sampler = TokenBudgetBatches(
+        lengths, batch_tokens=budget, seed=7, shuffle=True, rank=world - 1, world_size=world, start=start
+    )
+    sampler.set_epoch(1)
+    assert list(sampler) == whole[start:]
+    assert list(sampler) == whole
+    assert len(sampler) == len(whole)
+
+
+def test_epochs_and_seeds_draw_other_orders_and_repeat_them() -> None:
+    lengths = [1 + number % 5 for number in range(200)]
+    assert batches(lengths, 40, 1) == batches(lengths, 40, 1)
+    assert batches(lengths, 40, 1) != batches(lengths, 40, 2)
+    assert batches(lengths, 40, 1) != batches(lengths, 40, 1, seed=8)
+    assert len(batches(lengths, 40, 1)) == len(batches(lengths, 40, 2))
+    mates = [{frozenset(batch) for batch in batches(lengths, 40, epoch)} for epoch in (1, 2)]
+    assert len(mates[0] & mates[1]) < len(mates[0]) / 2
+
+
+def test_data_sorted_by_label_is_mixed() -> None:
+    lengths, labels = np.full(400, 10), np.arange(400) >= 200
+    shares = [labels[batch].mean() for batch in batches(list(lengths), 400)]
+    assert all(0.1 < share < 0.9 for share in shares)
+
+
+def test_examples_of_like_length_share_a_batch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 120, 5000)
+    padded = sum(max(lengths[batch]) * len(batch) for batch in batches(list(lengths), 2048))
+    assert padded < 1.03 * lengths.sum()
+
+
+def test_without_shuffling_the_longest_come_first() -> None:
+    sampler = TokenBudgetBatches([3, 9, 1, 9, 2], batch_tokens=18, seed=0, shuffle=False)
+    assert list(sampler) == list(sampler) == [[1, 3], [2, 4, 0]]
+
+
+@pytest.mark.parametrize(
+    ("side", "ids", "mask"),
+    [
+        ("right", [[5, 6, 7], [8, 0, 0]], [[1, 1, 1], [1, 0, 0]]),
+        ("left", [[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]]),
+    ],
+)
+def test_collate_pads_on_either_side(
+    side: Literal["right", "left"], ids: list[list[int]], mask: list[list[int]]
+) -> None:
+    features = [{"input_ids": np.array([5, 6, 7], dtype=np.int32), "labels": 1}, {"input_ids": [8], "labels": -100}]
+    batch = collate(features, pad_token_id=0, padding_side=side)
+    assert batch["input_ids"].tolist() == ids
+    assert batch["attention_mask"].tolist() == mask
+    assert batch["labels"].tolist() == [1, -100]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+def test_a_pad_id_inside_the_text_is_attended_to() -> None:
+    batch = collate([{"input_ids": [0, 4, 0], "labels": 0}], pad_token_id=0, padding_side="right")
+    assert batch["attention_mask"].tolist() == [[1, 1, 1]]

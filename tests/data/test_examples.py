@@ -1,0 +1,114 @@
+"""Examples on disk and their encoding: what was written is what is read, in any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gpt_tasks.data.encoded import IGNORED, encode_examples
+from gpt_tasks.data.examples import Examples, store_examples
+from gpt_tasks.errors import MachineError
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.types import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Topic(ClassificationTask):
+    """Tell what a text is about."""
+
+    name = "topic"
+
+
+WRITTEN = [
+    Example({"text": f"text number {n}"}, None if n % 7 == 0 else "ab"[n % 2], f"r.csv:{n + 2}", {"town": str(n % 3)})
+    for n in range(3000)
+]
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Examples:
+    return store_examples(WRITTEN, tmp_path)
+
+
+def test_what_was_written_is_read(examples: Examples) -> None:
+    assert list(examples) == WRITTEN
+    assert examples[17] == WRITTEN[17]
+    assert examples[-1] == WRITTEN[-1]
+    assert list(examples[2990:]) == WRITTEN[2990:]
+    assert list(examples.texts("text")) == [example.inputs["text"] for example in WRITTEN]
+    assert examples.targets() == [example.target for example in WRITTEN]
+    with pytest.raises(IndexError):
+        examples[3000]
+
+
+def test_subsets_keep_their_order_and_may_be_subsets_of_subsets(examples: Examples) -> None:
+    picked = np.random.default_rng(0).permutation(3000)[:2000]
+    subset = examples.subset(picked)
+    assert list(subset) == [WRITTEN[index] for index in picked]
+    assert list(subset.subset([3, 1])) == [WRITTEN[picked[3]], WRITTEN[picked[1]]]
+    assert subset.labels.tolist() == [
+        -1 if example.target is None else "ba".index(example.target) for example in subset
+    ]
+    assert list(examples.subset([])) == []
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path: Path, examples: Examples) -> None:
+    elsewhere = [Example(example.inputs, example.target, "elsewhere", example.extra) for example in WRITTEN]
+    assert store_examples(elsewhere, tmp_path).fingerprint == examples.fingerprint
+    other = [*WRITTEN[:-1], Example({"text": "text number  2999"}, "b", "r.csv:3001", {"town": "2"})]
+    assert store_examples(other, tmp_path).fingerprint != examples.fingerprint
+    assert examples[:5].fingerprint != examples[1:6].fingerprint
+
+
+def test_encoding_matches_the_tokenizer(
+    tmp_path: Path, examples: Examples, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    subset = examples.subset(np.random.default_rng(0).permutation(3000))
+    encoded = encode_examples(Topic(), subset, tiny_tokenizer, 64, tmp_path)
+    wanted = tiny_tokenizer(list(subset.texts("text")))["input_ids"]
+    assert len(encoded) == 3000
+    assert [encoded[index]["input_ids"].tolist() for index in range(3000)] == wanted
+    assert encoded.lengths.tolist() == [len(ids) for ids in wanted]
+    assert encoded.labels.tolist() == [IGNORED if label < 0 else label for label in subset.labels]
+    assert encoded.truncated == 0
+    assert [row["input_ids"].tolist() for row in encoded.__getitems__([5, 2])] == [wanted[5], wanted[2]]
+
+
+def test_a_negative_index_ignores_the_label(
+    tmp_path: Path, examples: Examples, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    encoded = encode_examples(Topic(), examples, tiny_tokenizer, 64, tmp_path)
+    assert encoded[~3]["input_ids"].tolist() == encoded[3]["input_ids"].tolist()
+    assert encoded[3]["labels"] != IGNORED == encoded[~3]["labels"]
+    for index in (3000, ~3000):
+        with pytest.raises(IndexError):
+            encoded[index]
+
+
+def test_truncated_examples_are_counted(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    stored = store_examples([Example({"text": "x" * size}, "a", "r") for size in (3, 8, 30)], tmp_path)
+    encoded = encode_examples(Topic(), stored, tiny_tokenizer, 8, tmp_path)
+    assert encoded.lengths.tolist() == [3, 8, 8]
+    assert encoded.truncated == 1
+
+
+def test_a_full_disk_is_the_machines_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+    import signal
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(MachineError) as caught:
+            store_examples(WRITTEN, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
