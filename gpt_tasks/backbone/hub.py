@@ -20,7 +20,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "*
 _EXTRAS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "*.jinja")
 _CODE = ("*.py",)
 # Together with the start of the interpreter, the answer "no network" comes within three seconds.
-_PATIENCE = 2.0
+_PATIENCE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) ->
 
 
 def why_unreachable() -> str:
-    """Return why the hub does not answer within two seconds; an empty text where it does, with whatever status.
+    """Return why the hub does not answer in time; an empty text where it does, with whatever status.
 
     Asked before a download because the hub's own client tries again for minutes. Proxies and HF_ENDPOINT count.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, quiet_transformers, read_json
-from gpt_tasks.errors import ModelError, PluginError
+from gpt_tasks.errors import ModelError, PluginError, UsageError
 from gpt_tasks.extensions import HeadKind
 from gpt_tasks.files import machine_errors
 
@@ -69,8 +68,14 @@ class TaskModel(nn.Module):
         return {"loss": total / num_items_in_batch, "logits": logits}
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:
-        """Recompute activations in the backward pass instead of keeping them; Trainer calls this."""
-        _base(self.backbone).activation_checkpointing_enable(**settings)
+        """Recompute activations in the backward pass instead of keeping them; Trainer calls this.
+
+        Raises UsageError for an architecture that cannot.
+        """
+        try:
+            _base(self.backbone).activation_checkpointing_enable(**settings)
+        except ValueError as error:
+            raise UsageError(f"--gradient-checkpointing: {error}", "Lower --batch-tokens instead.") from error
 
 
 def last_hidden_state(backbone: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -193,11 +198,10 @@ def _fill(head: nn.Module, file: Path) -> None:
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Give a new folder to write into, which takes the place of `folder` at the end, or is gone if anything fails."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    new = folder.with_name(f".{folder.name}-new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     try:
-        # mkdtemp lets nobody else in; a model is as public as any other file of its owner.
-        new.chmod(0o777 & ~_umask())
         yield new
         _flush(new)
         if folder.exists():
@@ -223,9 +227,3 @@ def _flush(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,322 @@
+"""A backbone with its head: padding, batch-mates, pooling, the loss, and the folder that keeps it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedTokenizerBase,
+)
+
+from gpt_tasks.backbone.load import Location, open_backbone
+from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError, PluginError
+from gpt_tasks.extensions import HeadKind
+from gpt_tasks.heads import register_heads
+from gpt_tasks.heads.model import TaskModel, TaskRecord, load_model, save_model
+from gpt_tasks.heads.sequence import LastToken, SequenceHead, pool_last
+
+HEADS: dict[str, HeadKind] = {kind.name: kind for kind in register_heads()}
+RECORD = TaskRecord(
+    task="mood",
+    plugin="gpt-tasks-mood",
+    plugin_version="1.2",
+    head="sequence",
+    outputs=3,
+    state={"labels": ["glad", "sad", "so-so"], "prompt": "{text}"},
+)
+PAD = 0
+TEXTS = [[3, 7, 1, 9, 4], [5, PAD, 8], [6], [PAD, 2, 2, PAD], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
+SHAPE: dict[str, Any] = {"vocab_size": 50, "bos_token_id": PAD, "eos_token_id": PAD}
+GPT_SHAPE = {**SHAPE, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+NEW_SHAPE = {
+    **SHAPE,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+}
+ARCHITECTURES: dict[str, Callable[[], Any]] = {
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT_SHAPE)),
+    "openai-gpt": lambda: OpenAIGPTLMHeadModel(OpenAIGPTConfig(**GPT_SHAPE)),
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**NEW_SHAPE)),
+    "gpt-neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**NEW_SHAPE)),
+    "opt": lambda: OPTForCausalLM(OPTConfig(**NEW_SHAPE, ffn_dim=32, word_embed_proj_dim=8, pad_token_id=PAD)),
+    "bloom": lambda: BloomForCausalLM(BloomConfig(**SHAPE, hidden_size=16, n_layer=2, n_head=2)),
+}
+
+
+def padded(texts: list[list[int]], length: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    ids, mask = torch.full((len(texts), length), PAD), torch.zeros(len(texts), length, dtype=torch.long)
+    for row, text in enumerate(texts):
+        where = slice(length - len(text), None) if left else slice(len(text))
+        ids[row, where] = torch.tensor(text)
+        mask[row, where] = 1
+    return ids, mask
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def model(request: pytest.FixtureRequest) -> TaskModel:
+    torch.manual_seed(0)
+    causal_lm = ARCHITECTURES[request.param]()
+    # Larger than a fresh model's, so that a wrong position or a leak of padding shows in the logits.
+    for parameter in causal_lm.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    width = causal_lm.get_output_embeddings().weight.shape[1]
+    head = SequenceHead(width, 3)
+    head.linear.weight.data.normal_()
+    return TaskModel(causal_lm.base_model, head).eval()
+
+
+def test_padding_and_batch_mates_change_no_logit(model: TaskModel) -> None:
+    """In float32, to 1e-5 of logits that are of the order of one."""
+    with torch.no_grad():
+        alone = torch.cat([model(*padded([text], len(text), left=False))["logits"] for text in TEXTS])
+        assert alone.abs().max() > 0.5
+        assert torch.cdist(alone, alone).fill_diagonal_(1).min() > 0.01
+        for left in (False, True):
+            for length in (11, 17):
+                for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]):
+                    batch = padded([TEXTS[index] for index in order], length, left)
+                    torch.testing.assert_close(model(*batch)["logits"], alone[order], atol=1e-5, rtol=1e-5)
+
+
+def test_the_gradients_do_not_depend_on_the_padding_side(model: TaskModel) -> None:
+    gradients = []
+    for left in (False, True):
+        model.zero_grad()
+        model(*padded(TEXTS, 13, left), labels=torch.tensor([0, 1, 2, 0, 1]))["loss"].backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_pooling_goes_by_the_mask_where_padding_and_end_of_text_are_one_token(left: bool) -> None:
+    texts = [[5, PAD, 8], [5, 8, PAD], [PAD], [PAD, PAD, 4, PAD, PAD]]
+    ids, mask = padded(texts, 7, left)
+    hidden = torch.arange(4 * 7, dtype=torch.float).reshape(4, 7, 1)
+    expected = [7 * row + (6 if left else len(text) - 1) for row, text in enumerate(texts)]
+    assert pool_last(hidden, mask).flatten().tolist() == expected
+    assert LastToken()(hidden, mask).flatten().tolist() == expected
+    assert ids.shape == mask.shape
+
+
+def test_a_row_without_tokens_is_an_error() -> None:
+    with pytest.raises(DataError, match="Example 1 of the batch has no tokens"):
+        pool_last(torch.zeros(2, 3, 4), torch.tensor([[1, 0, 0], [0, 0, 0]]))
+
+
+def gpt2(class_weights: torch.Tensor | None = None) -> TaskModel:
+    torch.manual_seed(0)
+    return TaskModel(ARCHITECTURES["gpt2"]().base_model, SequenceHead(16, 3), class_weights).eval()
+
+
+def test_the_loss_of_an_accumulated_batch_is_that_of_the_whole() -> None:
+    model, labels = gpt2(), torch.tensor([0, 1, 2, -100, 1])
+    whole = model(*padded(TEXTS, 11, False), labels=labels)["loss"]
+    parts = [
+        model(*padded(TEXTS[part], 11, False), labels=labels[part], num_items_in_batch=torch.tensor(4))["loss"]
+        for part in (slice(0, 1), slice(1, 5))
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+    logits = model(*padded(TEXTS, 11, False))["logits"]
+    torch.testing.assert_close(whole, torch.nn.functional.cross_entropy(logits[[0, 1, 2, 4]], labels[[0, 1, 2, 4]]))
+
+
+def test_class_weights_weigh_examples_and_are_not_saved() -> None:
+    weights = torch.tensor([0.5, 1.0, 3.0])
+    model = gpt2(weights)
+    batch = padded(TEXTS, 11, False)
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    each = torch.nn.functional.cross_entropy(model(*batch)["logits"], labels, reduction="none")
+    torch.testing.assert_close(model(*batch, labels=labels)["loss"], (weights[labels] * each).sum() / 5)
+    assert "class_weights" not in model.state_dict()
+
+
+def test_unlabelled_examples_alone_have_a_loss_of_zero() -> None:
+    loss = gpt2()(*padded(TEXTS[:2], 5, False), labels=torch.tensor([-100, -100]))["loss"]
+    assert loss == 0
+
+
+@pytest.fixture
+def saved(tiny_backbone_folder: Path, tmp_path: Path) -> Path:
+    backbone = open_backbone(Location("tiny", tiny_backbone_folder))
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", backbone.model, backbone.tokenizer, SequenceHead(16, 3), RECORD)
+    return tmp_path / "model"
+
+
+def test_a_saved_model_answers_as_before(tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    backbone = open_backbone(Location("tiny", tiny_backbone_folder))
+    model = TaskModel(backbone.model.base_model, SequenceHead(16, 3))
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.eval()
+    save_model(tmp_path / "run" / "model", backbone.model, backbone.tokenizer, model.head, RECORD)
+    loaded = load_model(tmp_path / "run" / "model", HEADS)
+    assert loaded.record == RECORD
+    again = TaskModel(loaded.backbone.model.base_model, loaded.head)
+    assert not again.training or not any(module.training for module in again.children())
+    batch = padded(TEXTS, 11, False)
+    with torch.no_grad():
+        assert torch.equal(again(*batch)["logits"], model(*batch)["logits"])
+        ids = torch.tensor([[3, 7, 1]])
+        opened = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
+        assert torch.equal(opened(ids).logits, backbone.model(ids).logits)
+    text = "Nothing about this hotel."
+    assert AutoTokenizer.from_pretrained(tmp_path / "run" / "model")(text) == backbone.tokenizer(text)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["model"]
+
+
+def test_nothing_in_the_folder_is_pickled(saved: Path) -> None:
+    assert {path.suffix for path in saved.iterdir()} == {".json", ".safetensors"}
+
+
+def resave(folder: Path, **head: torch.Tensor) -> None:
+    save_file({name.replace("_", "."): tensor for name, tensor in head.items()}, folder / "head.safetensors")
+
+
+def edit_record(folder: Path, **values: Any) -> None:
+    file = folder / "task.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def remove(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+
+
+FOUR_LABELS = {"labels": ["glad", "sad", "so-so", "mad"], "prompt": "{text}"}
+BREAKAGES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
+    "all": (shutil.rmtree, ["model", "no such folder"]),
+    "no task.json": (lambda folder: remove(folder, "task.json"), ["task.json", "missing"]),
+    "cut task.json": (lambda folder: cut(folder / "task.json"), ["task.json", "truncated"]),
+    "no field": (lambda folder: (folder / "task.json").write_text('{"task": "mood"}'), ["task.json", "'plugin'"]),
+    "no head": (lambda folder: remove(folder, "head.safetensors"), ["head.safetensors", "missing"]),
+    "cut head": (lambda folder: cut(folder / "head.safetensors"), ["head.safetensors", "truncated"]),
+    "cut weights": (lambda folder: cut(folder / "model.safetensors"), ["model.safetensors", "truncated"]),
+    "no config": (lambda folder: remove(folder, "config.json"), ["config.json", "missing"]),
+    "no tokenizer": (lambda folder: remove(folder, "tokenizer.json"), ["tokenizer"]),
+    "a label more": (lambda folder: edit_record(folder, state=FOUR_LABELS), ["4 labels", "3 outputs", "mad"]),
+    "an output more": (
+        lambda folder: edit_record(folder, state=FOUR_LABELS, outputs=4),
+        ["head.safetensors", "'linear.weight' is [3, 16]", "[4, 16]"],
+    ),
+    "another head": (
+        lambda folder: resave(folder, linear_weight=torch.zeros(3, 16), linear_bias=torch.zeros(3), odd=torch.ones(1)),
+        ["head.safetensors", "no place for 'odd'"],
+    ),
+    "half a head": (
+        lambda folder: resave(folder, linear_weight=torch.zeros(3, 16)),
+        ["head.safetensors", "'linear.bias' is missing"],
+    ),
+}
+
+
+def assert_one_line(error: GptTasksError, *parts: str) -> None:
+    assert "\n" not in error.message
+    assert error.hint
+    for part in parts:
+        assert part in error.message
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_what_is_missing_or_does_not_fit_is_named(name: str, saved: Path) -> None:
+    damage, parts = BREAKAGES[name]
+    damage(saved)
+    with pytest.raises(ModelError) as caught:
+        load_model(saved, HEADS)
+    assert_one_line(caught.value, str(saved), *parts)
+
+
+def test_a_head_of_a_missing_plugin_says_what_to_install(saved: Path) -> None:
+    edit_record(saved, head="crystal-ball")
+    with pytest.raises(PluginError) as caught:
+        load_model(saved, HEADS)
+    assert_one_line(caught.value, "'crystal-ball'")
+    assert caught.value.hint == "Install gpt-tasks-mood 1.2."
+
+
+class Stopped(BaseException):
+    """What SIGKILL would be, at a moment that a test chooses."""
+
+
+def another_head() -> SequenceHead:
+    head = SequenceHead(16, 3)
+    head.linear.weight.data.fill_(1.0)
+    return head
+
+
+def test_saving_again_replaces_the_old_model(saved: Path) -> None:
+    backbone = open_backbone(Location("tiny", saved))
+    save_model(saved, backbone.model, backbone.tokenizer, another_head(), RECORD)
+    assert load_file(saved / "head.safetensors")["linear.weight"].eq(1).all()
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_death_while_saving_leaves_the_old_model(renames: int, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Die before the first and between the two renamings, without any clearing up."""
+    backbone = open_backbone(Location("tiny", saved))
+    before = load_file(saved / "head.safetensors")["linear.weight"]
+    rename, left = Path.rename, [renames]
+
+    def counted(self: Path, target: Path) -> Path:
+        if not left[0]:
+            raise Stopped
+        left[0] -= 1
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", counted)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(Stopped):
+        save_model(saved, backbone.model, backbone.tokenizer, another_head(), RECORD)
+    monkeypatch.undo()
+    assert torch.equal(load_model(saved, HEADS).head.linear.weight, before)
+    save_model(saved, backbone.model, backbone.tokenizer, another_head(), RECORD)
+    assert load_model(saved, HEADS).head.linear.weight.eq(1).all()
+
+
+@pytest.fixture
+def small_files_only() -> Iterator[None]:
+    """A disk that is full after 20 kB of a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_a_full_disk_is_told_and_leaves_nothing(
+    tiny_backbone_folder: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    backbone = open_backbone(Location("tiny", tiny_backbone_folder))
+    with pytest.raises(MachineError) as caught:
+        save_model(tmp_path / "model", backbone.model, tiny_tokenizer, SequenceHead(16, 3), RECORD)
+    assert_one_line(caught.value)
+    assert list(tmp_path.iterdir()) == []
