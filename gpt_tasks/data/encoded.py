@@ -58,7 +58,8 @@ class EncodedExamples:
                 if row >= len(self):
                     raise IndexError(f"there is no example {index} among {len(self)}")
                 file.seek(int(self.starts[row]) * _TOKEN.itemsize)
-                input_ids = np.frombuffer(file.read(int(self.lengths[row]) * _TOKEN.itemsize), dtype=_TOKEN)
+                input_ids = np.empty(self.lengths[row], dtype=_TOKEN)
+                file.readinto(input_ids)
                 examples.append({"input_ids": input_ids, "labels": int(self.labels[row]) if index >= 0 else IGNORED})
         return examples
 

@@ -207,7 +207,8 @@ def _among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Tell which keys `[n]` are among others: as np.isin, whose tables take several times the memory of the keys."""
     ordered = np.sort(others)
     places = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
-    return np.equal(ordered[places], keys)
+    found: np.ndarray = ordered[places] == keys
+    return found
 
 
 def _is_labelled(task: ClassificationTask, source: Source, split: str, columns: Mapping[str, str]) -> bool:
