@@ -59,7 +59,7 @@ class EncodedExamples:
                     raise IndexError(f"there is no example {index} among {len(self)}")
                 file.seek(int(self.starts[row]) * _TOKEN.itemsize)
                 input_ids = np.empty(self.lengths[row], dtype=_TOKEN)
-                file.readinto(input_ids)
+                file.readinto(input_ids.data)
                 examples.append({"input_ids": input_ids, "labels": int(self.labels[row]) if index >= 0 else IGNORED})
         return examples
 
