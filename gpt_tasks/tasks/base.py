@@ -71,9 +71,7 @@ class Task(ABC):
         """Read one row. Raises DataError naming the row where a text or the target cannot be used."""
 
     @abstractmethod
-    def encode(
-        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> list[Encoded]:
+    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Turn examples into at most `max_length` token ids each; what is cut is the texts, never the prompt."""
 
     @abstractmethod
@@ -125,29 +123,35 @@ def encode_prompts(
     """
     texts = [prompt.format_map(values) for values in inputs]
     encoded = []
-    for values, ids in zip(inputs, tokenizer(texts)["input_ids"], strict=True):
-        full = len(ids)
-        if full > max_length:
-            ids = _shortened(prompt, dict(values), tokenizer, max_length)
-        encoded.append(Encoded(ids, truncated=full - len(ids)))
+    for values, full in zip(inputs, tokenizer(texts)["input_ids"], strict=True):
+        ids = full if len(full) <= max_length else _shortened(prompt, values, full, tokenizer, max_length)
+        encoded.append(Encoded(ids, truncated=len(full) - len(ids)))
     return encoded
 
 
 def _shortened(
-    prompt: str, values: dict[str, str], tokenizer: PreTrainedTokenizerBase, max_length: int
+    prompt: str, values: Mapping[str, str], ids: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[int]:
-    ids = tokenizer(prompt.format_map(values))["input_ids"]
     while len(ids) > max_length:
-        longest = max(values, key=lambda field: len(values[field]))
-        pieces = tokenizer(values[longest], add_special_tokens=False, return_offsets_mapping=True)
-        starts = [start for start, _ in pieces["offset_mapping"]]
-        if not starts:
+        starts = {
+            field: [start for start, _ in _tokens_of(text, tokenizer)["offset_mapping"]]
+            for field, text in values.items()
+        }
+        kept = {field: len(tokens) for field, tokens in starts.items()}
+        if not any(kept.values()):
             raise DataError(
-                f"The prompt alone takes more than {max_length} tokens",
-                "Raise --max-length or shorten the prompt.",
+                f"The prompt alone takes more than {max_length} tokens", "Raise --max-length or shorten the prompt."
             )
-        # Cutting before a token also shortens a text of one token to nothing, so that the loop ends.
-        excess = min(len(starts), len(ids) - max_length)
-        values[longest] = values[longest][: starts[-excess]]
+        for _ in range(min(len(ids) - max_length, sum(kept.values()))):
+            kept[max(kept, key=kept.__getitem__)] -= 1
+        values = {
+            field: text[: starts[field][kept[field]]] if kept[field] < len(starts[field]) else text
+            for field, text in values.items()
+        }
         ids = tokenizer(prompt.format_map(values))["input_ids"]
     return ids
+
+
+def _tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
+    encoded: Mapping[str, Any] = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoded

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task, TaskOptions, encode_prompts, prompt_fields, text_of
@@ -28,6 +31,24 @@ class ClassificationOptions(TaskOptions):
     )
     prompt: str | None = Field(None, min_length=1, description="How an example reads as text, as in '{text}'.")
 
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels and len(set(labels)) < len(labels):
+            raise PydanticCustomError("labels", "a label stands there twice")
+        return labels
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt_names_fields(cls, prompt: str | None) -> str | None:
+        try:
+            fields = prompt_fields(prompt or "{text}")
+        except ValueError as error:
+            raise PydanticCustomError("prompt", "{cause}", {"cause": str(error)}) from None
+        if not fields or not all(field.isidentifier() for field in fields):
+            raise PydanticCustomError("prompt", "a prompt names the fields it reads, each in braces")
+        return prompt
+
 
 class ClassificationTask(Task):
     """One label for a text or a pair of texts.
@@ -47,18 +68,23 @@ class ClassificationTask(Task):
     Options: ClassVar[type[TaskOptions]] = ClassificationOptions
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
-        known = {**dict.fromkeys(prompt_fields(self.pair_prompt or "")), **dict.fromkeys(self.columns)}
+        """Choose the columns of the texts, of a pair where there is one, and of the label."""
+        single, double = prompt_fields(self.prompt), prompt_fields(self.pair_prompt or "")
+        known = dict.fromkeys([*single, *double, LABEL])
         odd = [field for field in mapping if field not in known]
         if odd:
             raise DataError(
                 f"--column {odd[0]}={mapping[odd[0]]}: task '{self.name}' has no field '{odd[0]}'",
                 f"Its fields are {', '.join(known)}.",
             )
-        texts = {field: mapping.get(field, self.columns.get(field, field)) for field in prompt_fields(self.prompt)}
-        if self.pair_prompt:
-            pair = {field: mapping.get(field, field) for field in prompt_fields(self.pair_prompt)}
-            if set(pair.values()) <= set(available) or any(field in mapping for field in pair):
-                texts = pair
+        texts = {field: mapping.get(field, self.columns.get(field, field)) for field in single}
+        pair = {field: mapping.get(field, self.columns.get(field, field)) for field in double}
+        mapped = [fields for fields in (pair, texts) if any(field in mapping for field in fields)]
+        # What the user maps decides; else a pair is taken where the data has both of its columns.
+        if mapped:
+            texts = mapped[0]
+        elif pair and set(pair.values()) <= set(available):
+            texts = pair
         missing = [(field, column) for field, column in texts.items() if column not in available]
         if missing:
             field, column = missing[0]
@@ -75,6 +101,7 @@ class ClassificationTask(Task):
         return {**texts, LABEL: label} if label in available else texts
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
+        """Read one row; its target is the label as the data writes it."""
         inputs = {field: text_of(row, column) for field, column in columns.items() if field != LABEL}
         target = _label_of(row, columns[LABEL]) if LABEL in columns else None
         kept = {column: "" if row.values.get(column) is None else str(row.values[column]) for column in extra}
@@ -110,9 +137,8 @@ class ClassificationTask(Task):
             f"Did you mean '{near[0]}'?" if near else "Mend the row, or train on data that holds this label.",
         )
 
-    def encode(
-        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> list[Encoded]:
+    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
+        """Fill the prompt, and cut the longest text first where it does not fit."""
         if not examples:
             return []
         pair = self.pair_prompt is not None and set(examples[0].inputs) == set(prompt_fields(self.pair_prompt))
@@ -120,6 +146,7 @@ class ClassificationTask(Task):
         return encode_prompts(prompt, [example.inputs for example in examples], tokenizer, max_length)
 
     def decode(self, logits: numpy.ndarray) -> list[Prediction]:
+        """Turn logits `[n, labels]` into labels and probabilities."""
         from scipy.special import softmax
 
         probabilities = softmax(logits.astype("float64"), axis=-1)
@@ -129,6 +156,7 @@ class ClassificationTask(Task):
         ]
 
     def state(self) -> dict[str, Any]:
+        """Keep the labels in the model's order, and the prompts."""
         return {"labels": list(self.labels), "prompt": self.prompt, "pair_prompt": self.pair_prompt}
 
     def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
@@ -150,13 +178,10 @@ class ClassificationTask(Task):
 
 def _label_of(row: Row, column: str) -> str:
     value = row.values.get(column)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool):
-        value = int(value)
-    if isinstance(value, int):
-        value = str(value)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if isinstance(value, Integral) or (isinstance(value, float) and value.is_integer()):
+        value = str(int(value))
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    if missing or (isinstance(value, str) and not value.strip()):
         raise DataError(f"{row.where}: the label (column '{column}') is missing", "Label the row, or leave it out.")
     if not isinstance(value, str):
         raise DataError(
