@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, quiet_transformers, read_json
-from gpt_tasks.errors import ModelError, PluginError, UsageError
+from gpt_tasks.errors import MachineError, ModelError, PluginError, UsageError
 from gpt_tasks.extensions import HeadKind
 from gpt_tasks.files import machine_errors
 
@@ -136,7 +136,7 @@ def save_model(
     """
     from safetensors.torch import save_file
 
-    with machine_errors(), quiet_transformers(), _replacing(folder) as new:
+    with quiet_transformers(), _replacing(folder) as new:
         causal_lm.save_pretrained(new)
         tokenizer.save_pretrained(new)
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
@@ -198,20 +198,22 @@ def _fill(head: nn.Module, file: Path) -> None:
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Give a new folder to write into, which takes the place of `folder` at the end, or is gone if anything fails."""
-    new = folder.with_name(f".{folder.name}-new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    new, old = folder.with_name(f".{folder.name}-new"), _retired(folder)
     try:
-        yield new
-        _flush(new)
-        if folder.exists():
-            shutil.rmtree(_retired(folder), ignore_errors=True)
-            folder.rename(_retired(folder))
-        new.rename(folder)
-    except BaseException:
+        with machine_errors():
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            yield new
+            _flush(new)
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            new.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    except MachineError as error:
+        raise MachineError(f"{folder} cannot be written: {error.message}", error.hint) from error
+    finally:
         shutil.rmtree(new, ignore_errors=True)
-        raise
-    shutil.rmtree(_retired(folder), ignore_errors=True)
 
 
 def _retired(folder: Path) -> Path:

@@ -318,5 +318,5 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     backbone = open_backbone(Location("tiny", tiny_backbone_folder))
     with pytest.raises(MachineError) as caught:
         save_model(tmp_path / "model", backbone.model, tiny_tokenizer, SequenceHead(16, 3), RECORD)
-    assert_one_line(caught.value)
+    assert_one_line(caught.value, str(tmp_path / "model"), "cannot be written")
     assert list(tmp_path.iterdir()) == []
