@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from gpt_tasks.evaluation.logits import head_logits
-from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.types import Example, Prediction
 
 CHUNK = 1024
@@ -21,7 +21,7 @@ CHUNK = 1024
 class Predictor:
     """Answers examples of one task in chunks, so that a file of any size passes through."""
 
-    task: Task
+    task: ClassificationTask
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     max_length: int

@@ -38,14 +38,6 @@ class LastToken(nn.Module):
         return pool_last(hidden, attention_mask)
 
 
-class LastToken(nn.Module):
-    """No head at all: the hidden state of the last token, `[batch, length, hidden]` -> `[batch, hidden]`."""
-
-    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the features `[batch, hidden]`."""
-        return pool_last(hidden, attention_mask)
-
-
 def pool_last(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     """Return the hidden state at the last position that the mask keeps: `[batch, length, hidden]` -> `[batch, hidden]`.
 

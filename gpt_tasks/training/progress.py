@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations import TensorBoardCallback, is_tensorboard_available
+from transformers.integrations.integration_utils import TensorBoardCallback, is_tensorboard_available
 
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.training.processes import rank
-from gpt_tasks.types import Event
+from gpt_tasks.types import Event, EventKind
 
 
 class ProgressBar(TrainerCallback):
@@ -33,9 +33,7 @@ class ProgressBar(TrainerCallback):
             transient=True,
         )
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Show the bar, at the resumed step."""
         self.progress.start()
         self.bar = self.progress.add_task("", total=state.max_steps, completed=state.global_step)
@@ -92,7 +90,7 @@ class Observers(TrainerCallback):
         evaluated = any(key.startswith("eval_") for key in logs)
         if evaluated or "loss" in logs:
             values = {key.removeprefix("eval_"): value for key, value in logs.items() if key != "epoch"}
-            kind = "evaluated" if evaluated else "step"
+            kind: EventKind = "evaluated" if evaluated else "step"
             self.tell(Event(kind, self.run, state.global_step, state.epoch or 0.0, values))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.errors import ModelError, PluginError, UsageError
+from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
-from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.base import prompt_fields
+from gpt_tasks.tasks.classification import LABEL, ClassificationTask
 from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.types import Example, Prediction, Row
 
@@ -101,15 +102,21 @@ class Run:
             return [prediction for _, prediction in self.predictor.predict(examples)]
 
     def predict_rows(
-        self, data: str | Path, *, column: Mapping[str, str] | None = None
+        self, data: str | Path, *, split: str | None = None, column: Mapping[str, str] | None = None
     ) -> Iterator[tuple[Example, Prediction]]:
-        """Yield every row of a source with its prediction, a chunk at a time, labelled or not."""
+        """Yield every row of a source with its prediction, a chunk at a time; labels are not looked at.
+
+        Raises DataError, naming the row, for what cannot be used.
+        """
         from gpt_tasks.data.examples import stream_examples
         from gpt_tasks.data.sources import open_source
+        from gpt_tasks.data.splits import choose_split
 
         with machine_errors(), self._plugins.blaming():
-            source = open_source(str(data), self._plugins.registry.sources)
-            yield from self.predictor.predict(stream_examples(self.task, source, column or {}))
+            source = open_source(data, self._plugins.registry.sources)
+            split = choose_split(source, split)
+            rows = stream_examples(self.task, source, split, columns=column or {}, need_labels=False)
+            yield from self.predictor.predict(rows)
 
     def evaluate(
         self,
@@ -150,7 +157,7 @@ class Run:
             return evaluate_examples(
                 self.predictor,
                 examples,
-                split=split or "test",
+                split=split or "all",
                 metrics=[self._plugins.registry.metrics[name] for name in self.task.metrics],
                 baselines=load_baselines(self._folder.baselines),
                 by=by,
@@ -178,9 +185,17 @@ class Run:
         return task.restored(saved.state)
 
     def _example(self, given: str | Mapping[str, str], where: str) -> Example:
-        values: Mapping[str, Any] = given if isinstance(given, Mapping) else {self.task.text_field(): given}
-        columns = self.task.fields(list(values), {field: field for field in values}, where)
-        return self.task.example(Row(values, where), {field: column for field, column in columns.items() if field != "label"})
+        """Read a text, or a mapping as if it were a row of data."""
+        field, *others = prompt_fields(self.task.prompt)
+        if others and not isinstance(given, Mapping):
+            raise DataError(
+                f"{where}: task '{self.task.name}' reads {', '.join([field, *others])}, not one text",
+                "Give a mapping with each of them.",
+            )
+        values = given if isinstance(given, Mapping) else {self.task.columns.get(field, field): given}
+        columns = self.task.fields(list(values), {}, where)
+        columns.pop(LABEL, None)
+        return self.task.example(Row(values, where), columns)
 
 
 def predictions_as_json(pairs: Iterable[tuple[Example, Prediction]]) -> Iterator[str]:

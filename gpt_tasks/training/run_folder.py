@@ -96,9 +96,7 @@ class RunFolder:
                 else "Give a folder that is empty or not there yet.",
             )
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise UsageError(
-                f"--output {self.path} is not empty", "Give a folder that is empty or not there yet."
-            )
+            raise UsageError(f"--output {self.path} is not empty", "Give a folder that is empty or not there yet.")
         self.path.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:

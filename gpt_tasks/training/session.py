@@ -23,12 +23,13 @@ from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.baselines import fit_baselines
+from gpt_tasks.evaluation.card import model_card
 from gpt_tasks.evaluation.evaluate import evaluate_examples, plain_texts
 from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.evaluation.plots import plot_learning_curve
 from gpt_tasks.evaluation.predictor import Predictor
 from gpt_tasks.extensions import Method, Metric
-from gpt_tasks.files import write_json
+from gpt_tasks.files import write_json, writing
 from gpt_tasks.heads.linear_probe import fit_probe
 from gpt_tasks.heads.model import TaskModel, TaskRecord, save_model
 from gpt_tasks.heads.sequence import LastToken, SequenceHead
@@ -59,7 +60,7 @@ class Session:
     model: TaskModel
     metrics: list[Metric]
     observers: Observers
-    training: dict[str, float | int | str] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -89,9 +90,7 @@ class Session:
             scratch=scratch,
         )
         backbone = open_backbone(location)
-        settings = settle(
-            config, splits.task, method, registry.metrics, backbone.parameters, backbone.context_length
-        )
+        settings = settle(config, splits.task, method, registry.metrics, backbone.parameters, backbone.context_length)
         for note in splits.notes if rank() == 0 else ():
             print(note, file=sys.stderr)
         session = cls(
@@ -133,7 +132,7 @@ class Session:
 
     def finish(self, seconds: float) -> None:
         """Save the model, evaluate it on the test split, and mark the run as finished."""
-        self.method.finish(self.model.backbone)
+        self.model.backbone = self.method.finish(self.model.backbone)
         save_model(
             self.folder.model,
             self.backbone.model,
@@ -143,9 +142,9 @@ class Session:
         )
         baselines = fit_baselines(
             plain_texts(self.splits.train),
-            self._references(self.splits.train),
+            self.splits.train.labels,
             plain_texts(self.splits.validation),
-            self._references(self.splits.validation),
+            self.splits.validation.labels,
             len(self.task.labels),
             seed=self.settings.seed,
         )
@@ -159,8 +158,19 @@ class Session:
             training={**self.training, "total_seconds": round(seconds, 3)},
             notes=(*self.splits.notes, *baselines.notes),
             output=self.folder.path,
-            card=self._record(),
         )
+        card = model_card(
+            report,
+            run=self.folder.path.name,
+            backbone=self.config.backbone,
+            method=self.method.name,
+            rows=self._rows(),
+            settings=self.settings.as_json(),
+            data=self.config.data or "the task's embedded samples",
+            plots=sorted(plot.name for plot in self.folder.path.glob("*.png")),
+        )
+        with writing(self.folder.path / "README.md") as file:
+            file.write(card)
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         self.folder.write(self._record(), "finished")
         self.observers.tell(
@@ -184,7 +194,7 @@ class Session:
 
     def judge(self, logits: np.ndarray) -> Mapping[str, float]:
         """Return the loss and the metrics of logits on the validation split."""
-        references = self._references(self.splits.validation)
+        references = self.splits.validation.labels
         probabilities = softmax(logits.astype(np.float64), axis=-1)
         log_likelihoods = log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(references)), references]
         predictions = logits.argmax(axis=-1)
@@ -228,14 +238,14 @@ class Session:
     def _fit_head(self, train: EncodedExamples, validation: EncodedExamples) -> None:
         if not isinstance(self.model.head, SequenceHead):
             raise UsageError(
-                f"--method {self.method.name} fits a linear head, and task '{self.task.name}' has head '{self.task.head}'",
+                f"--method {self.method.name} fits a linear head; the head of task '{self.task.name}' is another",
                 "Take --method full or lora.",
             )
         probe = fit_probe(
             self._features(train),
-            self._references(self.splits.train),
+            self.splits.train.labels,
             self._features(validation),
-            self._references(self.splits.validation),
+            self.splits.validation.labels,
             len(self.task.labels),
             None if self.model.class_weights is None else self.model.class_weights.cpu().numpy(),
         )
@@ -258,12 +268,7 @@ class Session:
         if not len(examples):
             raise DataError(f"The {split} split is empty", "Give more rows.")
         scratch = self.folder.scratch / f"rank-{rank()}"
-        return encode_examples(
-            self.task, examples, self.backbone.tokenizer, self.settings.max_length, scratch
-        )
-
-    def _references(self, examples: Examples) -> np.ndarray:
-        return examples.label_indices(self.task.labels)
+        return encode_examples(self.task, examples, self.backbone.tokenizer, self.settings.max_length, scratch)
 
     def _mark(self) -> None:
         """Write run.json; where it is already there, check that data and backbone are still those of the run."""
@@ -287,13 +292,12 @@ class Session:
             "settings": self.settings.as_json(),
             "labels": list(self.task.labels),
             "fingerprints": {"data": self.splits.fingerprint, "backbone": self.backbone.fingerprint},
-            "rows": {
-                "train": len(self.splits.train),
-                "validation": len(self.splits.validation),
-                "test": len(self.splits.test),
-            },
+            "rows": self._rows(),
             "duplicates_left_out": dict(self.splits.duplicates),
         }
+
+    def _rows(self) -> dict[str, int]:
+        return {name: len(getattr(self.splits, name)) for name in ("train", "validation", "test")}
 
     def _task_record(self) -> TaskRecord:
         plugin = self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
@@ -319,14 +323,15 @@ def _model(
     labels = splits.task.labels
     head = build(backbone.hidden_size, len(labels))
     base = backbone.model.base_model
-    if settings.gradient_checkpointing:
-        base.gradient_checkpointing_enable()
     weights = None
     if settings.class_weights == "balanced":
-        counts = np.bincount(splits.train.label_indices(labels), minlength=len(labels))
+        counts = np.bincount(splits.train.labels, minlength=len(labels))
         # A label without rows has no part in the loss, so that its weight is free.
         weights = torch.tensor(counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum()), dtype=torch.float32)
-    return TaskModel(method.prepare(base), head, weights).to(settings.device)
+    model = TaskModel(method.prepare(base), head, weights)
+    if settings.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return model.to(settings.device)
 
 
 def _peak_memory_mb() -> float:

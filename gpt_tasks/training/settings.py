@@ -40,7 +40,12 @@ class Settings:
 
 
 def settle(
-    config: FinetuneConfig, task: Task, method: Method, metrics: Mapping[str, Metric], parameters: int, context: int | None
+    config: FinetuneConfig,
+    task: Task,
+    method: Method,
+    metrics: Mapping[str, Metric],
+    parameters: int,
+    context: int | None,
 ) -> Settings:
     """Settle the settings for a backbone of so many `parameters` and so many positions of `context`.
 

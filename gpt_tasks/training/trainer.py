@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments
 
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import EncodedExamples
@@ -56,10 +56,12 @@ class TaskTrainer(CheckpointedTrainer):
             model=model,
             args=args,
             train_dataset=train,
+            eval_dataset=validation,
             train_batches=_batches(train, settings),
             data_collator=partial(collate, pad_token_id=pad_token_id, padding_side="right"),
             callbacks=callbacks,
         )
+        self.remove_callback(PrinterCallback)
         # So that the examples of an update are counted before its first batch is computed.
         self.model_accepts_loss_kwargs = True
 
@@ -71,9 +73,9 @@ class TaskTrainer(CheckpointedTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Return this batch's share of the update's loss: the sum over its examples by the update's examples."""
-        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        loss: torch.Tensor = model(**inputs, num_items_in_batch=num_items_in_batch)["loss"]
         # Processes' gradients are averaged, but the divisor already counts the examples of all of them.
-        return outputs["loss"] * self.accelerator.num_processes
+        return loss * self.accelerator.num_processes
 
     def training_step(
         self,
@@ -92,7 +94,7 @@ class TaskTrainer(CheckpointedTrainer):
                     raise
                 if before is None:
                     raise MachineError(
-                        f"The memory of {self.args.device} does not hold a batch of {inputs['input_ids'].numel()} tokens",
+                        f"A batch of {inputs['input_ids'].numel()} tokens does not fit into the memory of {self.args.device}",
                         "Lower --batch-tokens or --max-length, or give --gradient-checkpointing.",
                     ) from error
             _restore_gradients(model, before)
@@ -107,6 +109,7 @@ class TaskTrainer(CheckpointedTrainer):
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Judge the validation set: every example once, whatever the number of processes."""
+        assert isinstance(self.model, nn.Module)
         mine = range(rank(), len(self.validation), world_size())
         shares = gathered(
             head_logits(
@@ -174,7 +177,6 @@ def _arguments(settings: Settings, updates: int, checkpoints: Path) -> TrainingA
         optim="adamw_torch_fused",
         max_grad_norm=1.0,
         gradient_accumulation_steps=settings.accumulate,
-        gradient_checkpointing=False,
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",

@@ -1,0 +1,47 @@
+"""What every benchmark does with its figures: a table on the terminal, a JSON file in `results/`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("gpt-tasks", "torch", "transformers", "accelerate", "peft", "scikit-learn", "numpy")
+
+
+def print_table(cases: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line a case."""
+    width = max(len(case["case"]) for case in cases)
+    print(f"\n{'case':{width}} {'ours':>10} {'peer':>10} {'ratio':>8} {'goal':>6}  unit")
+    for case in cases:
+        print(
+            f"{case['case']:{width}} {case['ours']:>10.3f} {case['peer']:>10.3f} {case['ratio']:>8.3f} "
+            f"{case['goal']:>6}  {case['unit']}"
+        )
+
+
+def write_results(name: str, cases: Sequence[Mapping[str, Any]]) -> Path:
+    """Write `results/NAME.json` and return its path."""
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    content = {
+        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cases": list(cases),
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"\nwritten to {path.name}")
+    return path
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

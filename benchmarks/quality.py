@@ -1,0 +1,124 @@
+"""How well does the embedded GPT learn real tasks? `python benchmarks/quality.py [--quick] [--data FOLDER]`
+
+Fine-tunes `tiny` with each method, with the command line's defaults and one setting for all sets, on three seeds;
+beside it the same architecture with random weights, and TF-IDF with logistic regression on the same rows. Selection is
+on the validation split only; what is reported is test accuracy. A case's `ratio` is ours by the peer's; `p` is the
+two-sided paired bootstrap's, over the examples of all seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from _results import print_table, write_results
+
+import gpt_tasks
+
+SETS = {"sst2": ("sentiment", "sentiment/sst2"), "trec6": ("classification", "classification/trec6")}
+SETS["ag_news_small"] = ("classification", "classification/ag_news_small")
+METHODS = ("full", "lora", "head")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--quick", action="store_true", help="one seed, 500 rows of each set")
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    args = parser.parse_args()
+    if not args.data.is_dir():
+        raise SystemExit(f"There is no folder {args.data}: name the one that holds sentiment/sst2 with --data")
+    seeds = [0] if args.quick else [0, 1, 2]
+    settings = {"limit": 500} if args.quick else {}
+    cases = []
+    with tempfile.TemporaryDirectory() as scratch:
+        untrained = random_weights(Path(scratch) / "untrained")
+        for name in args.sets:
+            task, folder = SETS[name]
+            for method in args.methods:
+                results = {
+                    kind: [
+                        train(task, args.data / folder, backbone, method, seed, settings, Path(scratch) / "run")
+                        for seed in seeds
+                    ]
+                    for kind, backbone in (("tiny", "tiny"), ("untrained", untrained))
+                }
+                cases += compared(name, method, results)
+                print_table(cases[-2:])
+    print_table(cases)
+    if not args.quick and args.sets == list(SETS) and args.methods == list(METHODS):
+        write_results("quality", cases)
+
+
+def random_weights(folder: Path) -> str:
+    """Save the architecture and the tokenizer of `tiny` with random weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+
+    from gpt_tasks.plugins import installed_plugins
+
+    embedded = installed_plugins().registry.backbones["tiny"].location()
+    set_seed(0)
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(embedded)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(embedded).save_pretrained(folder)
+    return str(folder)
+
+
+def train(
+    task: str, data: Path, backbone: str, method: str, seed: int, settings: dict[str, int], output: Path
+) -> dict[str, object]:
+    """Fine-tune once and return the test accuracy, the baseline's, and which test examples were right."""
+    folder = output / f"{data.name}-{Path(backbone).name}-{method}-{seed}"
+    run = gpt_tasks.finetune(
+        task, data=str(data), backbone=backbone, method=method, seed=seed, output=folder, **settings
+    )
+    with (folder / "predictions.jsonl").open(encoding="utf-8") as file:
+        right = [row["label"] == row["predicted"] for row in map(json.loads, file)]
+    return {
+        "accuracy": 100 * run.report.metrics["accuracy"].value,
+        "baseline": 100 * run.report.baselines["tfidf_logistic_regression"]["accuracy"].value,
+        "seconds": run.report.training["seconds"],
+        "right": np.array(right),
+    }
+
+
+def compared(name: str, method: str, results: dict[str, list[dict[str, object]]]) -> list[dict[str, object]]:
+    """Return two cases: against TF-IDF + logistic regression, and against the same shape untrained."""
+    from gpt_tasks.metrics.intervals import paired_bootstrap
+
+    ours, untrained = (
+        {key: [result[key] for result in results[kind]] for key in ("accuracy", "baseline", "seconds", "right")}
+        for kind in ("tiny", "untrained")
+    )
+    mean = statistics.mean(ours["accuracy"])
+    spread = 4.303 * statistics.stdev(ours["accuracy"]) / 3**0.5 if len(ours["accuracy"]) == 3 else float("nan")
+    baseline = statistics.mean(ours["baseline"])
+    without = statistics.mean(untrained["accuracy"])
+    difference = paired_bootstrap(np.concatenate(ours["right"]), np.concatenate(untrained["right"]))
+    common = {
+        "ours": round(mean, 2),
+        "interval": [round(mean - spread, 2), round(mean + spread, 2)] if spread == spread else None,
+        "unit": "% test accuracy",
+        "goal": 1.0,
+        "rounds": [round(accuracy, 2) for accuracy in ours["accuracy"]],
+        "seconds": ours["seconds"],
+    }
+    return [
+        {"case": f"{name} {method} / tfidf", **common, "peer": round(baseline, 2), "ratio": round(mean / baseline, 4)},
+        {
+            "case": f"{name} {method} / untrained",
+            **common,
+            "peer": round(without, 2),
+            "ratio": round(mean / without, 4),
+            "peer_rounds": [round(accuracy, 2) for accuracy in untrained["accuracy"]],
+            "p": difference.p_value,
+        },
+    ]
+
+
+if __name__ == "__main__":
+    main()
