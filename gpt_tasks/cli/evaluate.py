@@ -9,7 +9,7 @@ import typer
 
 from gpt_tasks.cli.arguments import Column, Device, Json, Precision, RunPath
 from gpt_tasks.cli.flags import pairs
-from gpt_tasks.cli.output import answering, show_report
+from gpt_tasks.cli.output import answering
 
 app = typer.Typer(name="evaluate", rich_markup_mode=None, add_completion=False)
 
@@ -36,6 +36,7 @@ def evaluate_run(
     as_json: Json = False,
 ) -> None:
     """Evaluate a run on labelled data, beside its baselines."""
+    from gpt_tasks.evaluation.tables import print_report
     from gpt_tasks.training.run import load
 
     with answering(as_json) as answer:
@@ -43,4 +44,4 @@ def evaluate_run(
         report = loaded.evaluate(data, split=split, by=by, column=pairs(column or [], "--column"), output=output)
         answer({**report.to_json(), "run": str(run)})
     if not as_json:
-        show_report(report)
+        print_report(report)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gpt_tasks.cli.flags import flag, flags, given, taking
-from gpt_tasks.cli.output import answering, first_process, show_report
+from gpt_tasks.cli.output import answering, first_process, show_predictions
 from gpt_tasks.errors import PluginError, UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.registry import Registry
 from gpt_tasks.tasks.base import Task
+from gpt_tasks.types import Prediction
 
+if TYPE_CHECKING:
+    from gpt_tasks.training.run import Run
+
+SHOWN = 3
 SIZES = {"tiny, 7M": 7_000_000, "gpt2, 124M": 124_000_000}
 
 
@@ -100,10 +107,25 @@ def _finetuning(task: Task) -> Callable[..., None]:
             )
             answer({**run.report.to_json(), "run": str(run.path)})
         if first_process() and not values["json"]:
-            show_report(run.report)
-            print(f"Run: {run.path}")
+            _show(run)
 
     return command
+
+
+def _show(run: Run) -> None:
+    from gpt_tasks.evaluation.tables import print_report
+
+    print_report(run.report)
+    print("\nSome texts of the test split:")
+    with (run.path / "predictions.jsonl").open(encoding="utf-8") as lines:
+        show_predictions([_answered(json.loads(line)) for line in islice(lines, SHOWN)])
+    print(f'\nThe run is in {run.path}. Go on with: gpt-tasks predict {run.path} "A text of your own."')
+
+
+def _answered(line: dict[str, Any]) -> tuple[str, Prediction]:
+    prediction = Prediction(line.pop("predicted"), line.pop("probabilities"))
+    texts = [text for field, text in line.items() if field not in ("where", "label")]
+    return " / ".join(texts), prediction
 
 
 class TaskCommand(TyperCommand):

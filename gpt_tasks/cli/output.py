@@ -7,11 +7,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from gpt_tasks.evaluation.report import Report
-    from gpt_tasks.types import Prediction
+from gpt_tasks.types import Prediction
 
 
 @contextlib.contextmanager
@@ -37,7 +35,7 @@ def first_process() -> bool:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout. Cells are taken as they are, not as markup."""
+    """Print a table on stdout; in a file or a pipe a row is one line, whatever its length."""
     # Imported here, because no --help should wait for it.
     from rich.console import Console
     from rich.table import Table
@@ -46,7 +44,10 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(soft_wrap=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100_000
+    console.print(table)
 
 
 def show_predictions(answered: Sequence[tuple[str, Prediction]]) -> None:
@@ -55,8 +56,3 @@ def show_predictions(answered: Sequence[tuple[str, Prediction]]) -> None:
         (prediction.label, f"{prediction.probabilities[prediction.label]:.1%}", text) for text, prediction in answered
     ]
     show_table(("label", "probability", "text"), rows)
-
-
-def show_report(report: Report) -> None:
-    """Print the scores beside those of the baselines."""
-    raise NotImplementedError

@@ -11,12 +11,14 @@ import typer
 from gpt_tasks.cli.flags import flag, flags, given, taking
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.training.config import validated
-from gpt_tasks.training.pretrain import PretrainConfig, pretrain
+from gpt_tasks.training.pretrain_config import PretrainConfig
 
 app = typer.Typer(name="pretrain", rich_markup_mode=None, add_completion=False)
 
 
 def _pretrain(**values: Any) -> None:
+    from gpt_tasks.training.pretrain import pretrain
+
     config = validated(PretrainConfig, given(PretrainConfig, values))
     with answering(values["json"]) as answer:
         measured = pretrain(config, say=functools.partial(print, file=sys.stderr, flush=True))
