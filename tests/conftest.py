@@ -50,9 +50,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
 
 
 @pytest.fixture(scope="session")
-def tiny_backbone_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerBase
-) -> Path:
+def tiny_backbone_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerBase) -> Path:
     """A folder with a randomly weighted GPT-2 of 2 layers and 16 dimensions, as `AutoModelForCausalLM` opens it."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel

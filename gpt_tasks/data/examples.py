@@ -150,19 +150,19 @@ class Examples(Sequence[Example]):
         return next(iter(replace(self, rows=self.rows[[index]])))
 
 
-def read_examples(
+def stream_examples(
     task: Task,
     source: Source,
     split: str,
     *,
     columns: Mapping[str, str],
-    by: str | None,
-    scratch: Path,
+    by: str | None = None,
     need_labels: bool,
-) -> Examples:
-    """Read one split of a source as examples of a task; without `need_labels` its labels are not looked at.
+) -> Iterator[Example]:
+    """Read one split of a source as examples of a task, row by row; without `need_labels` its labels are not looked at.
 
-    Raises DataError where a column is not there or a row cannot be used, naming the row.
+    `columns` maps the task's fields to columns, `by` names one that is kept beside them. Raises DataError where a
+    column is not there or a row cannot be used, naming the row.
     """
     rows = source.splits[split]()
     first = next(rows, None)
@@ -183,7 +183,8 @@ def read_examples(
             f"{where}: there is no column '{by}'; the columns are {', '.join(first.values)}", "Give --by one of them."
         )
     extra = () if by is None else (by,)
-    return store_examples((task.example(row, fields, extra) for row in chain([first], rows)), scratch)
+    for row in chain([first], rows):
+        yield task.example(row, fields, extra)
 
 
 def columns_of(task: Task, row: Row, columns: Mapping[str, str], where: str) -> dict[str, str]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gpt_tasks.data.draws import divide, stratified
-from gpt_tasks.data.examples import Examples, columns_of, read_examples
+from gpt_tasks.data.examples import Examples, columns_of, store_examples, stream_examples
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import SourceScheme
 from gpt_tasks.tasks.classification import LABEL, ClassificationTask
-
-Read = Callable[[Source, str], Examples]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,8 @@ def load_splits(
                 sources[split] = source
 
     def read(from_source: Source, split: str) -> Examples:
-        return read_examples(task, from_source, split, columns=columns or {}, by=by, scratch=scratch, need_labels=True)
+        rows = stream_examples(task, from_source, split, columns=columns or {}, by=by, need_labels=True)
+        return store_examples(rows, scratch)
 
     found = {"train": read(source, whole)}
     for split in SPLITS[1:]:
@@ -113,15 +112,9 @@ def load_examples(
     Without `need_labels` labels are not looked at. Raises DataError, naming the row, for what cannot be used.
     """
     source = open_source(data, schemes)
-    examples = read_examples(
-        task,
-        source,
-        choose_split(source, split),
-        columns=columns or {},
-        by=by,
-        scratch=scratch,
-        need_labels=need_labels,
-    )
+    chosen = choose_split(source, split)
+    rows = stream_examples(task, source, chosen, columns=columns or {}, by=by, need_labels=need_labels)
+    examples = store_examples(rows, scratch)
     return settle(task, examples, {})
 
 
