@@ -1,0 +1,224 @@
+"""The model card: README.md of a run, written from its report and its settings."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gpt_tasks.evaluation.report import Report
+from gpt_tasks.evaluation.tables import BASELINE_NAMES, examples, interval, number
+from gpt_tasks.types import Score
+
+MOST_MISTAKES = 10
+LONGEST_TEXT = 300
+HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "mcc": "matthews_correlation"}
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def model_card(
+    report: Report,
+    *,
+    run: str,
+    backbone: str,
+    method: str,
+    rows: Mapping[str, int],
+    settings: Mapping[str, Any],
+    data: str = "the task's embedded samples",
+    fields: Sequence[str] = ("text",),
+    plots: Sequence[str] = (),
+) -> str:
+    """Return the card as Markdown, with the front matter that model hubs read.
+
+    `run` is the folder as commands should name it, `rows` how many each split holds, `settings` what the training was
+    told, `fields` the names of an example's texts, `plots` those of the PNG files beside the card.
+    """
+    parts = [
+        _front_matter(report, run, backbone),
+        f"# {report.task}: {backbone}, tuned with `{method}`",
+        _summary(report, backbone, method),
+        "## Scores",
+        _scores(report),
+        "## Labels",
+        _labels(report),
+        *(f"![{plot.removesuffix('.png').replace('_', ' ')}]({plot})" for plot in plots),
+        *_slices(report),
+        *_mistakes(report),
+        "## How to use it",
+        _usage(fields, run),
+        "## Data",
+        f"Read from {data}.\n\n" + _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
+        *(["\n".join(f"- {_plain(note)}" for note in report.notes)] if report.notes else []),
+        "## Training",
+        _table(["setting", "value"], [[f"`{name}`", _setting(value)] for name, value in settings.items()]),
+        _table(["measured", "value"], [[f"`{name}`", _setting(value)] for name, value in report.training.items()]),
+        "## Limits",
+        _limits(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(report: Report, run: str, backbone: str) -> str:
+    import yaml
+
+    figures = [
+        {"type": HUB_METRICS[name], "name": name, "value": round(figure.value, 4)}
+        for name, figure in report.metrics.items()
+        if name in HUB_METRICS
+    ]
+    result = {
+        "task": {"type": "text-classification"},
+        "dataset": {"name": f"{report.task} ({report.split})", "type": report.task, "split": report.split},
+        "metrics": figures,
+    }
+    card = {
+        "library_name": "gpt-tasks",
+        "pipeline_tag": "text-classification",
+        "tags": ["gpt-tasks", report.task],
+        **({"base_model": backbone.partition("@")[0]} if _HUB_ID.fullmatch(backbone.partition("@")[0]) else {}),
+        "metrics": [figure["type"] for figure in figures],
+        "model-index": [{"name": re.split(r"[/\\]", run.rstrip("/\\"))[-1] or run, "results": [result]}],
+    }
+    return f"---\n{yaml.safe_dump(card, sort_keys=False, allow_unicode=True)}---"
+
+
+def _summary(report: Report, backbone: str, method: str) -> str:
+    name, figure = _headline(report)
+    labels = ", ".join(f"`{_code(label)}`" for label in report.labels)
+    beside = [
+        f"{number(scores[name].value)} ({BASELINE_NAMES.get(baseline, baseline)})"
+        for baseline, scores in report.baselines.items()
+        if name in scores
+    ]
+    return (
+        f"A GPT (`{_code(backbone)}`) that answers **{_plain(report.task)}** with one of {len(report.labels)} labels: "
+        f"{labels}. "
+        f"On {examples(report.n)} of the {_plain(report.split)} split its {name} is **{number(figure.value)}** "
+        f"(95 % interval {interval(figure)})" + (f", against {' and '.join(beside)}" if beside else "") + "."
+    )
+
+
+def _scores(report: Report) -> str:
+    baselines = report.baselines
+    rows = [
+        [
+            f"`{name}`",
+            _figure(figure),
+            *(_figure(scores[name]) if name in scores else "" for scores in baselines.values()),
+        ]
+        for name, figure in report.metrics.items()
+    ]
+    table = _table(["metric", "this model", *(BASELINE_NAMES.get(name, name) for name in baselines)], rows)
+    better = "A lower `ece` is better; of the others a higher one."
+    trained = (
+        "The baselines were trained on the same rows: one always gives the most frequent label, the other is a "
+        "logistic regression on TF-IDF. "
+    )
+    closing = (trained if baselines else "") + better
+    return f"Over {examples(report.n)}; in brackets the 95 % interval.\n\n{table}\n\n{closing}"
+
+
+def _labels(report: Report) -> str:
+    rows = [
+        [_plain(label), _figure(scores.precision), _figure(scores.recall), _figure(scores.f1), f"{scores.recall.n:,}"]
+        for label, scores in report.per_label.items()
+    ]
+    return _table(["label", "precision", "recall", "F1", "n"], rows)
+
+
+def _slices(report: Report) -> list[str]:
+    if report.slices is None:
+        return []
+    names = list(report.metrics)
+    rows = [
+        [_plain(value), f"{next(iter(scores.values())).n:,}", *(_figure(scores[name]) for name in names)]
+        for value, scores in report.slices.metrics.items()
+    ]
+    return [f"## By {_plain(report.slices.by)}", _table([_plain(report.slices.by), "n", *names], rows)]
+
+
+def _mistakes(report: Report) -> list[str]:
+    if not report.mistakes:
+        return []
+    rows = [
+        [
+            _plain(" / ".join(mistake.inputs.values())),
+            _plain(mistake.label),
+            f"{_plain(mistake.predicted)} ({mistake.probability:.0%})",
+            _plain(mistake.where),
+        ]
+        for mistake in report.mistakes[:MOST_MISTAKES]
+    ]
+    return [
+        "## Worst mistakes",
+        "Those the model was surest of.",
+        _table(["text", "label", "predicted", "where"], rows),
+    ]
+
+
+def _usage(fields: Sequence[str], run: str) -> str:
+    folder = shlex.quote(run)
+    given = '"..."' if len(fields) == 1 else "{" + ", ".join(f'"{field}": "..."' for field in fields) + "}"
+    command = f'gpt-tasks predict {folder} "..."' if len(fields) == 1 else f"gpt-tasks predict {folder} --input FILE"
+    return (
+        f"```\n{command}\ngpt-tasks evaluate {folder} --data FILE\n```\n\n"
+        "```python\nimport gpt_tasks\n\n"
+        f"run = gpt_tasks.load({json.dumps(run, ensure_ascii=False)})\nprint(run.predict([{given}]))\n```\n\n"
+        "`model/` holds a causal language model that transformers opens by itself, and beside it the head "
+        "(`head.safetensors`) and the task with its labels (`task.json`)."
+    )
+
+
+def _limits(report: Report) -> str:
+    weakest = min(report.per_label, key=lambda label: report.per_label[label].recall.value)
+    recall = report.per_label[weakest].recall
+    return "\n".join(
+        [
+            f"- It knows {len(report.labels)} labels and gives one of them to any text, also to one that fits none.",
+            "- The figures hold for texts like those it was evaluated on; elsewhere, measure first "
+            "(`gpt-tasks evaluate`).",
+            f"- It finds `{_code(weakest)}` least often: recall {_figure(recall)} over {examples(recall.n)}.",
+            "- Its probabilities are those of the softmax, uncorrected; `ece` above says how far to trust them.",
+            "- What the backbone learnt from its own data, biases included, is still in it.",
+        ]
+    )
+
+
+def _headline(report: Report) -> tuple[str, Score]:
+    name = "accuracy" if "accuracy" in report.metrics else next(iter(report.metrics))
+    return name, report.metrics[name]
+
+
+def _figure(figure: Score) -> str:
+    return f"{number(figure.value)} {interval(figure)}"
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_plain(str(key))}={_setting(held)}" for key, held in value.items()) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _plain(f"{value:g}" if isinstance(value, float) and abs(value) < 1 else str(value))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Return a text on one line, at most 300 characters, that Markdown shows as it is."""
+    line = " ".join(text.split())
+    shown = line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "\u2026"
+    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", shown)
+
+
+def _code(text: str) -> str:
+    return " ".join(text.split()).replace("`", "'").replace("|", "/")

@@ -1,0 +1,160 @@
+"""The plots of a run as PNG: the confusion matrix and the learning curve."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpt_tasks.evaluation.report import Report
+from gpt_tasks.types import Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 120
+LONGEST_LABEL = 22
+# What may be installed for labels in scripts that matplotlib's own font lacks.
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
+MOST_COUNTED = 60
+BLUE, ORANGE, GREY = "#1f5fa8", "#d9742b", "#666666"
+
+# On its first day on a machine it tells of its font cache, in the midst of a run.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+
+def plot_confusion_matrix(report: Report, path: Path) -> None:
+    """Draw the confusion matrix: counts in the cells, up to 60 labels, coloured by the share of each right label."""
+    from matplotlib.figure import Figure
+
+    counts = np.array(report.confusion_matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    many = len(report.labels)
+    names = [_drawable(label, place) for place, label in enumerate(report.labels)]
+    side = min(max(3.4, 0.62 * many), 15.0)
+    figure = Figure(figsize=(side + 2.2, side + 1.5), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = min(11.0, 290 * side / 15 / many)
+    steep = many > 6 or max(map(len, names)) * many > 40
+    axes.set_xticks(range(many), names, fontsize=max(size, 6), rotation=90 if steep else 0, fontfamily=_fonts())
+    axes.set_yticks(range(many), names, fontsize=max(size, 6), fontfamily=_fonts())
+    axes.set_xlabel("predicted label")
+    axes.set_ylabel("right label")
+    # A long count would leave its cell.
+    size *= min(1.0, 4 / len(f"{counts.max():,}")) if many > 3 else 1.0
+    for row, column in zip(*np.nonzero(counts), strict=True) if many <= MOST_COUNTED else ():
+        colour = "white" if shares[row, column] > 0.55 else "#222222"
+        axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=size)
+    axes.set_xticks(np.arange(1, many) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, many) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.0 if many < 20 else 0.4)
+    axes.tick_params(which="both", length=0)
+    for spine in axes.spines.values():
+        spine.set_color("#bbbbbb")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=28, pad=0.02)
+    bar.set_label("share of the right label", color=GREY)
+    bar.outline.set_visible(False)
+    axes.set_title(_title(report), fontsize=11, loc="left")
+    _save(figure, path)
+
+
+def plot_learning_curve(history: Sequence[Mapping[str, Any]], best_by: str, path: Path) -> None:
+    """Draw the losses and the validation metric `best_by` by update, from the Trainer's log history.
+
+    Entries with `loss` are of training, those with `eval_loss` and `eval_METRIC` of validation. A history without
+    any draws nothing.
+    """
+    from matplotlib.figure import Figure
+
+    curves = [_curve(history, name) for name in ("loss", "eval_loss", f"eval_{best_by}")]
+    if not any(map(len, curves)):
+        return
+    training, validation, metric = curves
+    figure = Figure(figsize=(9.6 if len(metric) else 5.2, 3.6), layout="constrained")
+    losses, *others = figure.subplots(1, 2 if len(metric) else 1, squeeze=False, sharex=True)[0]
+    if len(training):
+        losses.plot(*training.T, color=BLUE, linewidth=1.5, marker=_marker(training), markersize=4, label="training")
+    if len(validation):
+        losses.plot(*validation.T, color=ORANGE, linewidth=1.5, marker="o", markersize=4, label="validation")
+    losses.set_title("loss", loc="left", fontsize=11)
+    losses.legend(frameon=False)
+    for axes in others:
+        axes.plot(*metric.T, color=ORANGE, linewidth=1.5, marker="o", markersize=4)
+        axes.set_title(f"validation {best_by}", loc="left", fontsize=11)
+    for axes in (losses, *others):
+        _tidy(axes)
+    _save(figure, path)
+
+
+def _curve(history: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    points = [(entry["step"], entry[name]) for entry in history if name in entry and math.isfinite(entry[name])]
+    return np.array(points, dtype=float).reshape(-1, 2)
+
+
+def _marker(curve: np.ndarray) -> str:
+    return "o" if len(curve) < 3 else ""
+
+
+def _tidy(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("update")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _title(report: Report) -> str:
+    name = "accuracy" if "accuracy" in report.metrics else next(iter(report.metrics))
+    figure: Score = report.metrics[name]
+    return (
+        f"{report.task}, {report.split}, n = {report.n:,}\n"
+        f"{name} {figure.value:.3f}, 95 % interval [{figure.low:.3f}, {figure.high:.3f}]"
+    )
+
+
+def _drawable(label: str, place: int) -> str:
+    """Return a label as the plot can write it: shortened, or by its place where no font has its characters."""
+    shown = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "\u2026"
+    characters = {ord(character) for character in shown}
+    # A dollar sign would start a formula.
+    return shown.replace("$", r"\$") if characters <= _glyphs() else f"label {place}"
+
+
+@cache
+def _fonts() -> list[str]:
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in FONTS if name in installed)]
+
+
+@cache
+def _glyphs() -> set[int]:
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    return {code for name in _fonts() for code in FT2Font(font_manager.findfont(name)).get_charmap()}
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a figure under its name only once it is whole."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            figure.savefig(file, format="png", dpi=DPI)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,98 @@
+"""The report as tables for the terminal; they read as well in a file or a pipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gpt_tasks.evaluation.report import Report
+from gpt_tasks.types import Score
+
+BASELINE_NAMES = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + log. regr."}
+MOST_LABELS = 30
+
+_PIPE_WIDTH = 100
+
+
+def print_report(report: Report, file: TextIO | None = None) -> None:
+    """Print scores, labels, slices and notes to stdout or to `file`; a file or a pipe is taken as 100 columns wide."""
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(Text(f"{report.task}: {report.split}, {examples(report.n)}", style="bold"))
+    console.print(score_table(report))
+    if len(report.labels) <= MOST_LABELS:
+        console.print()
+        console.print(label_table(report))
+    if report.slices is not None:
+        console.print()
+        console.print(slice_table(report))
+    for note in report.notes:
+        console.print(Text(note))
+
+
+def score_table(report: Report) -> Table:
+    """Return one row for each metric: its value, its interval, and each baseline's value."""
+    table = _table("metric", ["value", "95 % interval", *(BASELINE_NAMES.get(name, name) for name in report.baselines)])
+    for name, figure in report.metrics.items():
+        theirs = [number(scores[name].value) if name in scores else "" for scores in report.baselines.values()]
+        _row(table, [name, number(figure.value), interval(figure), *theirs])
+    return table
+
+
+def label_table(report: Report) -> Table:
+    """Return one row for each label: precision, recall and F1 with their intervals, and its support."""
+    table = _table("label", ["precision", "recall", "F1", "n"])
+    for label, scores in report.per_label.items():
+        figures = [f"{number(it.value)} {interval(it)}" for it in (scores.precision, scores.recall, scores.f1)]
+        _row(table, [label, *figures, f"{scores.recall.n:,}"])
+    return table
+
+
+def slice_table(report: Report) -> Table:
+    """Return one row for each value of the column that the report is sliced by: n and the metrics."""
+    if report.slices is None:
+        raise ValueError("this report has no slices")
+    names = list(report.metrics)
+    table = _table(report.slices.by, ["n", *names])
+    for value, scores in report.slices.metrics.items():
+        cells = [_sliced(scores, name, place) for place, name in enumerate(names)]
+        _row(table, [value, f"{next(iter(scores.values())).n:,}", *cells])
+    return table
+
+
+def number(value: float) -> str:
+    """Write a figure with three decimals, a dash where there is none."""
+    return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def interval(figure: Score) -> str:
+    """Write a figure's interval."""
+    return f"[{number(figure.low)}, {number(figure.high)}]"
+
+
+def examples(n: int) -> str:
+    """Write a number of examples."""
+    return f"{n:,} example{'' if n == 1 else 's'}"
+
+
+def _sliced(scores: Mapping[str, Score], name: str, place: int) -> str:
+    # The first metric says how far to trust a small slice; one interval a row is what a line holds.
+    return number(scores[name].value) + (f" {interval(scores[name])}" if place == 0 else "")
+
+
+def _table(first: str, others: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(Text(first), overflow="fold")
+    for name in others:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    return table
+
+
+def _row(table: Table, cells: Sequence[str]) -> None:
+    table.add_row(*(Text(cell) for cell in cells))
