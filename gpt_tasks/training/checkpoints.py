@@ -24,7 +24,9 @@ class TrainBatches(Protocol):
     a resume makes the same lists again and leaves out those already trained on, without loading a row of them.
     """
 
-    def set_epoch(self, epoch: int) -> None: ...
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration that of this epoch."""
+
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[list[int]]: ...
 
@@ -48,7 +50,8 @@ class CheckpointedTrainer(Trainer):
         self.keep_checkpoints = max(1, keep_checkpoints)
         self.args.save_total_limit = None  # its rotation removes the old checkpoint before the new one is whole
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Load what `train_batches` names, with nothing between."""
         assert self.train_dataset is not None
         return _EpochLoader(
             self.train_dataset,
@@ -60,8 +63,13 @@ class CheckpointedTrainer(Trainer):
             generator=torch.Generator().manual_seed(self.args.seed),
         )
 
+    @property
+    def _folder(self) -> Path:
+        assert self.args.output_dir is not None
+        return Path(self.args.output_dir)
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = self._folder / f"checkpoint-{self.state.global_step}"
         if self.is_world_process_zero():
             (folder / COMPLETE).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
@@ -74,9 +82,15 @@ class CheckpointedTrainer(Trainer):
             self._rotate()
         self.accelerator.wait_for_everyone()
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        tied = getattr(self.model, "all_tied_weights_keys", None) or {}
+        for key in set(load_result.missing_keys) & set(tied):  # stored once, under the other name
+            load_result.missing_keys.remove(key)
+        super()._issue_warnings_after_load(load_result)
+
     def _rotate(self) -> None:
         best = self.state.best_model_checkpoint
-        for old in _complete(Path(self.args.output_dir))[: -self.keep_checkpoints]:
+        for old in _complete(self._folder)[: -self.keep_checkpoints]:
             if best is None or old.name != Path(best).name:
                 (old / COMPLETE).unlink()  # first, so that a kill during the removal leaves no half of one
                 shutil.rmtree(old, ignore_errors=True)
@@ -95,7 +109,7 @@ def clear_incomplete(folder: Path) -> None:
             shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-class _EpochLoader(DataLoader):
+class _EpochLoader(DataLoader[Any]):
     """A loader that tells its batch sampler which epoch begins (accelerate's own does not reach a custom one)."""
 
     def set_epoch(self, epoch: int) -> None:

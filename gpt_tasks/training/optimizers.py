@@ -1,4 +1,4 @@
-"""Muon for the matrices inside the blocks and AdamW for everything else, as one optimizer that the Trainer can drive."""
+"""Muon for the matrices in the blocks and AdamW for everything else, as one optimizer that the Trainer can drive."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim._functional import adamw
+from torch.optim.adamw import adamw
 
-# Coefficients of the quintic iteration: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
+# The quintic iteration of K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
@@ -52,6 +52,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -93,12 +94,13 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
+            assert parameter.grad is not None
             gradients.append(parameter.grad)
             means.append(state["exp_avg"])
             squares.append(state["exp_avg_sq"])
             steps.append(state["step"])
         adamw(
-            parameters,
+            list(parameters),
             gradients,
             means,
             squares,

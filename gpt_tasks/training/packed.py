@@ -1,19 +1,15 @@
-"""A GPT-2 that trains on packed windows: attention as plain matrix products, and the loss without keeping its logits."""
+"""A GPT-2 that trains on packed windows: attention as plain matrix products, and a loss that keeps no logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import AttentionInterface, GPT2Config, GPT2LMHeadModel
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from gpt_tasks.backbone.shapes import Shape
-from gpt_tasks.training.corpus import ValidationText, collate_windows
 
 ROWS = 1024
 
@@ -24,19 +20,20 @@ def window_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    *,
     scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,
+    **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of a whole window over itself; query, key, value [batch, heads, length, size].
 
-    `attention_mask` [batch, 1, length, length], True where a query may look; None: every earlier position. Without dropout.
-    On a CPU the products of a short window are three times as fast by themselves as in the fused kernel (measured at 256 x 64).
+    `attention_mask` [batch, 1, length, length], True where a query may look; None: every earlier position. There is no
+    dropout. On a CPU, plain products take a third of the fused kernel's time in a short window (4 heads of 64, length
+    256, forward and backward).
     """
     batch, heads, length, size = query.shape
     scale = size**-0.5 if scaling is None else scaling
     if query.device.type != "cpu" or length > 512:
-        mixed = F.scaled_dot_product_attention(
+        mixed = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, is_causal=attention_mask is None, scale=scale
         )
         return mixed.transpose(1, 2).contiguous(), None
@@ -54,14 +51,69 @@ def window_attention(
 AttentionInterface.register("gpt_tasks_window", window_attention)
 
 
-class LinearCrossEntropy(torch.autograd.Function):
-    """The mean cross-entropy of `hidden @ weight.T` [rows, vocabulary], a thousand rows at a time.
+def linear_cross_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """The mean cross-entropy, in nats, of the logits `hidden @ weight.T`; a scalar in float32.
 
-    Only a slice of the logits exists at any moment, in float32; both gradients are taken while it does.
+    `hidden` [rows, width], `weight` [vocabulary, width], `labels` [rows]. Products are computed in `dtype`, a thousand
+    rows at a time: only a slice of the logits exists at any moment, and both gradients are taken while it does.
     """
+    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, dtype)  # type: ignore[no-untyped-call]
+    return loss
 
+
+class PackedGPT2(GPT2LMHeadModel):
+    """GPT-2 whose `forward` with labels [batch, length] (already shifted) returns the mean loss and no logits."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        config._attn_implementation = "gpt_tasks_window"
+        super().__init__(config)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **_: Any,
+    ) -> CausalLMOutputWithCrossAttentions:
+        """Logits [batch, length, vocabulary] without labels, the mean loss with them."""
+        hidden = self.transformer(
+            input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state
+        if labels is None:
+            return CausalLMOutputWithCrossAttentions(logits=self.lm_head(hidden))
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        with torch.autocast(device, enabled=False):
+            loss = linear_cross_entropy(hidden.flatten(0, 1), self.lm_head.weight, labels.flatten(), dtype)
+        return CausalLMOutputWithCrossAttentions(loss=loss)
+
+
+def build_gpt2(shape: Shape, end_of_text: int) -> PackedGPT2:
+    """A GPT-2 of this shape with new weights, without dropout: text is seen about once."""
+    return PackedGPT2(
+        GPT2Config(
+            vocab_size=shape.vocab_size,
+            n_positions=shape.context,
+            n_embd=shape.width,
+            n_layer=shape.layers,
+            n_head=shape.heads,
+            # The same function as GPT-2's "gelu_new", computed in one operation instead of eight.
+            activation_function="gelu_pytorch_tanh",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=end_of_text,
+            eos_token_id=end_of_text,
+        )
+    )
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
         projection = weight.to(dtype)
@@ -88,97 +140,6 @@ class LinearCrossEntropy(torch.autograd.Function):
         return loss / len(inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * grad_loss, grad_weight * grad_loss, None, None
-
-
-class PackedGPT2(GPT2LMHeadModel):
-    """GPT-2 whose `forward` with labels [batch, length] (already shifted) returns the mean loss and no logits."""
-
-    def __init__(self, config: GPT2Config) -> None:
-        config._attn_implementation = "gpt_tasks_window"
-        super().__init__(config)
-
-    def forward(  # type: ignore[override]
-        self,
-        input_ids: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> CausalLMOutputWithCrossAttentions:
-        hidden = self.transformer(
-            input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
-        if labels is None:
-            return CausalLMOutputWithCrossAttentions(logits=self.lm_head(hidden))
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        with torch.autocast(device, enabled=False):
-            loss = LinearCrossEntropy.apply(hidden.flatten(0, 1), self.lm_head.weight, labels.flatten(), dtype)
-        return CausalLMOutputWithCrossAttentions(loss=loss)
-
-
-def build_gpt2(shape: Shape, end_of_text: int) -> PackedGPT2:
-    """A GPT-2 of this shape with new weights, without dropout: text is seen about once."""
-    return PackedGPT2(
-        GPT2Config(
-            vocab_size=shape.vocab_size,
-            n_positions=shape.context,
-            n_embd=shape.width,
-            n_layer=shape.layers,
-            n_head=shape.heads,
-            # The same function as GPT-2's "gelu_new", computed in one operation instead of eight.
-            activation_function="gelu_pytorch_tanh",
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            bos_token_id=end_of_text,
-            eos_token_id=end_of_text,
-            pad_token_id=end_of_text,
-        )
-    )
-
-
-@torch.no_grad()
-def bits_per_byte(
-    model: Any,
-    text: ValidationText,
-    stride: int,
-    precision: str = "float32",
-    share: tuple[int, int] = (0, 1),
-    total: Callable[[float], float] = float,
-) -> float:
-    """How many bits the model needs for one byte of the text: nats of all its tokens / ln 2 / UTF-8 bytes.
-
-    Every token is scored once, the end-of-text tokens too (they add bits and no bytes), given at most the model's context and,
-    away from a document's beginning, at least `context - stride` tokens of it: `stride` equal to the context means plain windows.
-    `share` (rank, ranks) says which windows are scored here, `total` adds up what the ranks found.
-    """
-    context = model.config.n_positions
-    targets = len(text) - 1
-    starts = list(range(0, max(1, targets - context + stride), stride))[share[0] :: share[1]]
-    device = model.device
-    was_training = model.training
-    model.eval()
-    nats = 0.0
-    for first in range(0, len(starts), 32):
-        windows, scored = [], []
-        for start in starts[first : first + 32]:
-            window = np.full(context + 1, text.end_of_text)
-            piece = text.tokens[start : start + context + 1]
-            window[: len(piece)] = piece
-            place = np.arange(context)
-            windows.append(window)
-            scored.append((place >= (context - stride if start else 0)) & (place < len(piece) - 1))
-        batch = {name: tensor.to(device) for name, tensor in collate_windows(windows, text.end_of_text).items()}
-        labels, keep = batch.pop("labels"), torch.from_numpy(np.stack(scored)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            hidden = model.base_model(**batch, use_cache=False).last_hidden_state
-        weight = model.get_output_embeddings().weight.detach()
-        dtype = torch.bfloat16 if precision == "bf16" else weight.dtype
-        mean = LinearCrossEntropy.apply(hidden[keep], weight, labels[keep], dtype)
-        nats += float(mean) * int(keep.sum())
-    model.train(was_training)
-    return total(nats) / np.log(2) / text.bytes

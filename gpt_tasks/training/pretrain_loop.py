@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from copy import deepcopy
+from typing import Any
 
 import torch
 from transformers import (
-    PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
     TrainerCallback,
@@ -17,73 +17,80 @@ from transformers import (
     TrainingArguments,
 )
 
+from gpt_tasks.training.bits import bits_per_byte
 from gpt_tasks.training.checkpoints import CheckpointedTrainer
 from gpt_tasks.training.corpus import ValidationText
 from gpt_tasks.training.optimizers import MuonAdamW, adamw_groups, muon_groups
-from gpt_tasks.training.packed import bits_per_byte
-
-if TYPE_CHECKING:
-    from gpt_tasks.training.pretrain import PretrainConfig
+from gpt_tasks.training.packed import PackedGPT2
+from gpt_tasks.training.pretrain_config import PretrainConfig
 
 QUICK_VALIDATION_TOKENS = 1 << 16
 
 
 class PretrainTrainer(CheckpointedTrainer):
-    """The checkpointed Trainer on packed windows; it evaluates bits per byte on the first 65,536 validation tokens."""
+    """The checkpointed Trainer on packed windows; its evaluation is bits per byte of the validation's beginning.
 
-    def __init__(self, *args: Any, precision: str, end_of_text: int, **kwargs: Any) -> None:
+    Every logged entry says after how many seconds of training it was written, over all resumes.
+    """
+
+    def __init__(self, *args: Any, end_of_text: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.precision = precision
         self.end_of_text = end_of_text
         self.model_accepts_loss_kwargs = False  # every part of an update is of one size: their means average exactly
+        self._clock: tuple[float, float] | None = None
         self.remove_callback(PrinterCallback)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
-        return model(**inputs).loss
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
+        """The mean loss of a batch of windows, in nats."""
+        loss: torch.Tensor = model(**inputs).loss
+        return loss
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
-        """Bits per byte of the beginning of the validation text, in plain windows, each rank its share of them."""
-        assert isinstance(self.eval_dataset, ValidationText) and isinstance(self.model, PreTrainedModel)
-        text = self.eval_dataset.head(QUICK_VALIDATION_TOKENS)
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Bits per byte of the first 65,536 validation tokens, in plain windows, each process its share of them."""
+        assert isinstance(self.eval_dataset, ValidationText)
+        assert isinstance(self.model, PackedGPT2)
         value = bits_per_byte(
             self.model,
-            text,
+            self.eval_dataset.head(QUICK_VALIDATION_TOKENS),
             stride=self.model.config.n_positions,
-            precision=self.precision,
-            share=(self.accelerator.process_index, self.accelerator.num_processes),
-            total=lambda nats: float(self.accelerator.reduce(torch.tensor(nats, device=self.args.device)).item()),
+            bf16=self.args.bf16,
+            share=(self.args.process_index, self.args.world_size),
+            total=self._sum,
         )
         metrics = {"eval_bits_per_byte": value}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log with the seconds of training so far."""
+        if self._clock is None:
+            earlier = [entry["seconds"] for entry in self.state.log_history if "seconds" in entry]
+            self._clock = (time.time(), earlier[-1] if earlier else 0.0)
+        since, before = self._clock
+        super().log({**logs, "seconds": round(before + time.time() - since, 1)}, *args, **kwargs)
 
-def make_optimizer(model: torch.nn.Module, config: PretrainConfig) -> MuonAdamW:
-    """The optimizer that the configuration asks for, over this model's parameters."""
-    if config.optimizer == "muon":
-        groups = muon_groups(model, config.muon_learning_rate, config.learning_rate, config.weight_decay)
-    else:
-        groups = adamw_groups(model, config.learning_rate, config.weight_decay)
-    return MuonAdamW(groups)
+    def _sum(self, nats: float) -> float:
+        return float(self.accelerator.reduce(torch.tensor(nats, dtype=torch.float64, device=self.args.device)))
 
 
 class ProgressLines(TrainerCallback):
-    """One line every few steps: loss, speed, time left; and after each validation a sample of what the model writes."""
+    """One line every few updates: loss, speed, time left; and after each validation what the model writes."""
 
     def __init__(
         self,
         say: Callable[[str], None],
-        trainer: PretrainTrainer,
+        model: PackedGPT2,
         tokenizer: PreTrainedTokenizerFast,
         config: PretrainConfig,
     ) -> None:
-        self.say, self.trainer, self.tokenizer, self.config = say, trainer, tokenizer, config
+        self.say, self.model, self.tokenizer, self.config = say, model, tokenizer, config
         self.began, self.began_at = 0.0, 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Start the clock."""
         self.began, self.began_at = time.time(), state.global_step
 
     def on_log(
@@ -94,13 +101,14 @@ class ProgressLines(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Say how the loss stands."""
         if not logs or "loss" not in logs:
             return
         pace = (time.time() - self.began) / max(1, state.global_step - self.began_at)
-        left = pace * (state.max_steps - state.global_step) / 60
+        minutes = pace * (state.max_steps - state.global_step) / 60
         self.say(
-            f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.3f}  "
-            f"{self.config.batch_tokens / pace:,.0f} tokens/s  {left:.0f} min left"
+            f"update {state.global_step}/{state.max_steps}  loss {logs['loss']:.3f}  "
+            f"{self.config.batch_tokens / pace:,.0f} tokens/s  {minutes:.0f} min left"
         )
 
     def on_evaluate(
@@ -111,25 +119,55 @@ class ProgressLines(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Say how the validation stands, and show samples."""
         if not metrics or not state.is_world_process_zero:
             return
-        self.say(f"step {state.global_step}  validation {metrics['eval_bits_per_byte']:.4f} bits per byte")
-        for prompt in self.config.prompts:
-            self.say("  | " + sample(self.trainer.model, self.tokenizer, prompt, self.config.seed).replace("\n", " / "))
+        self.say(f"update {state.global_step}  validation: {metrics['eval_bits_per_byte']:.4f} bits per byte")
+        for prompt in self.config.prompt:
+            text = sample(self.model, self.tokenizer, prompt, self.config.seed)
+            self.say(f"  | {text}".replace("\n", " / "))
+
+
+def make_optimizer(model: torch.nn.Module, config: PretrainConfig) -> MuonAdamW:
+    """The optimizer that the configuration asks for, over this model's parameters."""
+    if config.optimizer == "muon":
+        return MuonAdamW(muon_groups(model, config.muon_learning_rate, config.learning_rate, config.weight_decay))
+    return MuonAdamW(adamw_groups(model, config.learning_rate, config.weight_decay))
+
+
+def seconds_per_update(
+    model: PackedGPT2, config: PretrainConfig, batches: list[dict[str, torch.Tensor]], args: TrainingArguments
+) -> float:
+    """How long one update takes here, found on a copy of the model that is then thrown away."""
+    copy = deepcopy(model).train()
+    copy.to(device=args.device)
+    optimizer = make_optimizer(copy, config)
+    taken: list[float] = []
+    for _ in range(6):
+        began = time.perf_counter()
+        for batch in batches:
+            inputs = {name: tensor.to(args.device) for name, tensor in batch.items()}
+            with torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
+                loss = copy(**inputs).loss
+            loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()  # waits for the device
+        taken.append(time.perf_counter() - began)
+    return sum(taken[2:]) / len(taken[2:])
 
 
 @torch.no_grad()
 def sample(model: Any, tokenizer: PreTrainedTokenizerFast, prompt: str, seed: int, tokens: int = 40) -> str:
-    """What the model writes after the prompt, drawn from its 40 likeliest tokens, with random numbers of its own."""
+    """The prompt and what the model writes after it: drawn from the 40 likeliest tokens, by a generator of its own."""
     was_training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(seed)
-    ids = [tokenizer.eos_token_id, *tokenizer.encode(prompt)]
+    ids = [tokenizer.eos_token_id, *tokenizer.encode(prompt)][: model.config.n_positions]
     for _ in range(min(tokens, model.config.n_positions - len(ids))):
         logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1].float().cpu()
         best = logits.topk(min(40, len(logits)))
-        choice = torch.multinomial(best.values.softmax(-1), 1, generator=generator)
-        ids.append(int(best.indices[choice]))
+        ids.append(int(best.indices[torch.multinomial(best.values.softmax(-1), 1, generator=generator)]))
         if ids[-1] == tokenizer.eos_token_id:
             break
     model.train(was_training)

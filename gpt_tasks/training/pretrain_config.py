@@ -1,0 +1,127 @@
+"""What a pretraining is asked to do, its record in the output folder, and what a resume may change of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpt_tasks.backbone.shapes import SHAPES, Shape
+from gpt_tasks.errors import ModelError, UsageError
+
+RECORD = "pretrain.json"
+SCHEMA_VERSION = 1
+
+
+class PretrainConfig(BaseModel):
+    """The settings of one pretraining."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    text: list[Path] = Field(min_length=1, description="A file, folder or glob of .txt or .jsonl, also .gz or .xz.")
+    output: Path = Field(description="Folder for the model, its checkpoints and its card.")
+    validation: Path | None = Field(None, description="A held-out text, to measure bits per byte on.")
+    preset: str = Field("tiny", description="The model's shape, of which the next five replace parts.")
+    layers: int | None = Field(None, ge=1, description="Blocks.")
+    heads: int | None = Field(None, ge=1, description="Attention heads; they divide the width.")
+    width: int | None = Field(None, ge=1, description="Hidden dimensions.")
+    vocab_size: int | None = Field(None, ge=258, description="Entries of the byte-level BPE vocabulary.")
+    context: int | None = Field(None, ge=8, description="Tokens in a window.")
+    epochs: float | None = Field(None, gt=0, description="Budget in passes over the text. Default: 1.")
+    tokens: int | None = Field(None, ge=1, description="Budget in tokens.")
+    minutes: float | None = Field(None, gt=0, description="Budget in minutes: the speed is measured first.")
+    optimizer: Literal["muon", "adamw"] = Field("muon", description="muon: for matrices, with AdamW for the rest.")
+    batch_tokens: int = Field(8192, ge=1, description="Tokens of one update, over all processes.")
+    accumulate: int = Field(1, ge=1, description="Parts in which each process computes its share of an update.")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="AdamW's peak learning rate.")
+    muon_learning_rate: float = Field(0.02, gt=0, le=1, description="Muon's peak learning rate.")
+    warmup: float = Field(0.02, ge=0, lt=1, description="The share of all updates spent warming up.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay of the matrices.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Draws the first weights and the order of the text.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 where it is native.")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="Updates between checkpoints. Default: a twentieth of all."
+    )
+    evaluate_steps: int | None = Field(
+        None, ge=1, description="Updates between validations. Default: a twentieth of all."
+    )
+    prompt: list[str] = Field(["The "], description="The beginning of a sample printed after each validation.")
+    resume: bool = Field(False, exclude=True, description="Go on in --output where the last checkpoint was.")
+
+    def shape(self) -> Shape:
+        """The preset's shape with what was set in its place. Raises UsageError where the parts do not fit."""
+        if self.preset not in SHAPES:
+            raise UsageError(f"--preset {self.preset}: no such shape", f"Choose one of {', '.join(SHAPES)}")
+        own = {name: value for name in Shape.model_fields if (value := getattr(self, name)) is not None}
+        shape = SHAPES[self.preset].model_copy(update=own)
+        if shape.width % shape.heads:
+            raise UsageError(
+                f"--width {shape.width} is not divisible by --heads {shape.heads}",
+                f"Try --width {(shape.width // shape.heads + 1) * shape.heads}",
+            )
+        return shape
+
+    def check(self) -> None:
+        """Raise UsageError for settings that do not go together."""
+        if sum(budget is not None for budget in (self.epochs, self.tokens, self.minutes)) > 1:
+            raise UsageError("--epochs, --tokens and --minutes are three budgets", "Give one of them")
+        least = self.shape().context * self.accumulate
+        if self.batch_tokens < least:
+            raise UsageError(f"--batch-tokens {self.batch_tokens} holds no window", f"Give at least {least}")
+
+
+def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
+    """Open the output folder; return the settings to train with, and the number of updates where it is known already.
+
+    A resume takes what was recorded: the device and the precision may change, and a budget given anew counts from the
+    last checkpoint on. Raises UsageError for anything else that differs, and for a folder that is in use.
+    """
+    record = config.output / RECORD
+    if not config.resume:
+        config.check()
+        if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
+            way = "Give --resume to go on in it, or another folder" if record.is_file() else "Give another folder"
+            raise UsageError(f"--output {config.output} is not an empty folder", way)
+        config.output.mkdir(parents=True, exist_ok=True)
+        write_record(config, None)
+        return config, None
+    if not record.is_file():
+        raise UsageError(f"--resume: {config.output} holds no pretraining", "Leave --resume out to begin one there")
+    try:
+        recorded = json.loads(record.read_text(encoding="utf-8"))
+        if recorded["schema_version"] != SCHEMA_VERSION:
+            raise ModelError(
+                f"{record}: schema version {recorded['schema_version']}, and this is {SCHEMA_VERSION}",
+                "Resume it with the version of gpt-tasks that began it",
+            )
+        kept, steps = PretrainConfig(**recorded["config"]), recorded["steps"]
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise ModelError(f"{record} cannot be read", "Begin again in another folder") from error
+    budget = {name: getattr(config, name) for name in ("epochs", "tokens", "minutes")}
+    free = {"device", "precision", "resume", "output", *budget}
+    for name in sorted(config.model_fields_set - free):
+        if getattr(config, name) != getattr(kept, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"--resume: {flag} was {_shown(getattr(kept, name))}", "Leave it out, or begin anew")
+    changed: dict[str, Any] = {"output": config.output, "resume": True}
+    changed |= {name: getattr(config, name) for name in {"device", "precision"} & config.model_fields_set}
+    if any(value is not None for value in budget.values()):
+        changed, steps = changed | budget, None
+    kept = kept.model_copy(update=changed)
+    kept.check()
+    return kept, steps
+
+
+def write_record(config: PretrainConfig, steps: int | None) -> None:
+    """Record the settings, and the number of updates once it is fixed, whole or not at all."""
+    content = {"schema_version": SCHEMA_VERSION, "config": config.model_dump(mode="json"), "steps": steps}
+    part = config.output / f"{RECORD}.part"
+    part.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    part.replace(config.output / RECORD)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

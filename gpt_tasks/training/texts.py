@@ -1,0 +1,132 @@
+"""Raw text files: found, opened whatever their packing, and read document by document, in pieces that fit in memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from gpt_tasks.errors import DataError
+
+END_OF_TEXT = "<|endoftext|>"
+PIECE_CHARACTERS = 1 << 16
+
+
+class Piece(NamedTuple):
+    """A part of a document, small enough to hold many of them in memory."""
+
+    text: str
+    ends_document: bool
+
+
+def find_texts(sources: Sequence[str | Path]) -> list[Path]:
+    """The files that `sources` (files, folders, globs) name, sorted within each source; raises DataError."""
+    found: list[Path] = []
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and _is_text_name(file.name))
+        elif path.is_file():
+            files = [path]
+        else:
+            pattern = path.relative_to(path.anchor) if path.is_absolute() else path
+            files = sorted(Path(path.anchor or ".").glob(str(pattern))) if any(c in str(path) for c in "*?[") else []
+        if not files:
+            raise DataError(
+                f"{source}: no such text", "Give .txt or .jsonl files (also .gz and .xz), folders of them, or globs."
+            )
+        found += [file for file in files if file not in found]
+    return found
+
+
+def read_pieces(files: Iterable[Path]) -> Iterator[Piece]:
+    """Every document of the files in pieces of about 64k characters, cut between lines where there are lines.
+
+    Raises DataError for a file that holds no text, is not UTF-8, or has a broken row.
+    """
+    for file in files:
+        empty = True
+        for piece in _read_jsonl(file) if _bare_suffix(file) == ".jsonl" else _read_plain(file):
+            empty = empty and not piece.text.strip()
+            yield piece
+        if empty:
+            raise DataError(f"{file}: no text in this file", "Leave it out, or give the file that was meant.")
+
+
+def _read_plain(file: Path) -> Iterator[Piece]:
+    """A text file's documents, separated by lines that hold only the end-of-text mark."""
+    lines: list[str] = []
+    held = 0
+    begun = False
+    for line in _lines(file):
+        if line.rstrip("\n") == END_OF_TEXT:
+            text = "".join(lines).rstrip("\n")
+            if begun or text.strip():
+                yield Piece(text, True)
+            lines, held, begun = [], 0, False
+            continue
+        lines.append(line)
+        held += len(line)
+        if held >= PIECE_CHARACTERS:
+            # White space goes with what follows it: so cut, the pieces have the tokens of the whole.
+            text = "".join(lines)
+            body = text.rstrip()
+            if body:
+                yield Piece(body, False)
+            lines, held, begun = [text[len(body) :]], len(text) - len(body), begun or bool(body)
+    text = "".join(lines).rstrip("\n")
+    if begun or text.strip():
+        yield Piece(text, True)
+
+
+def _read_jsonl(file: Path) -> Iterator[Piece]:
+    for number, line in enumerate(_lines(file, longest=-1), start=1):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file}:{number}: not a JSON object with a field 'text'") from error
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{file}:{number}: 'text' is {json.dumps(text)[:40]}, not a text")
+        for start in range(0, len(text), 4 * PIECE_CHARACTERS):
+            end = start + 4 * PIECE_CHARACTERS
+            yield Piece(text[start:end], end >= len(text))
+
+
+def _lines(file: Path, longest: int = 1 << 20) -> Iterator[str]:
+    """Lines of a file, in parts of at most `longest` characters; raises DataError where it is not text."""
+    try:
+        with _open(file) as stream:
+            while line := stream.readline(longest):
+                if "\0" in line:
+                    raise DataError(f"{file}: this is not a text file (it holds zero bytes)")
+                yield line
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 text ({error.reason})", "Convert it to UTF-8.") from error
+    except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: cannot be decompressed ({error})") from error
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+def _open(file: Path) -> TextIO:
+    match file.suffix:
+        case ".gz":
+            return gzip.open(file, "rt", encoding="utf-8-sig")
+        case ".xz":
+            return lzma.open(file, "rt", encoding="utf-8-sig")
+        case _:
+            return file.open(encoding="utf-8-sig")
+
+
+def _bare_suffix(file: Path) -> str:
+    return Path(file.stem).suffix if file.suffix in (".gz", ".xz") else file.suffix
+
+
+def _is_text_name(name: str) -> bool:
+    return _bare_suffix(Path(name)) in (".txt", ".jsonl")
