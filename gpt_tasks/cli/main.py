@@ -59,7 +59,11 @@ class Root(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
         """Run a command; what it returns is no exit code."""
-        super().invoke(ctx)
+        try:
+            super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Typer would turn it into an exit code without a word.
+            raise typer.Abort from None
         # Written here, so that a full disk or a closed pipe behind stdout is met like any other.
         sys.stdout.flush()
 

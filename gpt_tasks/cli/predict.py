@@ -50,6 +50,8 @@ def predict_texts(
             raise UsageError(f"{name} belongs to --input", "Give a file with --input.")
     if source and as_json:
         raise UsageError("--json belongs to texts", "Leave it out: the answers to --input are JSON lines as they are.")
+    if output and (output.is_dir() or not output.parent.is_dir()):
+        raise UsageError(f"--output {output} cannot be a file", "Give a file in a folder that is there.")
 
     from gpt_tasks.training.run import load, predictions_as_json
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -16,6 +17,7 @@ from gpt_tasks.files import write_json
 from gpt_tasks.training.checkpoints import last_checkpoint
 
 SCHEMA_VERSION = 1
+RUNS = Path("runs")
 _VERSIONS = ("gpt-tasks", "torch", "transformers", "tokenizers", "scikit-learn", "peft", "accelerate", "numpy")
 
 
@@ -100,16 +102,19 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Take the run away, checkpoints and all."""
+        """Take the run away, checkpoints and all, and the folder of runs where this was the only one."""
         shutil.rmtree(self.path, ignore_errors=True)
+        if self.path.parent == RUNS:
+            with suppress(OSError):
+                RUNS.rmdir()
 
 
 def default_folder(task: str) -> Path:
     """Return a folder under ./runs, named by the task and the time, that is not there yet."""
     stem = f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder, number = Path("runs") / stem, 1
+    folder, number = RUNS / stem, 1
     while folder.exists():
-        folder, number = Path("runs") / f"{stem}-{number}", number + 1
+        folder, number = RUNS / f"{stem}-{number}", number + 1
     return folder
 
 

@@ -60,7 +60,7 @@ def failing(site, monkeypatch) -> None:
         ("data", 4, ["DataError: x.csv:3: no label", "Label it."]),
         ("exit", 7, []),
         ("abort", 130, ["Interrupted"]),
-        ("interrupt", 130, []),
+        ("interrupt", 130, ["Interrupted"]),
         ("full", 6, ["MachineError: run.json: No space left on device"]),
         ("memory", 6, ["MachineError: "]),
         ("return", 0, []),

@@ -1,0 +1,86 @@
+"""`evaluate` scores a run on labelled data and can leave the report in a folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def judged(tmp_path) -> Path:
+    """Labelled reviews of another kind, with a column to slice by."""
+    rows = [
+        ("What a splendid garden it was.", "positive", "north"),
+        ("I regret the soup already.", "negative", "south"),
+        ("Nobody should pay for such a view ever.", "negative", "north"),
+        ("I would gladly see this play again.", "positive", "south"),
+    ]
+    path = tmp_path / "judged.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("review", "stars", "region"), *rows])
+    return path
+
+
+COLUMNS = ["--column", "text=review", "--column", "label=stars"]
+
+
+def test_a_report_is_shown(cli, finished_run, judged) -> None:
+    outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS)
+    assert outcome.code == 0, outcome.err
+    assert "4 examples" in outcome.out
+    assert "accuracy" in outcome.out
+    assert "TF-IDF" in outcome.out
+
+
+def test_json_is_one_object_with_slices(cli, finished_run, judged) -> None:
+    outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS, "--by", "region", "--json")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert told["n"] == 4
+    assert told["run"] == str(finished_run)
+    assert set(told["slices"]["values"]) == {"north", "south"}
+    assert told["slices"]["values"]["north"]["accuracy"]["n"] == 2
+
+
+def test_a_report_can_be_left_in_a_folder(cli, finished_run, judged) -> None:
+    before = sorted(path.relative_to(finished_run) for path in finished_run.rglob("*"))
+    outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS, "--output", "report", "--json")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    del told["run"]
+    assert json.loads(Path("report/metrics.json").read_text()) == told
+    assert len(Path("report/predictions.jsonl").read_text().splitlines()) == 4
+    assert sorted(path.relative_to(finished_run) for path in finished_run.rglob("*")) == before
+
+
+def test_a_folder_that_holds_something_is_not_written_into(cli, finished_run, judged) -> None:
+    Path("report").mkdir()
+    Path("report/mine.txt").write_text("mine")
+    outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS, "--output", "report")
+    assert outcome.code == 2
+    assert [path.name for path in Path("report").iterdir()] == ["mine.txt"]
+
+
+def test_a_split_of_a_folder_is_chosen(cli, finished_run, judged, tmp_path) -> None:
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    lines = judged.read_text().splitlines()
+    (folder / "train.csv").write_text("\n".join(lines))
+    (folder / "test.csv").write_text("\n".join(lines[:3]))
+    for split, n in (("train", 4), ("test", 2)):
+        outcome = cli("evaluate", finished_run, "--data", folder, *COLUMNS, "--split", split, "--json")
+        assert outcome.code == 0, outcome.err
+        assert json.loads(outcome.out)["n"] == n
+    missing = cli("evaluate", finished_run, "--data", folder, *COLUMNS, "--split", "validation")
+    assert missing.code in (2, 4)
+    assert "validation" in missing.err
+
+
+def test_an_unknown_column_to_slice_by_is_named(cli, finished_run, judged) -> None:
+    outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS, "--by", "regoin")
+    assert outcome.code in (2, 4)
+    assert "regoin" in outcome.err
+    assert "region" in outcome.err
