@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -101,7 +102,7 @@ def compared(name: str, method: str, results: dict[str, list[dict[str, object]]]
     difference = paired_bootstrap(np.concatenate(ours["right"]), np.concatenate(untrained["right"]))
     common = {
         "ours": round(mean, 2),
-        "interval": [round(mean - spread, 2), round(mean + spread, 2)] if spread == spread else None,
+        "interval": [round(mean - spread, 2), round(mean + spread, 2)] if not math.isnan(spread) else None,
         "unit": "% test accuracy",
         "goal": 1.0,
         "rounds": [round(accuracy, 2) for accuracy in ours["accuracy"]],

@@ -80,10 +80,10 @@ class ClassificationTask(Task):
         texts = {field: mapping.get(field, self.columns.get(field, field)) for field in single}
         pair = {field: mapping.get(field, self.columns.get(field, field)) for field in double}
         mapped = [fields for fields in (pair, texts) if any(field in mapping for field in fields)]
-        # What the user maps decides; else a pair is taken where the data has both of its columns.
+        # What the user maps decides; else the one of which the data has more columns, and of two whole ones the pair.
         if mapped:
             texts = mapped[0]
-        elif pair and set(pair.values()) <= set(available):
+        elif _share(pair, available) >= _share(texts, available) and _share(pair, available) > 0:
             texts = pair
         missing = [(field, column) for field, column in texts.items() if column not in available]
         if missing:
@@ -174,6 +174,11 @@ class ClassificationTask(Task):
         if self.labels and all(label.isdecimal() for label in observed):
             return {label: self.canonical(label, where) for label in observed}
         return {label: label for label in observed}
+
+
+def _share(fields: Mapping[str, str], available: Sequence[str]) -> float:
+    """Return the share of the fields' columns that are there."""
+    return sum(column in available for column in fields.values()) / len(fields) if fields else 0.0
 
 
 def _label_of(row: Row, column: str) -> str:

@@ -17,6 +17,7 @@ from gpt_tasks.training.config import FinetuneConfig, configured, validated
 from gpt_tasks.training.processes import agreed, join, rank, wait
 from gpt_tasks.training.run import Run, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
+from gpt_tasks.types import Event
 
 
 def finetune(
@@ -59,6 +60,7 @@ def _finetune(
     folder = folder or RunFolder(agreed(default_folder(name)))
     if rank() == 0 and not resume:
         folder.create()
+        folder.write({"task": name, "config": config.model_dump()}, "unfinished")
     wait()
     try:
         _train(task, method, config, folder, plugins)
@@ -75,14 +77,20 @@ def _train(
     task: ClassificationTask, method: Method, config: FinetuneConfig, folder: RunFolder, plugins: Plugins
 ) -> None:
     # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
+    from gpt_tasks.training.outcome import finish
     from gpt_tasks.training.session import Session
 
     started = time.monotonic()
     session = Session.open(task, method, config, folder, plugins)
-    session.train()
-    if rank() == 0:
-        session.finish(time.monotonic() - started)
-    wait()
+    try:
+        session.train()
+        if rank() == 0:
+            finish(session, time.monotonic() - started)
+        wait()
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        session.observers.tell(Event("run_ended", folder.path, values={"status": status}))
+        raise
 
 
 def _configured_task(name: str, config: FinetuneConfig, plugins: Plugins) -> ClassificationTask:

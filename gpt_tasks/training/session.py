@@ -1,9 +1,8 @@
-"""One fine-tuning from the inside: its data, its model, its training, and what it leaves in the run folder."""
+"""One fine-tuning from the inside: its data, its model, and the training of it."""
 
 from __future__ import annotations
 
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,16 +21,12 @@ from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.evaluation.baselines import fit_baselines
-from gpt_tasks.evaluation.card import model_card
-from gpt_tasks.evaluation.evaluate import evaluate_examples, plain_texts
 from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.evaluation.plots import plot_learning_curve
-from gpt_tasks.evaluation.predictor import Predictor
 from gpt_tasks.extensions import Method, Metric
-from gpt_tasks.files import write_json, writing
+from gpt_tasks.files import write_json
 from gpt_tasks.heads.linear_probe import fit_probe
-from gpt_tasks.heads.model import TaskModel, TaskRecord, save_model
+from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.heads.sequence import LastToken, SequenceHead
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.tasks.classification import ClassificationTask
@@ -47,7 +42,7 @@ from gpt_tasks.types import Event
 
 @dataclass
 class Session:
-    """What a fine-tuning holds between reading its data and writing its report."""
+    """What a fine-tuning holds from reading its data to writing its report (see outcome.py)."""
 
     task: ClassificationTask
     method: Method
@@ -130,68 +125,6 @@ class Session:
             "precision": self.settings.precision,
         }
 
-    def finish(self, seconds: float) -> None:
-        """Save the model, evaluate it on the test split, and mark the run as finished."""
-        self.model.backbone = self.method.finish(self.model.backbone)
-        save_model(
-            self.folder.model,
-            self.backbone.model,
-            self.backbone.tokenizer,
-            self.model.head,
-            self._task_record(),
-        )
-        baselines = fit_baselines(
-            plain_texts(self.splits.train),
-            self.splits.train.labels,
-            plain_texts(self.splits.validation),
-            self.splits.validation.labels,
-            len(self.task.labels),
-            seed=self.settings.seed,
-        )
-        baselines.save(self.folder.baselines)
-        report = evaluate_examples(
-            self.predictor(),
-            self.splits.test,
-            split="test",
-            metrics=self.metrics,
-            baselines=baselines,
-            training={**self.training, "total_seconds": round(seconds, 3)},
-            notes=(*self.splits.notes, *baselines.notes),
-            output=self.folder.path,
-        )
-        card = model_card(
-            report,
-            run=self.folder.path.name,
-            backbone=self.config.backbone,
-            method=self.method.name,
-            rows=self._rows(),
-            settings=self.settings.as_json(),
-            data=self.config.data or "the task's embedded samples",
-            plots=sorted(plot.name for plot in self.folder.path.glob("*.png")),
-        )
-        with writing(self.folder.path / "README.md") as file:
-            file.write(card)
-        shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
-        self.folder.write(self._record(), "finished")
-        self.observers.tell(
-            Event(
-                "run_ended",
-                self.folder.path,
-                values={"status": "finished", **{name: score.value for name, score in report.metrics.items()}},
-            )
-        )
-
-    def predictor(self) -> Predictor:
-        """Return the model as it answers now."""
-        return Predictor(
-            self.task,
-            self.model,
-            self.backbone.tokenizer,
-            self.settings.max_length,
-            self.settings.batch_tokens,
-            self.settings.precision,
-        )
-
     def judge(self, logits: np.ndarray) -> Mapping[str, float]:
         """Return the loss and the metrics of logits on the validation split."""
         references = self.splits.validation.labels
@@ -271,19 +204,19 @@ class Session:
         return encode_examples(self.task, examples, self.backbone.tokenizer, self.settings.max_length, scratch)
 
     def _mark(self) -> None:
-        """Write run.json; where it is already there, check that data and backbone are still those of the run."""
-        record = self._record()
-        if (self.folder.path / "run.json").exists():
-            before = self.folder.record()
-            for what in ("data", "backbone"):
-                if before["fingerprints"][what] != record["fingerprints"][what]:
-                    raise DataError(
-                        f"The {what} changed since the run in {self.folder.path} was started",
-                        f"Bring the {what} back as it was, or start another run.",
-                    )
+        """Write run.json. Of a run that goes on, data and backbone must be those that it was started with."""
+        record = self.record()
+        before = self.folder.record().get("fingerprints", record["fingerprints"])
+        for what in ("data", "backbone"):
+            if before[what] != record["fingerprints"][what]:
+                raise DataError(
+                    f"The {what} changed since the run in {self.folder.path} was started",
+                    f"Bring the {what} back as it was, or start another run.",
+                )
         self.folder.write(record, "unfinished")
 
-    def _record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
+        """Return what run.json tells of this run."""
         plugin = self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
         return {
             "task": self.task.name,
@@ -292,23 +225,13 @@ class Session:
             "settings": self.settings.as_json(),
             "labels": list(self.task.labels),
             "fingerprints": {"data": self.splits.fingerprint, "backbone": self.backbone.fingerprint},
-            "rows": self._rows(),
+            "rows": self.rows(),
             "duplicates_left_out": dict(self.splits.duplicates),
         }
 
-    def _rows(self) -> dict[str, int]:
+    def rows(self) -> dict[str, int]:
+        """Return how many rows each split holds."""
         return {name: len(getattr(self.splits, name)) for name in ("train", "validation", "test")}
-
-    def _task_record(self) -> TaskRecord:
-        plugin = self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
-        return TaskRecord(
-            task=self.task.name,
-            plugin=plugin.distribution,
-            plugin_version=plugin.version,
-            head=self.task.head,
-            outputs=len(self.task.labels),
-            state=self.task.state(),
-        )
 
 
 def _model(

@@ -75,7 +75,8 @@ class TaskTrainer(CheckpointedTrainer):
         """Return this batch's share of the update's loss: the sum over its examples by the update's examples."""
         loss: torch.Tensor = model(**inputs, num_items_in_batch=num_items_in_batch)["loss"]
         # Processes' gradients are averaged, but the divisor already counts the examples of all of them.
-        return loss * self.accelerator.num_processes
+        share: torch.Tensor = loss * self.accelerator.num_processes
+        return share
 
     def training_step(
         self,
@@ -94,7 +95,7 @@ class TaskTrainer(CheckpointedTrainer):
                     raise
                 if before is None:
                     raise MachineError(
-                        f"A batch of {inputs['input_ids'].numel()} tokens does not fit into the memory of {self.args.device}",
+                        f"{self.args.device}: out of memory with a batch of {inputs['input_ids'].numel()} tokens",
                         "Lower --batch-tokens or --max-length, or give --gradient-checkpointing.",
                     ) from error
             _restore_gradients(model, before)
@@ -132,7 +133,8 @@ class TaskTrainer(CheckpointedTrainer):
         self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
         if self.pieces == 1:
-            return super().training_step(model, inputs, num_items_in_batch)
+            whole: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return whole
         rows = len(inputs["labels"])
         size = -(-rows // self.pieces)
         return sum(

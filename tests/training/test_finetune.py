@@ -1,0 +1,289 @@
+"""Fine-tuning from Python: what a run holds, that it answers as it was trained, and what a failed one leaves."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gpt_tasks
+from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
+
+GOOD = ("lovely", "splendid", "warm", "worth it", "a joy", "kind")
+BAD = ("awful", "cold", "a waste", "dull", "rude", "broken")
+THINGS = ("soup", "film", "train", "hotel", "song", "garden", "phone", "teacher", "view", "coffee")
+
+
+def rows(n: int = 120, seed: int = 0) -> list[dict[str, Any]]:
+    draw = random.Random(seed)
+    return [
+        {
+            "text": f"The {draw.choice(THINGS)} number {i} was {draw.choice(GOOD if i % 2 else BAD)}",
+            "label": ("negative", "positive")[i % 2],
+            "place": "here" if i % 3 else "there",
+        }
+        for i in range(n)
+    ]
+
+
+def write(path: Path, values: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, values)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("data") / "rows.jsonl", rows())
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_backbone_folder: Path) -> dict[str, Any]:
+    return {
+        "backbone": str(tiny_backbone_folder),
+        "epochs": 6,
+        "learning_rate": 0.02,
+        "batch_tokens": 256,
+        "precision": "float32",
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> gpt_tasks.Run:
+    return gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path_factory.mktemp("runs") / "run", **settings)
+
+
+def test_a_run_learns_and_holds_everything(run: gpt_tasks.Run) -> None:
+    assert run.report.metrics["accuracy"].value > 0.8, "six adjectives a label are not hard to tell apart"
+    files = {path.name for path in run.path.iterdir()}
+    assert files >= {
+        "README.md", "confusion_matrix.png", "learning_curve.png", "logs", "metrics.json", "model",
+        "predictions.jsonl", "run.json",
+    }  # fmt: skip
+    assert "scratch" not in files
+    assert "checkpoints" not in files, "a finished run has nothing to resume"
+    record = json.loads((run.path / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["config"]["epochs"] == 6
+    assert record["settings"]["weight_decay"] is not None, "what the method settled is recorded"
+
+
+def test_metrics_json_has_the_promised_shape(run: gpt_tasks.Run) -> None:
+    content = json.loads((run.path / "metrics.json").read_text())
+    assert content["schema_version"] == 1
+    assert (content["task"], content["split"], content["n"]) == ("sentiment", "test", 12)
+    for scores in (content["metrics"], *content["baselines"].values()):
+        assert set(scores) == {"accuracy", "macro_f1", "micro_f1", "mcc", "ece"}
+        assert all(set(score) >= {"value", "low", "high"} for score in scores.values())
+    assert set(content["baselines"]) == {"majority", "tfidf_logistic_regression"}
+    assert {"seconds", "examples_per_second", "peak_memory_mb"} <= set(content["training"])
+
+
+def test_transformers_opens_the_model_by_itself(run: gpt_tasks.Run, tiny_backbone_folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(run.path / "model")
+    before = AutoModelForCausalLM.from_pretrained(tiny_backbone_folder)
+    tokenizer = AutoTokenizer.from_pretrained(run.path / "model")
+    assert model(**tokenizer("The soup", return_tensors="pt")).logits.shape[-1] == len(tokenizer)
+    assert not torch.equal(model.get_input_embeddings().weight, before.get_input_embeddings().weight)
+
+
+def test_a_loaded_run_gives_the_recorded_probabilities(run: gpt_tasks.Run) -> None:
+    recorded = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
+    loaded = gpt_tasks.load(run.path, device="cpu", precision="float32")
+    answers = loaded.predict([row["text"] for row in recorded])
+    for row, answer in zip(recorded, answers, strict=True):
+        assert answer.label == row["predicted"]
+        assert list(answer.probabilities) == ["negative", "positive"]
+        assert answer.probabilities == pytest.approx(row["probabilities"], abs=2e-6)
+
+
+def test_evaluating_the_test_rows_again_gives_the_report(run: gpt_tasks.Run, data: Path, tmp_path: Path) -> None:
+    held_out = {json.loads(line)["text"] for line in (run.path / "predictions.jsonl").read_text().splitlines()}
+    test = write(tmp_path / "test.jsonl", [row for row in rows() if row["text"] in held_out])
+    report = run.evaluate(test, by="place", output=tmp_path / "report")
+    assert report.metrics["accuracy"] == run.report.metrics["accuracy"]
+    assert report.baselines == run.report.baselines
+    assert report.slices is not None
+    assert sum(scores["accuracy"].n for scores in report.slices.metrics.values()) == report.n
+    assert (tmp_path / "report" / "metrics.json").exists()
+
+
+def test_labels_in_another_order_give_the_same_predictions(
+    run: gpt_tasks.Run, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The declared order holds: with other labels first in the data, or given as indices, the model is the same."""
+    index = {"negative": "0", "positive": "1"}
+    turned = [row | {"label": index[row["label"]]} for row in rows()]
+    other = gpt_tasks.finetune(
+        "sentiment", data=str(write(tmp_path / "rows.jsonl", turned)), output=tmp_path / "run", **settings
+    )
+    texts = [f"The {thing} was {word}" for thing in THINGS for word in (*GOOD, *BAD)]
+    assert other.predict(texts) == run.predict(texts)
+
+
+def test_the_datas_own_labels_are_taken_sorted(settings: dict[str, Any], tmp_path: Path) -> None:
+    renamed = [row | {"label": {"negative": "z", "positive": "a"}[row["label"]]} for row in rows(40)]
+    path = write(tmp_path / "rows.jsonl", renamed)
+    run = gpt_tasks.finetune("classification", data=str(path), output=tmp_path / "run", **settings | {"epochs": 1})
+    assert run.report.labels == ("a", "z")
+    assert gpt_tasks.load(run.path).task.labels == ("a", "z")
+
+
+@pytest.mark.parametrize("method", ["lora", "head"])
+def test_methods_that_move_less_learn_too(
+    method: str, data: Path, settings: dict[str, Any], tmp_path: Path, tiny_backbone_folder: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    run = gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path / "run", method=method, **settings)
+    assert run.report.metrics["accuracy"].value > 0.6
+    after = AutoModelForCausalLM.from_pretrained(run.path / "model").state_dict()
+    before = AutoModelForCausalLM.from_pretrained(tiny_backbone_folder).state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert set(after) == set(before)
+    assert moved == (set() if method == "head" else {name for name in before if name.endswith("c_attn.weight")})
+
+
+def test_pairs_are_a_task_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    draw = random.Random(0)
+    pairs = []
+    for i in range(60):
+        one, other = draw.sample(THINGS, 2)
+        pairs.append({"text_a": f"A {one} {i}.", "text_b": f"The {one if i % 2 else other}.", "label": "ns"[i % 2]})
+    run = gpt_tasks.finetune(
+        "classification", data=str(write(tmp_path / "p.jsonl", pairs)), output=tmp_path / "run", **settings
+    )
+    answer = run.predict([{"text_a": "A soup.", "text_b": "The soup."}])
+    assert set(answer[0].probabilities) == {"n", "s"}
+    with pytest.raises(DataError, match="text_b"):
+        run.predict([{"text_a": "A soup."}])
+
+
+def test_a_failed_run_leaves_nothing(data: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    write(tmp_path / "bad.jsonl", [*rows(20), {"text": ["a", "list"], "label": "negative"}])
+    with pytest.raises(DataError, match=r"bad\.jsonl:21"):
+        gpt_tasks.finetune("sentiment", data=str(tmp_path / "bad.jsonl"), output=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+PROMPT_BREAKER = """
+    from gpt_tasks import ClassificationTask, hookimpl
+
+    class Fragile(ClassificationTask):
+        '''Breaks when it reads the predictions of its test split.'''
+
+        name = "fragile"
+        labels = ("negative", "positive")
+
+        def encode(self, examples, tokenizer, max_length):
+            if any("breaks" in example.inputs["text"] for example in examples):
+                raise KeyError("this plugin is broken")
+            return super().encode(examples, tokenizer, max_length)
+
+    @hookimpl
+    def register_tasks():
+        return [Fragile()]
+"""
+
+
+def test_a_plugin_that_raises_during_a_run_is_named_and_checkpoints_are_kept(
+    site: Any, settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gpt_tasks.plugins import installed_plugins
+
+    site.install("fragile", PROMPT_BREAKER)
+    write(tmp_path / "test.jsonl", [row | {"text": f"{row['text']} breaks"} for row in rows(10)])
+    installed_plugins.cache_clear()
+    try:
+        with pytest.raises(PluginError, match=r"Plugin 'fragile' \(acme 1\.2\) failed: KeyError"):
+            gpt_tasks.finetune(
+                "fragile",
+                data=str(write(tmp_path / "rows.jsonl", rows(60))),
+                test=str(tmp_path / "test.jsonl"),
+                output=tmp_path / "run",
+                **settings,
+            )
+    finally:
+        installed_plugins.cache_clear()
+    assert any((tmp_path / "run" / "checkpoints").iterdir())
+    assert "--resume" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="unfinished"):
+        gpt_tasks.load(tmp_path / "run")
+
+
+def test_a_resumed_run_keeps_its_settings_and_its_data(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The folder of a run that was killed, as if before its first checkpoint."""
+    data = write(tmp_path / "rows.jsonl", rows(40))
+    config = {"data": str(data), **settings, "epochs": 1}
+    run = gpt_tasks.finetune("sentiment", output=tmp_path / "run", **config)
+    record = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(record | {"status": "unfinished"}))
+    with pytest.raises(UsageError, match="--epochs: the run was started with 1"):
+        gpt_tasks.finetune("sentiment", output=run.path, resume=True, **config | {"epochs": 2})
+    with pytest.raises(UsageError, match="of task 'sentiment'"):
+        gpt_tasks.finetune("classification", output=run.path, resume=True)
+    checkpoint = run.path / "checkpoints" / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "COMPLETE").touch()
+    write(data, rows(40, seed=1))
+    with pytest.raises(DataError, match="The data changed"):
+        gpt_tasks.finetune("sentiment", output=run.path, resume=True)
+    assert run.path.exists()
+
+
+def test_run_of_a_newer_schema_and_of_a_missing_plugin_say_what_to_do(run: gpt_tasks.Run, tmp_path: Path) -> None:
+    import shutil
+
+    newer = shutil.copytree(run.path, tmp_path / "newer")
+    record = json.loads((newer / "run.json").read_text())
+    (newer / "run.json").write_text(json.dumps(record | {"schema_version": 99}))
+    with pytest.raises(ModelError, match="schema version 99") as raised:
+        gpt_tasks.load(newer)
+    assert "Upgrade" in raised.value.hint
+
+    foreign = shutil.copytree(run.path, tmp_path / "foreign")
+    task = json.loads((foreign / "model" / "task.json").read_text())
+    (foreign / "model" / "task.json").write_text(
+        json.dumps(task | {"task": "irony", "plugin": "gpt-tasks-irony", "plugin_version": "2.1"})
+    )
+    with pytest.raises(PluginError, match="needs task 'irony' of gpt-tasks-irony") as missing:
+        gpt_tasks.load(foreign).predict(["Lovely weather."])
+    assert "pip install gpt-tasks-irony==2.1" in missing.value.hint
+
+
+def test_observers_hear_the_whole_run(site: Any, data: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    from gpt_tasks.plugins import installed_plugins
+
+    site.install(
+        "listener",
+        """
+        from gpt_tasks import hookimpl
+        heard = []
+
+        @hookimpl
+        def observe(event):
+            heard.append(event)
+        """,
+    )
+    installed_plugins.cache_clear()
+    try:
+        gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path / "run", **settings | {"epochs": 2})
+        import acme_listener  # type: ignore[import-not-found]
+
+        heard = acme_listener.heard
+    finally:
+        installed_plugins.cache_clear()
+    kinds = [event.kind for event in heard]
+    assert kinds[0] == "run_started"
+    assert kinds[-1] == "run_ended"
+    assert heard[-1].values["status"] == "finished"
+    assert kinds.count("evaluated") == 2
+    assert kinds.count("saved") == 2
+    assert all(np.isfinite(event.values["loss"]) for event in heard if event.kind == "step")

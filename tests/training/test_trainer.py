@@ -1,0 +1,160 @@
+"""The training step: what an update weighs, what happens out of memory, when it stops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from gpt_tasks.data.encoded import EncodedExamples, encode_examples
+from gpt_tasks.data.examples import store_examples
+from gpt_tasks.errors import MachineError
+from gpt_tasks.heads.model import TaskModel
+from gpt_tasks.heads.sequence import SequenceHead
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.training.settings import Settings
+from gpt_tasks.training.trainer import TaskTrainer, updates_per_epoch
+from gpt_tasks.types import Example
+
+SETTINGS = Settings(
+    epochs=1,
+    learning_rate=0.01,
+    warmup=0,
+    weight_decay=0,
+    batch_tokens=16,
+    accumulate=1,
+    max_length=64,
+    patience=None,
+    best_by="loss",
+    best_is_lowest=True,
+    class_weights="none",
+    gradient_checkpointing=False,
+    checkpoint_steps=None,
+    precision="float32",
+    device="cpu",
+    seed=0,
+)
+
+
+@pytest.fixture
+def encoded(tmp_path: Path, tiny_tokenizer: Any) -> EncodedExamples:
+    task = ClassificationTask()
+    texts = ["good", "bad", "very good indeed", "rather bad", "a good one", "no", "yes", "not at all good"]
+    examples = store_examples(
+        (Example({"text": text}, "ab"[index % 2], f"row {index}") for index, text in enumerate(texts)), tmp_path
+    )
+    task.labels = ("a", "b")
+    return encode_examples(task, examples.labelled(("a", "b"), {"a": "a", "b": "b"}), tiny_tokenizer, 64, tmp_path)
+
+
+def new_model(folder: Path, head: type[SequenceHead] = SequenceHead) -> TaskModel:
+    """The tiny backbone with a new head, without dropout, so that batches can be compared."""
+    torch.manual_seed(0)
+    model = TaskModel(AutoModelForCausalLM.from_pretrained(folder).base_model, head(16, 2))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def trained(
+    model: TaskModel, encoded: EncodedExamples, folder: Path, **settings: Any
+) -> tuple[TaskTrainer, torch.Tensor]:
+    judge = settings.pop("judge", lambda logits: {"loss": float(np.square(logits).mean())})
+    trainer = TaskTrainer(
+        model,
+        replace(SETTINGS, **settings),
+        train=encoded,
+        validation=encoded,
+        judge=judge,
+        pad_token_id=0,
+        checkpoints=folder,
+        callbacks=[],
+    )
+    trainer.train()
+    return trainer, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_accumulated_batches_make_the_same_update_as_one_batch(
+    encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
+    batches = updates_per_epoch(encoded, SETTINGS)
+    assert batches > 2
+    _, whole = trained(new_model(tiny_backbone_folder), encoded, tmp_path / "whole", batch_tokens=10_000)
+    trainer, parts = trained(new_model(tiny_backbone_folder), encoded, tmp_path / "parts", accumulate=batches)
+    assert trainer.state.global_step == 1
+    # Adam divides by the gradient's size, so that rounding shows in weights whose gradient is nearly zero.
+    torch.testing.assert_close(parts, whole, atol=2e-4, rtol=0)
+    start = torch.cat([parameter.flatten() for parameter in new_model(tiny_backbone_folder).parameters()])
+    assert (whole - start).abs().max() > 5e-3, "the update moved the weights"
+
+
+class GreedyHead(SequenceHead):
+    """A head that fits no more than two examples into its memory while it learns."""
+
+    def forward(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if self.training and len(hidden) > 2:
+            raise torch.OutOfMemoryError("not enough memory for more than two")
+        return super().forward(hidden, attention_mask)
+
+
+def test_out_of_memory_halves_the_budget_and_changes_no_gradient(
+    encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = {"batch_tokens": 120, "accumulate": 2}
+    trainer, halved = trained(new_model(tiny_backbone_folder, GreedyHead), encoded, tmp_path / "halved", **budget)
+    assert trainer.pieces >= 2
+    assert "half the batch tokens" in capsys.readouterr().err
+    _, whole = trained(new_model(tiny_backbone_folder), encoded, tmp_path / "whole", **budget)
+    torch.testing.assert_close(halved, whole, atol=2e-4, rtol=0)
+
+
+class HopelessHead(SequenceHead):
+    """A head that fits nothing into its memory while it learns."""
+
+    def forward(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise torch.OutOfMemoryError("not enough memory for anything")
+        return super().forward(hidden, attention_mask)
+
+
+def test_out_of_memory_with_a_single_example_is_an_error_of_the_machine(
+    encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(MachineError, match="out of memory with a batch of") as raised:
+        trained(new_model(tiny_backbone_folder, HopelessHead), encoded, tmp_path / "run")
+    assert "--max-length" in raised.value.hint
+
+
+def test_patience_stops_early_and_the_best_checkpoint_is_loaded(
+    encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
+    losses = iter([0.5, 0.2, 0.3, 0.4, 0.1, 0.1])
+    model = new_model(tiny_backbone_folder)
+    snapshots = []
+
+    def judge(logits: np.ndarray) -> dict[str, float]:
+        snapshots.append(model.head.linear.weight.detach().clone())
+        return {"loss": next(losses)}
+
+    trainer, _ = trained(model, encoded, tmp_path / "run", epochs=6, patience=2, batch_tokens=10_000, judge=judge)
+    assert trainer.state.global_step == 4, "two evaluations without improvement end it"
+    assert trainer.state.best_global_step == 2
+    assert torch.equal(model.head.linear.weight, snapshots[1])
+
+
+def test_class_weights_weigh_the_rare_label(tiny_backbone_folder: Path) -> None:
+    backbone = AutoModelForCausalLM.from_pretrained(tiny_backbone_folder).base_model
+    head = SequenceHead(16, 2).eval()
+    ids, mask = torch.tensor([[5, 6], [7, 8], [9, 10]]), torch.ones(3, 2, dtype=torch.long)
+    labels = torch.tensor([0, 0, 1])
+    one_by_one = TaskModel(backbone, head).eval()
+    losses = [one_by_one(ids[i : i + 1], mask[:1], labels[i : i + 1])["loss"] for i in range(3)]
+    weighted = TaskModel(backbone, head, torch.tensor([0.75, 1.5])).eval()(ids, mask, labels)["loss"]
+    torch.testing.assert_close(weighted, (0.75 * losses[0] + 0.75 * losses[1] + 1.5 * losses[2]) / 3)
