@@ -1,0 +1,201 @@
+"""A kill at any moment leaves a usable checkpoint, and going on from it changes no bit of the weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments
+
+from gpt_tasks.training.checkpoints import CheckpointedTrainer, clear_incomplete, last_checkpoint
+
+ROWS, BATCH = 22, 2
+
+
+class Shuffled:
+    """Batches in another order every epoch; 11 of them, so that accumulation by 2 leaves a half update at the end."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return ROWS // BATCH
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(self.epoch)).tolist()
+        return (order[start : start + BATCH] for start in range(0, ROWS, BATCH))
+
+
+class Scored(CheckpointedTrainer):
+    """Says that the first evaluation was the best."""
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        return {"eval_score": 1.0 / self.state.global_step}
+
+
+class KillAt(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def trainer(folder: Path, callbacks: tuple[TrainerCallback, ...] = (), **changed: Any) -> CheckpointedTrainer:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0.2))
+    rows = [{"input_ids": (ids := torch.randint(50, (12,))), "labels": ids} for _ in range(ROWS)]
+    settings: dict[str, Any] = {
+        "gradient_accumulation_steps": 2,
+        "num_train_epochs": 3,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "learning_rate": 1e-2,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    args = TrainingArguments(output_dir=str(folder), **(settings | changed))
+    kind = Scored if changed else CheckpointedTrainer
+    extra = {"eval_dataset": rows} if changed else {}
+    return kind(
+        model=model, args=args, train_dataset=rows, train_batches=Shuffled(), callbacks=list(callbacks), **extra
+    )
+
+
+def final_weights(made: CheckpointedTrainer) -> dict[str, torch.Tensor]:
+    assert isinstance(made.model, torch.nn.Module)
+    return {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
+
+
+# Where each training kills itself, and the last whole checkpoint that it then leaves.
+KILLS = {
+    "in the first epoch": ("step", 3, "checkpoint-2"),
+    "in the second epoch": ("step", 11, "checkpoint-10"),
+    "in the first save": ("save", 1, None),
+    "in the second save": ("save", 6, "checkpoint-2"),
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Trainings that killed themselves at an update, or half-way through the n-th file that they saved."""
+    folders = {name: tmp_path_factory.mktemp("killed") for name in KILLS}
+    started = [
+        subprocess.Popen([sys.executable, __file__, str(folders[name]), where, str(number)], stderr=subprocess.PIPE)
+        for name, (where, number, _) in KILLS.items()
+    ]
+    for process in started:
+        errors = process.communicate(timeout=240)[1]
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+    return folders
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    made = trainer(tmp_path_factory.mktemp("whole"))
+    made.train()
+    assert made.state.global_step == 18
+    return final_weights(made)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("kill", KILLS)
+def test_a_killed_training_goes_on_to_the_same_weights(
+    kill: str, killed: dict[str, Path], uninterrupted: dict[str, torch.Tensor]
+) -> None:
+    folder = killed[kill]
+    found = last_checkpoint(folder)
+    assert (found.name if found else None) == KILLS[kill][2]
+    clear_incomplete(folder)
+    made = trainer(folder)
+    made.train(resume_from_checkpoint=str(found) if found else None)
+    for name, tensor in final_weights(made).items():
+        assert torch.equal(tensor, uninterrupted[name]), name
+
+
+def test_the_order_of_the_second_epoch_is_its_own(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    seen: list[list[int]] = []
+    collate = made.data_collator
+    rows = {id(row): number for number, row in enumerate(made.train_dataset)}  # type: ignore[arg-type]
+
+    def noting(batch: list[Any]) -> Any:
+        seen.append([rows[id(row)] for row in batch])
+        return collate(batch)
+
+    made.data_collator = noting
+    made.train()
+    epochs = [seen[start : start + len(Shuffled())] for start in range(0, len(seen), len(Shuffled()))]
+    assert [sorted(sum(epoch, [])) for epoch in epochs] == [list(range(ROWS))] * 3
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_the_newest_checkpoints_and_the_best_one_stay(tmp_path: Path) -> None:
+    made = trainer(tmp_path, eval_strategy="steps", eval_steps=2, metric_for_best_model="score", greater_is_better=True)
+    made.keep_checkpoints = 1
+    made.train()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-18", "checkpoint-2"]
+
+
+def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path / "nowhere") is None
+    for step, complete in ((9, True), (10, True), (100, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if complete:
+            (tmp_path / f"checkpoint-{step}" / "COMPLETE").touch()
+    (tmp_path / "checkpoint-of-mine").mkdir()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    clear_incomplete(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9", "checkpoint-of-mine"]
+
+
+def test_a_checkpoint_holding_a_pickled_object_is_refused(tmp_path: Path) -> None:
+    made = trainer(tmp_path, max_steps=2, eval_strategy="no")
+    made.train()
+    checkpoint = last_checkpoint(tmp_path)
+    assert checkpoint is not None
+    torch.save({"state": Path("/anything")}, checkpoint / "optimizer.pt")
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        trainer(tmp_path).train(resume_from_checkpoint=str(checkpoint))
+    shutil.rmtree(checkpoint)
+
+
+def main(folder: Path, where: str, number: int) -> None:
+    torch.set_num_threads(1)
+    if where == "step":
+        trainer(folder, (KillAt(number),)).train()
+    save, calls = torch.save, []
+
+    def half_a_save(value: Any, file: Any, *args: Any, **kwargs: Any) -> None:
+        calls.append(file)
+        save(value, file, *args, **kwargs)
+        if len(calls) == number:
+            os.truncate(file, os.path.getsize(file) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = half_a_save
+    trainer(folder).train()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
