@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gpt_tasks.backbone.load import Location, locate
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
@@ -56,6 +57,8 @@ def _finetune(
     config = _recorded(folder, name, settings) if folder and resume else configured(settings, file)
     task = _configured_task(name, config, plugins)
     method = plugins.registry.methods[config.method]
+    # Before torch is imported: a wrong name or a missing network is told at once.
+    location = locate(config.backbone, plugins.registry.backbones)
     join(config.device)
     folder = folder or RunFolder(agreed(default_folder(name)))
     if rank() == 0 and not resume:
@@ -63,7 +66,7 @@ def _finetune(
         folder.write({"task": name, "config": config.model_dump()}, "unfinished")
     wait()
     try:
-        _train(task, method, config, folder, plugins)
+        _train(task, method, location, config, folder, plugins)
     except BaseException as error:
         if rank() == 0:
             _leave(folder, name, error)
@@ -74,14 +77,19 @@ def _finetune(
 
 
 def _train(
-    task: ClassificationTask, method: Method, config: FinetuneConfig, folder: RunFolder, plugins: Plugins
+    task: ClassificationTask,
+    method: Method,
+    location: Location,
+    config: FinetuneConfig,
+    folder: RunFolder,
+    plugins: Plugins,
 ) -> None:
     # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
     from gpt_tasks.training.outcome import finish
     from gpt_tasks.training.session import Session
 
     started = time.monotonic()
-    session = Session.open(task, method, config, folder, plugins)
+    session = Session.open(task, method, location, config, folder, plugins)
     try:
         session.train()
         if rank() == 0:

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
-from gpt_tasks.backbone.load import Backbone, locate, open_backbone
+from gpt_tasks.backbone.load import Backbone, Location, open_backbone
 from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
@@ -62,6 +62,7 @@ class Session:
         cls,
         task: ClassificationTask,
         method: Method,
+        location: Location,
         config: FinetuneConfig,
         folder: RunFolder,
         plugins: Plugins,
@@ -72,7 +73,6 @@ class Session:
         metrics = [registry.metrics[name] for name in task.metrics]
         scratch = folder.scratch / f"rank-{rank()}"
         scratch.mkdir(parents=True, exist_ok=True)
-        location = locate(config.backbone, registry.backbones)
         splits = load_splits(
             task,
             data=config.data,

@@ -115,9 +115,7 @@ def test_no_two_texts_share_half_their_word_trigrams(task: str) -> None:
     texts = [row["text"] for row in read_all(task)]
     found = [(text, trigrams(text)) for text in texts]
     alike = [
-        (one, other)
-        for (one, ones), (other, others) in combinations(found, 2)
-        if trigram_overlap(ones, others) >= 0.5
+        (one, other) for (one, ones), (other, others) in combinations(found, 2) if trigram_overlap(ones, others) >= 0.5
     ]
     assert alike == []
 
