@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
-from gpt_tasks.training.checkpoints import last_checkpoint
 
 SCHEMA_VERSION = 1
 RUNS = Path("runs")
@@ -55,6 +54,10 @@ class RunFolder:
     @property
     def resumable(self) -> bool:
         """Whether a complete checkpoint is there."""
+        if not self.checkpoints.is_dir():
+            return False
+        from gpt_tasks.training.checkpoints import last_checkpoint
+
         return last_checkpoint(self.checkpoints) is not None
 
     def record(self) -> dict[str, Any]:
