@@ -146,7 +146,7 @@ def test_the_order_of_the_second_epoch_is_its_own(tmp_path: Path) -> None:
     made.data_collator = noting
     made.train()
     epochs = [seen[start : start + len(Shuffled())] for start in range(0, len(seen), len(Shuffled()))]
-    assert [sorted(sum(epoch, [])) for epoch in epochs] == [list(range(ROWS))] * 3
+    assert [sorted(row for batch in epoch for row in batch) for epoch in epochs] == [list(range(ROWS))] * 3
     assert epochs[0] != epochs[1] != epochs[2]
 
 
@@ -175,7 +175,7 @@ def test_a_checkpoint_holding_a_pickled_object_is_refused(tmp_path: Path) -> Non
     checkpoint = last_checkpoint(tmp_path)
     assert checkpoint is not None
     torch.save({"state": Path("/anything")}, checkpoint / "optimizer.pt")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         trainer(tmp_path).train(resume_from_checkpoint=str(checkpoint))
     shutil.rmtree(checkpoint)
 
@@ -190,7 +190,7 @@ def main(folder: Path, where: str, number: int) -> None:
         calls.append(file)
         save(value, file, *args, **kwargs)
         if len(calls) == number:
-            os.truncate(file, os.path.getsize(file) // 2)
+            os.truncate(file, Path(file).stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = half_a_save
