@@ -149,3 +149,71 @@ def test_hook_observe(documented, tmp_path) -> None:
     loaded = documented("observe")
     loaded.notify(dict(loaded.observers), Event("step", tmp_path / "run", 7, values={"loss": 0.5}))
     assert json.loads((tmp_path / "run.events").read_text()) == {"kind": "step", "step": 7, "loss": 0.5}
+
+
+ALL_TOGETHER = """
+    from gpt_tasks import ClassificationTask, hookimpl
+
+    class Mood(ClassificationTask):
+        "Tell calm from wild."
+        name = "mood"
+        head = "mean"
+        metrics = ("accuracy", "balanced_accuracy")
+        best_by = "balanced_accuracy"
+
+    @hookimpl
+    def register_tasks():
+        return [Mood()]
+    """
+
+
+def test_everything_that_a_plugin_can_bring_works_in_one_run(
+    documented, site, tmp_path, tiny_backbone_folder, monkeypatch, capsys
+) -> None:
+    from gpt_tasks import finetune, load
+
+    site.install("mood", ALL_TOGETHER)
+    hooks = ("metrics", "backbones", "heads", "methods", "sources")
+    loaded = documented(*(f"register_{hook}" for hook in hooks), "observe")
+    for user in ("finetune", "run"):
+        monkeypatch.setattr(f"gpt_tasks.training.{user}.installed_plugins", lambda: loaded)
+    monkeypatch.setenv("HOUSE_GPT", str(tiny_backbone_folder))
+    with sqlite3.connect(tmp_path / "moods.db") as database:
+        for split in ("train", "validation", "test"):
+            database.execute(f"CREATE TABLE {split} (text, label)")
+            rows = [(f"{split} {number} is {mood}", mood) for number in range(6) for mood in ("calm", "wild")]
+            database.executemany(f"INSERT INTO {split} VALUES (?, ?)", rows)
+
+    run = finetune(
+        "mood",
+        data=f"sqlite:{tmp_path}/moods.db",
+        backbone="house",
+        method="bias",
+        epochs=2,
+        output=tmp_path / "run",
+    )
+    assert set(run.report.metrics) == {"accuracy", "balanced_accuracy"}
+    events = [json.loads(line) for line in (tmp_path / "run.events").read_text().splitlines()]
+    kinds = [event["kind"] for event in events]
+    assert (kinds[0], kinds[-1]) == ("run_started", "run_ended")
+    assert {"step", "evaluated", "saved"} <= set(kinds)
+    assert all("loss" in event for event in events if event["kind"] == "step")
+    assert all("balanced_accuracy" in event for event in events if event["kind"] == "evaluated")
+    assert events[-1]["status"] == "finished"
+    again = load(tmp_path / "run").predict(["test 1 is wild"])
+    assert set(again[0].probabilities) == {"calm", "wild"}
+
+
+def test_a_task_that_raises_in_a_run_ends_it_and_is_named(documented, site, tmp_path, tiny_backbone_folder) -> None:
+    site.install("broken", ALL_TOGETHER.replace('head = "mean"', "encode = lambda *arguments: 1 / 0"))
+    loaded = documented("register_metrics")
+    from gpt_tasks import finetune
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpt_tasks.training.finetune.installed_plugins", lambda: loaded)
+        rows = "".join(f"text {number} {label},{label}\n" for number in range(9) for label in ("calm", "wild"))
+        (tmp_path / "moods.csv").write_text(f"text,label\n{rows}")
+        with pytest.raises(PluginError, match=r"Plugin 'broken' \(acme 1.2\) failed: ZeroDivisionError") as raised:
+            finetune("mood", data=f"{tmp_path}/moods.csv", backbone=str(tiny_backbone_folder), output=tmp_path / "run")
+    assert raised.value.exit_code == 3
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,17 @@
+"""Is this headline sarcastic?"""
+
+from gpt_tasks import ClassificationTask, hookimpl
+
+
+class Sarcasm(ClassificationTask):
+    """Tell sarcastic headlines from earnest ones."""
+
+    name = "sarcasm"
+    columns = {"text": "headline", "label": "is_sarcastic"}
+    labels = ("earnest", "sarcastic")
+    prompt = "Headline: {text}\nTone:"
+
+
+@hookimpl
+def register_tasks():
+    return [Sarcasm()]

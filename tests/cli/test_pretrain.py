@@ -1,0 +1,67 @@
+"""`pretrain` makes a backbone from raw text that `finetune` takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gpt_tasks.training.pretrain_config import PretrainConfig
+
+SMALL = [
+    *("--layers", 1, "--heads", 2, "--width", 16, "--vocab-size", 280, "--context", 16),
+    *("--tokens", 2_000, "--batch-tokens", 256, "--device", "cpu", "--precision", "float32"),
+]
+
+
+@pytest.fixture
+def text(tmp_path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("The ferry was late, and the gulls had eaten all of the bread. " * 60)
+    return path
+
+
+def test_a_backbone_is_trained_and_can_be_fine_tuned(cli, text, reviews) -> None:
+    outcome = cli("pretrain", "--text", text, "--output", "my-gpt", *SMALL, "--json")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert told["output"] == "my-gpt"
+    tuned = cli(
+        *("finetune", "sentiment", "--data", reviews, "--backbone", "./my-gpt", "--method", "head"),
+        *("--output", "run", "--json"),
+    )
+    assert tuned.code == 0, tuned.err
+
+
+def test_people_are_told_what_to_do_with_it(cli, text) -> None:
+    outcome = cli("pretrain", "--text", text, "--output", "my-gpt", *SMALL)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1].endswith("--backbone my-gpt")
+
+
+def test_help_shows_every_setting(cli) -> None:
+    shown = cli("pretrain", "--help").out
+    flags = {f"--{name.replace('_', '-')}" for name in PretrainConfig.model_fields}
+    assert {flag for flag in flags if flag not in shown} == set()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "culprit"),
+    [
+        (["--epochs", "-1"], 2, "--epochs"),
+        (["--learning-rate", "nan"], 2, "--learning-rate"),
+        (["--preset", "tinny"], 2, "tinny"),
+        (["--width", "15"], 2, "--width"),
+        (["--tokens", "10", "--epochs", "1"], 2, "--epochs"),
+        (["--text", "no-such-file.txt"], 4, "no-such-file.txt"),
+        (["--validation", "no-such-file.txt"], 4, "no-such-file.txt"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_used_is_named_and_leaves_nothing(cli, text, flags, code, culprit) -> None:
+    outcome = cli("pretrain", "--text", text, "--output", "my-gpt", *SMALL[:-6], *flags)
+    assert outcome.code == code, outcome.err
+    assert "Traceback" not in outcome.err
+    assert culprit in "\n".join(outcome.err.splitlines()[-2:])
+    assert not Path("my-gpt").exists()
