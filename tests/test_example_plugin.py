@@ -40,22 +40,13 @@ def test_the_example_is_fine_tuned_on_its_samples(tmp_path, tiny_backbone_folder
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     points = "".join(f"{name} = {module}\n" for name, module in project["entry-points"][GROUP].items())
     (info / "entry_points.txt").write_text(f"[{GROUP}]\n{points}")
-    arguments = [
-        "finetune",
-        "sarcasm",
-        "--backbone",
-        tiny_backbone_folder,
-        "--epochs",
-        "1",
-        "--output",
-        tmp_path / "run",
-    ]
+    arguments = ["--backbone", tiny_backbone_folder, "--epochs", "1", "--output", tmp_path / "run", "--json"]
     process = subprocess.run(
         [sys.executable, "-m", "gpt_tasks", "finetune", "sarcasm", *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(info.parent), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert process.returncode == 0, process.stderr

@@ -331,7 +331,7 @@ def test_a_disk_without_room(tmp_path, reviews, tiny_backbone_folder, limit) -> 
     arguments = ["finetune", "sentiment", "--data", reviews, "--backbone", tiny_backbone_folder, "--epochs", 1]
     code = WITH_LITTLE_ROOM.format(limit=limit, arguments=[str(argument) for argument in [*arguments, "--output", run]])
     process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path
     )
     assert process.returncode == MACHINE, process.stderr
     assert "Traceback" not in process.stderr
@@ -347,7 +347,7 @@ def test_predicting_to_a_disk_without_room_leaves_no_half_file(tmp_path, finishe
         [sys.executable, "-c", WITH_LITTLE_ROOM.format(limit=10_000, arguments=arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert process.returncode == MACHINE, process.stderr

@@ -150,7 +150,7 @@ def test_a_full_disk_behind_stdout_is_an_error_of_the_machine() -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     assert process.returncode == 6
@@ -164,7 +164,7 @@ def test_a_reader_that_went_away_is_no_bug() -> None:
         shell=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert process.stderr == ""
