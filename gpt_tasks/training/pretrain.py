@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -42,7 +43,8 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
     try:
         opened, steps = _begin_together(config)
         begun = not config.resume and rank() == 0
-        return _pretrain(opened, steps, say)
+        with _alone(config.output):
+            return _pretrain(opened, steps, say)
     except BaseException as error:
         useless = isinstance(error, GptTasksError) and not isinstance(error, MachineError)
         if begun and (useless or not (config.output / "tokenizer").is_dir()):
@@ -53,6 +55,26 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
             where = error.filename or config.output
             raise MachineError(f"{where}: {error.strerror}", "Make room, then go on with --resume") from error
         raise
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second pretraining out of the folder while this one is in it."""
+    if rank() > 0:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "training.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"--output {folder}: another process trains in it", "Wait for it, or end it first") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / "training.lock").unlink(missing_ok=True)
 
 
 def _begin_together(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:

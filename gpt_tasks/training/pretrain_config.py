@@ -49,6 +49,7 @@ class PretrainConfig(BaseModel):
         None, ge=1, description="Updates between validations. Default: a twentieth of all."
     )
     prompt: list[str] = Field(["The "], description="The beginning of a sample printed after each validation.")
+    about_text: Path | None = Field(None, description="Markdown for the card: the text's origin and licence.")
     resume: bool = Field(False, exclude=True, description="Go on in --output where the last checkpoint was.")
 
     def shape(self) -> Shape:
@@ -101,13 +102,13 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise ModelError(f"{record} cannot be read", "Begin again in another folder") from error
     budget = {name: getattr(config, name) for name in ("epochs", "tokens", "minutes")}
-    free = {"device", "precision", "resume", "output", *budget}
-    for name in sorted(config.model_fields_set - free):
+    free = {"device", "precision", "about_text"}
+    for name in sorted(config.model_fields_set - {*free, *budget, "output", "resume"}):
         if getattr(config, name) != getattr(kept, name):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"--resume: {flag} was {_shown(getattr(kept, name))}", "Leave it out, or begin anew")
     changed: dict[str, Any] = {"output": config.output, "resume": True}
-    changed |= {name: getattr(config, name) for name in {"device", "precision"} & config.model_fields_set}
+    changed |= {name: getattr(config, name) for name in free & config.model_fields_set}
     if any(value is not None for value in budget.values()):
         changed, steps = changed | budget, None
     kept = kept.model_copy(update=changed)

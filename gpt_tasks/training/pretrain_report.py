@@ -25,6 +25,7 @@ from gpt_tasks.training.pretrain_config import PretrainConfig
 from gpt_tasks.training.pretrain_loop import PretrainTrainer, sample
 
 FIGURES = "training.json"
+ABOUT_NOTHING = "Where this text comes from, and under which licence, was not said when the model was trained."
 
 
 def finish(
@@ -57,7 +58,8 @@ def finish(
     figures["history"] = trainer.state.log_history
     (config.output / FIGURES).write_text(json.dumps(figures, indent=1), encoding="utf-8")
     _draw(trainer.state.log_history, config.output / "loss.png")
-    (config.output / "README.md").write_text(model_card(figures), encoding="utf-8")
+    about = config.about_text.read_text(encoding="utf-8") if config.about_text else ABOUT_NOTHING
+    (config.output / "README.md").write_text(model_card(figures, about), encoding="utf-8")
     return {name: value for name, value in figures.items() if name not in ("history", "samples")}
 
 
@@ -77,8 +79,8 @@ def save_model(model: PackedGPT2, tokenizer: PreTrainedTokenizerFast, folder: Pa
     tokenizer.save_pretrained(folder)
 
 
-def model_card(figures: dict[str, Any]) -> str:
-    """The model card of a pretrained model, in Markdown, from its figures."""
+def model_card(figures: dict[str, Any], about_text: str) -> str:
+    """The model card of a pretrained model, in Markdown, from its figures and what is known about its text."""
     shape, training, text = figures["shape"], figures["training"], figures["text"]
     lines = [
         "---",
@@ -97,7 +99,9 @@ def model_card(figures: dict[str, Any]) -> str:
         "",
         f"{text['documents']:,} documents, {text['bytes'] / 1e6:,.1f} MB, {text['tokens'] / 1e6:,.2f} million tokens, "
         f"from {', '.join(f'`{name}`' for name in text['files'])}. Windows are packed, and nothing attends across the "
-        "border of two documents. Add here where the text comes from and under which licence.",
+        "border of two documents.",
+        "",
+        about_text.strip(),
         "",
         "## The training",
         "",

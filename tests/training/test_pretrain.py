@@ -256,6 +256,30 @@ def test_a_folder_in_use_is_left_alone(text: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_two_processes_do_not_train_in_one_folder(text: Path, tmp_path: Path) -> None:
+    begun = PretrainConfig(text=[text], output=tmp_path / "model", **SMALL)
+    again = PretrainConfig(text=[text], output=tmp_path / "model", resume=True)
+    refused: list[str] = []
+
+    def interfere(line: str) -> None:
+        if line.startswith("update 9/"):
+            with pytest.raises(UsageError, match="another process trains in it") as raised:
+                pretrain(again, lambda line: None)
+            refused.append(raised.value.message)
+
+    assert pretrain(begun, interfere)["training"]["updates"] == 12
+    assert len(refused) == 1
+
+
+def test_the_card_says_what_is_known_of_the_text(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "about.md").write_text("Six people and six things, written for a test.")
+    config = PretrainConfig(text=[text], output=tmp_path / "model", about_text=tmp_path / "about.md", **SMALL)
+    pretrain(config, lambda line: None)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "Six people and six things, written for a test." in card
+    assert str(tmp_path) not in card
+
+
 def test_a_budget_in_minutes_is_fixed_as_updates(text: Path, tmp_path: Path) -> None:
     config = PretrainConfig(text=[text], output=tmp_path / "model", **(SMALL | {"tokens": None, "minutes": 0.005}))
     updates = pretrain(config, lambda line: None)["training"]["updates"]
