@@ -9,6 +9,7 @@ two-sided paired bootstrap's, over the examples of all seeds.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one seed, 500 rows of each set")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--keep", type=Path, help="a folder of finished runs, so that a stopped benchmark goes on")
     args = parser.parse_args()
     if not args.data.is_dir():
         raise SystemExit(f"There is no folder {args.data}: name the one that holds sentiment/sst2 with --data")
@@ -38,21 +40,20 @@ def main() -> None:
     settings = {"limit": 500} if args.quick else {}
     cases = []
     with tempfile.TemporaryDirectory() as scratch:
-        untrained = random_weights(Path(scratch) / "untrained")
-        for name in args.sets:
+        keep = args.keep or Path(scratch)
+        backbones = {"untrained": random_weights(keep / "untrained"), "tiny": "tiny"}
+        for method, name in itertools.product(args.methods, args.sets):
             task, folder = SETS[name]
-            for method in args.methods:
-                results = {
-                    kind: [
-                        train(task, args.data / folder, backbone, method, seed, settings, Path(scratch) / "run")
-                        for seed in seeds
-                    ]
-                    for kind, backbone in (("tiny", "tiny"), ("untrained", untrained))
-                }
-                cases += compared(name, method, results)
-                print_table(cases[-2:])
+            results = {
+                kind: [
+                    result(task, args.data / folder, backbone, method, seed, settings, keep / kind) for seed in seeds
+                ]
+                for kind, backbone in backbones.items()
+            }
+            cases += compared(name, method, results)
+            print_table(cases[-2:])
     print_table(cases)
-    if not args.quick and args.sets == list(SETS) and args.methods == list(METHODS):
+    if not args.quick:
         write_results("quality", cases)
 
 
@@ -62,6 +63,8 @@ def random_weights(folder: Path) -> str:
 
     from gpt_tasks.plugins import installed_plugins
 
+    if folder.exists():
+        return str(folder)
     embedded = installed_plugins().registry.backbones["tiny"].location()
     set_seed(0)
     AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(embedded)).save_pretrained(folder)
@@ -69,15 +72,18 @@ def random_weights(folder: Path) -> str:
     return str(folder)
 
 
-def train(
-    task: str, data: Path, backbone: str, method: str, seed: int, settings: dict[str, int], output: Path
+def result(
+    task: str, data: Path, backbone: str, method: str, seed: int, settings: dict[str, int], folder: Path
 ) -> dict[str, object]:
-    """Fine-tune once and return the test accuracy, the baseline's, and which test examples were right."""
-    folder = output / f"{data.name}-{Path(backbone).name}-{method}-{seed}"
-    run = gpt_tasks.finetune(
-        task, data=str(data), backbone=backbone, method=method, seed=seed, output=folder, **settings
-    )
-    with (folder / "predictions.jsonl").open(encoding="utf-8") as file:
+    """Fine-tune once, and return the test accuracy, the baseline's, and which test examples were right."""
+    output = folder / f"{data.name}-{method}-{seed}"
+    if output.exists():
+        run = gpt_tasks.load(output)
+    else:
+        run = gpt_tasks.finetune(
+            task, data=str(data), backbone=backbone, method=method, seed=seed, output=output, **settings
+        )
+    with (output / "predictions.jsonl").open(encoding="utf-8") as file:
         right = [row["label"] == row["predicted"] for row in map(json.loads, file)]
     return {
         "accuracy": 100 * run.report.metrics["accuracy"].value,

@@ -30,7 +30,7 @@ class EncodedExamples:
     """Examples as a torch data set: each is {"input_ids": int32 `[length]`, "labels": its code, -100 if unknown}.
 
     The index `~i` gives example `i` with its label ignored. `lengths` is `[n]`, in tokens; `truncated` counts the
-    examples that were cut to fit.
+    examples that were cut to fit; `used_tokens` holds every token id that occurs, sorted.
     """
 
     path: Path
@@ -38,6 +38,7 @@ class EncodedExamples:
     labels: np.ndarray
     truncated: int
     starts: np.ndarray
+    used_tokens: np.ndarray
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -73,6 +74,7 @@ def encode_examples(
     """
     lengths = np.zeros(len(examples), dtype=np.int32)
     truncated = row = 0
+    used: set[int] = set()
     with machine_errors():
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(suffix=".tokens", dir=scratch, delete=False) as file:
@@ -82,7 +84,8 @@ def encode_examples(
                     file.write(np.asarray(encoded.input_ids, dtype=_TOKEN).tobytes())
                     lengths[row] = len(encoded.input_ids)
                     truncated += encoded.truncated > 0
+                    used.update(encoded.input_ids)
                     row += 1
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     labels = np.where(examples.labels < 0, IGNORED, examples.labels)
-    return EncodedExamples(Path(file.name), lengths, labels, truncated, starts)
+    return EncodedExamples(Path(file.name), lengths, labels, truncated, starts, np.array(sorted(used), dtype=np.int64))

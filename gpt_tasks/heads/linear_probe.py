@@ -28,7 +28,7 @@ class Probe:
     strength: float
 
 
-def fit_probe(  # noqa: PLR0917
+def fit_probe(
     train: NDArray[numpy.float32],
     train_labels: NDArray[numpy.int64],
     validation: NDArray[numpy.float32],

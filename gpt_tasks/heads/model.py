@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from gpt_tasks.backbone import speed
 from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, quiet_transformers, read_json
 from gpt_tasks.errors import MachineError, ModelError, PluginError, UsageError
 from gpt_tasks.extensions import HeadKind
@@ -57,7 +58,8 @@ class TaskModel(nn.Module):
         Labels of -100 do not count. The loss is summed and divided by `num_items_in_batch`, or else by the number of
         labelled examples.
         """
-        logits = self.head(last_hidden_state(self.backbone, input_ids, attention_mask), attention_mask)
+        last_only = getattr(self.head, "reads_last_token_only", False)
+        logits = self.head(*last_hidden_state(self.backbone, input_ids, attention_mask, last_only=last_only))
         if labels is None:
             return {"logits": logits}
         total = nn.functional.cross_entropy(
@@ -78,17 +80,23 @@ class TaskModel(nn.Module):
             raise UsageError(f"--gradient-checkpointing: {error}", "Lower --batch-tokens instead.") from error
 
 
-def last_hidden_state(backbone: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the hidden states `[batch, length, hidden]` after the last layer, the same on either padding side.
+def last_hidden_state(
+    backbone: nn.Module, input_ids: Tensor, attention_mask: Tensor, *, last_only: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the hidden states `[batch, length, hidden]` after the last layer, and the attention mask that fits them.
 
-    Positions are counted by the attention mask; models that have no use for them (ALiBi) are not given any.
+    They are the same on either padding side: positions are counted by the attention mask; models that have no use for
+    them (ALiBi) are not given any. With `last_only` it may be each row's last token alone, `[batch, 1, hidden]`.
     """
+    base = _base(backbone)
+    if speed.can_run(base):
+        hidden = speed.hidden_states(base, input_ids, attention_mask, last=last_only)
+        return hidden, attention_mask.amax(dim=-1, keepdim=True) if last_only else attention_mask
     positions = {}
-    if "position_ids" in inspect.signature(_base(backbone).forward).parameters:
+    if "position_ids" in inspect.signature(base.forward).parameters:
         positions["position_ids"] = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
     outputs = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **positions)
-    hidden: Tensor = outputs.last_hidden_state
-    return hidden
+    return outputs.last_hidden_state, attention_mask
 
 
 def _base(backbone: Any) -> Any:

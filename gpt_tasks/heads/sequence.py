@@ -17,6 +17,8 @@ class SequenceHead(nn.Module):
     The backbone's last hidden state has passed its final normalisation, so that the head needs none.
     """
 
+    reads_last_token_only = True
+
     def __init__(self, hidden_size: int, outputs: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(DROPOUT)
@@ -32,6 +34,8 @@ class SequenceHead(nn.Module):
 
 class LastToken(nn.Module):
     """A head without weights: it returns the last token's hidden state, for methods that compute features once."""
+
+    reads_last_token_only = True
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Return features `[batch, hidden]` for hidden states `[batch, length, hidden]`."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from gpt_tasks.errors import UsageError
 
 M = TypeVar("M", bound=BaseModel)
+# From Python a place may be a Path; it is recorded as text.
+Place = Annotated[str, BeforeValidator(lambda place: str(place) if isinstance(place, PurePath) else place)]
 
 
 class FinetuneConfig(BaseModel):
@@ -17,12 +19,14 @@ class FinetuneConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    data: str | None = Field(None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: the samples.")
-    validation: str | None = Field(None, description="Validation data, where it stands in a file of its own.")
-    test: str | None = Field(None, description="Test data, where it stands in a file of its own.")
+    data: Place | None = Field(
+        None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: the samples."
+    )
+    validation: Place | None = Field(None, description="Validation data, where it stands in a file of its own.")
+    test: Place | None = Field(None, description="Test data, where it stands in a file of its own.")
     column: dict[str, str] = Field({}, description="Where a field stands: FIELD=COLUMN, as in text=review. Repeatable.")
     limit: int | None = Field(None, ge=2, description="Train on at most so many rows.")
-    backbone: str = Field("tiny", description="A preset, a hub id OWNER/NAME[@REVISION], or a folder.")
+    backbone: Place = Field("tiny", description="A preset, a hub id OWNER/NAME[@REVISION], or a folder.")
     method: str = Field("full", description="Which weights move: full, lora, head, or a plugin's.")
     epochs: float | None = Field(None, gt=0, le=10_000, description="Passes over the training data.")
     learning_rate: float | None = Field(None, gt=0, le=1, description="The peak learning rate.")

@@ -17,6 +17,7 @@ from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from gpt_tasks.backbone.load import Backbone, Location, open_backbone
+from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
 from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
@@ -151,8 +152,11 @@ class Session:
         if rank() == 0:
             clear_incomplete(self.folder.checkpoints)
         checkpoint = last_checkpoint(self.folder.checkpoints)
+        used = torch.from_numpy(train.used_tokens).to(self.settings.device)
+        keep_freed_memory()
         try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with training_used_rows(self.backbone.model.base_model, used):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             bar.stop()
         self.training |= {
