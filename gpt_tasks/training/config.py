@@ -20,7 +20,7 @@ class FinetuneConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     data: Place | None = Field(
-        None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: the samples."
+        None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: samples."
     )
     validation: Place | None = Field(None, description="Validation data, where it stands in a file of its own.")
     test: Place | None = Field(None, description="Test data, where it stands in a file of its own.")
