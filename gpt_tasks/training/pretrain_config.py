@@ -48,7 +48,7 @@ class PretrainConfig(BaseModel):
     evaluate_steps: int | None = Field(
         None, ge=1, description="Updates between validations. Default: a twentieth of all."
     )
-    prompt: list[str] = Field(["The "], description="The beginning of a sample printed after each validation.")
+    prompt: list[str] = Field(["The"], description="The beginning of a sample printed after each validation.")
     about_text: Path | None = Field(None, description="Markdown for the card: the text's origin and licence.")
     resume: bool = Field(False, exclude=True, description="Go on in --output where the last checkpoint was.")
 
@@ -102,7 +102,7 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise ModelError(f"{record} cannot be read", "Begin again in another folder") from error
     budget = {name: getattr(config, name) for name in ("epochs", "tokens", "minutes")}
-    free = {"device", "precision", "about_text"}
+    free = {"device", "precision", "about_text", "prompt"}
     for name in sorted(config.model_fields_set - {*free, *budget, "output", "resume"}):
         if getattr(config, name) != getattr(kept, name):
             flag = f"--{name.replace('_', '-')}"

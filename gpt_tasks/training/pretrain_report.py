@@ -66,13 +66,13 @@ def finish(
 def save_model(model: PackedGPT2, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save the model in bfloat16 and its tokenizer as a folder that transformers opens by itself."""
     settings = {name: value for name, value in model.config.to_dict().items() if name not in ("dtype", "architectures")}
+    settings["use_cache"] = True  # the Trainer turns it off
     plain: Any = GPT2LMHeadModel(type(model.config)(**settings))
     plain.load_state_dict(model.state_dict())
     plain.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        max_length=model.config.n_positions,
     )
     plain.to(dtype=torch.bfloat16)
     plain.save_pretrained(folder)

@@ -71,6 +71,7 @@ def test_the_folder_opens_with_transformers_alone(finished: tuple[Path, dict[str
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert type(model) is GPT2LMHeadModel
     assert model.dtype == torch.bfloat16
+    assert model.config.use_cache
     assert len(tokenizer) == model.config.vocab_size == 320
     assert tokenizer.model_max_length == model.config.n_positions == 32
     assert tokenizer.eos_token == tokenizer.bos_token == tokenizer.pad_token == "<|endoftext|>"
