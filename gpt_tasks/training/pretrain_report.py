@@ -67,6 +67,8 @@ def save_model(model: PackedGPT2, tokenizer: PreTrainedTokenizerFast, folder: Pa
     """Save the model in bfloat16 and its tokenizer as a folder that transformers opens by itself."""
     settings = {name: value for name, value in model.config.to_dict().items() if name not in ("dtype", "architectures")}
     settings["use_cache"] = True  # the Trainer turns it off
+    # Pretraining drops nothing out; fine-tuning, which reads its text several times, does so at GPT-2's own rate.
+    settings |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.1)
     plain: Any = GPT2LMHeadModel(type(model.config)(**settings))
     plain.load_state_dict(model.state_dict())
     plain.generation_config = GenerationConfig(
