@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +75,25 @@ def tiny_backbone_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenize
     model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def _files_up_to(limit: int) -> Iterator[None]:
+    """Let no file grow past `limit` bytes. The suite's own log is a file too, so that this must end with the block."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def files_up_to() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which the disk is full after so many bytes of a file."""
+    return _files_up_to
 
 
 class Site:

@@ -19,16 +19,16 @@ class FinetuneConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    data: Place | None = Field(
-        None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: samples."
-    )
+    data: Place | None = Field(None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: samples.")
     validation: Place | None = Field(None, description="Validation data, where it stands in a file of its own.")
     test: Place | None = Field(None, description="Test data, where it stands in a file of its own.")
     column: dict[str, str] = Field({}, description="Where a field stands: FIELD=COLUMN, as in text=review. Repeatable.")
     limit: int | None = Field(None, ge=2, description="Train on at most so many rows.")
     backbone: Place = Field("tiny", description="A preset, a hub id OWNER/NAME[@REVISION], or a folder.")
     method: str = Field("full", description="Which weights move: full, lora, head, or a plugin's.")
-    epochs: float | None = Field(None, gt=0, le=10_000, description="Passes over the training data.")
+    epochs: float | None = Field(
+        None, gt=0, le=10_000, description="Passes over the training data; by default at least 100 updates."
+    )
     learning_rate: float | None = Field(None, gt=0, le=1, description="The peak learning rate.")
     warmup: float | None = Field(None, ge=0, lt=1, description="The share of all updates spent warming up.")
     weight_decay: float | None = Field(None, ge=0, le=1, description="AdamW's decoupled weight decay.")

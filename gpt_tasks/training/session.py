@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,8 @@ from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.processes import rank
 from gpt_tasks.training.progress import Observers, ProgressBar, tensorboard
 from gpt_tasks.training.run_folder import RunFolder
-from gpt_tasks.training.settings import Settings, settle
-from gpt_tasks.training.trainer import TaskTrainer
+from gpt_tasks.training.settings import LEAST_UPDATES, Settings, settle
+from gpt_tasks.training.trainer import TaskTrainer, updates_per_epoch
 from gpt_tasks.types import Event
 
 
@@ -138,6 +139,9 @@ class Session:
         }
 
     def _move_weights(self, train: EncodedExamples, validation: EncodedExamples) -> None:
+        if self.config.epochs is None:
+            enough = math.ceil(LEAST_UPDATES / updates_per_epoch(train, self.settings))
+            self.settings = replace(self.settings, epochs=max(self.settings.epochs, enough))
         bar = ProgressBar(self.settings.best_by)
         trainer = TaskTrainer(
             self.model,

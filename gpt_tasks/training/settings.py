@@ -12,6 +12,9 @@ from gpt_tasks.extensions import Method, Metric
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.training.config import FinetuneConfig
 
+# A few hundred rows are passed over more often than the method's epochs say, unless epochs are asked for.
+LEAST_UPDATES = 100
+
 
 @dataclass(frozen=True)
 class Settings:

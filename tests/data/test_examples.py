@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,18 +99,10 @@ def test_truncated_examples_are_counted(tmp_path: Path, tiny_tokenizer: PreTrain
     assert encoded.truncated == 1
 
 
-def test_a_full_disk_is_the_machines_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import resource
-    import signal
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-    try:
-        with pytest.raises(MachineError) as caught:
-            store_examples(WRITTEN, tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+def test_a_full_disk_is_the_machines_error(
+    tmp_path: Path, files_up_to: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with files_up_to(10_000), pytest.raises(MachineError) as caught:
+        store_examples(WRITTEN, tmp_path)
     assert "\n" not in caught.value.message
     assert caught.value.hint

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -302,21 +302,14 @@ def test_a_death_while_saving_leaves_the_old_model(renames: int, saved: Path, mo
     assert load_model(saved, HEADS).head.linear.weight.eq(1).all()
 
 
-@pytest.fixture
-def small_files_only() -> Iterator[None]:
-    """A disk that is full after 20 kB of a file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("small_files_only")
 def test_a_full_disk_is_told_and_leaves_nothing(
-    tiny_backbone_folder: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+    tiny_backbone_folder: Path,
+    tiny_tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+    files_up_to: Callable[[int], AbstractContextManager[None]],
 ) -> None:
     backbone = open_backbone(Location("tiny", tiny_backbone_folder))
-    with pytest.raises(MachineError) as caught:
+    with files_up_to(20_000), pytest.raises(MachineError) as caught:
         save_model(tmp_path / "model", backbone.model, tiny_tokenizer, SequenceHead(16, 3), RECORD)
     assert_one_line(caught.value, str(tmp_path / "model"), "cannot be written")
     assert list(tmp_path.iterdir()) == []

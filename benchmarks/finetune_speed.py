@@ -1,0 +1,309 @@
+"""How fast is a fine-tuning on this machine's CPU, beside transformers' Trainer? And does it learn the same?
+
+    python benchmarks/finetune_speed.py [--quick] [--data FOLDER] [--tokenizer FOLDER]
+
+A GPT-2 small with random weights is fine-tuned to SST-2, two labels, by the public entry points of both: the same rows,
+the same number of updates, the same AdamW, schedule and dropout. Timed is from the start, tokenizing included, to the
+end of the last update. Each run is a process of its own, and the sides take turns.
+
+- `default`: Trainer as run_glue sets it up: float32, every text padded to 128 tokens, batches of 32.
+- `best`: Trainer with the best flags it has: bf16 where it is native, padding to the longest of a batch, batches
+  grouped by length.
+- `same learning`: one epoch of the whole set on `tiny` from the same initial weights, by ours and by the best Trainer;
+  the interval is the paired bootstrap's for the difference of the two validation accuracies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from _results import print_table, write_results
+
+SHARED = Path(__file__).parents[2] / "shared"
+LABELS = ("negative", "positive")
+BATCH = 32
+PADDED = 128
+LEARNING_RATE, TINY_LEARNING_RATE = 5e-5, 3e-4
+WARMUP, WEIGHT_DECAY, SEED = 0.1, 0.0, 0
+# The goals hold where the CPU multiplies bfloat16 natively, and where it does not.
+GOALS = {"bf16": {"default": 15, "best": 2}, "float32": {"default": 6, "best": 1.5}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round of 160 rows, and 640 rows on tiny")
+    parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds sentiment/sst2")
+    parser.add_argument("--tokenizer", type=Path, default=SHARED / "models" / "gpt2-tokenizer", help="GPT-2's")
+    parser.add_argument("--only", choices=("speed", "learning"), help="one half of it; nothing is written then")
+    parser.add_argument("--run", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        side, folder = args.run
+        print(json.dumps(SIDES[side](Path(folder))))
+        return
+    sst2 = args.data / "sentiment" / "sst2"
+    for folder, flag in ((sst2, "--data"), (args.tokenizer, "--tokenizer")):
+        if not folder.is_dir():
+            raise SystemExit(f"There is no folder {folder}: say where it is with {flag}")
+    cases: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.only != "learning":
+            cases += speed(sst2, args.tokenizer, Path(scratch) / "speed", *((1, 160) if args.quick else (3, 640)))
+        if args.only != "speed":
+            cases.append(learning(sst2, Path(scratch) / "learning", 640 if args.quick else None))
+    print_table(cases)
+    if not args.quick and not args.only:
+        write_results("finetune_speed", cases)
+
+
+def speed(sst2: Path, tokenizer: Path, folder: Path, rounds: int, rows: int) -> list[dict[str, Any]]:
+    """Time both sides in turn, and the Trainer's default on a fifth of the rows."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, set_seed
+
+    from gpt_tasks.backbone.precision import resolve_precision
+
+    prepare(folder, sst2, rows=rows, validation=64, learning_rate=LEARNING_RATE)
+    set_seed(SEED)
+    GPT2LMHeadModel(GPT2Config()).save_pretrained(folder / "backbone")
+    GPT2TokenizerFast.from_pretrained(tokenizer).save_pretrained(folder / "backbone")
+    milliseconds: dict[str, list[float]] = {"ours": [], "best": [], "default": []}
+    for number in range(rounds):
+        for side, takes in milliseconds.items():
+            taken = run(side, folder)
+            assert taken["updates"] == -(-taken["rows"] // BATCH), taken
+            takes.append(1000 * taken["seconds"] / taken["rows"])
+            print(f"round {number + 1}, {side}: {takes[-1]:.1f} ms an example", flush=True)
+    goals = GOALS[resolve_precision("auto", torch.device("cpu"))]
+    ours = milliseconds["ours"]
+    return [
+        {
+            "case": case,
+            "ours": median(ours),
+            "peer": median(milliseconds[case]),
+            "unit": "ms an example",
+            "ratio": median(milliseconds[case]) / median(ours),
+            "goal": goals[case],
+            "rounds": [{"ours": mine, "peer": theirs} for mine, theirs in zip(ours, milliseconds[case], strict=True)],
+        }
+        for case in ("default", "best")
+    ]
+
+
+def learning(sst2: Path, folder: Path, rows: int | None) -> dict[str, Any]:
+    """Compare the validation accuracies of both sides after one epoch on `tiny`."""
+    import numpy as np
+
+    from gpt_tasks.metrics.intervals import paired_bootstrap
+    from gpt_tasks.plugins import installed_plugins
+
+    prepare(folder, sst2, rows=rows, validation=None, learning_rate=TINY_LEARNING_RATE)
+    (folder / "backbone").symlink_to(Path(installed_plugins().registry.backbones["tiny"].location()).resolve())
+    right = {side: np.array(run(side, folder)["right"], dtype=bool) for side in ("ours", "best")}
+    ours, peer = (100 * float(answers.mean()) for answers in right.values())
+    difference = paired_bootstrap(right["ours"], right["best"])
+    interval = [round(100 * difference.low, 2), round(100 * difference.high, 2)]
+    print(f"same learning: {ours:.2f} % and {peer:.2f} %, the difference in {interval}", flush=True)
+    return {
+        "case": "same learning",
+        "ours": ours,
+        "peer": peer,
+        "unit": "% validation accuracy",
+        "ratio": ours / peer,
+        "goal": "same",
+        "rounds": [{"ours": ours, "peer": peer}],
+        "difference_interval": interval,
+        "within": interval[0] <= 0 <= interval[1],
+    }
+
+
+def prepare(folder: Path, sst2: Path, *, rows: int | None, validation: int | None, learning_rate: float) -> None:
+    """Write what both sides read: the first rows of each split (None: all of them), and the learning rate."""
+    (folder / "data").mkdir(parents=True)
+    for split, count in (("train", rows), ("validation", validation), ("test", 64)):
+        with (sst2 / f"{split}.jsonl").open(encoding="utf-8") as file:
+            text = "".join(islice(file, count))
+        (folder / "data" / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    (folder / "learning_rate").write_text(str(learning_rate), encoding="utf-8")
+
+
+def read(folder: Path, split: str) -> tuple[list[str], list[int]]:
+    """Return texts and labels of a split."""
+    with (folder / "data" / f"{split}.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return [row["text"] for row in rows], [LABELS.index(row["label"]) for row in rows]
+
+
+def run(side: str, folder: Path) -> dict[str, Any]:
+    """Run one side in a process of its own."""
+    command = [sys.executable, __file__, "--run", side, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def ours(folder: Path) -> dict[str, Any]:
+    """Fine-tune by `gpt_tasks.finetune`, timed by its own events."""
+    import gpt_tasks
+    from gpt_tasks.plugins import installed_plugins
+
+    times: list[float] = []
+    installed_plugins().observers["sentiment"] = lambda event: (
+        times.append(time.perf_counter()) if event.kind in ("run_started", "step") else None
+    )
+    with tempfile.TemporaryDirectory() as output:
+        trained = gpt_tasks.finetune(
+            "sentiment",
+            data=folder / "data",
+            backbone=folder / "backbone",
+            method="full",
+            epochs=1,
+            batch_tokens=batch_tokens(folder),
+            device="cpu",
+            output=Path(output) / "run",
+            learning_rate=float((folder / "learning_rate").read_text()),
+            warmup=WARMUP,
+            weight_decay=WEIGHT_DECAY,
+            seed=SEED,
+        )
+        texts, labels = read(folder, "validation")
+        predictions = trained.predict(texts)
+    return {
+        "rows": len(read(folder, "train")[0]),
+        "updates": trained.report.training["updates"],
+        "seconds": times[-1] - times[0],
+        "right": [answer.label == LABELS[label] for answer, label in zip(predictions, labels, strict=True)],
+    }
+
+
+def batch_tokens(folder: Path) -> int:
+    """Return the largest token budget that makes as many batches as the peer's batches of 32 rows."""
+    from transformers import AutoTokenizer
+
+    from gpt_tasks.data.batches import TokenBudgetBatches
+
+    texts, _ = read(folder, "train")
+    lengths = [len(ids) for ids in AutoTokenizer.from_pretrained(folder / "backbone")(texts)["input_ids"]]
+    wanted = -(-len(lengths) // BATCH)
+    fewest, most = max(lengths), sum(lengths)
+    while fewest < most:
+        budget = (fewest + most + 1) // 2
+        enough = len(TokenBudgetBatches(lengths, batch_tokens=budget, seed=0, shuffle=True)) >= wanted
+        fewest, most = (budget, most) if enough else (fewest, budget - 1)
+    return fewest
+
+
+def best(folder: Path) -> dict[str, Any]:
+    """Fine-tune by transformers' Trainer with its best flags."""
+    import torch
+
+    from gpt_tasks.backbone.precision import native_bf16
+
+    rows, labels = read(folder, "train")
+    return trainer(
+        folder,
+        (rows, labels),
+        padding=False,
+        flags={"bf16": native_bf16(torch.device("cpu")), "train_sampling_strategy": "group_by_length"},
+    )
+
+
+def default(folder: Path) -> dict[str, Any]:
+    """Fine-tune by transformers' Trainer as run_glue does, on a fifth of the rows."""
+    rows, labels = read(folder, "train")
+    few = len(rows) // 5
+    return trainer(folder, (rows[:few], labels[:few]), padding="max_length", flags={})
+
+
+def trainer(
+    folder: Path, train: tuple[list[str], list[int]], *, padding: bool | str, flags: dict[str, Any]
+) -> dict[str, Any]:
+    """Fine-tune GPT2ForSequenceClassification by transformers' Trainer, from the weights that ours starts with."""
+    import torch
+    from transformers import (
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        GPT2ForSequenceClassification,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+        set_seed,
+    )
+
+    from gpt_tasks.heads.sequence import SequenceHead
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "backbone")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model = GPT2ForSequenceClassification.from_pretrained(
+        folder / "backbone",
+        num_labels=len(LABELS),
+        pad_token_id=tokenizer.pad_token_id,
+        dtype=torch.float32,
+    )
+    set_seed(SEED)
+    with torch.no_grad():
+        model.score.weight.copy_(SequenceHead(model.config.n_embd, len(LABELS)).linear.weight)
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+    def encoded(texts: list[str], labels: list[int]) -> list[dict[str, Any]]:
+        tokens = tokenizer(texts, padding=padding, truncation=True, max_length=PADDED)
+        return [
+            {"input_ids": ids, "attention_mask": mask, "labels": label}
+            for ids, mask, label in zip(tokens["input_ids"], tokens["attention_mask"], labels, strict=True)
+        ]
+
+    with tempfile.TemporaryDirectory() as output:
+        updates = -(-len(train[0]) // BATCH)
+        arguments = TrainingArguments(
+            output_dir=output,
+            per_device_train_batch_size=BATCH,
+            num_train_epochs=1,
+            learning_rate=float((folder / "learning_rate").read_text()),
+            warmup_steps=int(WARMUP * updates),
+            weight_decay=WEIGHT_DECAY,
+            seed=SEED,
+            use_cpu=True,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            **flags,
+        )
+        started = time.perf_counter()
+        fitting = Trainer(
+            model,
+            arguments,
+            train_dataset=encoded(*train),
+            data_collator=DataCollatorWithPadding(tokenizer),
+            callbacks=[Clock()],
+        )
+        fitting.train()
+        texts, labels = read(folder, "validation")
+        logits = fitting.predict(encoded(texts, labels)).predictions
+    return {
+        "rows": len(train[0]),
+        "updates": fitting.state.global_step,
+        "seconds": times[-1] - started,
+        "right": [int(row.argmax()) == label for row, label in zip(logits, labels, strict=True)],
+    }
+
+
+SIDES = {"ours": ours, "best": best, "default": default}
+
+if __name__ == "__main__":
+    main()
