@@ -119,7 +119,11 @@ def test_activation_checkpointing_computes_twice_and_changes_no_gradient(name: s
         nonlocal calls
         calls += 1
 
-    next(module for name, module in model.named_modules() if name.endswith(".mlp")).register_forward_pre_hook(count)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # its random numbers are not those of the faster forward without checkpointing
+    inner = (module for path, module in model.named_modules() if path.endswith((".mlp.c_fc", ".mlp.gate_proj")))
+    next(inner).register_forward_pre_hook(count)
     gradients = []
     for times in (1, 2):
         calls = 0
