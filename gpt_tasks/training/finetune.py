@@ -129,6 +129,8 @@ def _recorded(folder: RunFolder, name: str, settings: dict[str, Any]) -> Finetun
 
 def _leave(folder: RunFolder, name: str, error: BaseException) -> None:
     """Clear the folder of a failed run away, or say how to go on where there is a checkpoint."""
+    if folder.finished:
+        return
     if not folder.resumable:
         folder.clear()
     elif not isinstance(error, DataError):

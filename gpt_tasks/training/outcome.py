@@ -60,8 +60,9 @@ def finish(session: Session, seconds: float) -> None:
     )
     with writing(folder.path / "README.md") as file:
         file.write(card)
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.write(session.record(), "finished")
+    # Only now: until the run is marked as finished, its checkpoints are what it goes on from.
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     scores = {name: score.value for name, score in report.metrics.items()}
     session.observers.tell(Event("run_ended", folder.path, values={"status": "finished", **scores}))
 

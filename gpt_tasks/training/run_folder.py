@@ -60,6 +60,11 @@ class RunFolder:
 
         return last_checkpoint(self.checkpoints) is not None
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / "run.json").exists() and self.record()["status"] == "finished"
+
     def record(self) -> dict[str, Any]:
         """Read run.json. Raises ModelError where it is missing, broken, or of a schema this version does not read."""
         file = self.path / "run.json"

@@ -287,3 +287,28 @@ def test_observers_hear_the_whole_run(site: Any, data: Path, settings: dict[str,
     assert kinds.count("evaluated") == 2
     assert kinds.count("saved") == 2
     assert all(np.isfinite(event.values["loss"]) for event in heard if event.kind == "step")
+
+
+def test_an_interruption_after_the_end_leaves_the_finished_run(
+    site: Any, data: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    from gpt_tasks.plugins import installed_plugins
+
+    site.install(
+        "impatient",
+        """
+        from gpt_tasks import hookimpl
+
+        @hookimpl
+        def observe(event):
+            if event.kind == "run_ended":
+                raise KeyboardInterrupt
+        """,
+    )
+    installed_plugins.cache_clear()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            gpt_tasks.finetune("sentiment", data=data, output=tmp_path / "run", **settings | {"epochs": 1})
+    finally:
+        installed_plugins.cache_clear()
+    assert gpt_tasks.load(tmp_path / "run").predict(["The soup was lovely"])
