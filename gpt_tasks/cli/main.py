@@ -25,7 +25,11 @@ TRACE = "--trace"
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # Ctrl-C inside a string that is executed (a dataclass is made by one) leaves a mark in CPython, by which it would
+    # kill the process with SIGINT instead of exiting with the code. The next executed string takes the mark away.
+    exec("")
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

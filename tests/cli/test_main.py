@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -30,6 +31,8 @@ FAILING = """
             raise typer.Abort
         if what == "interrupt":
             raise KeyboardInterrupt
+        if what == "interrupt-in-exec":
+            exec("raise KeyboardInterrupt")
         if what == "full":
             raise OSError({enospc}, "No space left on device", "run.json")
         if what == "memory":
@@ -140,6 +143,19 @@ def test_wrong_usage_is_2_with_the_way_out(cli, arguments, told) -> None:
     assert told in outcome.err
     assert outcome.err.startswith("UsageError: ")
     assert len(outcome.err.splitlines()) == 2
+
+
+def test_the_process_ends_with_130_wherever_ctrl_c_finds_it(site) -> None:
+    site.install("failing", FAILING.format(enospc=errno.ENOSPC))
+    process = subprocess.run(
+        [sys.executable, "-m", "gpt_tasks", "fail", "interrupt-in-exec"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site.path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (130, "Interrupted\n")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is a device of Linux")
