@@ -3,7 +3,7 @@
 Fine-tunes `tiny` with each method, with the command line's defaults and one setting for all sets, on three seeds;
 beside it the same architecture with random weights, and TF-IDF with logistic regression on the same rows. Selection is
 on the validation split only; what is reported is test accuracy. A case's `ratio` is ours by the peer's; `p` is the
-two-sided paired bootstrap's, over the examples of all seeds.
+two-sided paired bootstrap's over the test examples, each with its share of seeds that got it right.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def compared(name: str, method: str, results: dict[str, list[dict[str, object]]]
     spread = 4.303 * statistics.stdev(ours["accuracy"]) / 3**0.5 if len(ours["accuracy"]) == 3 else float("nan")
     baseline = statistics.mean(ours["baseline"])
     without = statistics.mean(untrained["accuracy"])
-    difference = paired_bootstrap(np.concatenate(ours["right"]), np.concatenate(untrained["right"]))
+    difference = paired_bootstrap(np.mean(ours["right"], axis=0), np.mean(untrained["right"], axis=0))
     common = {
         "ours": round(mean, 2),
         "interval": [round(mean - spread, 2), round(mean + spread, 2)] if not math.isnan(spread) else None,

@@ -14,7 +14,7 @@ from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.training.config import FinetuneConfig, configured, validated
+from gpt_tasks.training.config import FinetuneConfig, configured, read_yaml, validated
 from gpt_tasks.training.processes import agreed, join, rank, wait
 from gpt_tasks.training.run import Run, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
@@ -33,7 +33,8 @@ def finetune(
 
     `settings` are the fields of FinetuneConfig, as in `data="reviews.csv", backbone="gpt2", epochs=3`; they win over
     those of the YAML file `config`. `output` is the run's folder, by default a new one under ./runs. With `resume`
-    the unfinished run in `output` goes on from its last checkpoint, with the settings it was started with.
+    the unfinished run in `output` goes on from its last checkpoint, with the settings it was started with; others are
+    refused, given here or in `config`.
 
     Raises UsageError, DataError, ModelError, PluginError or MachineError, each saying what to do. Before its first
     checkpoint a run that fails leaves nothing behind.
@@ -54,7 +55,10 @@ def _finetune(
     if resume and output is None:
         raise UsageError("--resume needs the run to go on with", "Name its folder with --output.")
     folder = RunFolder(Path(output)) if output else None
-    config = _recorded(folder, name, settings) if folder and resume else configured(settings, file)
+    if folder and resume:
+        config = _recorded(folder, name, {**(read_yaml(file) if file else {}), **settings})
+    else:
+        config = configured(settings, file)
     task = _configured_task(name, config, plugins)
     method = plugins.registry.methods[config.method]
     # Before torch is imported: a wrong name or a missing network is told at once.

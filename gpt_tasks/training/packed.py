@@ -11,7 +11,7 @@ from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from gpt_tasks.backbone.shapes import Shape
 
-ROWS = 1024
+ROWS = 256
 
 
 def window_attention(
@@ -56,7 +56,7 @@ def linear_cross_entropy(
 ) -> torch.Tensor:
     """The mean cross-entropy, in nats, of the logits `hidden @ weight.T`; a scalar in float32.
 
-    `hidden` [rows, width], `weight` [vocabulary, width], `labels` [rows]. Products are computed in `dtype`, a thousand
+    `hidden` [rows, width], `weight` [vocabulary, width], `labels` [rows]. Products are computed in `dtype`, 256
     rows at a time: only a slice of the logits exists at any moment, and both gradients are taken while it does.
     """
     loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, dtype)  # type: ignore[no-untyped-call]

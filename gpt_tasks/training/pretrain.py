@@ -29,6 +29,8 @@ __all__ = ["PretrainConfig", "pretrain"]
 
 # Of a budget in minutes: the rest is for validations, checkpoints and the measurements at the end.
 TRAINING_SHARE = 0.92
+# Two texts of one language share a few set phrases and quotations.
+NOTABLE_OVERLAP = 0.01
 
 
 def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -97,6 +99,7 @@ def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], No
     from transformers.utils.logging import disable_progress_bar
 
     from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
+    from gpt_tasks.training.overlap import overlap
     from gpt_tasks.training.packed import build_gpt2
     from gpt_tasks.training.pretrain_loop import PretrainTrainer, ProgressLines, make_optimizer, seconds_per_update
     from gpt_tasks.training.pretrain_report import finish
@@ -110,6 +113,12 @@ def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], No
 
     windows = PackedWindows(shards, config.shape().context)
     _check_text(config, windows, shards, arguments)
+    shared = overlap(shards, validation) if first and validation is not None else 0.0
+    if shared >= NOTABLE_OVERLAP:
+        tell(
+            f"Warning: {shared:.1%} of {config.validation} stands in the training text too; its bits per byte will "
+            "look better than they are"
+        )
     batches = WindowBatches(
         len(windows),
         arguments.per_device_train_batch_size,
@@ -160,7 +169,7 @@ def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], No
         f"{config.batch_tokens:,} tokens, {'bf16' if arguments.bf16 else 'float32'} on {arguments.device.type}"
     )
     _train(trainer, checkpoint if done else None, done >= steps)
-    return finish(config, trainer, tokenizer, shards, validation=validation, say=tell) if first else {}
+    return finish(config, trainer, tokenizer, shards, validation=validation, overlap=shared, say=tell) if first else {}
 
 
 def _arguments(config: PretrainConfig) -> TrainingArguments:

@@ -35,6 +35,7 @@ def finish(
     shards: Shards,
     *,
     validation: ValidationText | None,
+    overlap: float,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write the model, measure it as a user will open it, and write the card; return the figures."""
@@ -50,6 +51,7 @@ def finish(
             "file": config.validation.name if config.validation else "",
             "bytes": validation.bytes,
             "tokens": len(validation) - 1,
+            "overlap": overlap,
             "bits_per_byte": bits_per_byte(model, validation, stride=context // 2, bf16=trainer.args.bf16),
             "bits_per_byte_plain_windows": bits_per_byte(model, validation, stride=context, bf16=trainer.args.bf16),
         }
@@ -127,7 +129,8 @@ def model_card(figures: dict[str, Any], about_text: str) -> str:
             f"On `{held_out['file']}` ({held_out['bytes']:,} bytes, {held_out['tokens']:,} tokens): "
             f"**{held_out['bits_per_byte']:.3f} bits per byte**, each token given at least half a context of what came "
             f"before it; {held_out['bits_per_byte_plain_windows']:.3f} in windows that do not overlap. Counted are the "
-            "bits of all tokens, the ends of documents among them, by the UTF-8 bytes of the text.",
+            "bits of all tokens, the ends of documents among them, by the UTF-8 bytes of the text. "
+            f"{held_out['overlap']:.1%} of its stretches of 32 tokens stand in the training text too.",
             "",
         ]
     lines += ["## What it writes", ""]

@@ -227,6 +227,9 @@ def test_a_resumed_run_keeps_its_settings_and_its_data(settings: dict[str, Any],
     (run.path / "run.json").write_text(json.dumps(record | {"status": "unfinished"}))
     with pytest.raises(UsageError, match="--epochs: the run was started with 1"):
         gpt_tasks.finetune("sentiment", output=run.path, resume=True, **config | {"epochs": 2})
+    (tmp_path / "other.yaml").write_text("epochs: 3")
+    with pytest.raises(UsageError, match="--epochs: the run was started with 1"):
+        gpt_tasks.finetune("sentiment", config=tmp_path / "other.yaml", output=run.path, resume=True)
     with pytest.raises(UsageError, match="of task 'sentiment'"):
         gpt_tasks.finetune("classification", output=run.path, resume=True)
     checkpoint = run.path / "checkpoints" / "checkpoint-1"

@@ -201,6 +201,29 @@ def test_a_resume_with_a_budget_goes_on_from_the_checkpoint(text: Path, tmp_path
         pretrain(PretrainConfig(text=[text], output=tmp_path / "model", resume=True, batch_tokens=512))
 
 
+def test_two_processes_train_as_one_that_accumulates(text: Path, held_out: Path, tmp_path: Path) -> None:
+    alone = PretrainConfig(text=[text], validation=held_out, output=tmp_path / "alone", accumulate=2, **SMALL)
+    pretrain(alone, lambda line: None)
+    two = alone.model_copy(update={"output": tmp_path / "two", "accumulate": 1})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
+    result = subprocess.run(
+        [*command, two.model_dump_json()],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    curves = {}
+    for folder in (alone.output, two.output):
+        history = json.loads((folder / "training.json").read_text())["history"]
+        curves[folder.name] = [entry.get("loss", entry.get("eval_bits_per_byte")) for entry in history]
+        assert sum("loss" in entry for entry in history) == 12
+    assert curves["two"][:-1] == pytest.approx(curves["alone"][:-1], rel=1e-3)
+    assert curves["two"] != [curves["two"][0]] * len(curves["two"])
+
+
 BAD_TEXTS: dict[str, tuple[bytes | None, str, type[GptTasksError]]] = {
     "missing.txt": (None, "missing.txt: no such text", DataError),
     "empty.txt": (b"", "empty.txt: no text", DataError),
@@ -250,6 +273,22 @@ def test_a_setting_that_cannot_be_used_is_named(
     assert list((tmp_path / "model").iterdir()) == []
 
 
+def test_a_validation_text_out_of_the_training_text_is_told(text: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    figures = pretrain(PretrainConfig(text=[text], validation=text, output=tmp_path / "model", **SMALL), said.append)
+    assert f"Warning: 100.0% of {text} stands in the training text too" in "\n".join(said)
+    assert figures["validation"]["overlap"] == 1
+    assert "100.0% of its stretches" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_validation_text_of_its_own_is_not_warned_of(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(" ".join(f"word{number} ends" for number in range(500)))
+    said: list[str] = []
+    config = PretrainConfig(text=[text], validation=tmp_path / "other.txt", output=tmp_path / "model", **SMALL)
+    assert pretrain(config, said.append)["validation"]["overlap"] == 0
+    assert "Warning" not in "\n".join(said)
+
+
 def test_a_folder_in_use_is_left_alone(text: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(UsageError, match="not an empty folder"):
@@ -290,7 +329,7 @@ def test_a_budget_in_minutes_is_fixed_as_updates(text: Path, tmp_path: Path) -> 
 def main(config: str) -> None:
     torch.set_num_threads(1)
 
-    def kill_at_75(line: str) -> None:
+    def kill_at_75(line: str) -> None:  # a run of fewer updates ends by itself
         if line.startswith("update 75/"):
             os.kill(os.getpid(), signal.SIGKILL)
 
