@@ -25,10 +25,14 @@ def print_table(cases: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def write_results(name: str, cases: Sequence[Mapping[str, Any]]) -> Path:
-    """Write `results/NAME.json` and return its path."""
+def write_results(name: str, cases: Sequence[Mapping[str, Any]], *, keep_others: bool = False) -> Path:
+    """Write `results/NAME.json`, with `keep_others` also the cases that stand there already; return its path."""
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
+    if keep_others and path.exists():
+        measured = {case["case"] for case in cases}
+        earlier = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        cases = [*(case for case in earlier if case["case"] not in measured), *cases]
     content = {
         "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
