@@ -240,13 +240,16 @@ def _train(trainer: PretrainTrainer, checkpoint: Path | None, finished: bool) ->
     import torch
     from transformers import TrainerState
 
+    from gpt_tasks.training.energy import energy_meter
+
     if checkpoint is not None and finished:
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         trainer._load_from_checkpoint(str(checkpoint))
         return
     torch.set_flush_denormal(True)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with energy_meter() as trainer.energy:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         torch.set_flush_denormal(False)
 

@@ -30,14 +30,17 @@ QUICK_VALIDATION_TOKENS = 1 << 16
 class PretrainTrainer(CheckpointedTrainer):
     """The checkpointed Trainer on packed windows; its evaluation is bits per byte of the validation's beginning.
 
-    Every logged entry says after how many seconds of training it was written, over all resumes.
+    Every logged entry says after how many seconds of training it was written, over all resumes, and after how many
+    kilowatt-hours where `energy` tells them.
     """
 
     def __init__(self, *args: Any, end_of_text: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.end_of_text = end_of_text
+        self.energy: Callable[[], float | None] = lambda: None
         self.model_accepts_loss_kwargs = False  # every part of an update is of one size: their means average exactly
-        self._clock: tuple[float, float] | None = None
+        self._began = 0.0
+        self._before: dict[str, float] | None = None
         self.remove_callback(PrinterCallback)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
@@ -63,15 +66,23 @@ class PretrainTrainer(CheckpointedTrainer):
         return metrics
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log with the seconds of training so far."""
-        if self._clock is None:
-            earlier = [entry["seconds"] for entry in self.state.log_history if "seconds" in entry]
-            self._clock = (time.time(), earlier[-1] if earlier else 0.0)
-        since, before = self._clock
-        super().log({**logs, "seconds": round(before + time.time() - since, 1)}, *args, **kwargs)
+        """Log with the seconds and the energy of training so far."""
+        if self._before is None:
+            self._began = time.time()
+            self._before = {name: spent(self.state.log_history, name) for name in ("seconds", "kwh")}
+        logs = {**logs, "seconds": round(self._before["seconds"] + time.time() - self._began, 1)}
+        kwh = self.energy()
+        if kwh is not None:
+            logs["kwh"] = round(self._before["kwh"] + kwh, 7)
+        super().log(logs, *args, **kwargs)
 
     def _sum(self, nats: float) -> float:
         return float(self.accelerator.reduce(torch.tensor(nats, dtype=torch.float64, device=self.args.device)))
+
+
+def spent(history: list[dict[str, float]], what: str) -> float:
+    """What the last entry of a log that says so tells of `what` ("seconds" or "kwh"), 0 where none does."""
+    return next((entry[what] for entry in reversed(history) if what in entry), 0.0)
 
 
 class ProgressLines(TrainerCallback):

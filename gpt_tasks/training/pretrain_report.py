@@ -22,7 +22,7 @@ from gpt_tasks.training.bits import bits_per_byte
 from gpt_tasks.training.corpus import Shards, ValidationText
 from gpt_tasks.training.packed import PackedGPT2
 from gpt_tasks.training.pretrain_config import PretrainConfig
-from gpt_tasks.training.pretrain_loop import PretrainTrainer, sample
+from gpt_tasks.training.pretrain_loop import PretrainTrainer, sample, spent
 
 FIGURES = "training.json"
 ABOUT_NOTHING = "Where this text comes from, and under which licence, was not said when the model was trained."
@@ -118,6 +118,7 @@ def model_card(figures: dict[str, Any], about_text: str) -> str:
         f"| precision | {training['precision']} |",
         f"| time | {training['seconds'] / 60:.0f} minutes, {training['tokens_per_second']:,.0f} tokens a second |",
         f"| hardware | {training['hardware']} |",
+        *([f"| energy | {training['kwh']:.4g} kWh, as codecarbon estimates it |"] if training["kwh"] else []),
         f"| last training loss | {training['loss']:.3f} nats a token |",
         "",
     ]
@@ -153,7 +154,7 @@ def _figures(
     state, args = trainer.state, trainer.args
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     tokens_seen = state.global_step * rows * config.shape().context
-    seconds = max((entry["seconds"] for entry in state.log_history if "seconds" in entry), default=0.0)
+    seconds = spent(state.log_history, "seconds")
     rates = f"AdamW ({config.learning_rate:g})"
     if config.optimizer == "muon":
         rates = f"Muon ({config.muon_learning_rate:g}) for the matrices of the blocks, {rates} for everything else"
@@ -179,6 +180,7 @@ def _figures(
             "precision": "bf16" if args.bf16 else "float32",
             "seconds": seconds,
             "tokens_per_second": tokens_seen / max(seconds, 1e-9),
+            "kwh": spent(state.log_history, "kwh") or None,
             "hardware": _hardware(args.device, args.world_size),
             "loss": next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), float("nan")),
         },

@@ -289,6 +289,21 @@ def test_a_validation_text_of_its_own_is_not_warned_of(text: Path, tmp_path: Pat
     assert "Warning" not in "\n".join(said)
 
 
+def test_energy_is_measured_where_codecarbon_is(
+    finished: tuple[Path, dict[str, Any], str], monkeypatch: pytest.MonkeyPatch, text: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("codecarbon")
+    folder, figures, _ = finished
+    assert 0 < figures["training"]["kwh"] < 0.1
+    assert "| energy |" in (folder / "README.md").read_text()
+    told = [entry["kwh"] for entry in json.loads((folder / "training.json").read_text())["history"]]
+    assert told == sorted(told)
+    monkeypatch.setitem(sys.modules, "codecarbon", None)
+    without = pretrain(PretrainConfig(text=[text], output=tmp_path / "model", **SMALL), lambda line: None)
+    assert without["training"]["kwh"] is None
+    assert "| energy |" not in (tmp_path / "model" / "README.md").read_text()
+
+
 def test_a_folder_in_use_is_left_alone(text: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(UsageError, match="not an empty folder"):
