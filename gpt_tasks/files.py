@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,10 +42,26 @@ def writing(path: Path) -> Iterator[TextIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that is there as a whole or not at all. Raises ValueError for NaN and infinities."""
+    """Write a JSON file that is there as a whole or not at all; a number that is not finite becomes null."""
     with writing(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2, allow_nan=False)
+        json.dump(finite(value), file, ensure_ascii=False, indent=2, allow_nan=False)
         file.write("\n")
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with null for every number that JSON cannot hold: NaN and the infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(part) for name, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that the machine's memory, or that of its accelerator, is used up."""
+    # torch has words only for the memory of a CPU, and is not imported here.
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)
 
 
 @contextmanager
@@ -54,14 +71,14 @@ def machine_errors() -> Iterator[None]:
         yield
     except GptTasksError:
         raise
-    except MemoryError as error:
-        raise MachineError("The machine's memory is used up", "Lower --batch-tokens or --max-length.") from error
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         raise MachineError(f"{where}{error.strerror}", _REFUSALS[error.errno]) from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise MachineError("The memory is used up", "Lower --batch-tokens or --max-length.") from error
         if not _FULL.search(str(error)):
             raise
         raise MachineError(" ".join(str(error).split()), _REFUSALS[errno.ENOSPC]) from error

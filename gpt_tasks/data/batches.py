@@ -21,8 +21,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
 
     Process `rank` of `world_size` takes every `world_size`-th batch of one common order. Where the last round lacks
     batches, it is filled up with `[~i]`: an example that stands for no more than its shape, as its label is ignored
-    (see EncodedExamples). The first pass leaves out this process's first `start` batches, those that a resumed run
-    has behind it; no data is read for them.
+    (see EncodedExamples).
     """
 
     def __init__(
@@ -34,14 +33,12 @@ class TokenBudgetBatches(Sampler[list[int]]):
         shuffle: bool,
         rank: int = 0,
         world_size: int = 1,
-        start: int = 0,
     ) -> None:
         lengths = np.asarray(lengths)
         self.seed = seed
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
-        self.start = start
         self.epoch = 0
         self._by_length = np.argsort(lengths, kind="stable").astype(np.int32)
         ascending = lengths[self._by_length]
@@ -57,10 +54,9 @@ class TokenBudgetBatches(Sampler[list[int]]):
         return math.ceil((len(self._cuts) - 1) / self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        start, self.start = self.start, 0
         rng = np.random.default_rng([self.seed, self.epoch])
         order, batches = self._order(rng), self._batches(rng)
-        for number in range(self.rank + start * self.world_size, len(self) * self.world_size, self.world_size):
+        for number in range(self.rank, len(self) * self.world_size, self.world_size):
             if number < len(batches):
                 batch = batches[number]
                 yield order[self._cuts[batch] : self._cuts[batch + 1]].tolist()

@@ -210,25 +210,32 @@ def _delimiter(file: DataFile) -> str:
 
 
 def _quoting(file: DataFile, delimiter: str) -> Any:
-    """Tell whether quotes quote: in many tab-separated files they are plain characters."""
-    if delimiter == "\t":
-        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
-            with _text(file, newline="") as lines:
-                if _is_regular(csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)):
-                    return quoting
-    return csv.QUOTE_MINIMAL
+    """Tell whether quotes quote: in many tab-separated files they are plain characters.
+
+    They are where only so every row has as many fields as the header; where it has either way, they are if quoting
+    makes one row of several.
+    """
+    if delimiter != "\t":
+        return csv.QUOTE_MINIMAL
+    rows = {}
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+        with _text(file, newline="") as lines:
+            rows[quoting] = _regular_rows(csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True))
+    return csv.QUOTE_NONE if rows[csv.QUOTE_NONE] > rows[csv.QUOTE_MINIMAL] else csv.QUOTE_MINIMAL
 
 
-def _is_regular(rows: Iterable[list[str]]) -> bool:
-    width = 0
+def _regular_rows(rows: Iterable[list[str]]) -> int:
+    """Return the number of rows where all have as many fields as the first, else 0."""
+    width = count = 0
     try:
         for fields in rows:
             width = width or len(fields)
             if fields and len(fields) != width:
-                return False
+                return 0
+            count += 1
     except csv.Error:
-        return False
-    return True
+        return 0
+    return count
 
 
 def _parquet_rows(file: DataFile) -> Iterator[Row]:

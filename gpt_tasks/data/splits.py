@@ -90,7 +90,7 @@ def load_splits(
         if split in sources:
             found[split] = read(sources[split], choose_split(sources[split], split))
             _same_fields(found["train"], found[split])
-    settled, meaning = task.fitted(found["train"].observed, source.name)
+    settled, meaning = task.fitted(found["train"].observed, found["train"].fields, source.name)
     labelled = {split: settle(settled, examples, meaning) for split, examples in found.items()}
     notes += _unseen(labelled)
     return _without_leaks(settled, labelled, limit, seed, notes)
@@ -98,24 +98,19 @@ def load_splits(
 
 def load_examples(
     task: ClassificationTask,
+    source: Source,
+    split: str,
     *,
-    data: str | Path,
-    split: str | None = None,
     columns: Mapping[str, str] | None = None,
     by: str | None = None,
-    schemes: Mapping[str, SourceScheme],
     scratch: Path,
-    need_labels: bool,
 ) -> Examples:
-    """Read one split for a trained task, in its order and whole; `split` None takes test, or the only one there is.
+    """Read one labelled split for a trained task, in its order and whole.
 
-    Without `need_labels` labels are not looked at. Raises DataError, naming the row, for what cannot be used.
+    Raises DataError, naming the row, for what cannot be used.
     """
-    source = open_source(data, schemes)
-    chosen = choose_split(source, split)
-    rows = stream_examples(task, source, chosen, columns=columns or {}, by=by, need_labels=need_labels)
-    examples = store_examples(rows, scratch)
-    return settle(task, examples, {})
+    rows = stream_examples(task, source, split, columns=columns or {}, by=by, need_labels=True)
+    return settle(task, store_examples(rows, scratch), {})
 
 
 def choose_split(source: Source, split: str | None) -> str:
@@ -209,8 +204,10 @@ def _is_labelled(task: ClassificationTask, source: Source, split: str, columns: 
     first = next(source.splits[split](), None)
     if first is None:
         return False
-    fields = columns_of(task, first, columns, source.name)
-    return LABEL in fields and first.values[fields[LABEL]] not in (None, "")
+    texts = {field: column for field, column in columns.items() if field != LABEL}
+    fields = columns_of(task, first, texts, source.name)
+    label = columns.get(LABEL, fields.get(LABEL, ""))
+    return first.values.get(label) not in (None, "")
 
 
 def _same_fields(train: Examples, other: Examples) -> None:

@@ -173,7 +173,8 @@ def _usage(fields: Sequence[str], run: str) -> str:
 
 
 def _limits(report: Report) -> str:
-    weakest = min(report.per_label, key=lambda label: report.per_label[label].recall.value)
+    judged = [label for label, scores in report.per_label.items() if scores.recall.n]
+    weakest = min(judged, key=lambda label: report.per_label[label].recall.value)
     recall = report.per_label[weakest].recall
     return "\n".join(
         [

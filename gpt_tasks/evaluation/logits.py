@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
+from gpt_tasks.files import is_out_of_memory
 
 CHUNK = 4096
 
@@ -54,9 +55,21 @@ def _chunk(
             pad_token_id=pad_token_id,
             padding_side="right",
         )
-        rows = model(batch["input_ids"].to(device), batch["attention_mask"].to(device))["logits"].float().cpu().numpy()
+        rows = _logits(model, batch["input_ids"].to(device), batch["attention_mask"].to(device)).float().cpu().numpy()
         if logits is None:
             logits = np.empty((len(chunk), rows.shape[1]), dtype=np.float32)
         logits[indices] = rows
     assert logits is not None
     return logits
+
+
+def _logits(model: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return the logits `[batch, outputs]`, computed in halves where memory does not hold the batch whole."""
+    try:
+        logits: torch.Tensor = model(input_ids, attention_mask)["logits"]
+        return logits
+    except RuntimeError as error:
+        if len(input_ids) == 1 or not is_out_of_memory(error):
+            raise
+    halves = zip(input_ids.tensor_split(2), attention_mask.tensor_split(2), strict=True)
+    return torch.cat([_logits(model, ids, mask) for ids, mask in halves])

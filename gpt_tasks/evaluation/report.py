@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Metric
-from gpt_tasks.files import writing
+from gpt_tasks.files import finite, writing
 from gpt_tasks.metrics.classification import confidence, confusion_matrix
 from gpt_tasks.metrics.intervals import label_f1, proportion, score
 from gpt_tasks.types import Example, Score
@@ -101,11 +101,11 @@ class Report:
                     "inputs": dict(mistake.inputs),
                     "label": mistake.label,
                     "predicted": mistake.predicted,
-                    "probability": _finite(mistake.probability),
+                    "probability": finite(mistake.probability),
                 }
                 for mistake in self.mistakes
             ],
-            "training": {name: _finite(value) for name, value in self.training.items()},
+            "training": {name: finite(value) for name, value in self.training.items()},
             "notes": list(self.notes),
         }
 
@@ -216,7 +216,7 @@ def write_predictions(
                 "predicted": labels[int(row.argmax())],
                 "probabilities": {label: round(float(p), 6) for label, p in zip(labels, row, strict=True)},
             }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json.dumps(finite(line), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _label_scores(counts: np.ndarray, index: int) -> LabelScores:
@@ -264,19 +264,15 @@ def _mistakes(
     return tuple(found)
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
 def _score_to_json(figure: Score) -> dict[str, float | int | None]:
     return {
-        "value": _finite(figure.value),
-        "low": _finite(figure.low),
-        "high": _finite(figure.high),
+        "value": finite(figure.value),
+        "low": finite(figure.low),
+        "high": finite(figure.high),
         "n": figure.n,
     }
 

@@ -55,13 +55,16 @@ class ClassificationTask(Task):
 
     `labels` are the declared ones, in the model's order; left empty, the data's own are taken, sorted. A task whose
     `columns` name two texts (`text_a`, `text_b`) is about pairs; `pair_prompt` lets a task about one text take
-    pairs too, where the data has both columns.
+    pairs too, where the data has both columns. What a training settles is kept in `inputs`, the fields it read, and
+    in `labels_declared`.
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", LABEL: LABEL}
     labels: tuple[str, ...] = ()
+    labels_declared: bool = True
     prompt: str = "{text}"
     pair_prompt: str | None = None
+    inputs: tuple[str, ...] = ()
     head: ClassVar[str] = "sequence"
     metrics: ClassVar[Sequence[str]] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
     best_by: ClassVar[str] = "accuracy"
@@ -70,6 +73,8 @@ class ClassificationTask(Task):
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns of the texts, of a pair where there is one, and of the label."""
         single, double = prompt_fields(self.prompt), prompt_fields(self.pair_prompt or "")
+        if self.inputs:
+            single = double = list(self.inputs)
         known = dict.fromkeys([*single, *double, LABEL])
         odd = [field for field in mapping if field not in known]
         if odd:
@@ -107,8 +112,8 @@ class ClassificationTask(Task):
         kept = {column: "" if row.values.get(column) is None else str(row.values[column]) for column in extra}
         return Example(inputs, target, row.where, kept)
 
-    def fitted(self, observed: Collection[str], where: str) -> tuple[Self, dict[str, str]]:
-        """Settle the labels by those that the training data holds.
+    def fitted(self, observed: Collection[str], inputs: Sequence[str], where: str) -> tuple[Self, dict[str, str]]:
+        """Settle the labels by those that the training data holds, and the fields that it is read by.
 
         Returns the task with its labels, and what each observed label stands for. All observed labels declared: the
         declared ones serve. None declared: the data's own, sorted (numbers by value). Whole numbers index the
@@ -116,8 +121,9 @@ class ClassificationTask(Task):
         """
         meaning = self._meaning(observed, where)
         task = copy.copy(self)
+        task.inputs = tuple(inputs)
         if not set(meaning.values()) <= set(self.labels):
-            task.labels = tuple(sorted(observed, key=_by_value))
+            task.labels, task.labels_declared = tuple(sorted(observed, key=_by_value)), False
         if len(set(meaning.values())) < 2:
             raise DataError(
                 f"{where}: every row has the label '{next(iter(meaning))}'",
@@ -126,23 +132,32 @@ class ClassificationTask(Task):
         return task, meaning
 
     def canonical(self, label: str, where: str) -> str:
-        """Return the label that a label of the data stands for. Raises DataError for one the model does not know."""
+        """Return the label that a label of the data stands for: itself, or of declared ones the one at its place.
+
+        Raises DataError for one the model does not know.
+        """
         if label in self.labels:
             return label
-        if label.isdecimal() and int(label) < len(self.labels) and not any(map(str.isdecimal, self.labels)):
+        numbered = label.isdecimal() and not any(map(str.isdecimal, self.labels))
+        if numbered and self.labels_declared and int(label) < len(self.labels):
             return self.labels[int(label)]
         near = get_close_matches(label, self.labels, n=1)
-        raise DataError(
-            f"{where}: label '{label}' is not one of {', '.join(self.labels)}",
-            f"Did you mean '{near[0]}'?" if near else "Mend the row, or train on data that holds this label.",
-        )
+        hint = f"Did you mean '{near[0]}'?" if near else "Mend the row, or train on data that holds this label."
+        if numbered:
+            hint = (
+                f"Numbers count them from 0 to {len(self.labels) - 1}; give other labels with --labels."
+                if self.labels_declared
+                else "Write the labels by their names: the model was trained on those, in no order that numbers follow."
+            )
+        raise DataError(f"{where}: label '{label}' is not one of {', '.join(self.labels)}", hint)
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Fill the prompt, and cut the longest text first where it does not fit."""
         if not examples:
             return []
-        pair = self.pair_prompt is not None and set(examples[0].inputs) == set(prompt_fields(self.pair_prompt))
-        prompt = self.pair_prompt if pair and self.pair_prompt else self.prompt
+        prompt = self.prompt
+        if self.pair_prompt and set(examples[0].inputs) != set(prompt_fields(prompt)):
+            prompt = self.pair_prompt
         return encode_prompts(prompt, [example.inputs for example in examples], tokenizer, max_length)
 
     def decode(self, logits: numpy.ndarray) -> list[Prediction]:
@@ -156,8 +171,14 @@ class ClassificationTask(Task):
         ]
 
     def state(self) -> dict[str, Any]:
-        """Keep the labels in the model's order, and the prompts."""
-        return {"labels": list(self.labels), "prompt": self.prompt, "pair_prompt": self.pair_prompt}
+        """Keep the labels in the model's order, the prompts, and the fields that were trained on."""
+        return {
+            "labels": list(self.labels),
+            "labels_declared": self.labels_declared,
+            "prompt": self.prompt,
+            "pair_prompt": self.pair_prompt,
+            "inputs": list(self.inputs),
+        }
 
     def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
         known = [label for label in observed if label in self.labels]

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 COMPLETE = "COMPLETE"
 
@@ -82,6 +82,17 @@ class CheckpointedTrainer(Trainer):
             self._rotate()
         self.accelerator.wait_for_everyone()
 
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        begun: tuple[int, int] = super()._init_training_state(*args, **kwargs)
+        self.find_best_checkpoint()
+        return begun
+
+    def find_best_checkpoint(self) -> None:
+        """Name the best checkpoint as it is called now: the folder may have been moved since it was recorded."""
+        best = self._folder / f"checkpoint-{self.state.best_global_step}"
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         tied = getattr(self.model, "all_tied_weights_keys", None) or {}
         for key in set(load_result.missing_keys) & set(tied):  # stored once, under the other name
@@ -94,6 +105,14 @@ class CheckpointedTrainer(Trainer):
             if best is None or old.name != Path(best).name:
                 (old / COMPLETE).unlink()  # first, so that a kill during the removal leaves no half of one
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def one_device_a_process(arguments: TrainingArguments) -> None:
+    """Leave further GPUs of the machine to further processes (`torchrun`), instead of copying the model to them.
+
+    Trainer would wrap the model in DataParallel, which torch advises against and which changes the loss's scale.
+    """
+    arguments._n_gpu = min(1, arguments.n_gpu)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

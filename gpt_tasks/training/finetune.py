@@ -67,9 +67,10 @@ def _finetune(
     folder = folder or RunFolder(agreed(default_folder(name)))
     if rank() == 0 and not resume:
         folder.create()
-        folder.write({"task": name, "config": config.model_dump()}, "unfinished")
-    wait()
     try:
+        if rank() == 0 and not resume:
+            folder.write({"task": name, "config": config.model_dump()}, "unfinished")
+        wait()
         _train(task, method, location, config, folder, plugins)
     except BaseException as error:
         if rank() == 0:

@@ -176,6 +176,7 @@ def _arguments(config: PretrainConfig) -> TrainingArguments:
     from transformers import TrainingArguments
 
     from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+    from gpt_tasks.training.checkpoints import one_device_a_process
 
     device = resolve_device(config.device)
     arguments = TrainingArguments(
@@ -193,6 +194,7 @@ def _arguments(config: PretrainConfig) -> TrainingArguments:
         report_to="none",
         remove_unused_columns=False,
     )
+    one_device_a_process(arguments)
     parts = config.shape().context * world_size() * config.accumulate
     if config.batch_tokens < parts:
         raise UsageError(f"--batch-tokens {config.batch_tokens} holds no window", f"Give at least {parts}")

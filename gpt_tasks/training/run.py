@@ -93,7 +93,7 @@ class Run:
             )
 
     def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[Prediction]:
-        """Answer texts, or mappings of the task's fields to texts (as for pairs), in order.
+        """Answer texts, or mappings of the task's fields, or of its columns, to texts (as for pairs), in order.
 
         Raises DataError for what is no text.
         """
@@ -132,7 +132,8 @@ class Run:
         `split` chooses one of a source that has several (by default test); `by` names a column whose values are
         also evaluated each by itself.
         """
-        from gpt_tasks.data.splits import load_examples
+        from gpt_tasks.data.sources import open_source
+        from gpt_tasks.data.splits import choose_split, load_examples
         from gpt_tasks.evaluation.baselines import load_baselines
         from gpt_tasks.evaluation.evaluate import evaluate_examples
 
@@ -144,24 +145,19 @@ class Run:
             self._plugins.blaming(),
             tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch,
         ):
-            examples = load_examples(
-                self.task,
-                data=data,
-                split=split,
-                columns=column or {},
-                by=by,
-                schemes=self._plugins.registry.sources,
-                scratch=Path(scratch),
-                need_labels=True,
-            )
+            source = open_source(data, self._plugins.registry.sources)
+            split = choose_split(source, split)
+            examples = load_examples(self.task, source, split, columns=column or {}, by=by, scratch=Path(scratch))
+            baselines = load_baselines(self._folder.baselines)
             return evaluate_examples(
                 self.predictor,
                 examples,
-                split=split or "all",
+                split=split,
                 metrics=[self._plugins.registry.metrics[name] for name in self.task.metrics],
-                baselines=load_baselines(self._folder.baselines),
+                baselines=baselines,
                 by=by,
                 training=self.report.training,
+                notes=(*source.notes, *baselines.notes),
                 output=folder,
             )
 
@@ -186,16 +182,19 @@ class Run:
 
     def _example(self, given: str | Mapping[str, str], where: str) -> Example:
         """Read a text, or a mapping as if it were a row of data."""
-        field, *others = prompt_fields(self.task.prompt)
-        if others and not isinstance(given, Mapping):
+        from gpt_tasks.data.examples import whole_text
+
+        task = self.task
+        fields = task.inputs or tuple(prompt_fields(task.prompt))
+        if len(fields) > 1 and not isinstance(given, Mapping):
             raise DataError(
-                f"{where}: task '{self.task.name}' reads {', '.join([field, *others])}, not one text",
-                "Give a mapping with each of them.",
+                f"{where}: this run of task '{task.name}' reads {', '.join(fields)}, not one text",
+                "Give a mapping with each of them, or a file with --input.",
             )
-        values = given if isinstance(given, Mapping) else {self.task.columns.get(field, field): given}
-        columns = self.task.fields(list(values), {}, where)
+        values = given if isinstance(given, Mapping) else {fields[0]: given}
+        columns = task.fields(list(values), {field: field for field in fields if field in values}, where)
         columns.pop(LABEL, None)
-        return self.task.example(Row(values, where), columns)
+        return whole_text(task.example(Row(values, where), columns))
 
 
 def predictions_as_json(pairs: Iterable[tuple[Example, Prediction]]) -> Iterator[str]:

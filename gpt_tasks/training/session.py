@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from gpt_tasks.backbone.load import Backbone, Location, open_backbone
 from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
+from gpt_tasks.data.draws import stratified
 from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
@@ -40,6 +43,9 @@ from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.training.settings import LEAST_UPDATES, Settings, settle
 from gpt_tasks.training.trainer import TaskTrainer, updates_per_epoch
 from gpt_tasks.types import Event
+
+# A frozen backbone's features are kept in memory, a few KiB for each row.
+MOST_PROBE_ROWS = 50_000
 
 
 @dataclass
@@ -120,8 +126,8 @@ class Session:
         seconds = time.monotonic() - started
         self.training |= {
             "seconds": round(seconds, 3),
-            "examples_per_second": round(self.training["examples_seen"] / seconds, 2),
-            "peak_memory_mb": round(_peak_memory_mb(), 1),
+            "examples_per_second": round(self.training.pop("examples_now") / seconds, 2),
+            "peak_memory_mb": round(_peak_memory_mb(self.settings.device), 1),
             "truncated_examples": train.truncated,
             "device": self.settings.device,
             "precision": self.settings.precision,
@@ -156,6 +162,7 @@ class Session:
         if rank() == 0:
             clear_incomplete(self.folder.checkpoints)
         checkpoint = last_checkpoint(self.folder.checkpoints)
+        before = _epochs_at(checkpoint) if checkpoint else 0.0
         used = torch.from_numpy(train.used_tokens).to(self.settings.device)
         keep_freed_memory()
         try:
@@ -163,10 +170,12 @@ class Session:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             bar.stop()
+        epochs = trainer.state.epoch or 0.0
         self.training |= {
             "updates": trainer.state.global_step,
-            "epochs": round(trainer.state.epoch or 0.0, 3),
-            "examples_seen": round(len(train) * (trainer.state.epoch or 0.0)),
+            "epochs": round(epochs, 3),
+            "examples_seen": round(len(train) * epochs),
+            "examples_now": len(train) * (epochs - before),
             "best_checkpoint": trainer.state.best_global_step or trainer.state.global_step,
         }
         if rank() == 0:
@@ -182,10 +191,17 @@ class Session:
                 f"--method {self.method.name} fits a linear head; the head of task '{self.task.name}' is another",
                 "Take --method full or lora.",
             )
+        labels = self.splits.train.labels
+        rows = np.arange(len(train))
+        if len(train) > MOST_PROBE_ROWS:
+            rows = stratified(labels, MOST_PROBE_ROWS, np.random.default_rng([self.settings.seed, 2]))
+            note = f"The head was fitted on {len(rows):,} of {len(train):,} training rows, drawn by label."
+            self.splits = replace(self.splits, notes=(*self.splits.notes, note))
+            print(note, file=sys.stderr)
         probe = fit_probe(
-            self._features(train),
-            self.splits.train.labels,
-            self._features(validation),
+            self._features(train, rows),
+            labels[rows],
+            self._features(validation, range(len(validation))),
             self.splits.validation.labels,
             len(self.task.labels),
             None if self.model.class_weights is None else self.model.class_weights.cpu().numpy(),
@@ -193,13 +209,14 @@ class Session:
         with torch.no_grad():
             self.model.head.linear.weight.copy_(torch.from_numpy(probe.weight))
             self.model.head.linear.bias.copy_(torch.from_numpy(probe.bias))
-        self.training |= {"updates": 0, "epochs": 1, "examples_seen": len(train), "probe_strength": probe.strength}
+        self.training |= {"updates": 0, "epochs": 1, "examples_seen": len(rows), "examples_now": len(rows)}
+        self.training["probe_strength"] = probe.strength
 
-    def _features(self, encoded: EncodedExamples) -> np.ndarray:
-        """Return the last token's hidden states `[n, hidden]`."""
+    def _features(self, encoded: EncodedExamples, rows: Iterable[int]) -> np.ndarray:
+        """Return the last token's hidden states of these rows, `[rows, hidden]`."""
         return head_logits(
             TaskModel(self.model.backbone, LastToken()),
-            (encoded[index]["input_ids"] for index in range(len(encoded))),
+            (encoded[index]["input_ids"] for index in rows),
             batch_tokens=self.settings.batch_tokens,
             pad_token_id=self.backbone.tokenizer.pad_token_id,
             precision=self.settings.precision,
@@ -265,9 +282,15 @@ def _model(
     return model.to(settings.device)
 
 
-def _peak_memory_mb() -> float:
+def _epochs_at(checkpoint: Path) -> float:
+    """Return how many epochs a checkpoint has behind it."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return float(state["epoch"] or 0.0)
+
+
+def _peak_memory_mb(device: str) -> float:
     """Return the device's peak where it has its own memory, else this process's peak resident set (KiB on Linux)."""
-    if torch.cuda.is_available():
+    if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.errors import MachineError
 from gpt_tasks.evaluation.logits import head_logits
-from gpt_tasks.training.checkpoints import CheckpointedTrainer
+from gpt_tasks.files import is_out_of_memory
+from gpt_tasks.training.checkpoints import CheckpointedTrainer, one_device_a_process
 from gpt_tasks.training.processes import gathered, rank, world_size
 from gpt_tasks.training.settings import Settings
 
@@ -51,7 +53,7 @@ class TaskTrainer(CheckpointedTrainer):
         self.pieces = 1
         args = _arguments(settings, updates_per_epoch(train, settings), checkpoints)
         if settings.patience is not None:
-            callbacks = [*callbacks, EarlyStoppingCallback(settings.patience)]
+            callbacks = [*callbacks, Patience(settings.patience)]
         super().__init__(
             model=model,
             args=args,
@@ -64,6 +66,17 @@ class TaskTrainer(CheckpointedTrainer):
         self.remove_callback(PrinterCallback)
         # So that the examples of an update are counted before its first batch is computed.
         self.model_accepts_loss_kwargs = True
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Train; a run that had lost its patience at the checkpoint only takes its best weights again."""
+        if resume_from_checkpoint and self.settings.patience is not None:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            if rounds_without_improvement(state.log_history, self.args) >= self.settings.patience:
+                self.state = state
+                self.find_best_checkpoint()
+                self._load_best_model()
+                return None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def compute_loss(
         self,
@@ -91,7 +104,7 @@ class TaskTrainer(CheckpointedTrainer):
             try:
                 return self._in_pieces(model, inputs, num_items_in_batch)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if before is None:
                     raise MachineError(
@@ -121,6 +134,8 @@ class TaskTrainer(CheckpointedTrainer):
                 precision=self.settings.precision,
             )
         )
+        # Of fewer examples than processes, the last processes judge none.
+        shares = [share for share in shares if len(share)]
         logits = np.empty((len(self.validation), shares[0].shape[1]), dtype=shares[0].dtype)
         for start, share in enumerate(shares):
             logits[start :: world_size()] = share
@@ -148,6 +163,29 @@ class TaskTrainer(CheckpointedTrainer):
         )
 
 
+class Patience(EarlyStoppingCallback):
+    """Early stopping that counts on after a resume, from the history that the checkpoint holds."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
+        """Count the evaluations without improvement so far."""
+        super().on_train_begin(args, state, *rest, **kwargs)  # type: ignore[no-untyped-call]
+        self.early_stopping_patience_counter = rounds_without_improvement(state.log_history, args)
+
+
+def rounds_without_improvement(history: list[dict[str, float]], args: TrainingArguments) -> int:
+    """Return how many of the last evaluations were no better than the best before them."""
+    best, rounds = None, 0
+    for entry in history:
+        value = entry.get(str(args.metric_for_best_model))
+        if value is None:
+            continue
+        if best is None or (value > best if args.greater_is_better else value < best):
+            best, rounds = value, 0
+        else:
+            rounds += 1
+    return rounds
+
+
 def updates_per_epoch(train: EncodedExamples, settings: Settings) -> int:
     """Return how often the weights move in one pass over the training data."""
     return -(-len(_batches(train, settings)) // settings.accumulate)
@@ -168,7 +206,7 @@ def _arguments(settings: Settings, updates: int, checkpoints: Path) -> TrainingA
     stretches = -(-updates // LONGEST_STRETCH)
     every = settings.checkpoint_steps or -(-updates // stretches)
     total = max(1, int(-(-settings.epochs * updates // 1)))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
         max_steps=-1,
@@ -199,6 +237,8 @@ def _arguments(settings: Settings, updates: int, checkpoints: Path) -> TrainingA
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
     )
+    one_device_a_process(arguments)
+    return arguments
 
 
 def _gradients(model: nn.Module) -> list[torch.Tensor | None]:
@@ -211,7 +251,3 @@ def _restore_gradients(model: nn.Module, before: list[torch.Tensor | None]) -> N
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter, gradient in zip(moving, before, strict=True):
         parameter.grad = gradient
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

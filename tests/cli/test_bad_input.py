@@ -324,9 +324,9 @@ sys.exit(run({arguments!r}))
 """
 
 
-@pytest.mark.parametrize("limit", [2_000, 30_000, 60_000])
+@pytest.mark.parametrize("limit", [300, 2_000, 30_000, 60_000])
 def test_a_disk_without_room(tmp_path, reviews, tiny_backbone_folder, limit) -> None:
-    """A limit on the size of files is met where a full disk would be: at data, checkpoints or weights."""
+    """A limit on the size of files is met where a full disk would be: at run.json, data, checkpoints or weights."""
     run = tmp_path / "run"
     arguments = ["finetune", "sentiment", "--data", reviews, "--backbone", tiny_backbone_folder, "--epochs", 1]
     code = WITH_LITTLE_ROOM.format(limit=limit, arguments=[str(argument) for argument in [*arguments, "--output", run]])

@@ -48,22 +48,6 @@ def test_the_order_is_the_same_on_any_number_of_ranks(lengths: list[int], budget
     assert all(index < 0 for batch in together[len(alone) :] for index in batch)
 
 
-@settings(deadline=None)
-@given(LENGTHS, st.integers(1, 200), st.integers(1, 3), st.data())
-def test_a_resumed_pass_is_the_tail_of_the_whole_one(
-    lengths: list[int], budget: int, world: int, data: st.DataObject
-) -> None:
-    whole = batches(lengths, budget, 1, rank=world - 1, world_size=world)
-    start = data.draw(st.integers(0, len(whole)))
-    sampler = TokenBudgetBatches(
-        lengths, batch_tokens=budget, seed=7, shuffle=True, rank=world - 1, world_size=world, start=start
-    )
-    sampler.set_epoch(1)
-    assert list(sampler) == whole[start:]
-    assert list(sampler) == whole
-    assert len(sampler) == len(whole)
-
-
 def test_epochs_and_seeds_draw_other_orders_and_repeat_them() -> None:
     lengths = [1 + number % 5 for number in range(200)]
     assert batches(lengths, 40, 1) == batches(lengths, 40, 1)

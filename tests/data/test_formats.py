@@ -80,8 +80,10 @@ def test_a_single_column_needs_no_delimiter(tmp_path: Path) -> None:
 def test_quotes_in_tab_separated_files_may_be_plain_characters(tmp_path: Path) -> None:
     plain = written(tmp_path, "plain.tsv", 'text\tlabel\n"good" film\t1\n"unclosed\t0\nlast\t1\n')
     assert [row["text"] for row in values(plain)] == ['"good" film', '"unclosed', "last"]
-    quoted = written(tmp_path, "quoted.tsv", 'text\tlabel\n"a\ttab and\na line"\t1\n')
-    assert values(quoted) == [{"text": "a\ttab and\na line", "label": "1"}]
+    merging = written(tmp_path, "merging.tsv", 'text\tlabel\n"so bad\t0\nmiddling\t1\nhe said "\t1\n')
+    assert [row["text"] for row in values(merging)] == ['"so bad', "middling", 'he said "'], "no row swallows others"
+    quoted = written(tmp_path, "quoted.tsv", 'text\tlabel\n"a\ttab"\t1\n"two\nlines"\t0\n')
+    assert [row["text"] for row in values(quoted)] == ["a\ttab", "two\nlines"]
 
 
 def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:

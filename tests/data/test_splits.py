@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from gpt_tasks.data.draws import stratified
-from gpt_tasks.data.examples import Examples
-from gpt_tasks.data.splits import Splits, load_examples, load_splits
+from gpt_tasks.data.examples import Examples, stream_examples
+from gpt_tasks.data.sources import open_source
+from gpt_tasks.data.splits import Splits, choose_split, load_examples, load_splits
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.classification import ClassificationTask
 
@@ -243,6 +244,13 @@ def test_a_published_test_split_without_labels_is_replaced(tmp_path: Path) -> No
     assert "is missing" in error(DataError, lambda: load(tmp_path, tmp_path / "d", test=secret))
 
 
+def test_an_unlabelled_test_split_is_a_note_also_where_the_label_is_mapped(tmp_path: Path) -> None:
+    write(tmp_path / "d" / "train.jsonl", [{"text": f"text {n}", "mood": "ab"[n % 2]} for n in range(40)])
+    write(tmp_path / "d" / "test.jsonl", [{"text": "unknown"}])
+    splits = load(tmp_path, tmp_path / "d", columns={"label": "mood"})
+    assert splits.notes[0].startswith("The test split of d/ has no labels")
+
+
 def test_splits_of_other_columns_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", rows(20))
     pairs = write(tmp_path / "p.jsonl", [{"text_a": "x", "text_b": "y", "label": "a"}])
@@ -251,26 +259,28 @@ def test_splits_of_other_columns_are_told(tmp_path: Path) -> None:
 
 
 def test_evaluation_needs_labels_and_prediction_looks_at_none(tmp_path: Path) -> None:
-    task, common = Mood(), {"schemes": {}, "scratch": tmp_path / "scratch"}
-    none = write(tmp_path / "none.jsonl", [{"text": "x"}, {"text": "x"}])
-    message = error(DataError, lambda: load_examples(task, data=none, need_labels=True, **common))
+    task, scratch = Mood(), tmp_path / "scratch"
+    none = open_source(write(tmp_path / "none.jsonl", [{"text": "x"}, {"text": "x"}]), {})
+    message = error(DataError, lambda: load_examples(task, none, "all", scratch=scratch))
     assert message == "none.jsonl: there is no column 'label'; the columns are text"
-    odd = write(tmp_path / "odd.jsonl", [{"text": "x", "label": "sad"}, {"text": "y", "label": "gladd"}])
+    odd = open_source(
+        write(tmp_path / "odd.jsonl", [{"text": "x", "label": "sad"}, {"text": "y", "label": "gladd"}]), {}
+    )
     with pytest.raises(DataError, match=r"odd\.jsonl:2: label 'gladd' is not one of sad, glad\nDid you mean 'glad'\?"):
-        load_examples(task, data=odd, need_labels=True, **common)
-    for path in (none, odd):
-        examples = load_examples(task, data=path, need_labels=False, **common)
+        load_examples(task, odd, "all", scratch=scratch)
+    for source in (none, odd):
+        examples = list(stream_examples(task, source, "all", columns={}, need_labels=False))
         assert [example.target for example in examples] == [None, None]
-        assert examples.labels.tolist() == [-1, -1]
 
 
 def test_evaluation_takes_the_test_split_unless_told(tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
         write(tmp_path / "d" / f"{split}.jsonl", rows(2, name=split))
+    source = open_source(tmp_path / "d", {})
+    assert choose_split(source, None) == "test"
+    assert choose_split(source, "train") == "train"
     task = Topic().configured(Topic.Options(labels=("a", "b")))
-    common = {"data": tmp_path / "d", "schemes": {}, "scratch": tmp_path / "scratch", "need_labels": True}
-    assert texts(load_examples(task, **common)) == {"test 0", "test 1"}
-    assert texts(load_examples(task, split="train", **common)) == {"train 0", "train 1"}
+    assert texts(load_examples(task, source, "train", scratch=tmp_path / "scratch")) == {"train 0", "train 1"}
     (tmp_path / "d" / "test.jsonl").unlink()
-    message = error(UsageError, lambda: load_examples(task, split="test", **common))
+    message = error(UsageError, lambda: choose_split(open_source(tmp_path / "d", {}), "test"))
     assert message == "d/ has no split 'test'; it has train, validation"

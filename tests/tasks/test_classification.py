@@ -47,7 +47,7 @@ def row(**values: object) -> Row:
 
 class TestLabels:
     def test_all_declared_keeps_the_declared_order(self) -> None:
-        task, meaning = Tone().fitted({"kind", "harsh"}, "letters.csv")
+        task, meaning = Tone().fitted({"kind", "harsh"}, ["text"], "letters.csv")
         assert task.labels == ("harsh", "kind")
         assert meaning == {"kind": "kind", "harsh": "harsh"}
 
@@ -55,51 +55,61 @@ class TestLabels:
         class Three(Tone):
             labels = ("harsh", "plain", "kind")
 
-        task, _ = Three().fitted({"kind", "harsh"}, "letters.csv")
+        task, _ = Three().fitted({"kind", "harsh"}, ["text"], "letters.csv")
         assert task.labels == ("harsh", "plain", "kind")
 
     def test_some_not_declared_is_an_error_that_names_the_odd_ones(self) -> None:
         with pytest.raises(DataError) as raised:
-            Tone().fitted({"kind", "harsch", "zebra"}, "letters.csv")
+            Tone().fitted({"kind", "harsch", "zebra"}, ["text"], "letters.csv")
         assert "letters.csv" in raised.value.message
         assert "'harsch', 'zebra'" in raised.value.message
         assert "(harsh, kind)" in raised.value.message
         assert raised.value.hint == "Did you mean 'harsh'?"
 
     def test_none_declared_takes_the_datas_own_sorted(self) -> None:
-        task, meaning = Tone().fitted({"wood", "iron", "10", "9"}, "letters.csv")
+        task, meaning = Tone().fitted({"wood", "iron", "10", "9"}, ["text"], "letters.csv")
         assert task.labels == ("9", "10", "iron", "wood")
         assert set(meaning) == set(meaning.values()) == set(task.labels)
 
     def test_a_task_that_declares_none_takes_the_datas_own(self) -> None:
-        assert Topics().fitted({"b", "a"}, "x.csv")[0].labels == ("a", "b")
-        assert Topics().fitted({"1", "0", "10", "2"}, "x.csv")[0].labels == ("0", "1", "2", "10")
+        assert Topics().fitted({"b", "a"}, ["text"], "x.csv")[0].labels == ("a", "b")
+        assert Topics().fitted({"1", "0", "10", "2"}, ["text"], "x.csv")[0].labels == ("0", "1", "2", "10")
 
     def test_whole_numbers_index_the_declared_ones(self) -> None:
-        task, meaning = Tone().fitted({"1", "0"}, "letters.csv")
+        task, meaning = Tone().fitted({"1", "0"}, ["text"], "letters.csv")
         assert task.labels == ("harsh", "kind")
         assert meaning == {"0": "harsh", "1": "kind"}
 
     def test_a_number_beyond_the_declared_ones_is_an_error(self) -> None:
         with pytest.raises(DataError, match=r"letters.csv: label '2' is not one of harsh, kind"):
-            Tone().fitted({"1", "2"}, "letters.csv")
+            Tone().fitted({"1", "2"}, ["text"], "letters.csv")
 
     def test_declared_numbers_are_names_and_no_places(self) -> None:
         class Stars(Tone):
             labels = ("1", "0")
 
-        task, meaning = Stars().fitted({"0", "1"}, "letters.csv")
+        task, meaning = Stars().fitted({"0", "1"}, ["text"], "letters.csv")
         assert task.labels == ("1", "0")
         assert meaning == {"0": "0", "1": "1"}
 
     @pytest.mark.parametrize("observed", [{"kind"}, {"1"}, {"iron"}])
     def test_a_single_label_is_an_error(self, observed) -> None:
         with pytest.raises(DataError, match=r"letters.csv: every row has the label"):
-            Tone().fitted(observed, "letters.csv")
+            Tone().fitted(observed, ["text"], "letters.csv")
+
+    def test_numbers_count_declared_labels_only(self) -> None:
+        """The data's own labels are sorted: a number of the data set they come from means another of them."""
+        fitted, _ = Topics().fitted({"World", "Sports", "Business"}, ["text"], "news.csv")
+        for task in (fitted, Topics().restored(fitted.state())):
+            with pytest.raises(DataError, match="label '0' is not one of Business, Sports, World") as raised:
+                task.canonical("0", "later.csv:2")
+            assert "by their names" in raised.value.hint
+        declared, _ = Tone().fitted({"kind", "harsh"}, ["text"], "letters.csv")
+        assert Tone().restored(declared.state()).canonical("0", "") == "harsh"
 
     def test_fitting_leaves_the_registered_task_as_it_was(self) -> None:
         task = Topics()
-        task.fitted({"a", "b"}, "x.csv")
+        task.fitted({"a", "b"}, ["text"], "x.csv")
         assert task.labels == ()
 
     def test_a_label_of_later_data_is_found_or_named(self) -> None:
@@ -290,7 +300,7 @@ class TestOptions:
         assert says in raised.value.message
 
     def test_what_was_saved_is_restored_through_json(self) -> None:
-        fitted, _ = Topics().fitted({"b", "a"}, "x.csv")
+        fitted, _ = Topics().fitted({"b", "a"}, ["text"], "x.csv")
         trained = fitted.configured(validated(Topics.Options, {"prompt": "{text}!"}))
         restored = Topics().restored(json.loads(json.dumps(trained.state())))
         assert restored.labels == ("a", "b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,11 @@ def test_evaluating_the_test_rows_again_gives_the_report(run: gpt_tasks.Run, dat
     assert report.baselines == run.report.baselines
     assert report.slices is not None
     assert sum(scores["accuracy"].n for scores in report.slices.metrics.values()) == report.n
-    assert (tmp_path / "report" / "metrics.json").exists()
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["split"] == "all"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "test.jsonl").write_text(test.read_text())
+    (tmp_path / "folder" / "train.jsonl").write_text(data.read_text())
+    assert run.evaluate(tmp_path / "folder").split == "test"
 
 
 def test_labels_in_another_order_give_the_same_predictions(
@@ -164,6 +169,73 @@ def test_pairs_are_a_task_too(settings: dict[str, Any], tmp_path: Path) -> None:
     assert set(answer[0].probabilities) == {"n", "s"}
     with pytest.raises(DataError, match="text_b"):
         run.predict([{"text_a": "A soup."}])
+    for loaded in (run, gpt_tasks.load(run.path)):
+        with pytest.raises(DataError, match="reads text_a, text_b, not one text"):
+            loaded.predict(["A soup."])
+        with pytest.raises(DataError, match="half a character"):
+            loaded.predict([{"text_a": "A soup.", "text_b": "The \ud83d."}])
+
+
+def test_a_prompt_of_ones_own_serves_pairs_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    pairs = [{"text_a": f"A {n}", "text_b": f"The {n}", "label": "ns"[n % 2]} for n in range(40)]
+    run = gpt_tasks.finetune(
+        "classification",
+        data=str(write(tmp_path / "p.jsonl", pairs)),
+        output=tmp_path / "run",
+        options={"prompt": "Premise {text_a} hypothesis {text_b}"},
+        **settings | {"epochs": 1},
+    )
+    tokenizer = run.predictor.tokenizer
+    example = run._example({"text_a": "one", "text_b": "two"}, "here")
+    (encoded,) = run.task.encode([example], tokenizer, 64)
+    assert tokenizer.decode(encoded.input_ids) == "Premise one hypothesis two"
+
+
+UNDEFINED = """
+    from gpt_tasks import ClassificationTask, hookimpl
+    from gpt_tasks.extensions import Metric
+
+    class Vague(ClassificationTask):
+        "Has a metric that is undefined on all data."
+
+        name = "vague"
+        labels = ("negative", "positive")
+        metrics = ("accuracy", "nothing")
+
+    @hookimpl
+    def register_tasks():
+        return [Vague()]
+
+    @hookimpl
+    def register_metrics():
+        return [Metric("nothing", "Undefined.", lambda *arguments: float("nan"))]
+"""
+
+
+def test_a_metric_that_is_undefined_does_not_end_the_run(
+    site: Any, data: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    from gpt_tasks.plugins import installed_plugins
+
+    site.install("undefined", UNDEFINED)
+    installed_plugins.cache_clear()
+    try:
+        run = gpt_tasks.finetune("vague", data=str(data), output=tmp_path / "run", **settings | {"epochs": 1})
+    finally:
+        installed_plugins.cache_clear()
+    history = json.loads((run.path / "logs" / "history.json").read_text())
+    assert {entry["eval_nothing"] for entry in history if "eval_nothing" in entry} == {None}
+    assert json.loads((run.path / "metrics.json").read_text())["metrics"]["nothing"]["value"] is None
+
+
+def test_a_mapping_names_fields_or_columns(run: gpt_tasks.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Renamed(type(run.task)):  # type: ignore[misc]
+        columns = {"text": "review", "label": "label"}  # noqa: RUF012
+
+    renamed = replace(run.predictor, task=Renamed().restored(run.task.state()))
+    monkeypatch.setitem(run.__dict__, "predictor", renamed)
+    answers = run.predict([{"text": "The soup was warm"}, {"review": "The soup was warm"}, "The soup was warm"])
+    assert answers[0] == answers[1] == answers[2]
 
 
 def test_a_failed_run_leaves_nothing(data: Path, settings: dict[str, Any], tmp_path: Path) -> None:

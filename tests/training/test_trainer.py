@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import store_examples
 from gpt_tasks.errors import MachineError
+from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.heads.sequence import SequenceHead
 from gpt_tasks.tasks.classification import ClassificationTask
@@ -64,7 +65,7 @@ def new_model(folder: Path, head: type[SequenceHead] = SequenceHead) -> TaskMode
 
 
 def trained(
-    model: TaskModel, encoded: EncodedExamples, folder: Path, **settings: Any
+    model: TaskModel, encoded: EncodedExamples, folder: Path, resume: str | None = None, **settings: Any
 ) -> tuple[TaskTrainer, torch.Tensor]:
     judge = settings.pop("judge", lambda logits: {"loss": float(np.square(logits).mean())})
     trainer = TaskTrainer(
@@ -77,7 +78,7 @@ def trained(
         checkpoints=folder,
         callbacks=[],
     )
-    trainer.train()
+    trainer.train(resume)
     return trainer, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
@@ -147,6 +148,58 @@ def test_patience_stops_early_and_the_best_checkpoint_is_loaded(
     assert trainer.state.global_step == 4, "two evaluations without improvement end it"
     assert trainer.state.best_global_step == 2
     assert torch.equal(model.head.linear.weight, snapshots[1])
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 4])
+def test_patience_counts_on_after_a_resume(
+    encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path, killed_after: int
+) -> None:
+    """Also where the folder was moved, and where the patience was at its end already."""
+    losses = [0.5, 0.2, 0.3, 0.4, 0.1, 0.05]
+    common: dict[str, Any] = {"epochs": 6, "patience": 2, "batch_tokens": 10_000}
+
+    def judge_from(update: int, kill_after: int = 6) -> Any:
+        coming = iter(enumerate(losses[update:], start=update + 1))
+
+        def judge(logits: np.ndarray) -> dict[str, float]:
+            number, loss = next(coming)
+            if number > kill_after:
+                raise KeyboardInterrupt
+            return {"loss": loss}
+
+        return judge
+
+    _, whole = trained(new_model(tiny_backbone_folder), encoded, tmp_path / "whole", judge=judge_from(0), **common)
+    try:
+        killed = judge_from(0, killed_after)
+        trained(new_model(tiny_backbone_folder), encoded, tmp_path / "killed", judge=killed, **common)
+    except KeyboardInterrupt:
+        assert killed_after < 4
+    (tmp_path / "killed").rename(tmp_path / "moved")
+    resumed, weights = trained(
+        new_model(tiny_backbone_folder),
+        encoded,
+        tmp_path / "moved",
+        resume=str(tmp_path / "moved" / f"checkpoint-{killed_after}"),
+        judge=judge_from(killed_after),
+        **common,
+    )
+    assert (resumed.state.global_step, resumed.state.best_global_step) == (4, 2)
+    assert torch.equal(weights, whole)
+
+
+def test_validation_out_of_memory_is_computed_in_halves(encoded: EncodedExamples, tiny_backbone_folder: Path) -> None:
+    class Small(SequenceHead):
+        def forward(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            if len(hidden) > 2:
+                raise torch.OutOfMemoryError("not enough memory for more than two")
+            return super().forward(hidden, attention_mask)
+
+    texts = [encoded[index]["input_ids"] for index in range(len(encoded))]
+    common: dict[str, Any] = {"batch_tokens": 1000, "pad_token_id": 0, "precision": "float32"}
+    whole = head_logits(new_model(tiny_backbone_folder), texts, **common)
+    halves = head_logits(new_model(tiny_backbone_folder, Small), texts, **common)
+    np.testing.assert_allclose(halves, whole, atol=1e-5)
 
 
 def test_class_weights_weigh_the_rare_label(tiny_backbone_folder: Path) -> None:
