@@ -54,4 +54,9 @@ class MachineError(GptTasksError):
     exit_code = 6
 
 
+class Terminated(SystemExit):
+    """The process was asked to end by SIGTERM: it unwinds, and ends with 128 and the signal's number."""
+
+
 INTERRUPTED = 130
+NO_READER = 141  # as a shell tells of SIGPIPE

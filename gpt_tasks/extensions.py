@@ -59,14 +59,18 @@ class HeadKind:
     build: Callable[[int, int], nn.Module]
 
 
+# What a method has defaults for, as they are called in FinetuneConfig.
+SET_BY_METHODS = ("epochs", "learning_rate", "batch_tokens", "warmup", "weight_decay")
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A way of tuning: which weights of the backbone move.
 
     `prepare(backbone)` returns the module to train, with `requires_grad` set on what moves; `finish(backbone)`
     turns the trained module back into a plain one (LoRA merges its matrices). `defaults(parameters)` gives
-    settings by the backbone's number of parameters, keyed as in TrainingConfig. With `frozen` the backbone does not
-    move at all, so that its features are computed once.
+    numbers for the settings in `SET_BY_METHODS` by the backbone's number of parameters. With `frozen` the backbone
+    does not move at all, so that its features are computed once.
     """
 
     name: str

@@ -6,26 +6,23 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import TracebackType
-from typing import Any
 
 import pluggy
 
 from gpt_tasks import hookspecs
-from gpt_tasks.errors import GptTasksError, PluginError
-from gpt_tasks.extensions import BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
+from gpt_tasks.errors import GptTasksError, PluginError, Terminated
 from gpt_tasks.files import machine_errors
-from gpt_tasks.registry import Registry, Table
-from gpt_tasks.tasks.base import Task
+from gpt_tasks.offers import Offer, checked_offers, refuse_clashes
+from gpt_tasks.registry import Registry
 from gpt_tasks.types import Event
 
 GROUP = "gpt_tasks"
 OWN_DISTRIBUTION = "gpt-tasks"
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,9 @@ class Plugins:
         for name, observe in list(observers.items()):
             try:
                 observe(event)
-            except Exception as error:
+            except Terminated:
+                raise
+            except (Exception, SystemExit) as error:
                 del observers[name]
                 plugin = self.find(name)
                 _say(
@@ -80,16 +79,19 @@ class Plugins:
                 )
 
     @contextmanager
-    def blaming(self) -> Iterator[None]:
+    def blaming(self, *, may_exit: bool = False) -> Iterator[None]:
         """Turn what a plugin's code raises into a PluginError that names it, and what the machine refuses into
-        MachineError; let everything else through.
+        MachineError; let everything else through. A plugin that ends the interpreter fails too, unless it `may_exit`,
+        as its commands may.
         """
         try:
             with machine_errors():
                 yield
-        except GptTasksError:
+        except (GptTasksError, Terminated):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if may_exit and isinstance(error, SystemExit):
+                raise
             for link in _chain(error):
                 plugin = self._culprit(link.__traceback__)
                 if plugin is not None:
@@ -146,7 +148,7 @@ def _origin(point: metadata.EntryPoint) -> tuple[str, str]:
 
 def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Plugins) -> Plugin:
     found = functools.partial(Plugin, point.name, point.module, *_origin(point))
-    offers: list[_Offer] = []
+    offers: list[Offer] = []
     try:
         if manager.has_plugin(point.name):
             raise ValueError(f"there is already a plugin called '{point.name}'")
@@ -157,10 +159,12 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
             if hook == "observe":
                 plugins.observers[point.name] = _observer(implementation)
             else:
-                offers.extend(_offers(hook, implementation.function(), plugins.registry))
-        _refuse_clashes(offers)
+                offers.extend(checked_offers(hook, implementation.function(), plugins.registry))
+        refuse_clashes(offers)
         for offer in offers:
             offer.table.add(offer.name, offer.thing, point.name)
+    except Terminated:
+        raise
     # SystemExit too: a plugin that ends the interpreter on import must not end the command.
     except (Exception, SystemExit) as error:
         if manager.has_plugin(point.name) and not any(plugin.name == point.name for plugin in plugins.plugins):
@@ -172,13 +176,6 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
             table.lose(name, f"plugin '{point.name}' ({found().source}) failed to load: {cause}")
         return found(error=cause)
     return found(brings=tuple(f"{offer.table.kind} {offer.name}" for offer in offers))
-
-
-@dataclass(frozen=True)
-class _Offer:
-    table: Table[Any]
-    name: str
-    thing: Any
 
 
 def _implementations(manager: pluggy.PluginManager, name: str) -> Iterator[tuple[str, pluggy.HookImpl]]:
@@ -193,55 +190,6 @@ def _implementations(manager: pluggy.PluginManager, name: str) -> Iterator[tuple
 def _observer(implementation: pluggy.HookImpl) -> Callable[[Event], object]:
     takes_event = "event" in implementation.argnames
     return lambda event: implementation.function(event) if takes_event else implementation.function()
-
-
-def _offers(hook: str, returned: object, registry: Registry) -> list[_Offer]:
-    kinds: dict[str, tuple[Table[Any], type]] = {
-        "register_tasks": (registry.tasks, Task),
-        "register_metrics": (registry.metrics, Metric),
-        "register_suites": (registry.suites, Suite),
-        "register_backbones": (registry.backbones, BackbonePreset),
-        "register_heads": (registry.heads, HeadKind),
-        "register_methods": (registry.methods, Method),
-        "register_sources": (registry.sources, SourceScheme),
-    }
-    if hook == "register_commands":
-        import typer
-
-        kinds[hook] = (registry.commands, typer.Typer)
-    table, expected = kinds[hook]
-    if not isinstance(returned, Sequence) or isinstance(returned, str):
-        raise TypeError(f"{hook} must return a list of {expected.__name__}, not {type(returned).__name__}")
-    offers = [_Offer(table, _name_of(hook, thing, expected), thing) for thing in returned]
-    if hook == "register_commands":
-        for offer in offers:
-            # Only now does Typer find that a parameter has a type it does not know, or that there is no command.
-            typer.main.get_command(offer.thing)
-    return offers
-
-
-def _name_of(hook: str, thing: Any, expected: type) -> str:
-    if not isinstance(thing, expected):
-        hint = ", without its parentheses" if isinstance(thing, type) else ""
-        raise TypeError(f"{hook} returned {thing!r}{hint}, which is no {expected.__name__}")
-    name = getattr(thing, "prefix", "").removesuffix(":") or getattr(thing, "name", None)
-    name = name or getattr(getattr(thing, "info", None), "name", None)
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"{hook} returned a {expected.__name__} whose name {name!r} is not made of a-z, 0-9, - . _")
-    return name
-
-
-def _refuse_clashes(offers: Sequence[_Offer]) -> None:
-    seen = set()
-    for offer in offers:
-        key = (offer.table.kind, offer.name)
-        if key in seen:
-            raise ValueError(f"it brings the {offer.table.kind} '{offer.name}' twice")
-        if offer.name in offer.table:
-            raise ValueError(
-                f"the {offer.table.kind} name '{offer.name}' is taken by plugin '{offer.table.owner(offer.name)}'"
-            )
-        seen.add(key)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -16,6 +16,7 @@ LEVELS = {
     "files": 0,
     "hookspecs": 1,
     "tasks": 1,
+    "offers": 2,
     "plugins": 2,
     "registry": 2,
     "metrics": 3,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -296,6 +297,110 @@ def test_a_full_disk_is_not_blamed_on_the_plugin_that_met_it(site) -> None:
     plugins = load_plugins(site.entry_points())
     with pytest.raises(MachineError, match="No space left"), plugins.blaming():
         plugins.registry.metrics["full"].function()
+
+
+ENDING = """
+    import sys
+    from gpt_tasks import ClassificationTask, hookimpl
+
+    class Ending(ClassificationTask):
+        "Ends the interpreter where it should read a row."
+        name = "ending"
+
+        def example(self, row, columns, extra=()):
+            sys.exit(0)
+
+    @hookimpl
+    def register_tasks():
+        return [Ending()]
+
+    @hookimpl
+    def observe(event):
+        sys.exit(0)
+    """
+
+
+def test_a_plugin_that_ends_the_interpreter_failed(site, capsys) -> None:
+    site.install("ending", ENDING)
+    plugins = load_plugins([*own(), *site.entry_points()])
+    with pytest.raises(PluginError, match=r"Plugin 'ending' \(acme 1.2\) failed: SystemExit: 0"), plugins.blaming():
+        plugins.registry.tasks["ending"].example(None, {})
+    with pytest.raises(SystemExit), plugins.blaming(may_exit=True):
+        plugins.registry.tasks["ending"].example(None, {})
+    plugins.notify(dict(plugins.observers), Event("saved", Path("run")))
+    assert "raised at 'saved' and is left out" in capsys.readouterr().err
+
+
+def test_a_process_that_was_told_to_end_ends_also_while_plugins_load(site) -> None:
+    site.install("slow", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    assert gpt_tasks(site, "list", "methods").returncode == 143
+
+
+METHOD = """
+    from gpt_tasks import hookimpl
+    from gpt_tasks.extensions import Method
+
+    @hookimpl
+    def register_methods():
+        return [Method("mine", "", lambda module: module, lambda module: module, lambda parameters: {defaults})]
+    """
+TASK = """
+    from dataclasses import dataclass
+    from gpt_tasks import ClassificationTask, hookimpl
+
+    @dataclass
+    class Plain:
+        x: int = 1
+
+    class Mine(ClassificationTask):
+        "A task."
+        name = "mine"
+        {line}
+
+    @hookimpl
+    def register_tasks():
+        return [Mine()]
+    """
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        (METHOD.format(defaults="1 / 0"), "ZeroDivisionError"),
+        (METHOD.format(defaults="{'epochs': '3'}"), "TypeError: method 'mine': its default epochs is '3'"),
+        (METHOD.format(defaults="{'epoch': 3}"), "ValueError: method 'mine': there is no setting 'epoch'"),
+        (METHOD.format(defaults="[]"), "TypeError: method 'mine': its defaults are a list"),
+        (TASK.format(line='prompt = "{text"'), "ValueError: task 'mine': its prompt '{text' cannot be read"),
+        (
+            TASK.format(line='prompt = "no field"'),
+            "ValueError: task 'mine': its prompt 'no field' must name the fields",
+        ),
+        (TASK.format(line='labels = "yes"'), "TypeError: task 'mine': its labels 'yes' are no tuple"),
+        (TASK.format(line="Options = Plain"), "TypeError: task 'mine': its Options"),
+    ],
+)
+def test_what_cannot_be_used_is_found_when_the_plugin_loads(site, source, cause) -> None:
+    site.install("mine", source)
+    plugins = load_plugins([*own(), *site.entry_points()])
+    (failure,) = plugins.failures()
+    assert failure.error.startswith(cause)
+    assert "mine" not in plugins.registry.methods
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('metrics = ("accuracy", "acuracy")', "names a metric 'acuracy', which there is not"),
+        ('head = "sequense"', "names a head 'sequense', which there is not"),
+        ('best_by = "macro-f1"', "names a metric 'macro-f1' of its own"),
+    ],
+)
+def test_a_task_that_names_what_nobody_brings_is_its_plugins_fault(site, line, told) -> None:
+    site.install("mine", TASK.format(line=line))
+    ended = gpt_tasks(site, "finetune", "mine", "--data", "x.csv")
+    assert ended.returncode == 3
+    assert f"Task 'mine' of plugin 'mine' (acme 1.2) {told}" in ended.stderr
+    assert gpt_tasks(site, "finetune", "sentiment", "--help").returncode == 0
 
 
 def test_what_no_plugin_raised_is_blamed_on_none(site) -> None:

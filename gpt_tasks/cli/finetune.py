@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpt_tasks.training.run import Run
 
 SHOWN = 3
-SIZES = {"tiny, 7M": 7_000_000, "gpt2, 124M": 124_000_000}
+SIZES = {"tiny, 7M": 7_000_000, "gpt2, 124M": 124_000_000, "gpt2-medium, 355M": 355_000_000}
 
 
 class TaskGroup(TyperGroup):
@@ -68,8 +68,9 @@ def _task_command(task: Task, registry: Registry) -> TyperCommand:
     from gpt_tasks.training.config import FinetuneConfig
 
     settled = {name for method in registry.methods.values() for name in method.defaults(SIZES["tiny, 7M"])}
+    words = {**dict.fromkeys(settled, "by method, see below"), "best_by": task.best_by}
     parameters = [
-        *flags(FinetuneConfig, omit=("options",), defaults=dict.fromkeys(settled, "by method, see below")),
+        *flags(FinetuneConfig, omit=("options",), defaults=words),
         *flags(task.Options),
         flag("config", Path | None, "A YAML file of settings; flags win over it.", metavar="FILE"),
         flag("output", Path | None, "The run's folder. [default: runs/TASK-TIME]", metavar="DIR"),
@@ -149,4 +150,4 @@ class TaskCommand(TyperCommand):
 
 
 def _line(method: str, size: str, cells: Sequence[str]) -> str:
-    return f"  {method:8}{size:12}{''.join(f'{cell:>14}' for cell in cells)}\n"
+    return f"  {method:8}{size:19}{''.join(f'{cell:>14}' for cell in cells)}\n"

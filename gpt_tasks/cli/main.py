@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import gpt_tasks
-from gpt_tasks.errors import INTERRUPTED, GptTasksError, UsageError
+from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
             # What a plugin prints on import must not end up in the JSON of a command.
             with contextlib.redirect_stdout(sys.stderr):
                 plugins = installed_plugins()
-            with plugins.blaming(), _usage_errors():
+            with plugins.blaming(may_exit=True), _usage_errors():
                 code = _command(plugins).main(arguments, prog_name="gpt-tasks", standalone_mode=False)
                 return code if isinstance(code, int) else 0
     except KeyboardInterrupt as error:
@@ -65,11 +65,20 @@ class Root(TyperGroup):
         """Run a command; what it returns is no exit code."""
         try:
             super().invoke(ctx)
+            # Written here, so that a full disk or a closed pipe behind stdout is met like any other.
+            sys.stdout.flush()
         except KeyboardInterrupt:
             # Typer would turn it into an exit code without a word.
             raise typer.Abort from None
-        # Written here, so that a full disk or a closed pipe behind stdout is met like any other.
-        sys.stdout.flush()
+        except BrokenPipeError:
+            # Who reads no further wants no more. What is still to be written at the end must go somewhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(NO_READER) from None
+        except SystemExit as error:
+            # Rich ends the process by itself there, with the code of a bug.
+            if isinstance(error.__context__, BrokenPipeError):
+                raise typer.Exit(NO_READER) from None
+            raise
 
 
 def _command(plugins: Plugins) -> Root:
@@ -135,4 +144,4 @@ def _tell(error: BaseException, message: str, hint: str, code: int, trace: bool)
 
 def _terminate(number: int, frame: object) -> NoReturn:
     """Unwind on SIGTERM as on Ctrl-C, so that a stopped run clears up behind itself."""
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)

@@ -70,7 +70,7 @@ def score(
     n = len(references)
 
     def computed(rows: numpy.ndarray | slice) -> float:
-        return _call(metric, (references[rows], predictions[rows], probabilities[rows], labels))
+        return compute(metric, (references[rows], predictions[rows], probabilities[rows], labels))
 
     value = computed(slice(None))
     if not math.isfinite(value):
@@ -85,6 +85,20 @@ def score(
     else:
         low, high = _index_bootstrap(computed, n, seed)
     return Score(value, min(low, value), max(high, value), n)
+
+
+def compute(metric: Metric, arguments: tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, Sequence[str]]) -> float:
+    """Compute a metric; arguments as in `Metric`. Raises PluginError where its function raises or gives no number."""
+    try:
+        return float(metric.function(*arguments))
+    except GptTasksError:
+        raise
+    except Exception as error:
+        module = getattr(metric.function, "__module__", "an unknown module")
+        raise PluginError(
+            f"The metric '{metric.name}' of {module} failed: {type(error).__name__}: {error}",
+            "Mend or uninstall the plugin that brings it, or leave the metric out.",
+        ) from error
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -217,19 +231,6 @@ def _mcc_from_confusion(counts: numpy.ndarray) -> numpy.ndarray:
 
 
 FROM_CONFUSION = {macro_f1: _macro_f1_from_confusion, mcc: _mcc_from_confusion}
-
-
-def _call(metric: Metric, arguments: tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, Sequence[str]]) -> float:
-    try:
-        return float(metric.function(*arguments))
-    except GptTasksError:
-        raise
-    except Exception as error:
-        module = getattr(metric.function, "__module__", "an unknown module")
-        raise PluginError(
-            f"The metric '{metric.name}' of {module} failed: {type(error).__name__}: {error}",
-            "Mend or uninstall the plugin that brings it, or leave the metric out.",
-        ) from error
 
 
 def _index_bootstrap(computed: Callable[[numpy.ndarray], float], n: int, seed: int) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -48,17 +49,22 @@ class FinetuneConfig(BaseModel):
     options: dict[str, Any] = Field({}, description="The task's own options.")
 
 
-def configured(settings: dict[str, Any], file: Path | None = None) -> FinetuneConfig:
-    """Build the configuration from a YAML file and from settings, which win.
+def configured(settings: dict[str, Any], read: dict[str, Any], file: Path | None = None) -> FinetuneConfig:
+    """Build the configuration from what was `read` of a YAML file and from settings, which win.
 
     Raises UsageError naming the setting that is wrong, and the file where it stands there.
     """
-    read = read_yaml(file) if file else {}
-    merged = {**read, **settings}
+    origins = {name: str(file) for name in read if name not in settings}
+    return validated(FinetuneConfig, merged(read, settings), origins)
+
+
+def merged(settings: dict[str, Any], winning: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with the winning ones in their place; columns and options are replaced one by one."""
+    both = {**settings, **winning}
     for nested in ("column", "options"):
-        if isinstance(read.get(nested), dict) and isinstance(settings.get(nested), dict):
-            merged[nested] = {**read[nested], **settings[nested]}
-    return validated(FinetuneConfig, merged, {name: str(file) for name in read if name not in settings})
+        if isinstance(settings.get(nested), dict) and isinstance(winning.get(nested), dict):
+            both[nested] = {**settings[nested], **winning[nested]}
+    return both
 
 
 def validated(model: type[M], values: dict[str, Any], origins: dict[str, str] | None = None) -> M:
@@ -80,8 +86,11 @@ def validated(model: type[M], values: dict[str, Any], origins: dict[str, str] | 
         ) from None
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Read settings from a YAML file. Raises UsageError where it is missing or is no mapping."""
+def read_yaml(file: Path, options: Collection[str]) -> dict[str, Any]:
+    """Read settings from a YAML file, a task's `options` under their names or under `options`.
+
+    Raises UsageError where it is missing or is no mapping.
+    """
     import yaml
 
     try:
@@ -92,4 +101,6 @@ def read_yaml(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}", "Mend the YAML.") from None
     if not isinstance(read, dict):
         raise UsageError(f"{file} holds no settings", "Write one 'name: value' a line, as in 'epochs: 3'.")
-    return {str(name).replace("-", "_"): value for name, value in read.items()}
+    named = {str(name).replace("-", "_"): value for name, value in read.items()}
+    own = {name: named.pop(name) for name in options if name in named}
+    return merged(named, {"options": own}) if own else named

@@ -9,16 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from gpt_tasks.backbone.load import Location, locate
-from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.errors import DataError, PluginError, UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.training.config import FinetuneConfig, configured, read_yaml, validated
+from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml, validated
 from gpt_tasks.training.processes import agreed, join, rank, wait
 from gpt_tasks.training.run import Run, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
 from gpt_tasks.types import Event
+
+USELESS_WHERE_FROZEN = (
+    "epochs",
+    "learning_rate",
+    "warmup",
+    "weight_decay",
+    "accumulate",
+    "patience",
+    "gradient_checkpointing",
+    "checkpoint_steps",
+)
 
 
 def finetune(
@@ -55,12 +66,16 @@ def _finetune(
     if resume and output is None:
         raise UsageError("--resume needs the run to go on with", "Name its folder with --output.")
     folder = RunFolder(Path(output)) if output else None
+    task = _fine_tunable(name, plugins)
+    read = read_yaml(file, task.Options.model_fields) if file else {}
     if folder and resume:
-        config = _recorded(folder, name, {**(read_yaml(file) if file else {}), **settings})
+        config = _agreeing(_recorded(folder, name), merged(read, settings))
     else:
-        config = configured(settings, file)
-    task = _configured_task(name, config, plugins)
+        config = configured(settings, read, file)
+    task = task.configured(validated(task.Options, config.options))
     method = plugins.registry.methods[config.method]
+    if method.frozen:
+        _refuse_useless(config)
     # Before torch is imported: a wrong name or a missing network is told at once.
     location = locate(config.backbone, plugins.registry.backbones)
     join(config.device)
@@ -106,27 +121,55 @@ def _train(
         raise
 
 
-def _configured_task(name: str, config: FinetuneConfig, plugins: Plugins) -> ClassificationTask:
-    task = plugins.registry.tasks[name]
+def _fine_tunable(name: str, plugins: Plugins) -> ClassificationTask:
+    """Return a task. Raises PluginError where its plugin names a head or a metric that nobody brings."""
+    registry = plugins.registry
+    task = registry.tasks[name]
     if not isinstance(task, ClassificationTask):
         raise UsageError(f"Task '{name}' cannot be fine-tuned", "Give a task of the classification family.")
-    return task.configured(validated(task.Options, config.options))
+    missing = [f"metric '{metric}'" for metric in task.metrics if metric not in registry.metrics]
+    if task.head not in registry.heads:
+        missing.append(f"head '{task.head}'")
+    if task.best_by not in ("loss", *task.metrics):
+        missing.append(f"metric '{task.best_by}' of its own to choose the best checkpoint by")
+    if missing:
+        plugin = plugins.find(registry.tasks.owner(name))
+        raise PluginError(
+            f"Task '{name}' of plugin '{plugin.name}' ({plugin.source}) names a {missing[0]}, which there is not",
+            "Mend the task, or install what it needs.",
+        )
+    return task
 
 
-def _recorded(folder: RunFolder, name: str, settings: dict[str, Any]) -> FinetuneConfig:
-    """Return the configuration of the unfinished run in `folder`; settings given anew must agree with it."""
+def _refuse_useless(config: FinetuneConfig) -> None:
+    """Raise UsageError for a setting of the training loop, which a method with a frozen backbone does without."""
+    fields = FinetuneConfig.model_fields
+    for name in USELESS_WHERE_FROZEN:
+        if getattr(config, name) != fields[name].default:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is of no use with --method {config.method}, which fits the head at once",
+                "Leave it out, or take --method full or lora.",
+            )
+
+
+def _recorded(folder: RunFolder, name: str) -> FinetuneConfig:
+    """Return the configuration of the unfinished run in `folder`."""
     record = folder.record()
     if record["status"] == "finished":
         raise UsageError(f"The run in {folder.path} is finished: there is nothing to resume", "Start another run.")
     if record["task"] != name:
         raise UsageError(f"The run in {folder.path} is of task '{record['task']}', not '{name}'", "Name that task.")
-    config = FinetuneConfig(**record["config"])
-    anew = configured({**config.model_dump(), **settings})
+    return FinetuneConfig(**record["config"])
+
+
+def _agreeing(config: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfig:
+    """Return a run's configuration. Raises UsageError for settings given anew that do not agree with it."""
+    before = config.model_dump(mode="json")
+    anew = configured(merged(before, settings), {}).model_dump(mode="json")
     for field in FinetuneConfig.model_fields:
-        if getattr(anew, field) != getattr(config, field):
+        if anew[field] != before[field]:
             raise UsageError(
-                f"--{field.replace('_', '-')}: the run was started with {getattr(config, field)!r}, "
-                f"not {getattr(anew, field)!r}",
+                f"--{field.replace('_', '-')}: the run was started with {before[field]!r}, not {anew[field]!r}",
                 "A resumed run keeps its settings: leave the flag out, or start another run.",
             )
     return config

@@ -19,6 +19,7 @@ from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.types import Example, Prediction, Row
 
 if TYPE_CHECKING:
+    from gpt_tasks.data.sources import Source
     from gpt_tasks.evaluation.predictor import Predictor
     from gpt_tasks.heads.model import TaskRecord
 
@@ -106,6 +107,7 @@ class Run:
     ) -> Iterator[tuple[Example, Prediction]]:
         """Yield every row of a source with its prediction, a chunk at a time; labels are not looked at.
 
+        Columns that `column` does not name are found under the names of the training data, where those are there.
         Raises DataError, naming the row, for what cannot be used.
         """
         from gpt_tasks.data.examples import stream_examples
@@ -115,7 +117,8 @@ class Run:
         with machine_errors(), self._plugins.blaming():
             source = open_source(data, self._plugins.registry.sources)
             split = choose_split(source, split)
-            rows = stream_examples(self.task, source, split, columns=column or {}, need_labels=False)
+            columns = self._columns(source, split, column or {})
+            rows = stream_examples(self.task, source, split, columns=columns, need_labels=False)
             yield from self.predictor.predict(rows)
 
     def evaluate(
@@ -130,7 +133,7 @@ class Run:
         """Evaluate on labelled data and return the report; with `output` it is also written to that folder.
 
         `split` chooses one of a source that has several (by default test); `by` names a column whose values are
-        also evaluated each by itself.
+        also evaluated each by itself; `column` is as in `predict_rows`.
         """
         from gpt_tasks.data.sources import open_source
         from gpt_tasks.data.splits import choose_split, load_examples
@@ -147,7 +150,8 @@ class Run:
         ):
             source = open_source(data, self._plugins.registry.sources)
             split = choose_split(source, split)
-            examples = load_examples(self.task, source, split, columns=column or {}, by=by, scratch=Path(scratch))
+            columns = self._columns(source, split, column or {})
+            examples = load_examples(self.task, source, split, columns=columns, by=by, scratch=Path(scratch))
             baselines = load_baselines(self._folder.baselines)
             return evaluate_examples(
                 self.predictor,
@@ -160,6 +164,13 @@ class Run:
                 notes=(*source.notes, *baselines.notes),
                 output=folder,
             )
+
+    def _columns(self, source: Source, split: str, given: Mapping[str, str]) -> dict[str, str]:
+        """Return where the fields stand: as given, or as in the training data where it has columns of those names."""
+        first = next(source.splits[split](), None)
+        there = first.values if first else {}
+        trained = {field: name for field, name in self.record["config"]["column"].items() if name in there}
+        return {**trained, **given}
 
     def _restored(self, saved: TaskRecord) -> ClassificationTask:
         tasks = self._plugins.registry.tasks

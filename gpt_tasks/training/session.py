@@ -33,6 +33,7 @@ from gpt_tasks.files import write_json
 from gpt_tasks.heads.linear_probe import fit_probe
 from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.heads.sequence import LastToken, SequenceHead
+from gpt_tasks.metrics.intervals import compute
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
@@ -140,7 +141,7 @@ class Session:
         log_likelihoods = log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(references)), references]
         predictions = logits.argmax(axis=-1)
         return {"loss": -float(log_likelihoods.mean())} | {
-            metric.name: float(metric.function(references, predictions, probabilities, self.task.labels))
+            metric.name: compute(metric, (references, predictions, probabilities, self.task.labels))
             for metric in self.metrics
         }
 

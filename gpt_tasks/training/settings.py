@@ -38,8 +38,11 @@ class Settings:
     seed: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values."""
-        return asdict(self)
+        """Return the settings as JSON values; null is what a method that moves no weights has no use for."""
+        values = asdict(self)
+        if not self.epochs:
+            values |= dict.fromkeys(("epochs", "learning_rate", "warmup", "weight_decay", "accumulate"))
+        return values
 
 
 def settle(

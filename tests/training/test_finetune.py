@@ -14,6 +14,8 @@ import torch
 
 import gpt_tasks
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
+from gpt_tasks.training.config import FinetuneConfig
+from gpt_tasks.training.finetune import _agreeing
 
 GOOD = ("lovely", "splendid", "warm", "worth it", "a joy", "kind")
 BAD = ("awful", "cold", "a waste", "dull", "rude", "broken")
@@ -141,12 +143,47 @@ def test_the_datas_own_labels_are_taken_sorted(settings: dict[str, Any], tmp_pat
     assert gpt_tasks.load(run.path).task.labels == ("a", "z")
 
 
+def test_settings_given_again_at_a_resume_agree_one_by_one() -> None:
+    recorded = FinetuneConfig(column={"text": "review", "label": "stars"}, options={"labels": ("a", "b")})
+    assert _agreeing(recorded, {"column": {"label": "stars"}, "options": {"labels": ["a", "b"]}}) is recorded
+    with pytest.raises(UsageError, match="--column: the run was started with"):
+        _agreeing(recorded, {"column": {"label": "verdict"}})
+
+
+def test_columns_are_found_again_as_in_the_training_data(settings: dict[str, Any], tmp_path: Path) -> None:
+    renamed = [{"review": row["text"], "stars": row["label"]} for row in rows(40)]
+    data = write(tmp_path / "rows.jsonl", renamed)
+    (tmp_path / "settings.yaml").write_text("column: {text: review}\nprompt: 'Review: {text}'\n")
+    run = gpt_tasks.finetune(
+        "sentiment",
+        data=data,
+        config=tmp_path / "settings.yaml",
+        column={"label": "stars"},
+        output=tmp_path / "run",
+        **settings | {"epochs": 1},
+    )
+    assert run.task.prompt == "Review: {text}"
+    assert run.evaluate(data).n == 40
+    unlabelled = write(tmp_path / "new.jsonl", [{"review": "Warm soup"}])
+    assert len(list(run.predict_rows(unlabelled))) == 1
+    plain = write(tmp_path / "plain.jsonl", [{"text": "Warm soup"}])
+    assert len(list(run.predict_rows(plain))) == 1
+
+
+def test_settings_of_the_training_loop_are_refused_where_the_backbone_is_frozen(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--learning-rate is of no use with --method head"):
+        gpt_tasks.finetune("sentiment", data=data, method="head", learning_rate=0.1, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("method", ["lora", "head"])
 def test_methods_that_move_less_learn_too(
     method: str, data: Path, settings: dict[str, Any], tmp_path: Path, tiny_backbone_folder: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
+    if method == "head":
+        settings = {name: value for name, value in settings.items() if name not in ("epochs", "learning_rate")}
     run = gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path / "run", method=method, **settings)
     assert run.report.metrics["accuracy"].value > 0.6
     after = AutoModelForCausalLM.from_pretrained(run.path / "model").state_dict()

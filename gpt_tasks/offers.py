@@ -1,0 +1,115 @@
+"""What plugins offer, checked before it is registered, so that a wrong thing is told when it is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpt_tasks.extensions import SET_BY_METHODS, BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
+from gpt_tasks.registry import Registry, Table
+from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+# A method's defaults are asked for backbones from small to large: parameters.
+SIZES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 100_000_000_000)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A thing that a plugin brings, its name, and the table that it is for."""
+
+    table: Table[Any]
+    name: str
+    thing: Any
+
+
+def checked_offers(hook: str, returned: object, registry: Registry) -> list[Offer]:
+    """Return what a hook `returned` as offers. Raises TypeError or ValueError, naming it, for what cannot be used."""
+    kinds: dict[str, tuple[Table[Any], type]] = {
+        "register_tasks": (registry.tasks, Task),
+        "register_metrics": (registry.metrics, Metric),
+        "register_suites": (registry.suites, Suite),
+        "register_backbones": (registry.backbones, BackbonePreset),
+        "register_heads": (registry.heads, HeadKind),
+        "register_methods": (registry.methods, Method),
+        "register_sources": (registry.sources, SourceScheme),
+    }
+    if hook == "register_commands":
+        import typer
+
+        kinds[hook] = (registry.commands, typer.Typer)
+    table, expected = kinds[hook]
+    if not isinstance(returned, Sequence) or isinstance(returned, str):
+        raise TypeError(f"{hook} must return a list of {expected.__name__}, not {type(returned).__name__}")
+    offers = [Offer(table, _name_of(hook, thing, expected), thing) for thing in returned]
+    for offer in offers:
+        if isinstance(offer.thing, Task):
+            _check_task(offer.thing)
+        elif isinstance(offer.thing, Method):
+            _check_method(offer.thing)
+        elif hook == "register_commands":
+            # Only now does Typer find that a parameter has a type it does not know, or that there is no command.
+            typer.main.get_command(offer.thing)
+    return offers
+
+
+def refuse_clashes(offers: Sequence[Offer]) -> None:
+    """Raise ValueError where two offers, or one and a registered thing, have the same name."""
+    seen = set()
+    for offer in offers:
+        key = (offer.table.kind, offer.name)
+        if key in seen:
+            raise ValueError(f"it brings the {offer.table.kind} '{offer.name}' twice")
+        if offer.name in offer.table:
+            raise ValueError(
+                f"the {offer.table.kind} name '{offer.name}' is taken by plugin '{offer.table.owner(offer.name)}'"
+            )
+        seen.add(key)
+
+
+def _name_of(hook: str, thing: Any, expected: type) -> str:
+    if not isinstance(thing, expected):
+        hint = ", without its parentheses" if isinstance(thing, type) else ""
+        raise TypeError(f"{hook} returned {thing!r}{hint}, which is no {expected.__name__}")
+    name = getattr(thing, "prefix", "").removesuffix(":") or getattr(thing, "name", None)
+    name = name or getattr(getattr(thing, "info", None), "name", None)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{hook} returned a {expected.__name__} whose name {name!r} is not made of a-z, 0-9, - . _")
+    return name
+
+
+def _check_task(task: Task) -> None:
+    for prompt in _prompts(task):
+        try:
+            fields = prompt_fields(prompt)
+        except ValueError as error:
+            raise ValueError(f"task '{task.name}': its prompt {prompt!r} cannot be read: {error}") from None
+        if not fields or not all(field.isidentifier() for field in fields):
+            raise ValueError(f"task '{task.name}': its prompt {prompt!r} must name the fields it reads, each in braces")
+    if not (isinstance(task.Options, type) and issubclass(task.Options, TaskOptions)):
+        raise TypeError(f"task '{task.name}': its Options {task.Options!r} is no subclass of TaskOptions")
+    for what in ("labels", "metrics"):
+        names = getattr(task, what, ())
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"task '{task.name}': its {what} {names!r} are no tuple of texts")
+
+
+def _prompts(task: Task) -> Iterator[str]:
+    yield task.prompt
+    if getattr(task, "pair_prompt", None):
+        yield task.pair_prompt  # type: ignore[attr-defined]
+
+
+def _check_method(method: Method) -> None:
+    for size in SIZES:
+        defaults = method.defaults(size)
+        if not isinstance(defaults, Mapping):
+            raise TypeError(f"method '{method.name}': its defaults are a {type(defaults).__name__}, not a mapping")
+        for name, value in defaults.items():
+            if name not in SET_BY_METHODS:
+                known = ", ".join(SET_BY_METHODS)
+                raise ValueError(f"method '{method.name}': there is no setting '{name}' to give a default; {known}")
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise TypeError(f"method '{method.name}': its default {name} is {value!r}, not a number")
