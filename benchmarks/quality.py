@@ -30,9 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--quick", action="store_true", help="one seed, 500 rows of each set")
-    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS), help="a part of them writes nothing")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--keep", type=Path, help="a folder of finished runs, so that a stopped benchmark goes on")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the runs of one state of the code, so that it can be stopped"
+    )
     args = parser.parse_args()
     if not args.data.is_dir():
         raise SystemExit(f"There is no folder {args.data}: name the one that holds sentiment/sst2 with --data")
@@ -53,7 +55,7 @@ def main() -> None:
             cases += compared(name, method, results)
             print_table(cases[-2:])
     print_table(cases)
-    if not args.quick:
+    if not args.quick and args.sets == list(SETS) and args.methods == list(METHODS):
         write_results("quality", cases)
 
 
@@ -79,6 +81,8 @@ def result(
     output = folder / f"{data.name}-{method}-{seed}"
     if output.exists():
         run = gpt_tasks.load(output)
+        if run.record["config"]["limit"] != settings.get("limit"):
+            raise SystemExit(f"{output} was trained on other rows: give --keep another folder")
     else:
         run = gpt_tasks.finetune(
             task, data=str(data), backbone=backbone, method=method, seed=seed, output=output, **settings
