@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -54,6 +55,8 @@ def test_people_get_a_table_three_predictions_and_the_run(cli, small) -> None:
 
 @pytest.mark.parametrize("method", ["head", "lora"])
 def test_every_method_reaches_a_report(cli, small, method) -> None:
+    if method == "head":
+        small = small[: small.index("--epochs")]
     outcome = cli("finetune", "sentiment", *small, "--method", method, "--output", "run", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(Path("run/run.json").read_text())["config"]["method"] == method
@@ -159,6 +162,30 @@ NOISY = """
     def observe(event):
         print("a plugin that talks of", event.kind)
     """
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_shows_loss_and_time_left_on_a_terminal_only(small, tmp_path, terminal) -> None:
+    import pty
+
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpt_tasks", "finetune", "sentiment", *map(str, small), "--output", tmp_path / "run"],
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # so ends a pseudo-terminal
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert process.wait(300) == 0
+    bar = shown.decode(errors="replace")
+    assert ("training" in bar and "loss" in bar and "0:00:" in bar) == terminal
+    assert ("\x1b" in bar) == terminal
 
 
 def test_nothing_but_json_reaches_stdout_even_with_a_plugin_that_talks(site, small, tmp_path) -> None:

@@ -350,15 +350,16 @@ def test_a_resumed_run_keeps_its_settings_and_its_data(settings: dict[str, Any],
     assert run.path.exists()
 
 
-def test_run_of_a_newer_schema_and_of_a_missing_plugin_say_what_to_do(run: gpt_tasks.Run, tmp_path: Path) -> None:
+def test_run_of_another_schema_and_of_a_missing_plugin_say_what_to_do(run: gpt_tasks.Run, tmp_path: Path) -> None:
     import shutil
 
-    newer = shutil.copytree(run.path, tmp_path / "newer")
-    record = json.loads((newer / "run.json").read_text())
-    (newer / "run.json").write_text(json.dumps(record | {"schema_version": 99}))
-    with pytest.raises(ModelError, match="schema version 99") as raised:
-        gpt_tasks.load(newer)
-    assert "Upgrade" in raised.value.hint
+    other = shutil.copytree(run.path, tmp_path / "other")
+    record = json.loads((other / "run.json").read_text())
+    for version, way_out in ((99, "Upgrade"), (0, "Train the run again")):
+        (other / "run.json").write_text(json.dumps(record | {"schema_version": version}))
+        with pytest.raises(ModelError, match=f"schema version {version}") as raised:
+            gpt_tasks.load(other)
+        assert way_out in raised.value.hint
 
     foreign = shutil.copytree(run.path, tmp_path / "foreign")
     task = json.loads((foreign / "model" / "task.json").read_text())
