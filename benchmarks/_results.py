@@ -29,12 +29,14 @@ def write_results(name: str, cases: Sequence[Mapping[str, Any]], *, keep_others:
     """Write `results/NAME.json`, with `keep_others` also the cases that stand there already; return its path."""
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
+    command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     if keep_others and path.exists():
         measured = {case["case"] for case in cases}
-        earlier = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        cases = [*(case for case in earlier if case["case"] not in measured), *cases]
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        cases = [*(case for case in earlier["cases"] if case["case"] not in measured), *cases]
+        command = f"{earlier['command']}, then {command}"
     content = {
-        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "command": command,
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cases": list(cases),
