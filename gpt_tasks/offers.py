@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def _name_of(hook: str, thing: Any, expected: type) -> str:
 
 
 def _check_task(task: Task) -> None:
-    for prompt in _prompts(task):
+    for prompt in filter(None, (task.prompt, getattr(task, "pair_prompt", None))):
         try:
             fields = prompt_fields(prompt)
         except ValueError as error:
@@ -94,12 +94,6 @@ def _check_task(task: Task) -> None:
         names = getattr(task, what, ())
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise TypeError(f"task '{task.name}': its {what} {names!r} are no tuple of texts")
-
-
-def _prompts(task: Task) -> Iterator[str]:
-    yield task.prompt
-    if getattr(task, "pair_prompt", None):
-        yield task.pair_prompt  # type: ignore[attr-defined]
 
 
 def _check_method(method: Method) -> None:

@@ -184,7 +184,7 @@ def stream_examples(
         )
     extra = () if by is None else (by,)
     for row in chain([first], rows):
-        yield whole_text(task.example(row, fields, extra))
+        yield task.example(row, fields, extra)
 
 
 def columns_of(task: Task, row: Row, columns: Mapping[str, str], where: str) -> dict[str, str]:
@@ -195,7 +195,8 @@ def columns_of(task: Task, row: Row, columns: Mapping[str, str], where: str) -> 
 def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
     """Write examples, which must have the same fields and be at least one, to a table under `scratch`.
 
-    No more than some of them are in memory at a time. Raises MachineError where the disk is full.
+    No more than some of them are in memory at a time. Raises DataError for a text that no encoding can hold,
+    MachineError where the disk is full.
     """
     coming = iter(examples)
     first = next(coming)
@@ -240,20 +241,20 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
 
 def whole_text(example: Example) -> Example:
     """Return the example. Raises DataError for a text that no encoding can hold."""
+    _content(example)
+    return example
+
+
+def _content(example: Example) -> bytes:
+    target = "" if example.target is None else f"={example.target}"
     try:
-        _content(example)
+        return "\x1f".join([*example.inputs.values(), target, *example.extra.values(), "\x1e"]).encode()
     except UnicodeEncodeError as error:
         half = str(error.object)[error.start]
         raise DataError(
             f"{example.where}: the text holds half a character ({half!a})",
             "Mend the text: it was cut or escaped wrongly.",
         ) from error
-    return example
-
-
-def _content(example: Example) -> bytes:
-    target = "" if example.target is None else f"={example.target}"
-    return "\x1f".join([*example.inputs.values(), target, *example.extra.values(), "\x1e"]).encode()
 
 
 def _input(field: str) -> str:

@@ -110,7 +110,7 @@ class Run:
         Columns that `column` does not name are found under the names of the training data, where those are there.
         Raises DataError, naming the row, for what cannot be used.
         """
-        from gpt_tasks.data.examples import stream_examples
+        from gpt_tasks.data.examples import stream_examples, whole_text
         from gpt_tasks.data.sources import open_source
         from gpt_tasks.data.splits import choose_split
 
@@ -119,7 +119,7 @@ class Run:
             split = choose_split(source, split)
             columns = self._columns(source, split, column or {})
             rows = stream_examples(self.task, source, split, columns=columns, need_labels=False)
-            yield from self.predictor.predict(rows)
+            yield from self.predictor.predict(map(whole_text, rows))
 
     def evaluate(
         self,

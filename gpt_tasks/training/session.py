@@ -198,7 +198,8 @@ class Session:
             rows = stratified(labels, MOST_PROBE_ROWS, np.random.default_rng([self.settings.seed, 2]))
             note = f"The head was fitted on {len(rows):,} of {len(train):,} training rows, drawn by label."
             self.splits = replace(self.splits, notes=(*self.splits.notes, note))
-            print(note, file=sys.stderr)
+            if rank() == 0:
+                print(note, file=sys.stderr)
         probe = fit_probe(
             self._features(train, rows),
             labels[rows],
