@@ -21,14 +21,53 @@ class Example:
     """One row of data, typed by its task.
 
     `inputs` maps the task's fields to text, in the order in which the prompt reads them. `target` is what a right
-    answer is (for classification one of the labels) and None where it is not known. `extra` holds further columns
-    as text, kept for slices of the evaluation.
+    answer is (for classification one of the labels, for multiple choice one of `choices`) and None where it is not
+    known. `extra` holds further columns as text, kept for slices of the evaluation.
     """
 
     inputs: Mapping[str, str]
     target: str | None
     where: str
     extra: Mapping[str, str] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """Asked of a language model: how likely is `text` after `context`, and is it what the model would say by itself?"""
+
+    context: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """Asked of a language model: how likely is a whole text, in windows where it is longer than the model's context?"""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Asked of a language model: what comes after `context`, up to one of the stop texts or to `max_tokens`?"""
+
+    context: str
+    stop: tuple[str, ...]
+    max_tokens: int
+
+
+Request = Continuation | Rolling | Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """The natural logarithm of a probability, and whether greedy decoding would have said just this."""
+
+    value: float
+    greedy: bool
+
+
+Answer = Likelihood | str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Score models: requests, the prefix trie, suites, few-shot prompts."""

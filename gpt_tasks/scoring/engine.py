@@ -1,0 +1,168 @@
+"""Log-likelihoods of token paths by one model: packed along a prefix trie, or in plain padded batches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from gpt_tasks.scoring.model import ScoredModel, repeated
+from gpt_tasks.scoring.requests import TokenPath
+from gpt_tasks.scoring.trie import Drop, Extend, Pack, Trie, lay_out
+from gpt_tasks.types import Likelihood
+
+EngineName = Literal["trie", "plain"]
+ROW_TOKENS = 256
+BATCH_TOKENS = 2048
+
+Advance = Callable[[int], None]
+"""Is told how many of the distinct tokens have been forwarded by the last step."""
+
+
+class Engine(Protocol):
+    """Scores paths; each answer comes as soon as it is known, with the path's place among those given."""
+
+    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, Likelihood]]: ...
+
+
+class PlainEngine:
+    """Every path by itself, padded on the right to the longest of its batch: the reference for the other engine."""
+
+    def __init__(self, model: ScoredModel, batch_tokens: int = BATCH_TOKENS) -> None:
+        self.model = model
+        self.batch_tokens = batch_tokens
+
+    @torch.inference_mode()
+    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, Likelihood]]:
+        """Yield the answers, those of the longest paths first."""
+        order = sorted(range(len(paths)), key=lambda place: -len(paths[place].inputs))
+        batch: list[int] = []
+        for place in order:
+            if batch and len(paths[batch[0]].inputs) * (len(batch) + 1) > self.batch_tokens:
+                yield from self._batch(paths, batch)
+                batch = []
+            batch.append(place)
+        if batch:
+            yield from self._batch(paths, batch)
+
+    def _batch(self, paths: Sequence[TokenPath], batch: list[int]) -> Iterator[tuple[int, Likelihood]]:
+        rows = [torch.tensor(paths[place].inputs) for place in batch]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
+        kept = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        logits = self.model.model(input_ids=ids, attention_mask=kept.to(self.model.device), use_cache=False).logits
+        for row, place in enumerate(batch):
+            path = paths[place]
+            length, count = len(path.inputs), len(path.targets)
+            probabilities = logits[row, length - count : length].float().log_softmax(-1)
+            targets = torch.tensor(path.targets, device=self.model.device)
+            value = probabilities.gather(1, targets[:, None]).sum()
+            greedy = (probabilities.argmax(-1) == targets).all()
+            yield place, Likelihood(float(value), bool(greedy))
+
+
+class TrieEngine:
+    """Each distinct token once: see `gpt_tasks.scoring.trie` for the plan that it carries out."""
+
+    def __init__(
+        self, model: ScoredModel, batch_tokens: int = BATCH_TOKENS, row_tokens: int = ROW_TOKENS
+    ) -> None:
+        self.model = model
+        self.batch_tokens = batch_tokens
+        self.row_tokens = row_tokens
+
+    @torch.inference_mode()
+    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, Likelihood]]:
+        """Yield the answers in the order in which the trie is walked."""
+        trie = Trie([path.inputs for path in paths])
+        walk = _Walk(self.model, trie, [paths[place] for place in trie.order])
+        for step in trie.plan(self.row_tokens, self.batch_tokens):
+            for index, likelihood in walk.take(step):
+                yield trie.order[index], likelihood
+            if advance:
+                advance(walk.forwarded)
+
+
+class _Walk:
+    """The state of one walk: the caches that stand, and what is known of paths of which a part was forwarded."""
+
+    def __init__(self, model: ScoredModel, trie: Trie, paths: Sequence[TokenPath]) -> None:
+        self.model, self.trie, self.paths = model, trie, paths
+        self.caches: list[DynamicCache] = []
+        self.known: defaultdict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        self.forwarded = 0
+
+    def take(self, step: Extend | Pack | Drop) -> list[tuple[int, Likelihood]]:
+        """Carry out one step; return the answers that are whole now."""
+        if isinstance(step, Drop):
+            self.caches.pop()
+            return []
+        return self._extend(step) if isinstance(step, Extend) else self._pack(step)
+
+    def _extend(self, step: Extend) -> list[tuple[int, Likelihood]]:
+        tokens = self.trie.paths[step.first][step.start : step.end]
+        cache = repeated(self.caches[-1], 1) if self.caches else DynamicCache()
+        positions = torch.arange(step.start, step.end, device=self.model.device)
+        ids = torch.tensor(tokens, device=self.model.device)
+        hidden = self.model.hidden(ids[None], positions[None], None, cache)[0]
+        self.caches.append(cache)
+        self.forwarded = len(tokens)
+        places = range(len(tokens))
+        wanted = [(index, step.start, places) for index in range(step.first, step.last)]
+        return self._foretell(hidden, wanted)
+
+    def _pack(self, step: Pack) -> list[tuple[int, Likelihood]]:
+        device = self.model.device
+        layouts = [lay_out(self.trie, row) for row in step.rows]
+        width, cached = max(row.tokens for row in step.rows), step.rows[0].cached
+        ids = torch.zeros(len(layouts), width, dtype=torch.long)
+        positions, ends = torch.zeros_like(ids), torch.arange(1, width + 1).repeat(len(layouts), 1)
+        for number, layout in enumerate(layouts):
+            size = len(layout.tokens)
+            ids[number, :size] = torch.tensor(layout.tokens)
+            positions[number, :size] = torch.tensor(layout.depths)
+            ends[number, :size] = torch.tensor(layout.ends)
+        token = torch.arange(width, device=device)
+        seen = (token[:, None] >= token) & (token[:, None] < ends.to(device)[:, None, :])
+        if cached:
+            seen = torch.cat([seen.new_ones(len(layouts), width, cached), seen], dim=-1)
+        cache = repeated(self.caches[-1], len(layouts)) if self.caches else None
+        hidden = self.model.hidden(ids.to(device), positions.to(device), seen[:, None], cache).flatten(0, 1)
+        self.forwarded = sum(row.tokens for row in step.rows)
+        wanted = [
+            (index, row.cached, [number * width + place for place in places])
+            for number, (row, layout) in enumerate(zip(step.rows, layouts, strict=True))
+            for index, places in zip(range(row.first, row.last), layout.places, strict=True)
+        ]
+        return self._foretell(hidden, wanted)
+
+    def _foretell(self, hidden: Tensor, wanted: Sequence[tuple[int, int, Sequence[int]]]) -> list[tuple[int, Likelihood]]:
+        """Score what paths want of hidden states `[n, width]`: each path's index, a depth, and the places from it on."""
+        rows: list[int] = []
+        targets: list[int] = []
+        parts: list[tuple[int, int]] = []
+        for index, depth, places in wanted:
+            path = self.paths[index]
+            first = len(path.inputs) - len(path.targets)  # the depth of the token that foretells the first target
+            low, high = max(first, depth), min(len(path.inputs), depth + len(places))
+            if low < high:
+                rows += places[low - depth : high - depth]
+                targets += path.targets[low - first : high - first]
+                parts.append((index, high - low))
+        if not parts:
+            return []
+        values, greedy = self.model.foretell(hidden, rows, targets)
+        answers = []
+        sizes = [size for _, size in parts]
+        for (index, _), *part in zip(parts, values.split(sizes), greedy.split(sizes), strict=True):
+            value, best = part
+            known = [*self.known.pop(index, ()), (value, best)]
+            if sum(len(value) for value, _ in known) == len(self.paths[index].targets):
+                total = torch.cat([value for value, _ in known]).sum()
+                answers.append((index, Likelihood(float(total), all(bool(best.all()) for _, best in known))))
+            else:
+                self.known[index] = known
+        return answers

@@ -1,0 +1,73 @@
+"""Greedy continuations of contexts, up to a stop text, in batches padded on the left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StopStringCriteria, StoppingCriteriaList
+
+from gpt_tasks.scoring.model import ScoredModel
+from gpt_tasks.types import Generation
+
+
+@torch.inference_mode()
+def generate(
+    model: ScoredModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[Generation],
+    contexts: Sequence[tuple[int, ...]],
+    batch_tokens: int,
+) -> Iterator[tuple[int, str]]:
+    """Yield each request's place and the text that the model writes, without the stop text, the longest contexts first.
+
+    A batch holds requests that stop alike, at most `batch_tokens` of context and continuation.
+    """
+    order = sorted(
+        range(len(requests)), key=lambda place: (requests[place].stop, requests[place].max_tokens, -len(contexts[place]))
+    )
+    batch: list[int] = []
+    for place in order:
+        if batch:
+            first = requests[batch[0]]
+            alike = (first.stop, first.max_tokens) == (requests[place].stop, requests[place].max_tokens)
+            size = (len(contexts[batch[0]]) + first.max_tokens) * (len(batch) + 1)
+            if not alike or size > batch_tokens:
+                yield from _batch(model, tokenizer, requests, contexts, batch)
+                batch = []
+        batch.append(place)
+    if batch:
+        yield from _batch(model, tokenizer, requests, contexts, batch)
+
+
+def _batch(
+    model: ScoredModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[Generation],
+    contexts: Sequence[tuple[int, ...]],
+    batch: list[int],
+) -> Iterator[tuple[int, str]]:
+    request, width = requests[batch[0]], len(contexts[batch[0]])
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    kept = torch.zeros_like(ids)
+    for row, place in enumerate(batch):
+        size = len(contexts[place])
+        ids[row, width - size :] = torch.tensor(contexts[place])
+        kept[row, width - size :] = 1
+    criteria = [StopStringCriteria(tokenizer, list(request.stop))] if request.stop else []
+    generated = model.model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=kept.to(model.device),
+        generation_config=GenerationConfig(
+            do_sample=False,
+            max_new_tokens=request.max_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        ),
+        stopping_criteria=StoppingCriteriaList(criteria),
+    )
+    for place, row in zip(batch, generated[:, width:].tolist(), strict=True):
+        text = str(tokenizer.decode(row, skip_special_tokens=True))
+        for stop in requests[place].stop:
+            text = text.split(stop)[0]
+        yield place, text

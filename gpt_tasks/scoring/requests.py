@@ -1,0 +1,124 @@
+"""Turn what is asked of a language model into tokens.
+
+Texts become tokens as in lm-evaluation-harness 0.4.13, so that scores can be compared: a continuation's tokens are those
+of the joined text beyond the context's, spaces at the end of a context belong to the continuation, an empty context is
+one BOS (or EOS) token, and what is too long loses tokens on its left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpt_tasks.errors import DataError, ModelError
+from gpt_tasks.types import Continuation, Generation, Rolling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_TEXTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPath:
+    """The tokens `inputs` to forward, of which the last ones foretell `targets`, one each.
+
+    `cut` counts the tokens that were too many and are left out on the left.
+    """
+
+    inputs: tuple[int, ...]
+    targets: tuple[int, ...]
+    cut: int = 0
+
+
+class Tokenization:
+    """Turns requests into token paths for one tokenizer and one length of context."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        if first is None:
+            raise ModelError("The tokenizer has neither a BOS nor an EOS token", "Texts need one to begin with.")
+        self.first = int(first)
+        self._first_text = str(tokenizer.decode([self.first]))
+
+    def paths(self, requests: Sequence[Continuation | Rolling]) -> list[list[TokenPath]]:
+        """Return each request's paths: one for a continuation, one for each window of a rolling text.
+
+        Raises DataError for a request without tokens to foretell, and for a continuation longer than the window.
+        """
+        wanted = dict.fromkeys(key for request in requests for key in self._texts(request))
+        tokens: dict[tuple[str, bool], list[int]] = {}
+        for special in (True, False):
+            texts = [text for text, with_special in wanted if with_special is special]
+            for start in range(0, len(texts), _TEXTS):
+                some = texts[start : start + _TEXTS]
+                encoded = self.tokenizer(some, add_special_tokens=special)["input_ids"]
+                tokens |= {(text, special): ids for text, ids in zip(some, encoded, strict=True)}
+        return [self._paths(request, tokens) for request in requests]
+
+    def context(self, request: Generation) -> tuple[int, ...]:
+        """Return the tokens to generate from: the last ones that leave room for `max_tokens`.
+
+        Raises DataError where the window has no room for them.
+        """
+        room = self.max_length - request.max_tokens
+        if room < 1:
+            raise DataError(
+                f"{request.max_tokens} tokens to generate leave no room for a context: the window holds "
+                f"{self.max_length}",
+                "Ask for fewer, or take a model with a longer window.",
+            )
+        text, special = self._key(request.context)
+        ids = self.tokenizer.encode(text, add_special_tokens=special) or [self.first]
+        return tuple(ids[-room:])
+
+    def _key(self, text: str) -> tuple[str, bool]:
+        """A text, and whether the tokenizer may add special tokens: not a second BOS."""
+        return text, not text.startswith(self._first_text)
+
+    def _texts(self, request: Continuation | Rolling) -> Iterable[tuple[str, bool]]:
+        if isinstance(request, Rolling):
+            return (self._key(request.text),)
+        context = request.context.rstrip()
+        if not context:
+            return ((request.context + request.text, False),)
+        return self._key(context), self._key(request.context + request.text)
+
+    def _paths(self, request: Continuation | Rolling, tokens: dict[tuple[str, bool], list[int]]) -> list[TokenPath]:
+        if isinstance(request, Rolling):
+            whole = tokens[self._key(request.text)]
+            if not whole:
+                raise DataError("A text without tokens cannot be scored", "Leave it out.")
+            return list(self._windows(whole))
+        if request.context.rstrip():
+            before, whole = (tokens[key] for key in self._texts(request))
+            after = whole[len(before) :]
+        else:
+            before, after = [self.first], tokens[request.context + request.text, False]
+            if after[:1] == before:
+                after = after[1:]
+        if not after:
+            raise DataError(
+                f"{request.text!r} has no tokens of its own after {request.context[-40:]!r}",
+                "A continuation needs at least one.",
+            )
+        if len(after) > self.max_length:
+            raise DataError(
+                f"A continuation of {len(after)} tokens does not fit the model's window of {self.max_length}: "
+                f"{request.text[:40]!r}",
+                "Shorten it, or take a model with a longer window.",
+            )
+        inputs = (*before, *after)[:-1]
+        cut = max(0, len(inputs) - self.max_length)
+        return [TokenPath(inputs[cut:], tuple(after), cut)]
+
+    def _windows(self, tokens: list[int]) -> Iterator[TokenPath]:
+        """Windows in which every token is foretold once: the last window reaches back as far as it can."""
+        size = self.max_length
+        yield TokenPath((self.first, *tokens[: size - 1]), tuple(tokens[:size]))
+        for start in range(size, len(tokens), size):
+            end = min(start + size, len(tokens))
+            yield TokenPath(tuple(tokens[end - size - 1 : end - 1]), tuple(tokens[start:end]))
