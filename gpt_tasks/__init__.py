@@ -9,8 +9,13 @@ if TYPE_CHECKING:
     from gpt_tasks.errors import GptTasksError as GptTasksError
     from gpt_tasks.evaluation.report import Report as Report
     from gpt_tasks.hookspecs import hookimpl as hookimpl
+    from gpt_tasks.scoring.score import score as score
     from gpt_tasks.tasks.base import Task as Task
     from gpt_tasks.tasks.classification import ClassificationTask as ClassificationTask
+    from gpt_tasks.tasks.cloze import ClozeTask as ClozeTask
+    from gpt_tasks.tasks.language_modeling import LanguageModelingTask as LanguageModelingTask
+    from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask as MultipleChoiceTask
+    from gpt_tasks.tasks.text_to_text import TextToTextTask as TextToTextTask
     from gpt_tasks.training.finetune import finetune as finetune
     from gpt_tasks.training.pretrain import pretrain as pretrain
     from gpt_tasks.training.run import Run as Run
@@ -22,6 +27,10 @@ if TYPE_CHECKING:
 # Loaded when first asked for, so that importing gpt_tasks never waits for torch.
 _HOMES = {
     "ClassificationTask": "gpt_tasks.tasks.classification",
+    "ClozeTask": "gpt_tasks.tasks.cloze",
+    "LanguageModelingTask": "gpt_tasks.tasks.language_modeling",
+    "MultipleChoiceTask": "gpt_tasks.tasks.multiple_choice",
+    "TextToTextTask": "gpt_tasks.tasks.text_to_text",
     "Event": "gpt_tasks.types",
     "Example": "gpt_tasks.types",
     "GptTasksError": "gpt_tasks.errors",
@@ -33,6 +42,7 @@ _HOMES = {
     "hookimpl": "gpt_tasks.hookspecs",
     "load": "gpt_tasks.training.run",
     "pretrain": "gpt_tasks.training.pretrain",
+    "score": "gpt_tasks.scoring.score",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

@@ -36,6 +36,14 @@ class Suite:
     name: str
     path: Path
 
+    @property
+    def description(self) -> str:
+        """What the file says of itself."""
+        import yaml
+
+        content = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+        return str(content.get("description", "")) if isinstance(content, dict) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class BackbonePreset:

@@ -16,12 +16,12 @@ app = typer.Typer(name="list", rich_markup_mode=None, add_completion=False)
 @app.command("list")
 def list_names(
     kind: Annotated[
-        Literal["tasks", "backbones", "methods", "metrics"],
-        typer.Argument(help="What to list: tasks, backbones, methods or metrics.", metavar="KIND"),
+        Literal["tasks", "backbones", "methods", "metrics", "suites"],
+        typer.Argument(help="What to list: tasks, backbones, methods, metrics or suites.", metavar="KIND"),
     ],
     as_json: Json = False,
 ) -> None:
-    """List the tasks, backbones, methods or metrics there are."""
+    """List what there is of a kind, and which plugin brings it."""
     table = getattr(installed_plugins().registry, kind)
     entries = [
         {"name": name, "description": table[name].description, "plugin": table.owner(name)} for name in sorted(table)

@@ -20,13 +20,15 @@ ROW_TOKENS = 256
 BATCH_TOKENS = 2048
 
 Advance = Callable[[int], None]
-"""Is told how many of the distinct tokens have been forwarded by the last step."""
+"""Is told, after each forward pass, how many tokens it took, padding left out."""
 
 
 class Engine(Protocol):
     """Scores paths; each answer comes as soon as it is known, with the path's place among those given."""
 
-    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, Likelihood]]: ...
+    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, Likelihood]]:
+        """Yield each path's place and its likelihood, once."""
+        ...
 
 
 class PlainEngine:
@@ -44,6 +46,8 @@ class PlainEngine:
         for place in order:
             if batch and len(paths[batch[0]].inputs) * (len(batch) + 1) > self.batch_tokens:
                 yield from self._batch(paths, batch)
+                if advance:
+                    advance(sum(len(paths[each].inputs) for each in batch))
                 batch = []
             batch.append(place)
         if batch:
@@ -67,9 +71,7 @@ class PlainEngine:
 class TrieEngine:
     """Each distinct token once: see `gpt_tasks.scoring.trie` for the plan that it carries out."""
 
-    def __init__(
-        self, model: ScoredModel, batch_tokens: int = BATCH_TOKENS, row_tokens: int = ROW_TOKENS
-    ) -> None:
+    def __init__(self, model: ScoredModel, batch_tokens: int = BATCH_TOKENS, row_tokens: int = ROW_TOKENS) -> None:
         self.model = model
         self.batch_tokens = batch_tokens
         self.row_tokens = row_tokens
@@ -82,7 +84,7 @@ class TrieEngine:
         for step in trie.plan(self.row_tokens, self.batch_tokens):
             for index, likelihood in walk.take(step):
                 yield trie.order[index], likelihood
-            if advance:
+            if advance and not isinstance(step, Drop):
                 advance(walk.forwarded)
 
 
@@ -139,8 +141,10 @@ class _Walk:
         ]
         return self._foretell(hidden, wanted)
 
-    def _foretell(self, hidden: Tensor, wanted: Sequence[tuple[int, int, Sequence[int]]]) -> list[tuple[int, Likelihood]]:
-        """Score what paths want of hidden states `[n, width]`: each path's index, a depth, and the places from it on."""
+    def _foretell(
+        self, hidden: Tensor, wanted: Sequence[tuple[int, int, Sequence[int]]]
+    ) -> list[tuple[int, Likelihood]]:
+        """Score what paths want of states `[n, width]`: each path's index, a depth, and its places from there on."""
         rows: list[int] = []
         targets: list[int] = []
         parts: list[tuple[int, int]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StopStringCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
 
 from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.types import Generation
@@ -24,7 +24,8 @@ def generate(
     A batch holds requests that stop alike, at most `batch_tokens` of context and continuation.
     """
     order = sorted(
-        range(len(requests)), key=lambda place: (requests[place].stop, requests[place].max_tokens, -len(contexts[place]))
+        range(len(requests)),
+        key=lambda place: (requests[place].stop, requests[place].max_tokens, -len(contexts[place])),
     )
     batch: list[int] = []
     for place in order:
@@ -69,5 +70,5 @@ def _batch(
     for place, row in zip(batch, generated[:, width:].tolist(), strict=True):
         text = str(tokenizer.decode(row, skip_special_tokens=True))
         for stop in requests[place].stop:
-            text = text.split(stop)[0]
+            text = text.split(stop, maxsplit=1)[0]
         yield place, text

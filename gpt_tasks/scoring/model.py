@@ -14,7 +14,7 @@ _LOGITS = 1 << 24
 
 
 class ScoredModel:
-    """A model in evaluation mode on its device, in its precision, with its parts: the backbone and the output matrix."""
+    """A model in evaluation mode, on its device and in its precision, by its two parts: backbone and output matrix."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model: Any = model.eval()
@@ -70,13 +70,9 @@ class ScoredModel:
         return logits.float()
 
 
-def repeated(cache: DynamicCache | None, rows: int) -> DynamicCache | None:
+def repeated(cache: DynamicCache, rows: int) -> DynamicCache:
     """Return a cache of its own for `rows` rows that begin with what `cache` holds for one; nothing is copied yet."""
-    if cache is None:
-        return None
+    layers: Any = cache.layers
     return DynamicCache(
-        [
-            (layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1))  # type: ignore[union-attr]
-            for layer in cache.layers
-        ]
+        [(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in layers]
     )

@@ -1,8 +1,7 @@
-"""Turn what is asked of a language model into tokens.
+"""Turn what is asked of a language model into tokens, as lm-evaluation-harness 0.4.13 does, so that scores compare.
 
-Texts become tokens as in lm-evaluation-harness 0.4.13, so that scores can be compared: a continuation's tokens are those
-of the joined text beyond the context's, spaces at the end of a context belong to the continuation, an empty context is
-one BOS (or EOS) token, and what is too long loses tokens on its left.
+A continuation's tokens are those of the joined text beyond the context's, spaces at the end of a context belong to the
+continuation, an empty context is one BOS (or EOS) token, and what is too long loses tokens on its left.
 """
 
 from __future__ import annotations
@@ -118,7 +117,7 @@ class Tokenization:
     def _windows(self, tokens: list[int]) -> Iterator[TokenPath]:
         """Windows in which every token is foretold once: the last window reaches back as far as it can."""
         size = self.max_length
-        yield TokenPath((self.first, *tokens[: size - 1]), tuple(tokens[:size]))
+        yield TokenPath((self.first, *tokens[:size][:-1]), tuple(tokens[:size]))
         for start in range(size, len(tokens), size):
             end = min(start + size, len(tokens))
             yield TokenPath(tuple(tokens[end - size - 1 : end - 1]), tuple(tokens[start:end]))

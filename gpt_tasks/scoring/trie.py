@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """Forward the tokens from `start` to `end` that the paths `first` to `last` begin with, and keep what they leave."""
+    """Forward the tokens from `start` to `end` that the paths `first` to `last` share, and keep what they leave."""
 
     first: int
     last: int
@@ -52,7 +52,7 @@ Step = Extend | Pack | Drop
 
 
 class Trie:
-    """Paths of tokens in sorted order; `order[i]` is the place among the given ones of the path that is now the i-th."""
+    """Paths of tokens in sorted order; `order[i]` is the place among the given ones of what is now the i-th path."""
 
     def __init__(self, paths: Sequence[tuple[int, ...]]) -> None:
         self.order = sorted(range(len(paths)), key=paths.__getitem__)

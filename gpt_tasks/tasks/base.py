@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.types import Encoded, Example, Prediction, Row
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ class Task(ABC):
     """What is asked of a backbone. One instance serves every run: it holds no state of any of them.
 
     A subclass gives `name`, `columns` (its fields and the data's columns they are read from) and `prompt` (how an
-    example reads as text: a format string over the fields). `head` names the kind of head it trains, `metrics` the
-    metrics that its reports hold, `best_by` the one that chooses the best checkpoint.
+    example reads as text: a format string over the fields). `metrics` names the metrics that its reports hold. A task
+    that trains a head says which kind (`head`) and which metric chooses the best checkpoint (`best_by`).
     """
 
     name: ClassVar[str]
     columns: ClassVar[Mapping[str, str]]
     prompt: str
-    head: ClassVar[str]
     metrics: ClassVar[Sequence[str]]
-    best_by: ClassVar[str]
+    head: ClassVar[str | None] = None
+    best_by: ClassVar[str] = ""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
     @property
@@ -70,13 +70,18 @@ class Task(ABC):
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row. Raises DataError naming the row where a text or the target cannot be used."""
 
-    @abstractmethod
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Turn examples into at most `max_length` token ids each; what is cut is the texts, never the prompt."""
+        raise self._headless()
 
-    @abstractmethod
     def decode(self, logits: numpy.ndarray) -> list[Prediction]:
         """Turn the head's logits `[n, outputs]` into predictions."""
+        raise self._headless()
+
+    def _headless(self) -> UsageError:
+        return UsageError(
+            f"Task '{self.name}' trains no head", "A model is scored on it as it is: gpt-tasks score, with a suite."
+        )
 
     def state(self) -> dict[str, Any]:
         """What must travel with a trained model so that `restored` rebuilds this task: JSON values only."""

@@ -1,0 +1,105 @@
+"""`gpt-tasks score`: a model on a suite."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from gpt_tasks.cli.arguments import Device, Json
+from gpt_tasks.cli.output import answering, first_process, show_table
+
+app = typer.Typer(name="score", rich_markup_mode=None, add_completion=False)
+
+
+@app.command("score")
+def score_model(
+    *,
+    model: Annotated[
+        str,
+        typer.Argument(help="A preset, a folder, a hub id or a finished run.", metavar="MODEL", show_default=False),
+    ],
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="A built-in suite (gpt-tasks list suites), or a YAML file.", metavar="NAME", show_default=False
+        ),
+    ],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Read the suite's local files there, instead of the hub.", metavar="DIR")
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Examples before each one. Default: the suite's own number.", min=0)
+    ] = None,
+    shots_sampler: Annotated[
+        Literal["drawn", "fixed"], typer.Option(help="drawn: for each example anew. fixed: once for all.")
+    ] = "drawn",
+    limit: Annotated[int | None, typer.Option(help="Score so many examples of each task.", min=1)] = None,
+    chat_template: Annotated[
+        bool, typer.Option("--chat-template", help="Ask through the model's chat template.")
+    ] = False,
+    precision: Annotated[
+        Literal["auto", "float32", "bf16"], typer.Option(help="auto: bf16 where it is native.")
+    ] = "float32",
+    device: Device = "auto",
+    engine: Annotated[
+        Literal["trie", "plain"], typer.Option(help="trie: shared beginnings once. plain: every text by itself.")
+    ] = "trie",
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens of one forward pass.", min=1)] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A folder for scores and answers. [default: scores/MODEL-SUITE]", metavar="DIR")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the shots.", min=0)] = 1234,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let the model bring Python code of its own.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Score a model on a suite of tasks, as it is."""
+    from gpt_tasks.scoring.score import score
+
+    with answering(as_json) as answer:
+        scores, folder = score(
+            model,
+            suite,
+            data_dir=data_dir,
+            shots=shots,
+            shots_sampler=shots_sampler,
+            limit=limit,
+            chat_template=chat_template,
+            precision=precision,
+            device=device,
+            engine=engine,
+            batch_tokens=batch_tokens,
+            output=output,
+            seed=seed,
+            trust_remote_code=trust_remote_code,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+        answer({**scores.to_json(), "folder": str(folder)})
+    if as_json or not first_process():
+        return
+    show_table(
+        ("task", "metric", "value", "stderr", "95 % interval", "n", "shots"),
+        [
+            (
+                task.name,
+                metric,
+                f"{figure.value:.4f}",
+                f"{figure.stderr:.4f}",
+                f"{figure.low:.4f} to {figure.high:.4f}",
+                f"{figure.n:,}",
+                str(task.shots),
+            )
+            for task in scores.tasks
+            for metric, figure in task.metrics.items()
+        ],
+    )
+    for task in scores.tasks:
+        if task.truncated:
+            print(f"{task.name}: {task.truncated:,} of {task.n:,} examples were longer than the model's window.")
+    for note in scores.notes:
+        print(note)
+    print(f"\nThe scores are in {folder}.")

@@ -1,0 +1,98 @@
+"""Answers that were found before, in a file of JSON lines: a stopped scoring goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gpt_tasks.files import writing
+from gpt_tasks.scoring.requests import TokenPath
+from gpt_tasks.types import Answer, Generation, Likelihood
+
+VERSION = 1
+
+
+class AnswerCache:
+    """Answers by the tokens that were asked about, for one model in one precision; every answer is written at once.
+
+    `identity` says whose answers they are. A file of another identity or version is put aside, and one that was cut
+    short is read up to there: both are told through `say`, and written anew.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        self.path = path
+        self._header = {"version": VERSION, **identity}
+        self._answers: dict[str, Answer] = {}
+        if not self._read(say):
+            with writing(path) as file:
+                file.write(json.dumps(self._header) + "\n")
+                file.writelines(_line(key, answer) for key, answer in self._answers.items())
+        self._file = path.open("a", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, key: str) -> Answer | None:
+        """Return an answer, or None where there is none yet."""
+        return self._answers.get(key)
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Keep an answer."""
+        self._answers[key] = answer
+        self._file.write(_line(key, answer))
+
+    def flush(self) -> None:
+        """Hand what was put to the system, so that a kill does not lose it."""
+        self._file.flush()
+
+    def _read(self, say: Callable[[str], None]) -> bool:
+        """Read the file; say whether it can be added to as it stands."""
+        if not self.path.is_file():
+            return False
+        try:
+            with self.path.open(encoding="utf-8") as lines:
+                if json.loads(next(lines, "")) != self._header:
+                    say(f"{self.path}: its answers are of another model, precision or version: not used, written anew.")
+                    return False
+                for line in lines:
+                    key, *answer = json.loads(line)
+                    if not line.endswith("\n"):
+                        raise ValueError("cut short")
+                    self._answers[key] = answer[0] if isinstance(answer[0], str) else Likelihood(*answer)
+        except (ValueError, TypeError, IndexError):
+            say(f"{self.path}: damaged after {len(self):,} answers: these are used, the rest is written anew.")
+            return False
+        return True
+
+
+def key_of_path(path: TokenPath) -> str:
+    """Return the key of a path: equal for equal tokens only."""
+    return _digest(array("i", [len(path.targets), *path.inputs, *path.targets]).tobytes())
+
+
+def key_of_generation(request: Generation, context: tuple[int, ...]) -> str:
+    """Return the key of a generation."""
+    asked = json.dumps([request.stop, request.max_tokens]).encode()
+    return _digest(b"generation\0" + asked + array("i", context).tobytes())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def _line(key: str, answer: Answer) -> str:
+    values = [answer] if isinstance(answer, str) else [answer.value, answer.greedy]
+    return json.dumps([key, *values]) + "\n"

@@ -1,0 +1,47 @@
+"""Fields of a task computed from a row's columns, by expressions in Jinja's language and its sandbox."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.types import Row
+
+_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined)
+_ENVIRONMENT.filters["sub"] = lambda text, pattern, replacement: re.sub(pattern, replacement, text)
+
+
+class Fields:
+    """Expressions by field, as in `choices.text` or `sentence.split('_')[0]`; without any, columns are fields.
+
+    Beside Jinja's own filters there is `sub(pattern, replacement)`, which is `re.sub`.
+    """
+
+    def __init__(self, expressions: Mapping[str, str], where: str) -> None:
+        self._compiled = {}
+        for name, expression in expressions.items():
+            try:
+                self._compiled[name] = _ENVIRONMENT.compile_expression(expression, undefined_to_none=False)
+            except TemplateError as error:
+                raise DataError(f"{where}: fields: {name}: {error}", "It must be an expression of Jinja.") from error
+
+    def of(self, row: Row) -> Row:
+        """Return a row that has the fields beside its own columns. Raises DataError where one cannot be computed."""
+        values = dict(row.values)
+        for name, compute in self._compiled.items():
+            try:
+                found: Any = compute(**row.values)
+                if isinstance(found, StrictUndefined):
+                    str(found)  # raises, naming the column
+            except Exception as error:
+                columns = ", ".join(row.values)
+                raise DataError(
+                    f"{row.where}: field '{name}' cannot be computed: {error}", f"The columns are {columns}."
+                ) from error
+            values[name] = found
+        return Row(values, row.where)

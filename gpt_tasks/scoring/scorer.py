@@ -1,0 +1,150 @@
+"""A backbone that answers requests: tokenized, looked up, scored by the engine that serves it, put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gpt_tasks.backbone.load import Backbone
+from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
+from gpt_tasks.scoring.engine import Engine, EngineName, PlainEngine, TrieEngine
+from gpt_tasks.scoring.generate import generate
+from gpt_tasks.scoring.model import ScoredModel
+from gpt_tasks.scoring.probe import packing_fault
+from gpt_tasks.scoring.requests import Tokenization, TokenPath
+from gpt_tasks.types import Answer, Continuation, Generation, Likelihood, Request, Rolling
+
+UNLIMITED = 2048
+"""The window of a model whose positions know no limit, as in lm-evaluation-harness."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answers, in the order of the requests; how many tokens each lost on its left; and how they were found."""
+
+    answers: list[Answer]
+    cut: list[int]
+    engine: EngineName
+    notes: tuple[str, ...] = ()
+
+
+class Scorer:
+    """Answers requests with one backbone, which it takes to a device and a precision of its own."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        device: torch.device,
+        precision: str,
+        engine: EngineName = "trie",
+        batch_tokens: int,
+        show_progress: bool = False,
+    ) -> None:
+        self.tokenizer = backbone.tokenizer
+        self.tokenization = Tokenization(backbone.tokenizer, backbone.context_length or UNLIMITED)
+        model: Any = backbone.model
+        self._model = model.to(device)
+        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._asked_for: EngineName = engine
+        self._batch_tokens = batch_tokens
+        self._show_progress = show_progress
+
+    def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Answered:
+        """Answer everything. Raises DataError for a request that cannot be put to this model."""
+        likelihoods = [place for place, request in enumerate(requests) if not isinstance(request, Generation)]
+        asked: list[Continuation | Rolling] = [requests[place] for place in likelihoods]  # type: ignore[misc]
+        parts = self.tokenization.paths(asked)
+        cut = [0] * len(requests)
+        for place, paths in zip(likelihoods, parts, strict=True):
+            cut[place] = sum(path.cut for path in paths)
+        engine, notes = self._engine(max((len(path.inputs) for paths in parts for path in paths), default=0))
+        values = self._likelihoods(engine, {path for paths in parts for path in paths}, cache)
+        answers: list[Answer] = [""] * len(requests)
+        for place, paths in zip(likelihoods, parts, strict=True):
+            found = [values[path] for path in paths]
+            answers[place] = Likelihood(sum(each.value for each in found), all(each.greedy for each in found))
+        for place, text in self._generations(engine.model, requests, cache):
+            answers[place] = text
+        return Answered(answers, cut, "trie" if isinstance(engine, TrieEngine) else "plain", notes)
+
+    def _engine(self, depth: int) -> tuple[TrieEngine | PlainEngine, tuple[str, ...]]:
+        """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
+        fault = None
+        if self._asked_for == "trie" and depth:
+            fault = packing_fault(ScoredModel(self._model.float()), depth)
+        model = ScoredModel(self._model.to(self._dtype))
+        if fault is None and self._asked_for == "trie":
+            return TrieEngine(model, self._batch_tokens), ()
+        notes = (f"Scored in plain batches: {fault}.",) if fault else ()
+        return PlainEngine(model, self._batch_tokens), notes
+
+    def _likelihoods(
+        self, engine: Engine, paths: set[TokenPath], cache: AnswerCache | None
+    ) -> dict[TokenPath, Likelihood]:
+        known: dict[TokenPath, Likelihood] = {}
+        missing = []
+        for path in sorted(paths, key=lambda path: (path.inputs, path.targets)):
+            before = cache.get(key_of_path(path)) if cache else None
+            if isinstance(before, Likelihood):
+                known[path] = before
+            else:
+                missing.append(path)
+        with self._progress("texts", len(paths), len(known)) as step:
+            for place, likelihood in engine.score(missing, advance=_flushing(cache)):
+                known[missing[place]] = likelihood
+                if cache:
+                    cache.put(key_of_path(missing[place]), likelihood)
+                step()
+        if cache:
+            cache.flush()
+        return known
+
+    def _generations(
+        self, model: ScoredModel, requests: Sequence[Request], cache: AnswerCache | None
+    ) -> Iterator[tuple[int, str]]:
+        missing: list[tuple[int, Generation, tuple[int, ...]]] = []
+        for place, request in enumerate(requests):
+            if isinstance(request, Generation):
+                context = self.tokenization.context(request)
+                before = cache.get(key_of_generation(request, context)) if cache else None
+                if isinstance(before, str):
+                    yield place, before
+                else:
+                    missing.append((place, request, context))
+        asked, contexts = [request for _, request, _ in missing], [context for _, _, context in missing]
+        with self._progress("answers", len(missing)) as step:
+            for index, text in generate(model, self.tokenizer, asked, contexts, self._batch_tokens):
+                place, request, context = missing[index]
+                if cache:
+                    cache.put(key_of_generation(request, context), text)
+                    cache.flush()
+                step()
+                yield place, text
+
+    @contextmanager
+    def _progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
+        """A bar on stderr with a rate and the time left; what is yielded moves it by one."""
+        progress = Progress(
+            TextColumn(f"[bold]{what}[/]"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.speed:,.0f}/s" if done < total else ""),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not self._show_progress or total == done,
+            transient=True,
+        )
+        with progress:
+            bar = progress.add_task("", total=total, completed=done)
+            yield lambda: progress.advance(bar)
+
+
+def _flushing(cache: AnswerCache | None) -> Callable[[int], None] | None:
+    return None if cache is None else lambda _: cache.flush()

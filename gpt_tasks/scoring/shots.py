@@ -1,0 +1,50 @@
+"""Which examples stand in front of a document: drawn by a seed, for each document anew or once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Literal
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.types import Example
+
+Sampler = Literal["drawn", "fixed"]
+DEFAULT_SEED = 1234
+"""lm-evaluation-harness's own."""
+
+
+def shots_for(
+    examples: Sequence[Example], pool: Sequence[Example], count: int, *, own: bool, sampler: Sampler, seed: int
+) -> Callable[[int], list[Example]]:
+    """Return what gives the shots of the example at a place; it must be asked for one place after another.
+
+    `own` says that the pool is what is scored itself: an example is never among its own shots. `drawn` draws the
+    very ones that lm-evaluation-harness 0.4.13 draws for the same seed, `fixed` draws once. Raises DataError where
+    the pool is too small.
+    """
+    if not count:
+        return lambda place: []
+    if len(pool) < count + own:
+        raise DataError(
+            f"{len(pool)} examples are too few to draw {count} shots from", "Lower --shots, or give more examples."
+        )
+    random = Random(seed)
+
+    def draw(place: int) -> list[Example]:
+        drawn = random.sample(pool, count + own)
+        if not own:
+            return drawn
+        kept = [shot for shot in drawn if not _same(shot, examples[place])][:count]
+        if len(kept) < count:
+            kept = random.sample([shot for shot in pool if not _same(shot, examples[place])], count)
+        return kept
+
+    if sampler == "drawn":
+        return draw
+    once = random.sample(pool, count + own)
+    return lambda place: [shot for shot in once if not (own and _same(shot, examples[place]))][:count]
+
+
+def _same(one: Example, other: Example) -> bool:
+    return (one.inputs, one.choices, one.target) == (other.inputs, other.choices, other.target)

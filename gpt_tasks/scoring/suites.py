@@ -1,0 +1,192 @@
+"""Suites: YAML files that list tasks, each with its data, its prompt, its shots and its metrics."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.registry import Registry
+from gpt_tasks.scoring.expressions import Fields
+from gpt_tasks.tasks.untrained import UntrainedTask
+
+
+class Local(BaseModel):
+    """Where a task's data lies under --data-dir, and what of the entry is different for it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    file: str = Field(description="A data file, relative to --data-dir.")
+    fields: dict[str, str] | None = Field(None, description="These replace all of the entry's own.")
+    by: str | None = Field(None, description="As the entry's own.")
+    shots_file: str | None = Field(None, description="A data file to draw shots from.")
+
+
+class Entry(BaseModel):
+    """One task of a suite. What is not listed here is an option of the task, such as `prompt`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    task: str = Field(description="A registered task.")
+    name: str | None = Field(None, description="What it is called in the results. Default: the task's name.")
+    source: str = Field(description="A data file, relative to the suite's, or hf:OWNER/NAME[:CONFIG].")
+    split: str = Field("test", description="Which split of a source that has several.")
+    shots_split: str | None = Field(None, description="The split that shots are drawn from. Default: the scored one.")
+    fields: dict[str, str] | None = Field(None, description="Each field of the task as an expression over columns.")
+    shots: int = Field(0, ge=0, description="How many examples stand before each.")
+    metrics: list[str] | None = Field(None, min_length=1, description="Default: the task's own.")
+    by: str | None = Field(None, description="A column: every value is scored by itself, and their mean taken.")
+    groups: list[str] | None = Field(None, description="What stands for '{group}' in the source, one after another.")
+    local: Local | None = Field(None, description="How the data under --data-dir differs.")
+
+
+class SuiteFile(BaseModel):
+    """The whole of a suite's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    description: str = ""
+    tasks: list[Entry] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class ScoredTask:
+    """A task of a suite, ready to be read: with its options applied, and its sources found."""
+
+    name: str
+    task: UntrainedTask
+    source: str
+    split: str
+    shots_source: str
+    shots_split: str
+    fields: Fields
+    shots: int
+    metrics: tuple[str, ...]
+    by: str | None
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadedSuite:
+    """A suite's tasks, and the SHA-256 of its file."""
+
+    name: str
+    tasks: tuple[ScoredTask, ...]
+    sha256: str
+
+
+def load_suite(
+    suite: str, registry: Registry, *, data_dir: Path | None = None, shots: int | None = None
+) -> LoadedSuite:
+    """Read a registered suite by its name, or a suite's file by its path.
+
+    With `data_dir` the local variant of every task is taken; `shots` replaces every task's own number. Raises
+    UsageError for a name that stands for nothing, DataError for a file that is no suite, naming what is wrong in it.
+    """
+    path = Path(suite)
+    if suite in registry.suites or not path.suffix:
+        path = registry.suites[suite].path
+    content = _content(path)
+    try:
+        file = SuiteFile.model_validate(_mapping(path, content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: {place}: {first['msg']}", "See docs/suites.md for what a suite holds.") from error
+    tasks = [_scored(entry, path, registry, data_dir, shots) for entry in file.tasks]
+    names = [task.name for task in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path}: two tasks are called '{name}'", "Give each a name: of its own.")
+    return LoadedSuite(file.name, tuple(tasks), hashlib.sha256(content.encode()).hexdigest())
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"--suite {path}: there is no such file", "gpt-tasks list suites shows the built-in ones."
+        ) from None
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise DataError(f"{path}: this is no text file", "A suite is a YAML file.") from error
+
+
+def _mapping(path: Path, content: str) -> Mapping[str, Any]:
+    try:
+        parsed = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: {' '.join(str(error).split())}", "A suite is a YAML file.") from error
+    if not isinstance(parsed, dict):
+        raise DataError(f"{path}: this is no suite", "A suite has a name and a list of tasks.")
+    return parsed
+
+
+def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None, shots: int | None) -> ScoredTask:
+    name = entry.name or entry.task
+    where = f"{path}: task '{name}'"
+    try:
+        task = registry.tasks[entry.task]
+    except UsageError as error:
+        raise DataError(f"{path}: {error.message}", error.hint) from error
+    if not isinstance(task, UntrainedTask):
+        raise DataError(f"{where}: '{entry.task}' is not asked of a model as it is", f"Take {_askable(registry)}.")
+    options = dict(entry.model_extra or {})
+    source, split, fields = _beside(entry.source, path), entry.split, entry.fields or {}
+    by, groups = entry.by, tuple(entry.groups or ())
+    shots_source, shots_split = source, entry.shots_split or split
+    if data_dir is not None:
+        if entry.local is None:
+            raise DataError(f"{where}: it has no local variant for --data-dir", "Leave --data-dir out: hub sources.")
+        options |= entry.local.model_extra or {}
+        source = shots_source = str(data_dir / entry.local.file)
+        if entry.local.shots_file:
+            shots_source = str(data_dir / entry.local.shots_file)
+        split = shots_split = "test"
+        fields = fields if entry.local.fields is None else entry.local.fields
+        by, groups = entry.local.by, ()
+    try:
+        configured = task.configured(task.Options(**options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join([*Entry.model_fields, *task.Options.model_fields])
+        raise DataError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}", f"It knows {known}.") from error
+    metrics = tuple(entry.metrics or task.metrics)
+    _check_metrics(metrics, task, where)
+    return ScoredTask(
+        name=name,
+        task=configured,
+        source=source,
+        split=split,
+        shots_source=shots_source,
+        shots_split=shots_split,
+        fields=Fields(fields, where),
+        shots=entry.shots if shots is None else shots,
+        metrics=metrics,
+        by=by,
+        groups=groups,
+    )
+
+
+def _check_metrics(metrics: Sequence[str], task: UntrainedTask, where: str) -> None:
+    known = [measure.name for measure in task.measures]
+    for metric in metrics:
+        if metric not in known:
+            raise DataError(f"{where}: there is no metric '{metric}'", f"Task '{task.name}' has {', '.join(known)}.")
+
+
+def _askable(registry: Registry) -> str:
+    return ", ".join(name for name, task in registry.tasks.items() if isinstance(task, UntrainedTask))
+
+
+def _beside(source: str, path: Path) -> str:
+    """A source as it is found from anywhere: a relative path counts from the suite's folder."""
+    beside = path.parent / source
+    return str(beside) if beside.exists() else source

@@ -1,0 +1,67 @@
+"""Language modeling: how likely is a text?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.untrained import Measure, Part, UntrainedTask, perplexity, plain_text
+from gpt_tasks.types import Answer, Example, Likelihood, Request, Rolling, Row
+
+WORDS, BYTES = "words", "bytes"
+
+
+class LanguageModelingTask(UntrainedTask):
+    """The likelihood of whole texts, in windows where they are longer than the model's context.
+
+    Words are what white space separates. Where a text was changed after it was counted (a detokenized one, say), a
+    row can bring its own `words` and `bytes`.
+    """
+
+    prompt: str = "{text}"
+    columns: ClassVar[Mapping[str, str]] = {}
+    metrics: ClassVar[Sequence[str]] = ("word_perplexity", "byte_perplexity", "bits_per_byte")
+    measures: ClassVar[Sequence[Measure]] = (
+        perplexity("word_perplexity"),
+        perplexity("byte_perplexity"),
+        Measure("bits_per_byte", "lower"),
+    )
+
+    def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns of the text, and of its words and bytes where they are there."""
+        counts = {field: mapping.get(field, field) for field in (WORDS, BYTES)}
+        texts = {field: column for field, column in mapping.items() if field not in counts}
+        found = super().fields(available, texts, where)
+        return {**found, **{field: column for field, column in counts.items() if column in available}}
+
+    def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
+        """Read one row. Raises DataError where the text is empty."""
+        texts = {name: plain_text(row, column) for name, column in columns.items()}
+        text = self.prompt.format_map(texts)
+        if not text.strip():
+            raise DataError(f"{row.where}: the text is empty", "Leave the row out.")
+        kept = {column: str(row.values.get(column, "")) for column in extra}
+        counts = {WORDS: str(len(text.split())), BYTES: str(len(text.encode()))}
+        return Example({**counts, **texts}, None, row.where, kept)
+
+    def ask(self, example: Example, before: str) -> list[Request]:
+        """Ask for the likelihood of the text."""
+        return [Rolling(before + self.prompt.format_map(example.inputs))]
+
+    def shot(self, example: Example) -> str:
+        """Return the text."""
+        return self.prompt.format_map(example.inputs)
+
+    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+        """Nats by words and by bytes, and bits by bytes."""
+        (answer,) = answers
+        assert isinstance(answer, Likelihood)
+        words, size = float(example.inputs[WORDS]), float(example.inputs[BYTES])
+        nats = -answer.value
+        return {
+            "word_perplexity": Part(nats / words, words),
+            "byte_perplexity": Part(nats / size, size),
+            "bits_per_byte": Part(nats / size / math.log(2), size),
+        }

@@ -1,0 +1,84 @@
+"""Text to text: what does the model write, and is it the right answer?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from gpt_tasks.tasks.base import TaskOptions, prompt_fields
+from gpt_tasks.tasks.untrained import Measure, Part, PromptOptions, UntrainedTask, plain_text
+from gpt_tasks.types import Answer, Example, Generation, Request, Row
+
+
+class TextToTextOptions(PromptOptions):
+    """The options of every text-to-text task."""
+
+    answer: str | None = Field(None, description="How the right answer reads after the prompt, as in ' {target}'.")
+    stop: tuple[str, ...] | None = Field(None, description="Texts at which the answer ends.")
+    max_tokens: int | None = Field(None, ge=1, description="The most tokens of an answer.")
+    extract: str | None = Field(None, description="A regular expression; what its group finds first is compared.")
+    ignore: tuple[str, ...] | None = Field(None, description="Regular expressions; what they find is not compared.")
+
+    @field_validator("extract", "ignore")
+    @classmethod
+    def _is_expression(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for pattern in (value,) if isinstance(value, str) else value or ():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise PydanticCustomError("pattern", "{cause}", {"cause": f"{pattern!r}: {error}"}) from None
+        return value
+
+
+class TextToTextTask(UntrainedTask):
+    """An answer that is written, compared with the right one without regard to case."""
+
+    prompt: str = "{question}"
+    answer: str = " {answer}"
+    stop: tuple[str, ...] = ("\n",)
+    max_tokens: int = 64
+    extract: str | None = None
+    ignore: tuple[str, ...] = ()
+    columns: ClassVar[Mapping[str, str]] = {}
+    metrics: ClassVar[Sequence[str]] = ("exact_match",)
+    measures: ClassVar[Sequence[Measure]] = (Measure("exact_match"),)
+    Options: ClassVar[type[TaskOptions]] = TextToTextOptions
+
+    def reads(self) -> list[str]:
+        """Return the fields of the prompt and of the answer."""
+        return list(dict.fromkeys([*prompt_fields(self.prompt), *prompt_fields(self.answer)]))
+
+    def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
+        """Read one row; its target is the answer."""
+        texts = {name: plain_text(row, column) for name, column in columns.items()}
+        kept = {column: str(row.values.get(column, "")) for column in extra}
+        return Example(texts, self.answer.format_map(texts), row.where, kept)
+
+    def ask(self, example: Example, before: str) -> list[Request]:
+        """Ask the model to write."""
+        return [Generation(before + self.prompt.format_map(example.inputs), self.stop, self.max_tokens)]
+
+    def shot(self, example: Example) -> str:
+        """Return the prompt with the right answer behind it."""
+        return self.prompt.format_map(example.inputs) + str(example.target)
+
+    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+        """Compare what is extracted of the answer with the right one."""
+        (answer,) = answers
+        given = self._extracted(str(answer))
+        return {"exact_match": Part(float(given is not None and self._bare(given) == self._bare(str(example.target))))}
+
+    def _extracted(self, answer: str) -> str | None:
+        if self.extract is None:
+            return answer
+        found = re.search(self.extract, answer)
+        return None if found is None else next((group for group in found.groups() if group), found[0])
+
+    def _bare(self, text: str) -> str:
+        for pattern in self.ignore:
+            text = re.sub(pattern, "", text)
+        return text.strip().lower()

@@ -1,0 +1,15 @@
+"""How likely is this text?"""
+
+from gpt_tasks import LanguageModelingTask, hookimpl
+
+
+class LanguageModeling(LanguageModelingTask):
+    """Measure how likely whole texts are."""
+
+    name = "language-modeling"
+
+
+@hookimpl
+def register_tasks() -> list[LanguageModeling]:
+    """Bring the task."""
+    return [LanguageModeling()]

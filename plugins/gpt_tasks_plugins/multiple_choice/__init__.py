@@ -1,0 +1,15 @@
+"""Which of several texts goes on best?"""
+
+from gpt_tasks import MultipleChoiceTask, hookimpl
+
+
+class MultipleChoice(MultipleChoiceTask):
+    """Choose the likeliest of several texts."""
+
+    name = "multiple-choice"
+
+
+@hookimpl
+def register_tasks() -> list[MultipleChoice]:
+    """Bring the task."""
+    return [MultipleChoice()]

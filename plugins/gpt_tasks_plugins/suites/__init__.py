@@ -1,0 +1,12 @@
+"""The built-in suites: `starter`, which comes with its data, and well-known benchmarks with their data on the hub."""
+
+from pathlib import Path
+
+from gpt_tasks import hookimpl
+from gpt_tasks.extensions import Suite
+
+
+@hookimpl
+def register_suites() -> list[Suite]:
+    """Bring every YAML file of this folder, named by it."""
+    return [Suite(file.stem, file) for file in sorted(Path(__file__).parent.glob("*.yaml"))]

@@ -1,0 +1,15 @@
+"""What does the model write in answer?"""
+
+from gpt_tasks import TextToTextTask, hookimpl
+
+
+class TextToText(TextToTextTask):
+    """Write an answer, and compare it with the right one."""
+
+    name = "text-to-text"
+
+
+@hookimpl
+def register_tasks() -> list[TextToText]:
+    """Bring the task."""
+    return [TextToText()]

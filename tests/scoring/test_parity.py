@@ -1,0 +1,126 @@
+"""The same log-likelihoods as lm-evaluation-harness 0.4.13, request by request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, GPT2Config, PreTrainedTokenizerBase
+
+from gpt_tasks.scoring.engine import PlainEngine, TrieEngine
+from gpt_tasks.scoring.model import ScoredModel
+from gpt_tasks.scoring.requests import Tokenization
+from gpt_tasks.types import Continuation, Rolling
+
+pytest.importorskip("lm_eval")
+WINDOW = 64
+LONG = "The train was late and the coffee was weak. " * 6
+
+CONTINUATIONS = {
+    "empty context": ("", "The soup was cold."),
+    "context of a BOS": ("<|endoftext|>", "The soup"),
+    "trailing space": ("The soup was ", "cold"),
+    "several trailing spaces": ("The soup was   ", "cold"),
+    "trailing newline": ("The soup was\n", "cold"),
+    "leading space": ("The soup was", " cold"),
+    "truncated at the window": (LONG, " and then it was cold"),
+    "exactly the window": ("a" * 10, "b" * 55),
+    "merge across the boundary": ("The waiter ne", "ver came back."),
+    "Chinese": ("这部电影", "很好看。"),
+    "emoji": ("I laughed 😂", "😂🎉 again"),
+    "half a character apart": ("caf", "é"),
+    "one token": ("The waiter never came", " b"),
+    "whole continuation of the window": ("x", "y" * 64),
+}
+ROLLING = {
+    "one token": "a",
+    "within the window": "The soup was cold.",
+    "exactly the window": "z" * 64,
+    "one more than the window": "z" * 65,
+    "several windows": LONG + "这部电影 😂",
+}
+
+
+@pytest.fixture(scope="module", params=["adds no BOS", "adds a BOS"])
+def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path_factory: Any) -> Any:
+    folder: Path = tmp_path_factory.mktemp("tokenizer")
+    tiny_tokenizer.save_pretrained(folder)
+    copy = AutoTokenizer.from_pretrained(folder)
+    if request.param == "adds a BOS":
+        from tokenizers.processors import TemplateProcessing
+
+        copy.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<|endoftext|> $A", pair=None, special_tokens=[("<|endoftext|>", copy.bos_token_id)]
+        )
+        assert copy("a")["input_ids"][0] == copy.bos_token_id
+    return copy
+
+
+@pytest.fixture(scope="module")
+def model(make_model: Callable[..., Any]) -> Any:
+    return make_model(GPT2Config, n_embd=32, n_layer=2, n_head=4, n_positions=WINDOW)
+
+
+@pytest.fixture(scope="module")
+def harness(model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=WINDOW, device="cpu")
+
+
+def instances(kind: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
+    from lm_eval.api.instance import Instance
+
+    return [Instance(kind, {}, arguments=each, idx=0) for each in arguments]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", [PlainEngine, TrieEngine])
+def test_continuations(engine: type, model: Any, tokenizer: Any, harness: Any) -> None:
+    theirs = harness.loglikelihood(instances("loglikelihood", list(CONTINUATIONS.values())), disable_tqdm=True)
+    paths = Tokenization(tokenizer, WINDOW).paths([Continuation(*pair) for pair in CONTINUATIONS.values()])
+    answers = dict(engine(ScoredModel(model)).score([path for (path,) in paths]))
+    for place, (name, (value, greedy)) in enumerate(zip(CONTINUATIONS, theirs, strict=True)):
+        assert answers[place].value == pytest.approx(value, abs=max(1e-4, 1e-6 * abs(value))), name
+        assert answers[place].greedy == greedy, name
+
+
+def test_greedy_continuations(model: Any, tokenizer: Any, harness: Any) -> None:
+    context = "The soup"
+    ids = tokenizer(context, return_tensors="pt")["input_ids"]
+    said = model.generate(ids, max_new_tokens=3, do_sample=False)[0, ids.shape[1] :]
+    for text in (tokenizer.decode(said), tokenizer.decode(said[:1]), "nothing of the kind"):
+        (((_, greedy),), ((path,),)) = (
+            harness.loglikelihood(instances("loglikelihood", [(context, text)]), disable_tqdm=True),
+            Tokenization(tokenizer, WINDOW).paths([Continuation(context, text)]),
+        )
+        ((_, ours),) = TrieEngine(ScoredModel(model)).score([path])
+        assert ours.greedy == greedy
+
+
+def test_rolling_texts(model: Any, tokenizer: Any, harness: Any) -> None:
+    theirs = harness.loglikelihood_rolling(
+        instances("loglikelihood_rolling", [(text,) for text in ROLLING.values()]), disable_tqdm=True
+    )
+    paths = Tokenization(tokenizer, WINDOW).paths([Rolling(text) for text in ROLLING.values()])
+    for name, windows, value in zip(ROLLING, paths, theirs, strict=True):
+        answers = [answer for _, answer in TrieEngine(ScoredModel(model)).score(windows)]
+        assert len(answers) == len(windows)
+        assert sum(answer.value for answer in answers) == pytest.approx(value, abs=max(1e-4, 1e-6 * abs(value))), name
+
+
+def test_a_chat_template_adds_no_second_bos(tokenizer: Any) -> None:
+    template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    context = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "The soup?"}], chat_template=template, tokenize=False
+    )
+    ((path,),) = Tokenization(tokenizer, WINDOW).paths([Continuation(context, " cold")])
+    assert path.inputs.count(tokenizer.bos_token_id) == 1
+
+
+def test_cut_tokens_are_counted(tiny_tokenizer: Any) -> None:
+    ((path,),) = Tokenization(tiny_tokenizer, WINDOW).paths([Continuation(LONG, " and then it was cold")])
+    whole = tiny_tokenizer(LONG + " and then it was cold")["input_ids"]
+    assert len(path.inputs) == WINDOW
+    assert path.cut == len(whole) - 1 - WINDOW
