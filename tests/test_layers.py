@@ -14,6 +14,7 @@ LEVELS = {
     "types": 0,
     "extensions": 0,
     "files": 0,
+    "processes": 0,
     "hookspecs": 1,
     "tasks": 1,
     "offers": 2,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import typer
 
-from gpt_tasks.cli import evaluate, finetune, list_names, plugins, predict, pretrain, score
+from gpt_tasks.cli import compare, evaluate, finetune, list_names, plugins, predict, pretrain, score
 from gpt_tasks.hookspecs import hookimpl
 
 
 @hookimpl
 def register_commands() -> Sequence[typer.Typer]:
     """Bring the commands of gpt-tasks itself."""
-    return [finetune.app, evaluate.app, predict.app, pretrain.app, score.app, plugins.app, list_names.app]
+    return [finetune.app, evaluate.app, predict.app, pretrain.app, score.app, compare.app, plugins.app, list_names.app]

@@ -1,15 +1,20 @@
-"""`gpt-tasks evaluate`: what a run scores on labelled data."""
+"""`gpt-tasks evaluate`: what a run scores on labelled data, or a model without training."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, Device, Json, Precision, RunPath
+from gpt_tasks.cli.arguments import Column, Device, Json
 from gpt_tasks.cli.flags import pairs
-from gpt_tasks.cli.output import answering
+from gpt_tasks.cli.output import answering, first_process
+from gpt_tasks.errors import UsageError
+from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.untrained import UntrainedTask
 
 app = typer.Typer(name="evaluate", rich_markup_mode=None, add_completion=False)
 
@@ -17,7 +22,14 @@ app = typer.Typer(name="evaluate", rich_markup_mode=None, add_completion=False)
 @app.command("evaluate")
 def evaluate_run(
     *,
-    run: RunPath,
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="The folder of a finished run; with --task a preset, a folder or a hub id.",
+            metavar="RUN_OR_MODEL",
+            show_default=False,
+        ),
+    ],
     data: Annotated[
         str, typer.Option(help="Labelled data: a file, a folder, or hf:OWNER/NAME.", metavar="SRC", show_default=False)
     ],
@@ -31,17 +43,120 @@ def evaluate_run(
         Path | None, typer.Option(help="A folder for the report, the predictions and the plots.", metavar="DIR")
     ] = None,
     column: Column = None,
+    task: Annotated[
+        str | None, typer.Option(help="Ask the model as it is, without training, about this task.", metavar="TASK")
+    ] = None,
+    shots: Annotated[int, typer.Option(help="With --task: examples before each one.", min=0)] = 0,
+    shots_sampler: Annotated[
+        Literal["drawn", "fixed"], typer.Option(help="With --task. drawn: for each example anew. fixed: once for all.")
+    ] = "drawn",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="With --task: divide by what it says of inputs without content.")
+    ] = False,
+    question: Annotated[
+        str | None, typer.Option(help="With --task: how an example reads before its label.", metavar="TEXT")
+    ] = None,
+    label_word: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --task: the word that stands for a label. Repeatable.", metavar="LABEL=WORD", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --task: draws the shots.", min=0)] = 1234,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bf16"] | None,
+        typer.Option(help="Default: auto, which is bf16 where that is native; with --task float32."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run on labelled data, beside its baselines."""
+    """Evaluate a run on labelled data, beside its baselines; or, with --task, a model without any training."""
     from gpt_tasks.evaluation.tables import print_report
-    from gpt_tasks.training.run import load
+
+    columns = pairs(column or [], "--column")
+    words = pairs(label_word or [], "--label-word")
+    if task is None:
+        if shots or calibrate or question is not None or words:
+            raise UsageError(
+                "--shots, --calibrate, --question and --label-word are for --task", "Give --task TASK too."
+            )
+        from gpt_tasks.training.run import load
+
+        with answering(as_json) as answer:
+            loaded = load(run, device=device, precision=precision or "auto")
+            report = loaded.evaluate(data, split=split, by=by, column=columns, output=output)
+            answer({**report.to_json(), "run": run})
+        if not as_json:
+            print_report(report)
+        return
+    plugins = installed_plugins()
+    chosen = plugins.registry.tasks[task]
+    if isinstance(chosen, UntrainedTask):
+        if calibrate or question is not None or words or by or columns:
+            raise UsageError(
+                f"Task '{task}' compares no labels: --calibrate, --question, --label-word, --by and --column are not "
+                "for it",
+                "Write a suite for it: see docs/suites.md.",
+            )
+        _score(run, chosen, data, split, shots, shots_sampler, seed, device, precision, output, as_json)
+        return
+    if not isinstance(chosen, ClassificationTask):
+        raise UsageError(f"Task '{task}' cannot be asked of a model without training", "Fine-tune one to it.")
+    from gpt_tasks.scoring.untrained import evaluate_untrained
 
     with answering(as_json) as answer:
-        loaded = load(run, device=device, precision=precision)
-        report = loaded.evaluate(data, split=split, by=by, column=pairs(column or [], "--column"), output=output)
-        answer({**report.to_json(), "run": str(run)})
-    if not as_json:
+        report = evaluate_untrained(
+            run,
+            chosen,
+            data,
+            plugins,
+            split=split,
+            shots=shots,
+            sampler=shots_sampler,
+            seed=seed,
+            calibrated=calibrate,
+            question=question,
+            label_words=words,
+            by=by,
+            column=columns,
+            output=output,
+            device=device,
+            precision=precision or "float32",
+            show_progress=sys.stderr.isatty(),
+        )
+        answer({**report.to_json(), "model": run})
+    if not as_json and first_process():
         print_report(report)
+
+
+def _score(
+    model: str,
+    task: UntrainedTask,
+    data: str,
+    split: str | None,
+    shots: int,
+    sampler: Literal["drawn", "fixed"],
+    seed: int,
+    device: str,
+    precision: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    from gpt_tasks.cli.score import show_scores
+    from gpt_tasks.scoring.score import score
+    from gpt_tasks.scoring.suites import single_task
+
+    with answering(as_json) as answer:
+        scores, folder = score(
+            model,
+            single_task(task, data, split=split, shots=shots),
+            shots_sampler=sampler,
+            seed=seed,
+            device=device,
+            precision=precision or "float32",
+            output=output,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+        answer({**scores.to_json(), "folder": str(folder)})
+    if not as_json and first_process():
+        show_scores(scores, folder)

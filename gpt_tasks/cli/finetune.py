@@ -32,12 +32,17 @@ class TaskGroup(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Return the names of all tasks."""
-        return sorted(installed_plugins().registry.tasks)
+        return sorted(name for name, task in installed_plugins().registry.tasks.items() if task.head)
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
         """Make a task's command. Raises UsageError for an unknown task, PluginError for one whose plugin failed."""
         registry = installed_plugins().registry
-        return _task_command(registry.tasks[cmd_name], registry)
+        task = registry.tasks[cmd_name]
+        if task.head is None:
+            raise UsageError(
+                f"Task '{cmd_name}' trains no head", "A model is scored on it as it is: see gpt-tasks score --help"
+            )
+        return _task_command(task, registry)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the tasks without making their commands."""
@@ -60,7 +65,7 @@ app = typer.Typer(
 @app.callback()
 def _group(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        tasks = ", ".join(sorted(installed_plugins().registry.tasks))
+        tasks = ", ".join(sorted(name for name, task in installed_plugins().registry.tasks.items() if task.head))
         raise UsageError("finetune: no task is named", f"There are: {tasks}. See gpt-tasks finetune --help")
 
 

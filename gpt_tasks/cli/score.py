@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gpt_tasks.cli.arguments import Device, Json
 from gpt_tasks.cli.output import answering, first_process, show_table
+
+if TYPE_CHECKING:
+    from gpt_tasks.scoring.results import Scores
 
 app = typer.Typer(name="score", rich_markup_mode=None, add_completion=False)
 
@@ -79,8 +82,12 @@ def score_model(
             say=lambda line: print(line, file=sys.stderr),
         )
         answer({**scores.to_json(), "folder": str(folder)})
-    if as_json or not first_process():
-        return
+    if not as_json and first_process():
+        show_scores(scores, folder)
+
+
+def show_scores(scores: Scores, folder: Path) -> None:
+    """Print the figures as a table, and what else there is to say."""
     show_table(
         ("task", "metric", "value", "stderr", "95 % interval", "n", "shots"),
         [

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 from scipy.special import softmax
 
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.evaluation.baselines import Baselines
 from gpt_tasks.evaluation.plots import plot_confusion_matrix
-from gpt_tasks.evaluation.predictor import Predictor
 from gpt_tasks.evaluation.report import Report, build_report, write_predictions
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import write_json
+from gpt_tasks.tasks.classification import ClassificationTask
+
+
+class Answering(Protocol):
+    """What can be evaluated: a task with its labels settled, and logits of examples for them."""
+
+    @property
+    def task(self) -> ClassificationTask:
+        """The task."""
+        ...
+
+    def logits(self, examples: Examples, /) -> np.ndarray:
+        """Return the logits `[n, labels]`, or log-likelihoods: what softmax turns into probabilities."""
+        ...
 
 
 def evaluate_examples(
-    predictor: Predictor,
+    predictor: Answering,
     examples: Examples,
     *,
     split: str,
     metrics: Sequence[Metric],
-    baselines: Baselines,
+    baselines: Baselines | None,
     by: str | None = None,
     training: Mapping[str, float | int | str | None] | None = None,
     notes: Sequence[str] = (),
@@ -41,7 +56,7 @@ def evaluate_examples(
         references=examples.labels,
         probabilities=probabilities,
         examples=examples,
-        baselines=baselines.predict(plain_texts(examples)),
+        baselines=None if baselines is None else baselines.predict(plain_texts(examples)),
         by=by,
         values=None if by is None else [example.extra[by] for example in examples],
         training=training,

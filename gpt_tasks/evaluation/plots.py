@@ -1,4 +1,4 @@
-"""The plots of a run as PNG: the confusion matrix and the learning curve."""
+"""The plots as PNG: the confusion matrix and the learning curve of a run, and the differences of a comparison."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from gpt_tasks.evaluation.compare import Comparison, Contrast
+
 DPI = 120
 LONGEST_LABEL = 22
 # What may be installed for labels in scripts that matplotlib's own font lacks.
 FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
 MOST_COUNTED = 60
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9742b", "#666666"
+SIGNIFICANT = 0.05
 
 # On its first day on a machine it tells of its font cache, in the midst of a run.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -91,6 +94,44 @@ def plot_learning_curve(history: Sequence[Mapping[str, Any]], best_by: str, path
         axes.set_title(f"validation {best_by}", loc="left", fontsize=11)
     for axes in (losses, *others):
         _tidy(axes)
+    _save(figure, path)
+
+
+def plot_comparison(comparison: Comparison, path: Path) -> None:
+    """Draw every difference from the first folder with its 95 % interval, a panel for each metric.
+
+    A filled point is one whose corrected p value is below 5 %.
+    """
+    from matplotlib.figure import Figure
+
+    panels: dict[str, list[Contrast]] = {}
+    for contrast in comparison.contrasts:
+        panels.setdefault(contrast.metric, []).append(contrast)
+    several = len(comparison.folders) > 2
+    rows = [len(contrasts) for contrasts in panels.values()]
+    figure = Figure(figsize=(7.5, min(0.9 + sum(0.95 + 0.3 * row for row in rows), 40.0)), layout="constrained")
+    drawn = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[row + 1 for row in rows])[:, 0]
+    for axes, (metric, contrasts) in zip(drawn, panels.items(), strict=True):
+        names = []
+        for place, it in enumerate(contrasts):
+            names.append(_drawable(it.task, place) + (f": {it.name} - A" if several else ""))
+            sure = it.corrected_p_value < SIGNIFICANT
+            axes.plot([it.low, it.high], [place, place], color=BLUE, linewidth=1.6, solid_capstyle="butt")
+            axes.plot(it.difference, place, "o", color=BLUE, markerfacecolor=BLUE if sure else "white", markersize=6)
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.set_yticks(range(len(names)), names, fontfamily=_fonts())
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.margins(x=0.08)
+        axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.set_title(f"{metric}, {'difference from A' if several else 'B - A'}", fontsize=11, loc="left")
+    said = [f"{folder.name}: {_drawable(folder.path.name, place)}" for place, folder in enumerate(comparison.folders)]
+    figure.supxlabel(
+        "   ".join(said) + "\n95 % intervals; filled: p < 0.05 after Holm's correction", color=GREY, fontsize=9
+    )
     _save(figure, path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,18 +20,26 @@ VERSION = 1
 class AnswerCache:
     """Answers by the tokens that were asked about, for one model in one precision; every answer is written at once.
 
-    `identity` says whose answers they are. A file of another identity or version is put aside, and one that was cut
-    short is read up to there: both are told through `say`, and written anew.
+    `identity` says whose answers they are. A file of another identity or version is not used, and one that was cut
+    short is read up to there: both are told through `say`, and written anew. The answers of `others`, which other
+    processes left, are taken over, and these files removed.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], say: Callable[[str], None], others: Sequence[Path] = ()
+    ) -> None:
         self.path = path
         self._header = {"version": VERSION, **identity}
         self._answers: dict[str, Answer] = {}
-        if not self._read(say):
+        whole = self._read(path, say)
+        for other in others:
+            self._read(other, say)
+        if not whole or others:
             with writing(path) as file:
                 file.write(json.dumps(self._header) + "\n")
                 file.writelines(_line(key, answer) for key, answer in self._answers.items())
+        for other in others:
+            other.unlink()
         self._file = path.open("a", encoding="utf-8", newline="\n")
 
     def __enter__(self) -> Self:
@@ -42,12 +50,10 @@ class AnswerCache:
     ) -> None:
         self._file.close()
 
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    def get(self, key: str) -> Answer | None:
-        """Return an answer, or None where there is none yet."""
-        return self._answers.get(key)
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """All answers, by key."""
+        return self._answers
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep an answer."""
@@ -58,14 +64,14 @@ class AnswerCache:
         """Hand what was put to the system, so that a kill does not lose it."""
         self._file.flush()
 
-    def _read(self, say: Callable[[str], None]) -> bool:
-        """Read the file; say whether it can be added to as it stands."""
-        if not self.path.is_file():
+    def _read(self, path: Path, say: Callable[[str], None]) -> bool:
+        """Read a file; return whether it can be added to as it stands."""
+        if not path.is_file():
             return False
         try:
-            with self.path.open(encoding="utf-8") as lines:
+            with path.open(encoding="utf-8") as lines:
                 if json.loads(next(lines, "")) != self._header:
-                    say(f"{self.path}: its answers are of another model, precision or version: not used, written anew.")
+                    say(f"{path}: its answers are of another model, precision or version: not used, written anew.")
                     return False
                 for line in lines:
                     key, *answer = json.loads(line)
@@ -73,7 +79,7 @@ class AnswerCache:
                         raise ValueError("cut short")
                     self._answers[key] = answer[0] if isinstance(answer[0], str) else Likelihood(*answer)
         except (ValueError, TypeError, IndexError):
-            say(f"{self.path}: damaged after {len(self):,} answers: these are used, the rest is written anew.")
+            say(f"{path}: damaged after {len(self._answers):,} answers: these are used, the rest is written anew.")
             return False
         return True
 

@@ -14,14 +14,16 @@ from gpt_tasks.errors import DataError, ModelError, UsageError
 from gpt_tasks.extensions import SourceScheme
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.processes import join, rank, wait
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler, shots_for
-from gpt_tasks.scoring.suites import ScoredTask, load_suite
+from gpt_tasks.scoring.suites import LoadedSuite, ScoredTask, load_suite
 from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
 from gpt_tasks.types import Answer, Continuation, Example, Generation, Request, Rolling, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from gpt_tasks.scoring.cache import AnswerCache
     from gpt_tasks.scoring.engine import EngineName
     from gpt_tasks.scoring.results import Scores
 
@@ -41,7 +43,7 @@ class Asked:
 
 def score(
     model: str,
-    suite: str,
+    suite: str | LoadedSuite,
     *,
     data_dir: Path | None = None,
     shots: int | None = None,
@@ -57,26 +59,27 @@ def score(
     trust_remote_code: bool = False,
     say: Callable[[str], None] = print,
 ) -> tuple[Scores, Path]:
-    """Score a backbone or a finished run on a suite; return the scores, and the folder that holds them.
+    """Score a backbone or a finished run on a suite: a name, a YAML file's path, or one that is loaded.
 
-    What was answered before in that folder is not computed again. `limit` takes so many examples of each task (of
-    each group, where it has groups). Raises UsageError, DataError, ModelError or MachineError.
+    Returns the scores, and the folder that holds them. What was answered before in that folder is not computed again.
+    `limit` takes so many examples of each task (of each group, where it has groups). Raises UsageError, DataError,
+    ModelError or MachineError.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} leaves nothing to score", "Give at least 1.")
     registry = installed_plugins().registry
-    loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots)
+    loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
     folder = output or SCORES_FOLDER / f"{Path(model).name}-{loaded.name}"
     examples = [list(read_examples(task, registry.sources, limit)) for task in loaded.tasks]
 
     # From here on torch is needed: what is wrong with the suite or its data has been told.
     from gpt_tasks.backbone.load import load_backbone
     from gpt_tasks.backbone.precision import resolve_device, resolve_precision
-    from gpt_tasks.scoring.cache import AnswerCache
     from gpt_tasks.scoring.engine import BATCH_TOKENS
     from gpt_tasks.scoring.results import ScoredExample, Scores, task_scores, write_scores
     from gpt_tasks.scoring.scorer import Scorer
 
+    join(device)
     backbone = load_backbone(model, registry.backbones, trust_remote_code=trust_remote_code)
     where = resolve_device(device)
     exact = resolve_precision(precision, where)
@@ -92,12 +95,11 @@ def score(
         precision=exact,
         engine=engine,
         batch_tokens=batch_tokens or BATCH_TOKENS,
-        show_progress=_is_terminal(),
+        show_progress=_is_terminal() and rank() == 0,
     )
     identity = {"model": backbone.fingerprint, "precision": exact, "engine": engine}
     with machine_errors():
-        folder.mkdir(parents=True, exist_ok=True)
-        with AnswerCache(folder / ANSWERS, identity, say) as cache:
+        with _cache(folder, identity, say) as cache:
             found = scorer.answer([request for each in asked for request in each.requests], cache)
         answers, cuts = iter(found.answers), iter(found.cut)
         rows: list[ScoredExample] = []
@@ -129,8 +131,25 @@ def score(
             tasks=tuple(tasks),
             notes=found.notes,
         )
-        write_scores(folder, scores, rows)
+        if rank() == 0:
+            write_scores(folder, scores, rows)
+        elif cache.path.exists():
+            cache.path.unlink()  # the first process has it all by now
+        wait()
     return scores, folder
+
+
+def _cache(folder: Path, identity: Mapping[str, str], say: Callable[[str], None]) -> AnswerCache:
+    """Open the first process's file, which takes over what others have left; and for every other one its own."""
+    from gpt_tasks.scoring.cache import AnswerCache
+
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        first = AnswerCache(folder / ANSWERS, identity, say, sorted(folder.glob("answers-*.jsonl")))
+        wait()
+        return first
+    wait()
+    return AnswerCache(folder / f"answers-{rank()}.jsonl", identity, say)
 
 
 def read_examples(

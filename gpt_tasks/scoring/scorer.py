@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gpt_tasks.backbone.load import Backbone
+from gpt_tasks.processes import agreed, gathered, rank, world_size
 from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
 from gpt_tasks.scoring.engine import Engine, EngineName, PlainEngine, TrieEngine
 from gpt_tasks.scoring.generate import generate
 from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.scoring.probe import packing_fault
 from gpt_tasks.scoring.requests import Tokenization, TokenPath
+from gpt_tasks.scoring.trie import Trie
 from gpt_tasks.types import Answer, Continuation, Generation, Likelihood, Request, Rolling
 
 UNLIMITED = 2048
@@ -90,43 +92,62 @@ class Scorer:
     ) -> dict[TokenPath, Likelihood]:
         known: dict[TokenPath, Likelihood] = {}
         missing = []
+        before = agreed({} if cache is None else cache.answers)
         for path in sorted(paths, key=lambda path: (path.inputs, path.targets)):
-            before = cache.get(key_of_path(path)) if cache else None
-            if isinstance(before, Likelihood):
-                known[path] = before
+            answer = before.get(key_of_path(path)) if before else None
+            if isinstance(answer, Likelihood):
+                known[path] = answer
             else:
                 missing.append(path)
+        if world_size() > 1:
+            share = Trie([path.inputs for path in missing]).share(rank(), world_size())
+            missing = missing[share.start : share.stop]
         with self._progress("texts", len(paths), len(known)) as step:
             for place, likelihood in engine.score(missing, advance=_flushing(cache)):
                 known[missing[place]] = likelihood
-                if cache:
+                if cache is not None:
                     cache.put(key_of_path(missing[place]), likelihood)
                 step()
-        if cache:
-            cache.flush()
+        known |= self._from_others({key_of_path(path): known[path] for path in missing}, paths, cache)
         return known
+
+    def _from_others(
+        self, own: dict[str, Likelihood], paths: set[TokenPath], cache: AnswerCache | None
+    ) -> dict[TokenPath, Likelihood]:
+        """Exchange what the processes found, and keep it all on the first one."""
+        everyone = {key: answer for part in gathered(own) for key, answer in part.items()}
+        if cache is not None:
+            for key in everyone.keys() - own.keys() if rank() == 0 else ():
+                cache.put(key, everyone[key])
+            cache.flush()
+        return {path: everyone[key] for path in paths if (key := key_of_path(path)) in everyone}
 
     def _generations(
         self, model: ScoredModel, requests: Sequence[Request], cache: AnswerCache | None
     ) -> Iterator[tuple[int, str]]:
         missing: list[tuple[int, Generation, tuple[int, ...]]] = []
+        before = agreed({} if cache is None else cache.answers)
         for place, request in enumerate(requests):
             if isinstance(request, Generation):
                 context = self.tokenization.context(request)
-                before = cache.get(key_of_generation(request, context)) if cache else None
-                if isinstance(before, str):
-                    yield place, before
+                answer = before.get(key_of_generation(request, context)) if before else None
+                if isinstance(answer, str):
+                    yield place, answer
                 else:
                     missing.append((place, request, context))
+        missing = missing[rank() :: world_size()]
+        own: dict[int, str] = {}
         asked, contexts = [request for _, request, _ in missing], [context for _, _, context in missing]
         with self._progress("answers", len(missing)) as step:
             for index, text in generate(model, self.tokenizer, asked, contexts, self._batch_tokens):
                 place, request, context = missing[index]
-                if cache:
+                if cache is not None:
                     cache.put(key_of_generation(request, context), text)
                     cache.flush()
                 step()
-                yield place, text
+                own[place] = text
+        for part in gathered(own):
+            yield from part.items()
 
     @contextmanager
     def _progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:

@@ -108,6 +108,23 @@ def load_suite(
     return LoadedSuite(file.name, tuple(tasks), hashlib.sha256(content.encode()).hexdigest())
 
 
+def single_task(task: UntrainedTask, data: str, *, split: str | None, shots: int) -> LoadedSuite:
+    """Return a suite of one task over a source of the user's."""
+    scored = ScoredTask(
+        name=task.name,
+        task=task,
+        source=data,
+        split=split or "test",
+        shots_source=data,
+        shots_split=split or "test",
+        fields=Fields({}, data),
+        shots=shots,
+        metrics=tuple(task.metrics),
+        by=None,
+    )
+    return LoadedSuite(task.name, (scored,), "")
+
+
 def _content(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

@@ -75,6 +75,15 @@ class Trie:
         """How many tokens the paths `first` to `last` all begin with."""
         return int(self.shared[first + 1 : last].min() if last - first > 1 else self.lengths[first])
 
+    def share(self, part: int, parts: int) -> range:
+        """Return the paths that make the `part`-th of so many parts of about equally many distinct tokens.
+
+        Together the parts are all paths; what two of them share is forwarded in both.
+        """
+        borders = np.searchsorted(self._new[1:], self.distinct_tokens * np.arange(1, parts) / parts).tolist()
+        ends = [0, *borders, len(self.paths)]
+        return range(ends[part], ends[part + 1])
+
     def plan(self, row_tokens: int, batch_tokens: int, first: int = 0, last: int | None = None) -> Iterator[Step]:
         """Yield the steps that forward the paths `first` to `last`, each of them once.
 

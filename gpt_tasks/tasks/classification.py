@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Integral
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator
@@ -14,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task, TaskOptions, encode_prompts, prompt_fields, text_of
-from gpt_tasks.types import Encoded, Example, Prediction, Row
+from gpt_tasks.types import Continuation, Encoded, Example, Prediction, Request, Row
 
 if TYPE_CHECKING:
     import numpy
@@ -55,8 +56,9 @@ class ClassificationTask(Task):
 
     `labels` are the declared ones, in the model's order; left empty, the data's own are taken, sorted. A task whose
     `columns` name two texts (`text_a`, `text_b`) is about pairs; `pair_prompt` lets a task about one text take
-    pairs too, where the data has both columns. What a training settles is kept in `inputs`, the fields it read, and
-    in `labels_declared`.
+    pairs too, where the data has both columns. Without training, the likelihoods of the labels' words (`label_words`;
+    by default the labels themselves) are compared after `question`, by default the prompt and a line "Label:". What a
+    training settles is kept in `inputs`, the fields it read, and in `labels_declared`.
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", LABEL: LABEL}
@@ -65,6 +67,8 @@ class ClassificationTask(Task):
     prompt: str = "{text}"
     pair_prompt: str | None = None
     inputs: tuple[str, ...] = ()
+    question: str | None = None
+    label_words: Mapping[str, str] = MappingProxyType({})
     head: ClassVar[str] = "sequence"
     metrics: ClassVar[Sequence[str]] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
     best_by: ClassVar[str] = "accuracy"
@@ -155,10 +159,30 @@ class ClassificationTask(Task):
         """Fill the prompt, and cut the longest text first where it does not fit."""
         if not examples:
             return []
-        prompt = self.prompt
-        if self.pair_prompt and set(examples[0].inputs) != set(prompt_fields(prompt)):
-            prompt = self.pair_prompt
+        prompt = self._prompt_for(examples[0].inputs)
         return encode_prompts(prompt, [example.inputs for example in examples], tokenizer, max_length)
+
+    def ask(self, inputs: Mapping[str, str], before: str) -> list[Request]:
+        """Ask for the likelihood of every label's word after the texts, `before` in front of them."""
+        asked = before + self._question(inputs)
+        return [Continuation(asked, f" {self.word(label)}") for label in self.labels]
+
+    def shot(self, example: Example) -> str:
+        """Return the question about an example with the right label's word behind it."""
+        return f"{self._question(example.inputs)} {self.word(str(example.target))}"
+
+    def word(self, label: str) -> str:
+        """Return the word that stands for a label when a model is asked without training."""
+        return self.label_words.get(label, label)
+
+    def _question(self, inputs: Mapping[str, str]) -> str:
+        if self.question is not None:
+            return self.question.format_map(inputs)
+        return f"{self._prompt_for(inputs).format_map(inputs)}\nLabel:"
+
+    def _prompt_for(self, inputs: Mapping[str, str]) -> str:
+        paired = self.pair_prompt and set(inputs) != set(prompt_fields(self.prompt))
+        return str(self.pair_prompt) if paired else self.prompt
 
     def decode(self, logits: numpy.ndarray) -> list[Prediction]:
         """Turn logits `[n, labels]` into labels and probabilities."""

@@ -13,9 +13,9 @@ from gpt_tasks.errors import DataError, PluginError, UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.processes import agreed, join, rank, wait
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml, validated
-from gpt_tasks.training.processes import agreed, join, rank, wait
 from gpt_tasks.training.run import Run, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
 from gpt_tasks.types import Event

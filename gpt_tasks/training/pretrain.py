@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, UsageError
+from gpt_tasks.processes import agreed, join, rank, wait, world_size
 from gpt_tasks.training.pretrain_config import PretrainConfig, begin, write_record
-from gpt_tasks.training.processes import agreed, join, rank, wait, world_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, TrainingArguments

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations.integration_utils import TensorBoardCallback, is_tensorboard_available
 
 from gpt_tasks.plugins import Plugins
-from gpt_tasks.training.processes import rank
+from gpt_tasks.processes import rank
 from gpt_tasks.types import Event, EventKind
 
 

@@ -35,10 +35,10 @@ from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.heads.sequence import LastToken, SequenceHead
 from gpt_tasks.metrics.intervals import compute
 from gpt_tasks.plugins import Plugins
+from gpt_tasks.processes import rank
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
 from gpt_tasks.training.config import FinetuneConfig
-from gpt_tasks.training.processes import rank
 from gpt_tasks.training.progress import Observers, ProgressBar, tensorboard
 from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.training.settings import LEAST_UPDATES, Settings, settle

@@ -19,8 +19,8 @@ from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.errors import MachineError
 from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.files import is_out_of_memory
+from gpt_tasks.processes import gathered, rank, world_size
 from gpt_tasks.training.checkpoints import CheckpointedTrainer, one_device_a_process
-from gpt_tasks.training.processes import gathered, rank, world_size
 from gpt_tasks.training.settings import Settings
 
 LONGEST_STRETCH = 500

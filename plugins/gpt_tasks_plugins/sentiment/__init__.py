@@ -8,6 +8,7 @@ class Sentiment(ClassificationTask):
 
     name = "sentiment"
     labels = ("negative", "positive")
+    question = "Review: {text}\nSentiment:"
 
 
 @hookimpl

@@ -1,0 +1,222 @@
+"""Compare what `score` or `evaluate` has left in several folders, example by example: is one really better?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.evaluation.differences import comparable, shared, tested
+from gpt_tasks.evaluation.kept import FILES, Kept, KeptTask, Kind, kinds, read_kept
+from gpt_tasks.evaluation.matching import matched
+from gpt_tasks.evaluation.paired import holm
+from gpt_tasks.files import finite, machine_errors, write_json
+from gpt_tasks.metrics.intervals import PAIRED_RESAMPLES
+
+SCHEMA_VERSION = 1
+COMPARISON, PLOT = "comparison.json", "comparison.png"
+_WRITTEN_BY = "Give folders that gpt-tasks score or gpt-tasks evaluate --output wrote, or finished runs."
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One metric of one task in folder `name` beside the reference: `difference` is `value` - `reference`.
+
+    [low, high] is its 95 % interval. `corrected_p_value` is Holm's over all contrasts of the comparison.
+    `detectable` is the smallest true difference that n examples show with a power of 80 %. NaN where there is none.
+    """
+
+    task: str
+    metric: str
+    name: str
+    reference: float
+    value: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    corrected_p_value: float
+    detectable: float
+    test: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A folder under its letter; `model` is what was scored, where the folder tells it."""
+
+    name: str
+    path: Path
+    model: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The first folder, which is the reference, against each other one."""
+
+    kind: Kind
+    folders: tuple[Compared, ...]
+    contrasts: tuple[Contrast, ...]
+    seed: int
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what comparison.json holds: JSON values only, with null for what is not a finite number."""
+        whole: dict[str, Any] = finite(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "kind": self.kind,
+                "folders": [{**asdict(folder), "path": str(folder.path)} for folder in self.folders],
+                "contrasts": [asdict(contrast) for contrast in self.contrasts],
+                "seed": self.seed,
+                "resamples": PAIRED_RESAMPLES,
+                "notes": list(self.notes),
+            }
+        )
+        return whole
+
+
+def compare(folders: Sequence[Path], *, seed: int = 0) -> Comparison:
+    """Compare the first folder with each other one, in every task and metric that the two share.
+
+    Shares of examples (accuracy and the like) get McNemar's exact test; other means, perplexities, means over groups
+    (resampled within each), macro F1 and MCC a paired bootstrap of 10,000 resamples, drawn from `seed`.
+
+    Raises UsageError where the folders are fewer than two, one twice, not there, or of different commands; DataError
+    where one is damaged, the examples of a task differ, or two folders share nothing.
+    """
+    folders = [Path(folder) for folder in folders]
+    with machine_errors():
+        kind = _kind(folders)
+        kept = [read_kept(folder, kind) for folder in folders]
+        letters = [_letter(place) for place in range(len(kept))]
+        contrasts: list[Contrast] = []
+        notes: list[str] = []
+        for letter, other in zip(letters[1:], kept[1:], strict=True):
+            notes.extend(_notes(kept[0], other, letter))
+            contrasts.extend(_contrasts(kept[0], other, letter, seed))
+    corrected = holm([contrast.p_value for contrast in contrasts])
+    return Comparison(
+        kind=kind,
+        folders=tuple(Compared(letter, each.path, each.model) for letter, each in zip(letters, kept, strict=True)),
+        contrasts=tuple(
+            replace(contrast, corrected_p_value=p) for contrast, p in zip(contrasts, corrected, strict=True)
+        ),
+        seed=seed,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def check_output(folder: Path) -> None:
+    """Raise UsageError where something stands in the folder already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--output {folder} is not empty", "Give a folder that is empty or not there yet.")
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> None:
+    """Write comparison.json and the plot."""
+    from gpt_tasks.evaluation.plots import plot_comparison
+
+    with machine_errors():
+        folder.mkdir(parents=True, exist_ok=True)
+        plot_comparison(comparison, folder / PLOT)
+        write_json(folder / COMPARISON, comparison.to_json())
+
+
+def _kind(folders: Sequence[Path]) -> Kind:
+    """The one command that wrote all folders."""
+    if len(folders) < 2:
+        raise UsageError(f"There is nothing to compare with: {len(folders)} folder given", "Give two or more.")
+    places = [folder.resolve() for folder in folders]
+    for place, folder in zip(places, folders, strict=True):
+        if not folder.is_dir():
+            raise UsageError(f"There is no folder {folder}", _WRITTEN_BY)
+        if places.count(place) > 1:
+            raise UsageError(f"{folder} is given twice", "Give every folder once.")
+    found = {folder: kinds(folder) for folder in folders}
+    for folder, its in found.items():
+        if not its:
+            files = ", ".join(file for pair in FILES.values() for file in pair)
+            raise UsageError(f"{folder} holds none of {files}", _WRITTEN_BY)
+    for kind in FILES:
+        if all(kind in its for its in found.values()):
+            return kind
+    first, other = next((a, b) for a in folders for b in folders if not set(found[a]) & set(found[b]))
+    raise UsageError(
+        f"{first} holds what gpt-tasks {found[first][0]} writes, {other} what gpt-tasks {found[other][0]} writes",
+        "Compare folders of one kind.",
+    )
+
+
+def _notes(reference: Kept, other: Kept, letter: str) -> Iterator[str]:
+    """What a reader of the figures should know."""
+    if reference.suite.get("sha256") != other.suite.get("sha256"):
+        yield f"The suites of A and {letter} are not the same file; the examples are."
+    for there, missing, first, second in (("A", letter, reference, other), (letter, "A", other, reference)):
+        only = [name for name in first.tasks if name not in second.tasks]
+        if only:
+            yield f"Only in {there}, not in {missing}: {', '.join(only)}."
+    for name in shared(reference.tasks, other.tasks):
+        ours, theirs = reference.tasks[name], other.tasks[name]
+        if ours.shots != theirs.shots:
+            yield f"{name}: {ours.shots} shots in A, {theirs.shots} in {letter}."
+        compared = comparable(ours, theirs)
+        left = [metric for metric in {**ours.values, **theirs.values} if metric not in compared]
+        if left:
+            why = [f"{metric} ({_left_out(metric, ours, theirs, letter)})" for metric in left]
+            yield f"{name}: not compared: {', '.join(why)}."
+
+
+def _contrasts(reference: Kept, other: Kept, letter: str, seed: int) -> list[Contrast]:
+    found: list[Contrast] = []
+    for name in shared(reference.tasks, other.tasks):
+        ours, theirs = reference.tasks[name], other.tasks[name]
+        order = matched(reference, other, name)
+        metrics = comparable(ours, theirs)
+        evidence = tested(ours, theirs, order, metrics, seed)
+        for metric in metrics:
+            before, value, it = ours.values[metric], theirs.values[metric], evidence[metric]
+            found.append(
+                Contrast(
+                    task=name,
+                    metric=metric,
+                    name=letter,
+                    reference=before,
+                    value=value,
+                    difference=value - before,
+                    low=it.low,
+                    high=it.high,
+                    p_value=it.p_value,
+                    corrected_p_value=math.nan,
+                    detectable=it.detectable,
+                    test=it.test,
+                    n=len(ours.where),
+                )
+            )
+    if not found:
+        held = [
+            "; ".join(f"{task.name}: {', '.join(task.values)}" for task in kept.tasks.values())
+            for kept in (reference, other)
+        ]
+        raise DataError(
+            f"{reference.path} ({held[0]}) and {other.path} ({held[1]}) share no metric that can be compared",
+            "Score or evaluate both on the same task.",
+        )
+    return found
+
+
+def _left_out(metric: str, ours: KeptTask, theirs: KeptTask, letter: str) -> str:
+    if metric not in theirs.values:
+        return "only in A"
+    if metric not in ours.values:
+        return f"only in {letter}"
+    return "it equals accuracy" if metric == "micro_f1" else "it needs more than labels and predictions"
+
+
+def _letter(place: int) -> str:
+    """A to Z, then AA, AB and so on."""
+    before, letter = divmod(place, 26)
+    return (_letter(before - 1) if before else "") + chr(ord("A") + letter)

@@ -1,0 +1,240 @@
+"""Read back what `score` and `evaluate` have left in a folder: the figures, and the examples they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.evaluation.report import SCHEMA_VERSION as REPORT_VERSION
+from gpt_tasks.scoring.results import EXAMPLES, SCORES
+from gpt_tasks.scoring.results import SCHEMA_VERSION as SCORES_VERSION
+
+METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
+Kind = Literal["score", "evaluate"]
+FILES: Mapping[Kind, tuple[str, str]] = {"score": (SCORES, EXAMPLES), "evaluate": (METRICS, PREDICTIONS)}
+_AGAIN = {"score": "Score again.", "evaluate": "Evaluate again."}
+_NOT_INPUTS = {"where", "label", "predicted", "probabilities"}
+
+
+class Identity(NamedTuple):
+    """What makes two examples the same: a digest of their inputs and choices, the right answer, the group."""
+
+    asked: bytes
+    target: str | None
+    group: str | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What each example brings to a figure: values and weights `[n]`; `exponential` marks a perplexity."""
+
+    values: np.ndarray
+    weights: np.ndarray
+    exponential: bool
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the figure is a plain share of the examples."""
+        return not self.exponential and bool(np.isin(self.values, (0.0, 1.0)).all() and (self.weights == 1.0).all())
+
+
+@dataclass(frozen=True)
+class KeptTask:
+    """One task of a folder: its figures, and by example in the file's order what they come from.
+
+    `parts` are there for means, `references` and `predictions` (labels) for a classification.
+    """
+
+    name: str
+    values: Mapping[str, float]
+    where: Sequence[str]
+    identities: Sequence[Identity]
+    parts: Mapping[str, Parts]
+    references: Sequence[str] = ()
+    predictions: Sequence[str] = ()
+    shots: int | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One folder: its tasks by name, and the model and suite that they were made with, where that is known."""
+
+    path: Path
+    kind: Kind
+    tasks: Mapping[str, KeptTask]
+    model: str | None = None
+    suite: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def kinds(folder: Path) -> list[Kind]:
+    """Say by which commands a folder was written: those of which it holds a file."""
+    return [kind for kind, files in FILES.items() if any((folder / file).is_file() for file in files)]
+
+
+def read_kept(folder: Path, kind: Kind) -> Kept:
+    """Read a folder that a command of this kind wrote. Raises DataError where it is damaged or of another schema."""
+    for file in FILES[kind]:
+        if not (folder / file).is_file():
+            raise DataError(f"{folder} is cut short: it holds no {file}", _AGAIN[kind])
+    return _read_scores(folder) if kind == "score" else _read_report(folder)
+
+
+def _read_scores(folder: Path) -> Kept:
+    file = folder / SCORES
+    saved = _json(file, SCORES_VERSION, "score")
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for row in _rows(folder / EXAMPLES):
+        rows.setdefault(row["task"], []).append(row)
+    try:
+        return Kept(
+            path=folder,
+            kind="score",
+            tasks={task["name"]: _scored(folder, task, rows.get(task["name"], [])) for task in saved["tasks"]},
+            model=saved["model"]["spec"],
+            suite=saved["suite"],
+            settings=saved["settings"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(file, error, "score") from error
+
+
+def _scored(folder: Path, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> KeptTask:
+    name, file = task["name"], folder / EXAMPLES
+    _check_number(file, f" of task '{name}'", len(rows), task["n"], "score")
+    values = {metric: _number(figure["value"]) for metric, figure in task["metrics"].items()}
+    groups = np.array([row["group"] or "" for row in rows])
+    found = [{part["metric"]: (part["value"], part["weight"]) for part in row["parts"]} for row in rows]
+    parts = {}
+    for metric, value in values.items():
+        numbers = np.array([of_row[metric] for of_row in found], dtype=np.float64)
+        parts[metric] = _parts(file, metric, numbers, groups, value, "score")
+    return KeptTask(
+        name=name,
+        values=values,
+        where=[row["where"] for row in rows],
+        identities=[Identity(_digest(row["inputs"], row["choices"]), row["target"], row["group"]) for row in rows],
+        parts=parts,
+        shots=task["shots"],
+    )
+
+
+def _parts(file: Path, metric: str, numbers: np.ndarray, groups: np.ndarray, value: float, kind: Kind) -> Parts:
+    """Find out by which of the two finishes the parts come to the figure that was kept."""
+    values, weights = numbers.T
+    means = [np.average(values[groups == group], weights=weights[groups == group]) for group in np.unique(groups)]
+    with np.errstate(over="ignore"):
+        finished = {False: float(np.mean(means)), True: float(np.mean(np.exp(means)))}
+    for exponential, reached in finished.items():
+        neither = math.isnan(value) and not math.isfinite(reached)
+        if neither or math.isclose(reached, value, rel_tol=1e-9, abs_tol=1e-12):
+            return Parts(values, weights, exponential)
+    raise DataError(f"{file}: the examples do not come to the {metric} that {FILES[kind][0]} tells", _AGAIN[kind])
+
+
+def _read_report(folder: Path) -> Kept:
+    file, lines = folder / METRICS, folder / PREDICTIONS
+    saved = _json(file, REPORT_VERSION, "evaluate")
+    where, identities, references, predictions = [], [], [], []
+    for line in _predictions(lines):
+        inputs = [(name, text) for name, text in line.items() if name not in _NOT_INPUTS]
+        where.append(line["where"])
+        identities.append(Identity(_digest(inputs, ()), line["label"], None))
+        references.append(line["label"])
+        predictions.append(line["predicted"])
+    try:
+        _check_number(lines, "", len(where), saved["n"], "evaluate")
+        values = {metric: _number(figure["value"]) for metric, figure in saved["metrics"].items()}
+        name, labels = saved["task"], set(saved["labels"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(file, error, "evaluate") from error
+    for place, label, predicted in zip(where, references, predictions, strict=True):
+        if label not in labels or predicted not in labels:
+            odd = predicted if label in labels else label
+            raise DataError(f"{lines}: {place}: {odd!r} is no label of {METRICS}", _AGAIN["evaluate"])
+    right = [[label == predicted, 1.0] for label, predicted in zip(references, predictions, strict=True)]
+    numbers, alone = np.array(right, dtype=np.float64), np.zeros(len(right))
+    shares = {
+        metric: _parts(lines, metric, numbers, alone, values[metric], "evaluate")
+        for metric in ("accuracy", "micro_f1")
+        if metric in values
+    }
+    task = KeptTask(name, values, where, identities, shares, references, predictions)
+    return Kept(path=folder, kind="evaluate", tasks={name: task})
+
+
+def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
+    columns = ["task", "where", "inputs", "choices", "target", "group", "parts"]
+    try:
+        with parquet.ParquetFile(file) as opened:
+            missing = [column for column in columns if column not in opened.schema_arrow.names]
+            if missing:
+                raise DataError(f"{file} has no column '{missing[0]}': it is of another schema", _AGAIN["score"])
+            for batch in opened.iter_batches(columns=columns):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _damaged(file, error, "score") from error
+
+
+def _predictions(file: Path) -> Iterator[Mapping[str, Any]]:
+    with file.open(encoding="utf-8", newline="\n") as lines:
+        number = 0
+        try:
+            for number, line in enumerate(lines, start=1):  # noqa: B007 - named in the error
+                found = json.loads(line)
+                _ = found["where"], found["label"], found["predicted"]
+                yield found
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{file}:{number}: this is no prediction; the file is cut short or damaged", _AGAIN["evaluate"]
+            ) from error
+
+
+def _json(file: Path, version: int, kind: Kind) -> Mapping[str, Any]:
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        found = saved["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(file, error, kind) from error
+    if found != version:
+        newer = isinstance(found, int) and found > version
+        raise DataError(
+            f"{file} has schema version {found}; this gpt-tasks reads {version}",
+            "Upgrade gpt-tasks." if newer else _AGAIN[kind],
+        )
+    whole: Mapping[str, Any] = saved
+    return whole
+
+
+def _check_number(file: Path, of_what: str, found: int, told: Any, kind: Kind) -> None:
+    if found != told:
+        raise DataError(
+            f"{file} holds {found} examples{of_what}, where {FILES[kind][0]} tells of {told}: it is cut short",
+            _AGAIN[kind],
+        )
+
+
+def _damaged(file: Path, error: Exception, kind: Kind) -> DataError:
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    return DataError(f"{file} is cut short or damaged: {cause[:200]}", _AGAIN[kind])
+
+
+def _digest(inputs: Sequence[tuple[str, str]], choices: Sequence[str]) -> bytes:
+    whole = json.dumps([sorted(inputs), list(choices)])
+    return hashlib.blake2b(whole.encode(), digest_size=16).digest()
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

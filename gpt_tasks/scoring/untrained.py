@@ -1,0 +1,193 @@
+"""Evaluate a backbone on a classification as it is: the likelihood of each label's word, after shots or without."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+
+from gpt_tasks.backbone.load import load_backbone
+from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+from gpt_tasks.data.examples import Examples, store_examples, stream_examples
+from gpt_tasks.data.sources import open_source
+from gpt_tasks.data.splits import choose_split, settle
+from gpt_tasks.errors import UsageError
+from gpt_tasks.evaluation.baselines import fit_baselines
+from gpt_tasks.evaluation.evaluate import evaluate_examples, plain_texts
+from gpt_tasks.evaluation.report import Report
+from gpt_tasks.files import machine_errors
+from gpt_tasks.plugins import Plugins
+from gpt_tasks.scoring.engine import BATCH_TOKENS, EngineName
+from gpt_tasks.scoring.scorer import Scorer
+from gpt_tasks.scoring.shots import Sampler, shots_for
+from gpt_tasks.tasks.base import prompt_fields
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
+from gpt_tasks.types import Example, Likelihood
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""The inputs without content of Zhao et al. (2021), Calibrate before use, section 5."""
+
+
+@dataclass(frozen=True)
+class LikelihoodPredictor:
+    """Answers a classification by the likelihoods of the labels' words.
+
+    `calibrated` divides each probability by the one that the model gives the label after inputs without content
+    (contextual calibration, Zhao et al., 2021), averaged over three of them.
+    """
+
+    task: ClassificationTask
+    scorer: Scorer
+    pool: Sequence[Example]
+    shots: int
+    own: bool
+    sampler: Sampler
+    seed: int
+    calibrated: bool
+
+    def logits(self, examples: Examples) -> np.ndarray:
+        """Return the log-probabilities `[n, labels]` of the labels, which sum to one but for calibration."""
+        every = list(examples)
+        shots = shots_for(every, self.pool, self.shots, own=self.own, sampler=self.sampler, seed=self.seed)
+        befores = [
+            "".join(self.task.shot(shot) + SHOT_SEPARATOR for shot in shots(place)) for place in range(len(every))
+        ]
+        found = self._of([(example.inputs, before) for example, before in zip(every, befores, strict=True)])
+        if not self.calibrated:
+            return found
+        distinct = list(dict.fromkeys(befores))
+        empty = [(dict.fromkeys(every[0].inputs, content), before) for before in distinct for content in CONTENT_FREE]
+        free = self._of(empty).reshape(len(distinct), len(CONTENT_FREE), -1)
+        bias = dict(zip(distinct, logsumexp(free, axis=1) - np.log(len(CONTENT_FREE)), strict=True))
+        corrected: np.ndarray = found - np.stack([bias[before] for before in befores])
+        return corrected
+
+    def _of(self, asked: Sequence[tuple[Mapping[str, str], str]]) -> np.ndarray:
+        requests = [request for inputs, before in asked for request in self.task.ask(inputs, before)]
+        answers = self.scorer.answer(requests).answers
+        values = [answer.value for answer in answers if isinstance(answer, Likelihood)]
+        probabilities: np.ndarray = log_softmax(np.array(values).reshape(len(asked), -1), axis=-1)
+        return probabilities
+
+
+def evaluate_untrained(
+    model: str,
+    task: ClassificationTask,
+    data: str | Path,
+    plugins: Plugins,
+    *,
+    split: str | None = None,
+    shots: int = 0,
+    sampler: Sampler = "drawn",
+    seed: int = 0,
+    calibrated: bool = False,
+    question: str | None = None,
+    label_words: Mapping[str, str] | None = None,
+    by: str | None = None,
+    column: Mapping[str, str] | None = None,
+    output: Path | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    engine: EngineName = "trie",
+    show_progress: bool = False,
+) -> Report:
+    """Evaluate a backbone on labelled data without training; the report is that of a fine-tuned run.
+
+    Shots and baselines come from the data's train split; where it has none, shots come from what is evaluated, never
+    an example itself, and there are no baselines. Raises UsageError, DataError or ModelError.
+    """
+    if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"--output {output} is not empty", "Give a folder that is empty or not there yet.")
+    with machine_errors(), plugins.blaming(), tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
+        source = open_source(data, plugins.registry.sources)
+        chosen = choose_split(source, split)
+
+        def read(name: str) -> Examples:
+            rows = stream_examples(task, source, name, columns=column or {}, by=by, need_labels=True)
+            return store_examples(rows, Path(scratch))
+
+        examples = read(chosen)
+        train = read("train") if "train" in source.splits and chosen != "train" else None
+        observed = {*examples.observed, *(train.observed if train else ())}
+        settled, meaning = _asked(task, question, label_words or {}).fitted(observed, examples.fields, source.name)
+        examples = settle(settled, examples, meaning)
+        _check_question(settled, examples.fields, label_words or {})
+        notes = list(source.notes)
+        if train is None:
+            notes.append("There is no train split: no baselines, and shots come from what is evaluated.")
+        else:
+            train = settle(settled, train, meaning)
+        where = resolve_device(device)
+        exact = resolve_precision(precision, where)
+        backbone = load_backbone(model, plugins.registry.backbones)
+        predictor = LikelihoodPredictor(
+            task=settled,
+            scorer=Scorer(
+                backbone,
+                device=where,
+                precision=exact,
+                engine=engine,
+                batch_tokens=BATCH_TOKENS,
+                show_progress=show_progress,
+            ),
+            pool=list(examples if train is None else train) if shots else (),
+            shots=shots,
+            own=train is None,
+            sampler=sampler,
+            seed=seed,
+            calibrated=calibrated,
+        )
+        baselines = None
+        if train is not None:
+            none = np.zeros(0, dtype=train.labels.dtype)
+            baselines = fit_baselines(plain_texts(train), train.labels, [], none, len(settled.labels), seed=seed)
+        return evaluate_examples(
+            predictor,
+            examples,
+            split=chosen,
+            metrics=[plugins.registry.metrics[name] for name in task.metrics],
+            baselines=baselines,
+            by=by,
+            notes=notes,
+            output=output,
+        )
+
+
+def _asked(task: ClassificationTask, question: str | None, words: Mapping[str, str]) -> ClassificationTask:
+    task = copy.copy(task)
+    task.question = question if question is not None else task.question
+    task.label_words = {**task.label_words, **words}
+    return task
+
+
+def _check_question(task: ClassificationTask, fields: Sequence[str], words: Mapping[str, str]) -> None:
+    odd = [label for label in words if label not in task.labels]
+    if odd:
+        raise UsageError(
+            f"--label-word {odd[0]}={words[odd[0]]}: there is no label '{odd[0]}'",
+            f"There are {', '.join(task.labels)}.",
+        )
+    for name in _named(task.question or ""):
+        if name not in fields:
+            raise UsageError(
+                f"--question names '{name}', which the data is not read by", f"Its fields are {', '.join(fields)}."
+            )
+    said = [task.word(label) for label in task.labels]
+    for word in said:
+        if said.count(word) > 1:
+            raise UsageError(f"Two labels have the same word '{word}'", "Give each its own: --label-word LABEL=WORD.")
+
+
+def _named(question: str) -> Iterator[str]:
+    try:
+        yield from prompt_fields(question)
+    except ValueError as error:
+        raise UsageError(
+            f"--question {question!r} cannot be read: {error}", "Name fields in braces, as {text}."
+        ) from None

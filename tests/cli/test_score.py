@@ -1,0 +1,309 @@
+"""`score`, and `evaluate --task`: a model as it is, on suites and on data of one's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+ITEMS = [
+    {"question": "The sun is", "choices": ["hot", "a cold stone"], "answer": 0, "kind": "sky"},
+    {"question": "Snow is", "choices": ["black as coal", "white"], "answer": "B", "kind": "sky"},
+    {"question": "Cats", "choices": ["purr", "bark at the post"], "answer": "purr", "kind": "beasts"},
+    {"question": "Dogs", "choices": ["lay eggs", "bark"], "answer": "1", "kind": "beasts"},
+]
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Any:
+    """Write a suite over a file of multiple choices; what is given replaces parts of its only task."""
+    lines = "".join(json.dumps(item) + "\n" for item in ITEMS)
+    (tmp_path / "items.jsonl").write_text(lines, encoding="utf-8")
+
+    def write(items: list[dict[str, Any]] | None = None, **parts: Any) -> Path:
+        if items is not None:
+            (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+        entry = {"task": "multiple-choice", "source": "items.jsonl", "prompt": "{question}", "metrics": ["accuracy"]}
+        path = tmp_path / "own.yaml"
+        path.write_text(yaml.safe_dump({"name": "own", "tasks": [{**entry, **parts}]}), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_suite_of_ones_own(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite(), "--output", "out")
+    assert outcome.code == 0, outcome.err
+    assert "multiple-choice" in outcome.out
+    assert "accuracy" in outcome.out
+    told = json.loads(Path("out/scores.json").read_text())
+    (task,) = told["tasks"]
+    assert task["n"] == 4
+    assert task["metrics"]["accuracy"]["value"] in (0, 0.25, 0.5, 0.75, 1)
+    assert told["settings"]["engine"] == "trie"
+    assert told["model"]["fingerprint"].startswith("sha256:")
+    table = pq.read_table("out/examples.parquet").to_pylist()
+    assert [row["target"] for row in table] == ["hot", "white", "purr", "bark"]
+    for row in table:
+        best = max(range(2), key=row["log_likelihoods"].__getitem__)
+        right = row["choices"][best] == row["target"]
+        assert row["parts"] == [{"metric": "accuracy", "value": float(right), "weight": 1.0}]
+
+
+@pytest.mark.parametrize("flags", [[], ["--shots", "2"], ["--shots", "1", "--shots-sampler", "fixed"]])
+def test_both_engines_say_the_same(cli: Any, suite: Any, tiny_backbone_folder: Path, flags: list[str]) -> None:
+    values = {}
+    for engine in ("trie", "plain"):
+        outcome = cli("score", tiny_backbone_folder, "--suite", suite(), "--engine", engine, "--output", engine, *flags)
+        assert outcome.code == 0, outcome.err
+        rows = pq.read_table(f"{engine}/examples.parquet").to_pylist()
+        values[engine] = [value for row in rows for value in row["log_likelihoods"]]
+    assert values["trie"] == pytest.approx(values["plain"], abs=1e-4)
+
+
+def test_groups_count_the_same_whatever_their_size(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
+    items = [*ITEMS, *({**ITEMS[0], "question": f"The sun number {n} is"} for n in range(6))]
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite(items, by="kind"), "--json", "--output", "out")
+    assert outcome.code == 0, outcome.err
+    (task,) = json.loads(outcome.out)["tasks"]
+    groups = [figures["accuracy"] for figures in task["groups"].values()]
+    assert sorted(figure["n"] for figure in groups) == [2, 8]
+    assert task["metrics"]["accuracy"]["value"] == pytest.approx(sum(figure["value"] for figure in groups) / 2)
+
+
+def test_a_limit_is_of_each_group(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite(by="kind"), "--limit", "1", "--json")
+    (task,) = json.loads(outcome.out)["tasks"]
+    assert task["n"] == 2
+
+
+def test_a_second_scoring_computes_nothing(cli: Any, suite: Any, tiny_backbone_folder: Path, monkeypatch: Any) -> None:
+    first = cli("score", tiny_backbone_folder, "--suite", suite(), "--output", "out", "--json")
+    from gpt_tasks.scoring.model import ScoredModel
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the model was asked again")
+
+    monkeypatch.setattr("gpt_tasks.scoring.scorer.packing_fault", lambda *_: None)
+    monkeypatch.setattr(ScoredModel, "hidden", refuse)
+    second = cli("score", tiny_backbone_folder, "--suite", suite(), "--output", "out", "--json")
+    assert second.code == 0, second.err
+    assert second.out == first.out
+
+
+def test_a_run_is_a_model_like_another(cli: Any, suite: Any, finished_run: Path) -> None:
+    outcome = cli("score", finished_run, "--suite", suite(), "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["folder"].endswith("run-own")
+
+
+def test_a_context_longer_than_the_window_is_counted(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
+    items = [{**ITEMS[0], "question": "The waiter never came back. " * 20}, ITEMS[1]]
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite(items), "--output", "out")
+    assert outcome.code == 0, outcome.err
+    assert "1 of 2 examples were longer than the model's window" in outcome.out
+
+
+def test_other_families(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) -> None:
+    rows = [{"context": "The soup was", "target": "cold", "text": "The soup was cold.", "answer": "cold"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    tasks = [
+        {"task": "cloze", "source": "rows.jsonl"},
+        {"task": "language-modeling", "source": "rows.jsonl"},
+        {"task": "text-to-text", "source": "rows.jsonl", "prompt": "{context}", "max_tokens": 4},
+    ]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump({"name": "all", "tasks": tasks}))
+    outcome = cli("score", tiny_backbone_folder, "--suite", tmp_path / "all.yaml", "--json")
+    assert outcome.code == 0, outcome.err
+    cloze, modeling, writing = json.loads(outcome.out)["tasks"]
+    assert set(cloze["metrics"]) == {"accuracy", "perplexity"}
+    bits, per_byte = (modeling["metrics"][name]["value"] for name in ("bits_per_byte", "byte_perplexity"))
+    assert 2**bits == pytest.approx(per_byte)
+    assert modeling["metrics"]["word_perplexity"]["value"] == pytest.approx(per_byte ** (18 / 4))
+    assert writing["metrics"]["exact_match"]["value"] in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"task": "multipel-choice"}, "Did you mean 'multiple-choice'?"),
+        ({"task": "sentiment"}, "is not asked of a model as it is"),
+        ({"metrics": ["acuracy"]}, "there is no metric 'acuracy'"),
+        ({"prompt": "{query}"}, "there is no column 'query'; the columns are question, choices, answer, kind"),
+        ({"prompt": "{question"}, "prompt"),
+        ({"promt": "{question}"}, "promt"),
+        ({"by": "sort"}, "there is no column 'sort'"),
+        ({"source": "item.jsonl"}, "item.jsonl: there is no such file"),
+        ({"fields": {"answer": "gold"}}, "field 'answer' cannot be computed: 'gold' is undefined"),
+        ({"fields": {"answer": "((("}}, "fields: answer"),
+        ({"shots": 9}, "too few to draw 9 shots from"),
+        ({"shots": -1}, "shots"),
+    ],
+)
+def test_what_is_wrong_in_a_suite_is_told(
+    cli: Any, suite: Any, tiny_backbone_folder: Path, parts: dict[str, Any], told: str
+) -> None:
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite(**parts))
+    assert outcome.code == 4, outcome.err
+    assert told in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 2
+    assert not Path("scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        ({"choices": []}, "items.jsonl:2: 0 choices are too few"),
+        ({"choices": ["one"]}, "items.jsonl:2: 1 choices are too few"),
+        ({"choices": ["one", " "]}, "items.jsonl:2: choice 1 is empty"),
+        ({"choices": ["one", "two", "one"]}, "items.jsonl:2: choices 0 and 2 are equal: 'one'"),
+        ({"choices": "one, two"}, "items.jsonl:2: column 'choices' holds no list of texts"),
+        ({"answer": 2}, "items.jsonl:2: the answer (column 'answer') is 2, none of the 2 choices"),
+        ({"answer": None}, "none of the 2 choices"),
+        ({"answer": "neither"}, "none of the 2 choices"),
+        ({"question": None}, "items.jsonl:2: column 'question' is missing"),
+    ],
+)
+def test_what_is_wrong_in_an_item_is_told(
+    cli: Any, suite: Any, tiny_backbone_folder: Path, item: dict[str, Any], told: str
+) -> None:
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite([ITEMS[0], {**ITEMS[1], **item}]))
+    assert outcome.code == 4, outcome.err
+    assert told in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("", "this is no suite"), ("- a", "this is no suite"), ("name: [", "own.yaml"), ("name: own", "tasks")],
+)
+def test_what_is_no_suite_is_told(cli: Any, tmp_path: Path, content: str, told: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(content)
+    outcome = cli("score", "tiny", "--suite", path)
+    assert outcome.code == 4
+    assert told in outcome.err
+
+
+def test_unknown_suites_are_told(cli: Any) -> None:
+    assert "Did you mean 'blimp'?" in cli("score", "tiny", "--suite", "blimb").err
+    assert "there is no such file" in cli("score", "tiny", "--suite", "blimb.yaml").err
+
+
+def test_a_kill_loses_no_more_than_the_last_batch(suite: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    items = [{**ITEMS[0], "question": f"Number {n} of many is"} for n in range(3000)]
+    command = [sys.executable, "-m", "gpt_tasks", "score", str(tiny_backbone_folder), "--suite", str(suite(items))]
+    command += ["--output", str(tmp_path / "out"), "--engine", "plain", "--batch-tokens", "64"]
+    answers = tmp_path / "out" / "answers.jsonl"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and (not answers.is_file() or answers.stat().st_size < 10_000):
+            pass
+        process.kill()
+    before = answers.read_text().count("\n")
+    assert 100 < before < 6000, "it was killed in the middle"
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "3,000" in done.stdout
+    lines = answers.read_text().splitlines()[1:]
+    assert len({json.loads(line)[0] for line in lines}) == len(lines) == 6000
+
+
+def test_two_processes_give_the_same_numbers(suite: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    items = [{**ITEMS[n % 4], "question": f"{ITEMS[n % 4]['question']} {n}"} for n in range(40)]
+    path = suite(items, shots=2)
+    tables = []
+    for count in (1, 2):
+        output = tmp_path / f"of-{count}"
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"]
+        command += ["-m", "gpt_tasks", "score", str(tiny_backbone_folder), "--suite", str(path)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [*command, "--device", "cpu", "--output", str(output)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("The scores are in") == 1
+        tables.append(pq.read_table(output / "examples.parquet").to_pylist())
+        assert sorted(file.name for file in output.iterdir()) == ["answers.jsonl", "examples.parquet", "scores.json"]
+    one, two = tables
+    assert [row["inputs"] for row in one] == [row["inputs"] for row in two]
+    for row, other in zip(one, two, strict=True):
+        assert row["log_likelihoods"] == pytest.approx(other["log_likelihoods"], abs=1e-4)
+
+
+REVIEWS = [("What a splendid soup.", "positive"), ("I regret the walk.", "negative"), ("A lovely evening.", "positive")]
+
+
+@pytest.fixture
+def reviews_folder(tmp_path: Path) -> Path:
+    for split, rows in (("train", REVIEWS * 3), ("test", REVIEWS)):
+        lines = [json.dumps({"text": f"{text} {n}", "label": label}) + "\n" for n, (text, label) in enumerate(rows)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    return tmp_path
+
+
+def test_a_task_is_asked_without_training(cli: Any, reviews_folder: Path, tiny_backbone_folder: Path) -> None:
+    outcome = cli("evaluate", tiny_backbone_folder, "--task", "sentiment", "--data", reviews_folder, "--json")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert told["n"] == 3
+    assert set(told["metrics"]) == {"accuracy", "macro_f1", "micro_f1", "mcc", "ece"}
+    assert set(told["baselines"]) == {"majority", "TF-IDF + logistic regression"} or told["baselines"]
+
+
+def test_shots_and_calibration_change_the_answers(cli: Any, reviews_folder: Path, tiny_backbone_folder: Path) -> None:
+    probabilities = []
+    for number, flags in enumerate(([], ["--shots", "2"], ["--calibrate"], ["--question", "{text} So it was"])):
+        arguments = ["--task", "sentiment", "--data", reviews_folder, "--output", f"report-{number}", *flags]
+        outcome = cli("evaluate", tiny_backbone_folder, *arguments)
+        assert outcome.code == 0, outcome.err
+        lines = Path(f"report-{number}/predictions.jsonl").read_text().splitlines()
+        probabilities.append(tuple(json.loads(line)["probabilities"]["positive"] for line in lines))
+    assert len(set(probabilities)) == 4
+
+
+def test_calibration_makes_content_free_inputs_even(tiny_backbone_folder: Path, tmp_path: Path, cli: Any) -> None:
+    rows = [("N/A", "positive"), ("[MASK]", "negative")]
+    (tmp_path / "free.jsonl").write_text("".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows))
+    cli(
+        "evaluate", tiny_backbone_folder, "--task", "sentiment", "--data", tmp_path / "free.jsonl", "--calibrate",
+        "--output", "free",
+    )  # fmt: skip
+    lines = Path("free/predictions.jsonl").read_text().splitlines()
+    for line in lines:
+        assert json.loads(line)["probabilities"]["positive"] == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--shots", "2"], "Give --task TASK too"),
+        (["--task", "sentimant"], "Did you mean 'sentiment'?"),
+        (["--task", "sentiment", "--label-word", "neutral=so"], "there is no label 'neutral'"),
+        (["--task", "sentiment", "--label-word", "positive=negative"], "Two labels have the same word 'negative'"),
+        (["--task", "sentiment", "--question", "{review}"], "--question names 'review'"),
+        (["--task", "sentiment", "--question", "{text"], "--question '{text' cannot be read"),
+        (["--task", "multiple-choice", "--calibrate"], "compares no labels"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(
+    cli: Any, reviews_folder: Path, tiny_backbone_folder: Path, flags: list[str], told: str
+) -> None:
+    outcome = cli("evaluate", tiny_backbone_folder, "--data", reviews_folder, *flags)
+    assert outcome.code == 2, outcome.err
+    assert told in outcome.err
+
+
+def test_multiple_choice_data_without_a_suite(cli: Any, suite: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    suite()
+    outcome = cli("evaluate", tiny_backbone_folder, "--task", "multiple-choice", "--data", tmp_path / "items.jsonl")
+    assert outcome.code == 0, outcome.err
+    assert "acc_norm" in outcome.out

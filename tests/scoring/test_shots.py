@@ -1,0 +1,57 @@
+"""Shots are drawn as lm-evaluation-harness draws them, and never the example itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.scoring.shots import shots_for
+from gpt_tasks.types import Example
+
+POOL = [Example({"text": f"text {number}"}, str(number % 2), f"pool:{number}") for number in range(20)]
+
+
+def drawn(sampler: str, *, own: bool, seed: int = 1234, count: int = 3) -> list[list[str]]:
+    examples = POOL[:8]
+    shots = shots_for(examples, POOL, count, own=own, sampler=sampler, seed=seed)  # type: ignore[arg-type]
+    return [[shot.inputs["text"] for shot in shots(place)] for place in range(len(examples))]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_same_as_lm_evaluation_harness_for_the_same_seed(own: bool) -> None:
+    samplers = pytest.importorskip("lm_eval.api.samplers")
+    theirs = samplers.ContextSampler([{"text": shot.inputs["text"]} for shot in POOL], rnd=1234)
+    expected = [
+        [shot["text"] for shot in theirs.sample(3, eval_doc={"text": example.inputs["text"]} if own else None)]
+        for example in POOL[:8]
+    ]
+    assert drawn("drawn", own=own) == expected
+
+
+@pytest.mark.parametrize("sampler", ["drawn", "fixed"])
+@pytest.mark.parametrize("seed", range(20))
+def test_never_the_example_itself(sampler: str, seed: int) -> None:
+    for place, shots in enumerate(drawn(sampler, own=True, seed=seed)):
+        assert len(set(shots)) == 3
+        assert f"text {place}" not in shots
+
+
+def test_fixed_shots_are_the_same_for_all() -> None:
+    assert len(set(map(tuple, drawn("fixed", own=False)))) == 1
+    assert len(set(map(tuple, drawn("drawn", own=False)))) > 1
+
+
+def test_another_seed_draws_others() -> None:
+    assert drawn("drawn", own=False) != drawn("drawn", own=False, seed=1)
+
+
+def test_equal_examples_in_the_pool_are_not_the_shots_of_each_other() -> None:
+    pool = [POOL[0]] * 5 + POOL[1:4]
+    shots = shots_for([POOL[0]], pool, 3, own=True, sampler="drawn", seed=0)
+    assert sorted(shot.inputs["text"] for shot in shots(0)) == ["text 1", "text 2", "text 3"]
+
+
+def test_too_small_a_pool_is_told() -> None:
+    with pytest.raises(DataError, match="3 examples are too few to draw 3 shots from"):
+        shots_for(POOL[:3], POOL[:3], 3, own=True, sampler="drawn", seed=0)
+    assert shots_for(POOL[:3], [], 0, own=True, sampler="drawn", seed=0)(0) == []
