@@ -22,6 +22,7 @@ from typing import Any
 from _results import print_table, write_results
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+BASE = {"learning_rate": 2e-3, "muon_learning_rate": 0.02, "vocab_size": 8192, "context": 256, "batch_tokens": 8192}
 RECIPES: dict[str, dict[str, Any]] = {
     "muon 0.02, adamw 2e-3": {},
     "adamw 1e-3": {"optimizer": "adamw", "learning_rate": 1e-3},
@@ -92,7 +93,7 @@ def train(
 ) -> dict[str, Any]:
     """Train one recipe by the command line; return its figures."""
     output = folder / name.replace(" ", "-").replace(",", "")
-    flags = [f"--{flag.replace('_', '-')}={value}" for flag, value in RECIPES[name].items()]
+    flags = [f"--{flag.replace('_', '-')}={value}" for flag, value in {**BASE, **RECIPES[name]}.items()]
     texts = [part for file in text for part in ("--text", str(file))]
     command = [sys.executable, "-m", "gpt_tasks", "pretrain", *texts, f"--validation={validation}", *flags]
     # One validation, at the end: those on the way take time that is not counted.

@@ -18,7 +18,7 @@ class Shape(BaseModel):
 
 
 SHAPES = {
-    "tiny": Shape(layers=6, heads=4, width=256, vocab_size=8192, context=256),
+    "tiny": Shape(layers=6, heads=4, width=256, vocab_size=16384, context=256),
     "mini": Shape(layers=8, heads=8, width=512, vocab_size=16384, context=512),
     "gpt2": Shape(layers=12, heads=12, width=768, vocab_size=50257, context=1024),
 }

@@ -57,6 +57,8 @@ class Scorer:
         self._asked_for: EngineName = engine
         self._batch_tokens = batch_tokens
         self._show_progress = show_progress
+        self._fault: str | None = None
+        self._probed = 0  # the deepest paths that were tried
 
     def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Answered:
         """Answer everything. Raises DataError for a request that cannot be put to this model."""
@@ -78,13 +80,12 @@ class Scorer:
 
     def _engine(self, depth: int) -> tuple[TrieEngine | PlainEngine, tuple[str, ...]]:
         """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
-        fault = None
-        if self._asked_for == "trie" and depth:
-            fault = packing_fault(ScoredModel(self._model.float()), depth)
+        if self._asked_for == "trie" and self._fault is None and depth > self._probed:
+            self._fault, self._probed = packing_fault(ScoredModel(self._model.float()), depth), depth
         model = ScoredModel(self._model.to(self._dtype))
-        if fault is None and self._asked_for == "trie":
+        if self._fault is None and self._asked_for == "trie":
             return TrieEngine(model, self._batch_tokens), ()
-        notes = (f"Scored in plain batches: {fault}.",) if fault else ()
+        notes = (f"Scored in plain batches: {self._fault}.",) if self._fault else ()
         return PlainEngine(model, self._batch_tokens), notes
 
     def _likelihoods(

@@ -35,7 +35,7 @@ class PretrainConfig(BaseModel):
     optimizer: Literal["muon", "adamw"] = Field("muon", description="muon: for matrices, with AdamW for the rest.")
     batch_tokens: int = Field(8192, ge=1, description="Tokens of one update, over all processes.")
     accumulate: int = Field(1, ge=1, description="Parts in which each process computes its share of an update.")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="AdamW's peak learning rate.")
+    learning_rate: float = Field(5e-3, gt=0, le=1, description="AdamW's peak learning rate.")
     muon_learning_rate: float = Field(0.02, gt=0, le=1, description="Muon's peak learning rate.")
     warmup: float = Field(0.02, ge=0, lt=1, description="The share of all updates spent warming up.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay of the matrices.")
