@@ -72,9 +72,10 @@ def main() -> None:
     print_table(cases)
     for case in cases:
         if "bound" in case:
+            share, memory = case["ratio"] / case["bound"], case["memory"]
             print(
-                f"{case['case']}: bound {case['bound']:.2f}, share {case['ratio'] / case['bound']:.0%}, peak memory "
-                f"{case['memory']['ours']} and {case['memory']['peer']} MiB, largest difference {case['difference']:.2g}"
+                f"{case['case']}: bound {case['bound']:.2f}, share {share:.0%}, peak memory {memory['ours']} and "
+                f"{memory['peer']} MiB, largest difference {case['difference']:.2g}"
             )
     if not args.quick:
         write_results("scoring_speed", cases, keep_others=args.only != list(CASES))
@@ -216,7 +217,7 @@ def start_up(backbone: Path, folder: Path, rounds: int) -> dict[str, Any]:
     model = f"pretrained={backbone},dtype=float32"
     commands = {
         "ours": f"-m gpt_tasks score {backbone} --suite {folder}/one.yaml",
-        "peer": f"-m lm_eval run --model hf --model_args {model} --tasks one --include_path {folder}/tasks --device cpu",
+        "peer": f"-m lm_eval run --model hf --model_args {model} --tasks one --include_path {folder}/tasks",
     }
     taken: dict[str, list[float]] = {side: [] for side in commands}
     for number in range(rounds):

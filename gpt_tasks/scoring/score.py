@@ -206,7 +206,8 @@ def _ask(
     template: Callable[[str], str] | None,
 ) -> Iterator[Asked]:
     every = [example for example, _ in examples]
-    own = (scored.source, scored.split) == (scored.shots_source, scored.shots_split)
+    # lm-evaluation-harness draws as if the pool were what is scored for tasks without a test split too.
+    own = (scored.source, scored.split) == (scored.shots_source, scored.shots_split) or scored.split != "test"
     pool: list[Example] = []
     if scored.shots:
         pool = list(_examples(scored, scored.shots_source, scored.shots_split, schemes))

@@ -9,7 +9,16 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from gpt_tasks.backbone.load import Backbone
 from gpt_tasks.processes import agreed, gathered, rank, world_size
@@ -157,7 +166,7 @@ class Scorer:
             TextColumn(f"[bold]{what}[/]"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.speed:,.0f}/s" if done < total else ""),
+            _Rate(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not self._show_progress or total == done,
@@ -166,6 +175,14 @@ class Scorer:
         with progress:
             bar = progress.add_task("", total=total, completed=done)
             yield lambda: progress.advance(bar)
+
+
+class _Rate(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, once there is one."""
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
 
 def _flushing(cache: AnswerCache | None) -> Callable[[int], None] | None:
