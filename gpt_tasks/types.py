@@ -21,8 +21,8 @@ class Example:
     """One row of data, typed by its task.
 
     `inputs` maps the task's fields to text, in the order in which the prompt reads them. `target` is what a right
-    answer is (for classification one of the labels, for multiple choice one of `choices`) and None where it is not
-    known. `extra` holds further columns as text, kept for slices of the evaluation.
+    answer is (for classification one of the labels, for multiple choice its place among `choices`) and None where it
+    is not known. `extra` holds further columns as text, kept for slices of the evaluation.
     """
 
     inputs: Mapping[str, str]

@@ -6,11 +6,21 @@ from collections.abc import Sequence
 
 import typer
 
-from gpt_tasks.cli import compare, evaluate, finetune, list_names, plugins, predict, pretrain, score
+from gpt_tasks.cli import compare, evaluate, finetune, list_names, lm_eval, plugins, predict, pretrain, score
 from gpt_tasks.hookspecs import hookimpl
 
 
 @hookimpl
 def register_commands() -> Sequence[typer.Typer]:
     """Bring the commands of gpt-tasks itself."""
-    return [finetune.app, evaluate.app, predict.app, pretrain.app, score.app, compare.app, plugins.app, list_names.app]
+    return [
+        finetune.app,
+        evaluate.app,
+        predict.app,
+        pretrain.app,
+        score.app,
+        compare.app,
+        lm_eval.app,
+        plugins.app,
+        list_names.app,
+    ]

@@ -122,7 +122,6 @@ def evaluate_run(
             output=output,
             device=device,
             precision=precision or "float32",
-            show_progress=sys.stderr.isatty(),
         )
         answer({**report.to_json(), "model": run})
     if not as_json and first_process():

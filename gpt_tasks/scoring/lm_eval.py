@@ -1,10 +1,8 @@
-"""lm-evaluation-harness on our engine: its own command with our model in it, and its tasks beside our suites.
-
-Where lm-evaluation-harness is not installed, importing this module raises UsageError.
-"""
+"""lm-evaluation-harness on our engine: its own command with our model in it, and its tasks beside our suites."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,175 +10,20 @@ from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from gpt_tasks.errors import DataError, GptTasksError, ModelError, UsageError
+from gpt_tasks.errors import DataError, GptTasksError, UsageError
 from gpt_tasks.files import machine_errors
-from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.processes import agreed, join, rank
-from gpt_tasks.types import Continuation, Generation, Request, Rolling
-
-try:
-    from lm_eval.api.model import LM  # type: ignore[import-untyped]
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "lm_eval":
-        raise
-    raise UsageError("lm-evaluation-harness is not installed", 'pip install "gpt-tasks[lm-eval]"') from None
+from gpt_tasks.metrics.intervals import Z
+from gpt_tasks.processes import agreed
+from gpt_tasks.scoring.harness_model import HarnessModel, tell
+from gpt_tasks.scoring.results import Figure, TaskScores
 
 if TYPE_CHECKING:
     from gpt_tasks.scoring.scorer import Scorer
 
 NAME = "gpt-tasks"
 VERSION = "0.4.13"
-MAX_TOKENS = 256
-"""How many tokens are generated where a task does not say, as by lm-evaluation-harness's own models."""
-# What its command says where the user did not, on a machine without a GPU too.
-_DEFAULT_DEVICE = "cuda:0"
-# What does not matter to greedy decoding, or is read.
-_GREEDY = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
-
-
-class ModelArguments(BaseModel):
-    """What `--model_args` can hold, as NAME=VALUE; the names are those of `gpt-tasks score`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-    pretrained: str = Field(description="A preset, a folder, a hub id or a finished run.")
-    precision: Literal["auto", "float32", "bf16"] = "float32"
-    device: str = "auto"
-    engine: Literal["trie", "plain"] = "trie"
-    batch_tokens: int | None = Field(None, ge=1)
-    trust_remote_code: bool = False
-
-
-class HarnessModel(LM):  # type: ignore[misc]
-    """A Scorer as lm-evaluation-harness wants a model. Every process gets all requests; the Scorer shares them out."""
-
-    def __init__(self, scorer: Scorer, say: Callable[[str], None]) -> None:
-        super().__init__()
-        self.scorer = scorer
-        self.tokenizer = scorer.tokenizer
-        self._say = say
-        self._said: set[str] = set()
-        self._template: str | None = None
-
-    @classmethod
-    def create_from_arg_obj(
-        cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
-    ) -> HarnessModel:
-        """Load the model that `--model_args` and `--device` ask for. Batches are by tokens: `--batch_size` is unused.
-
-        Raises UsageError, ModelError or MachineError.
-        """
-        device = (additional_config or {}).get("device")
-        chosen = {} if device in (None, _DEFAULT_DEVICE) else {"device": device}
-        try:
-            arguments = ModelArguments.model_validate({**chosen, **arg_dict})
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            known = ", ".join(ModelArguments.model_fields)
-            raise UsageError(f"--model_args {name}: {first['msg']}", f"It knows {known}.") from error
-        return cls(_scorer(arguments), _tell)
-
-    @classmethod
-    def create_from_arg_string(
-        cls, arg_string: str, additional_config: Mapping[str, Any] | None = None
-    ) -> HarnessModel:
-        """Load the model that `NAME=VALUE,NAME=VALUE` asks for, as `create_from_arg_obj` does."""
-        from lm_eval.utils import simple_parse_args_string  # type: ignore[import-untyped]
-
-        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
-
-    @property
-    def tokenizer_name(self) -> str:
-        """What tells its cached requests from those of another tokenizer."""
-        return str(self.tokenizer.name_or_path).replace("/", "__")
-
-    @property
-    def eot_token_id(self) -> int | None:
-        """The token that ends a text; kept in its results."""
-        return self.tokenizer.eos_token_id  # type: ignore[no-any-return]
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens that are read at once; kept in its results."""
-        return self.scorer.tokenization.max_length
-
-    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Return each continuation's log-likelihood in nats, and whether greedy decoding would say it."""
-        answers = self._answer([Continuation(*request.args) for request in requests])
-        return [(answer.value, answer.greedy) for answer in answers]
-
-    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Return each text's log-likelihood in nats; that of a text without tokens is 0."""
-        texts = [str(request.args[0]) for request in requests]
-        nothing = () if self.tokenizer("")["input_ids"] else ("",)
-        answers = iter(self._answer([Rolling(text) for text in texts if text not in nothing]))
-        return [0.0 if text in nothing else next(answers).value for text in texts]
-
-    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Return what greedy decoding writes, up to a stop text. Raises UsageError where a task asks for more."""
-        return list(self._answer([_generation(*request.args) for request in requests]))
-
-    def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """Return the tokenizer's template, None for False; a name chooses among several, for the chats to come too.
-
-        Raises ModelError where the tokenizer has none, UsageError for a name that it does not know.
-        """
-        if not chat_template:
-            return None
-        templates = self._templates()
-        if isinstance(templates, dict):
-            name = chat_template if isinstance(chat_template, str) else "default"
-            if name not in templates:
-                raise UsageError(
-                    f"--apply_chat_template {name}: the tokenizer has no template of this name",
-                    f"It has {', '.join(sorted(templates))}.",
-                )
-            self._template = name
-            return str(templates[name])
-        return str(templates)
-
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Return a chat as text; without `add_generation_prompt` its last message is left open, to be gone on with.
-
-        A template that refuses the messages (many know no system) gets them without those of the system. Raises
-        ModelError where the tokenizer has no template.
-        """
-        from jinja2 import TemplateError
-
-        def rendered(messages: list[dict[str, str]]) -> str:
-            text: Any = self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=self._template,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
-            return str(text)
-
-        self._templates()
-        try:
-            return rendered(chat_history)
-        except TemplateError:
-            return rendered([message for message in chat_history if message["role"] != "system"])
-
-    def _templates(self) -> str | dict[str, str]:
-        templates: str | dict[str, str] | None = self.tokenizer.chat_template
-        if not templates:
-            raise ModelError("The tokenizer has no chat template", "Leave --apply_chat_template out.")
-        return templates
-
-    def _answer(self, requests: Sequence[Request]) -> list[Any]:
-        answered = self.scorer.answer(requests)
-        for note in answered.notes:
-            if note not in self._said:
-                self._said.add(note)
-                self._say(note)
-        return answered.answers
 
 
 def run_harness(arguments: Sequence[str]) -> int:
@@ -194,7 +37,7 @@ def run_harness(arguments: Sequence[str]) -> int:
     from lm_eval.api.registry import register_model  # type: ignore[import-untyped]
 
     register_model(NAME)(HarnessModel)
-    _check_version(_tell)
+    _check_version(tell)
     before = sys.argv
     sys.argv = ["lm-eval", *arguments]
     try:
@@ -202,7 +45,7 @@ def run_harness(arguments: Sequence[str]) -> int:
             cli_evaluate()
     except SystemExit as end:
         if isinstance(end.code, str):
-            _tell(end.code)
+            tell(end.code)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         sys.argv = before
@@ -252,41 +95,22 @@ def score_lm_eval(
     return agreed({key: found[key] for key in ("results", "n-samples", "versions")} if found else {})
 
 
-def _scorer(arguments: ModelArguments) -> Scorer:
-    from gpt_tasks.backbone.load import load_backbone
-    from gpt_tasks.backbone.precision import resolve_device, resolve_precision
-    from gpt_tasks.scoring.engine import BATCH_TOKENS
-    from gpt_tasks.scoring.scorer import Scorer
-
-    join(arguments.device)
-    device = resolve_device(arguments.device)
-    return Scorer(
-        load_backbone(
-            arguments.pretrained, installed_plugins().registry.backbones, trust_remote_code=arguments.trust_remote_code
-        ),
-        device=device,
-        precision=resolve_precision(arguments.precision, device),
-        engine=arguments.engine,
-        batch_tokens=arguments.batch_tokens or BATCH_TOKENS,
-        show_progress=sys.stderr.isatty() and rank() == 0,
-    )
-
-
-def _generation(context: str, options: Mapping[str, Any]) -> Generation:
-    """What a task asks to be written. Its other names for the number of tokens are read too."""
-    from lm_eval.models.utils import normalize_gen_kwargs  # type: ignore[import-untyped]
-
-    settings = normalize_gen_kwargs(dict(options), MAX_TOKENS)
-    odd = [name for name in settings if name not in _GREEDY and (name, settings[name]) != ("num_beams", 1)]
-    if settings["do_sample"]:
-        odd += [name for name in ("do_sample", "temperature") if options.get(name)]
-    if odd:
-        asked = ", ".join(f"{name}={options[name]}" for name in odd)
-        raise UsageError(
-            f"The model 'gpt-tasks' writes greedily, it cannot follow {asked}",
-            "Change it with --gen_kwargs, or take the model 'hf'.",
-        )
-    return Generation(context, tuple(filter(None, settings["until"])), settings["max_gen_toks"])
+def harness_tasks(found: Mapping[str, Any]) -> tuple[TaskScores, ...]:
+    """Return the figures of `score_lm_eval` in our form; what a filter other than `none` chose is named by it."""
+    tasks = []
+    for name, values in found["results"].items():
+        n = found["n-samples"].get(name, {}).get("effective", 0)
+        figures = {}
+        for key, value in values.items():
+            metric, _, chosen = key.partition(",")
+            if not chosen or metric.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            told = values.get(f"{metric}_stderr,{chosen}")
+            stderr = float(told) if isinstance(told, int | float) else math.nan
+            label = metric if chosen == "none" else f"{metric} ({chosen})"
+            figures[label] = Figure(float(value), stderr, value - Z * stderr, value + Z * stderr, n)
+        tasks.append(TaskScores(name, name, n, int(values.get("n-shot", 0) or 0), 0, figures))
+    return tuple(tasks)
 
 
 @contextmanager
@@ -318,7 +142,3 @@ def _check_version(say: Callable[[str], None]) -> None:
     version = metadata.version("lm_eval")
     if version != VERSION:
         say(f"lm-evaluation-harness {version} is installed; gpt-tasks is checked against {VERSION}.")
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr)

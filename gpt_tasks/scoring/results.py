@@ -12,13 +12,12 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from gpt_tasks.files import finite, write_json
-from gpt_tasks.metrics.intervals import wilson
+from gpt_tasks.metrics.intervals import Z, wilson
 from gpt_tasks.tasks.untrained import Measure, Part
 from gpt_tasks.types import Answer, Example, Likelihood
 
 SCHEMA_VERSION = 1
 SCORES, EXAMPLES = "scores.json", "examples.parquet"
-_Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def figure(measure: Measure, parts: Sequence[Part]) -> Figure:
     if all(part.value in (0.0, 1.0) and part.weight == 1.0 for part in parts):
         low, high = wilson(round(mean * n), n)
     else:
-        low, high = mean - _Z * stderr, mean + _Z * stderr
+        low, high = mean - Z * stderr, mean + Z * stderr
     value = _finished(measure, mean)
     slope = value if measure.finish is math.exp else 1.0
     return Figure(value, slope * stderr, _finished(measure, low), _finished(measure, high), n)
@@ -99,7 +98,7 @@ def mean_figure(figures: Sequence[Figure]) -> Figure:
     """Return the mean of groups' figures, each counting the same, whatever its size."""
     value = math.fsum(each.value for each in figures) / len(figures)
     stderr = math.sqrt(math.fsum(each.stderr**2 for each in figures)) / len(figures)
-    return Figure(value, stderr, value - _Z * stderr, value + _Z * stderr, sum(each.n for each in figures))
+    return Figure(value, stderr, value - Z * stderr, value + Z * stderr, sum(each.n for each in figures))
 
 
 def task_scores(

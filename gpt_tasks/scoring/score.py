@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.data.sources import ALL, open_source
 from gpt_tasks.errors import DataError, ModelError, UsageError
 from gpt_tasks.extensions import SourceScheme
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.processes import join, rank, wait
+from gpt_tasks.processes import rank, wait
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler, shots_for
 from gpt_tasks.scoring.suites import LoadedSuite, ScoredTask, load_suite
 from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpt_tasks.scoring.results import Scores
 
 ANSWERS = "answers.jsonl"
+HARNESS = "lm-eval:"
 SCORES_FOLDER = Path("scores")
 
 
@@ -65,39 +66,41 @@ def score(
     `limit` takes so many examples of each task (of each group, where it has groups). Raises UsageError, DataError,
     ModelError or MachineError.
     """
+    how: dict[str, Any] = {
+        "device": device,
+        "precision": precision,
+        "engine": engine,
+        "batch_tokens": batch_tokens,
+        "trust_remote_code": trust_remote_code,
+    }
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} leaves nothing to score", "Give at least 1.")
+    if isinstance(suite, str) and suite.startswith(HARNESS):
+        if data_dir is not None or chat_template or shots_sampler != "drawn":
+            raise UsageError(
+                f"--suite {suite}: --data-dir, --chat-template and --shots-sampler are for our own suites",
+                "gpt-tasks lm-eval has lm-evaluation-harness's own flags.",
+            )
+        return _score_harness(
+            model, suite.removeprefix(HARNESS), shots=shots, limit=limit, seed=seed, output=output, say=say, **how
+        )
     registry = installed_plugins().registry
     loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
     folder = output or SCORES_FOLDER / f"{Path(model).name}-{loaded.name}"
     examples = [list(read_examples(task, registry.sources, limit)) for task in loaded.tasks]
 
     # From here on torch is needed: what is wrong with the suite or its data has been told.
-    from gpt_tasks.backbone.load import load_backbone
-    from gpt_tasks.backbone.precision import resolve_device, resolve_precision
-    from gpt_tasks.scoring.engine import BATCH_TOKENS
     from gpt_tasks.scoring.results import ScoredExample, Scores, task_scores, write_scores
-    from gpt_tasks.scoring.scorer import Scorer
+    from gpt_tasks.scoring.scorer import open_scorer
 
-    join(device)
-    backbone = load_backbone(model, registry.backbones, trust_remote_code=trust_remote_code)
-    where = resolve_device(device)
-    exact = resolve_precision(precision, where)
+    backbone, scorer = open_scorer(model, **how)
     template = _chat(backbone.tokenizer, model) if chat_template else None
     asked = [
         each
         for task, some in zip(loaded.tasks, examples, strict=True)
         for each in _ask(task, some, registry.sources, shots_sampler, seed, template)
     ]
-    scorer = Scorer(
-        backbone,
-        device=where,
-        precision=exact,
-        engine=engine,
-        batch_tokens=batch_tokens or BATCH_TOKENS,
-        show_progress=_is_terminal() and rank() == 0,
-    )
-    identity = {"model": backbone.fingerprint, "precision": exact, "engine": engine}
+    identity = {"model": backbone.fingerprint, "precision": scorer.precision, "engine": engine}
     with machine_errors():
         with _cache(folder, identity, say) as cache:
             found = scorer.answer([request for each in asked for request in each.requests], cache)
@@ -118,8 +121,8 @@ def score(
             suite={"name": loaded.name, "sha256": loaded.sha256},
             model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
             settings={
-                "precision": exact,
-                "device": str(where),
+                "precision": scorer.precision,
+                "device": str(scorer.device),
                 "engine": found.engine,
                 "data_dir": None if data_dir is None else str(data_dir),
                 "shots_sampler": shots_sampler,
@@ -150,6 +153,41 @@ def _cache(folder: Path, identity: Mapping[str, str], say: Callable[[str], None]
         return first
     wait()
     return AnswerCache(folder / f"answers-{rank()}.jsonl", identity, say)
+
+
+def _score_harness(
+    model: str,
+    task: str,
+    *,
+    shots: int | None,
+    limit: int | None,
+    seed: int,
+    output: Path | None,
+    say: Callable[[str], None],
+    **how: Any,
+) -> tuple[Scores, Path]:
+    """Score a model on a task of lm-evaluation-harness, by its own code; the folder holds the figures only."""
+    from gpt_tasks.files import write_json
+    from gpt_tasks.scoring.lm_eval import VERSION, harness_tasks, score_lm_eval
+    from gpt_tasks.scoring.results import SCORES, Scores
+    from gpt_tasks.scoring.scorer import open_scorer
+
+    folder = output or SCORES_FOLDER / f"{Path(model).name}-{Path(task).stem}"
+    backbone, scorer = open_scorer(model, **how)
+    found = score_lm_eval(task, scorer, shots=shots, limit=limit, seed=seed, say=say)
+    scores = Scores(
+        suite={"name": f"{HARNESS}{task}", "sha256": ""},
+        model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
+        settings={"precision": scorer.precision, "device": str(scorer.device), "limit": limit, "seed": seed},
+        versions={**_versions(), "lm_eval": VERSION},
+        tasks=harness_tasks(found),
+    )
+    with machine_errors():
+        if rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / SCORES, scores.to_json())
+        wait()
+    return scores, folder
 
 
 def read_examples(
@@ -242,9 +280,3 @@ def _versions() -> dict[str, str]:
     from importlib import metadata
 
     return {name: metadata.version(name) for name in ("gpt-tasks", "torch", "transformers", "tokenizers")}
-
-
-def _is_terminal() -> bool:
-    import sys
-
-    return sys.stderr.isatty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from gpt_tasks.backbone.load import Backbone
-from gpt_tasks.processes import agreed, gathered, rank, world_size
+from gpt_tasks.backbone.load import Backbone, load_backbone
+from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.processes import agreed, gathered, join, rank, world_size
 from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
-from gpt_tasks.scoring.engine import Engine, EngineName, PlainEngine, TrieEngine
+from gpt_tasks.scoring.engine import BATCH_TOKENS, Engine, EngineName, PlainEngine, TrieEngine
 from gpt_tasks.scoring.generate import generate
 from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.scoring.probe import packing_fault
@@ -62,8 +65,8 @@ class Scorer:
         self.tokenization = Tokenization(backbone.tokenizer, backbone.context_length or UNLIMITED)
         model: Any = backbone.model
         self._model = model.to(device)
+        self.device, self.precision, self.engine = device, precision, engine
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._asked_for: EngineName = engine
         self._batch_tokens = batch_tokens
         self._show_progress = show_progress
         self._fault: str | None = None
@@ -89,10 +92,10 @@ class Scorer:
 
     def _engine(self, depth: int) -> tuple[TrieEngine | PlainEngine, tuple[str, ...]]:
         """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
-        if self._asked_for == "trie" and self._fault is None and depth > self._probed:
+        if self.engine == "trie" and self._fault is None and depth > self._probed:
             self._fault, self._probed = packing_fault(ScoredModel(self._model.float()), depth), depth
         model = ScoredModel(self._model.to(self._dtype))
-        if self._fault is None and self._asked_for == "trie":
+        if self._fault is None and self.engine == "trie":
             return TrieEngine(model, self._batch_tokens), ()
         notes = (f"Scored in plain batches: {self._fault}.",) if self._fault else ()
         return PlainEngine(model, self._batch_tokens), notes
@@ -175,6 +178,33 @@ class Scorer:
         with progress:
             bar = progress.add_task("", total=total, completed=done)
             yield lambda: progress.advance(bar)
+
+
+def open_scorer(
+    model: str,
+    *,
+    device: str = "auto",
+    precision: str = "float32",
+    engine: EngineName = "trie",
+    batch_tokens: int | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Backbone, Scorer]:
+    """Load what a user names (a preset, a folder, a run or a hub id) and make a scorer of it; with other processes too.
+
+    Raises UsageError, ModelError or MachineError.
+    """
+    join(device)
+    where = resolve_device(device)
+    exact = resolve_precision(precision, where)
+    backbone = load_backbone(model, installed_plugins().registry.backbones, trust_remote_code=trust_remote_code)
+    return backbone, Scorer(
+        backbone,
+        device=where,
+        precision=exact,
+        engine=engine,
+        batch_tokens=batch_tokens or BATCH_TOKENS,
+        show_progress=sys.stderr.isatty() and rank() == 0,
+    )
 
 
 class _Rate(ProgressColumn):

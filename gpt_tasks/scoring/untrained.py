@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from gpt_tasks.backbone.load import load_backbone
-from gpt_tasks.backbone.precision import resolve_device, resolve_precision
 from gpt_tasks.data.examples import Examples, store_examples, stream_examples
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.data.splits import choose_split, settle
@@ -22,8 +20,8 @@ from gpt_tasks.evaluation.evaluate import evaluate_examples, plain_texts
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins
-from gpt_tasks.scoring.engine import BATCH_TOKENS, EngineName
-from gpt_tasks.scoring.scorer import Scorer
+from gpt_tasks.scoring.engine import EngineName
+from gpt_tasks.scoring.scorer import Scorer, open_scorer
 from gpt_tasks.scoring.shots import Sampler, shots_for
 from gpt_tasks.tasks.base import prompt_fields
 from gpt_tasks.tasks.classification import ClassificationTask
@@ -95,7 +93,6 @@ def evaluate_untrained(
     device: str = "auto",
     precision: str = "float32",
     engine: EngineName = "trie",
-    show_progress: bool = False,
 ) -> Report:
     """Evaluate a backbone on labelled data without training; the report is that of a fine-tuned run.
 
@@ -123,19 +120,10 @@ def evaluate_untrained(
             notes.append("There is no train split: no baselines, and shots come from what is evaluated.")
         else:
             train = settle(settled, train, meaning)
-        where = resolve_device(device)
-        exact = resolve_precision(precision, where)
-        backbone = load_backbone(model, plugins.registry.backbones)
+        _, scorer = open_scorer(model, device=device, precision=precision, engine=engine)
         predictor = LikelihoodPredictor(
             task=settled,
-            scorer=Scorer(
-                backbone,
-                device=where,
-                precision=exact,
-                engine=engine,
-                batch_tokens=BATCH_TOKENS,
-                show_progress=show_progress,
-            ),
+            scorer=scorer,
             pool=list(examples if train is None else train) if shots else (),
             shots=shots,
             own=train is None,

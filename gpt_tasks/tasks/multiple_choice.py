@@ -60,7 +60,7 @@ class MultipleChoiceTask(UntrainedTask):
                 )
         texts = {name: plain_text(row, column) for name, column in columns.items() if name not in (CHOICES, ANSWER)}
         kept = {column: str(row.values.get(column, "")) for column in extra}
-        return Example(texts, _right(row, columns[ANSWER], choices), row.where, kept, choices)
+        return Example(texts, str(_right(row, columns[ANSWER], choices)), row.where, kept, choices)
 
     def ask(self, example: Example, before: str) -> list[Request]:
         """Ask for the likelihood of every choice."""
@@ -71,14 +71,14 @@ class MultipleChoiceTask(UntrainedTask):
 
     def shot(self, example: Example) -> str:
         """Return the prompt with the right choice behind it."""
-        fields = {**example.inputs, CHOICE: str(example.target)}
+        fields = {**example.inputs, CHOICE: example.choices[int(str(example.target))]}
         return self.prompt.format_map(fields) + self.choice.format_map(fields)
 
     def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
         """Compare the choices' log-likelihoods, and for `acc_norm` those by characters of the choice."""
         values = [answer.value for answer in answers if isinstance(answer, Likelihood)]
         by_character = [value / len(choice) for value, choice in zip(values, example.choices, strict=True)]
-        right = example.choices.index(str(example.target))
+        right = int(str(example.target))
         return {
             "accuracy": Part(float(values.index(max(values)) == right)),
             "acc_norm": Part(float(by_character.index(max(by_character)) == right)),
@@ -99,11 +99,11 @@ def _choices(row: Row, column: str) -> tuple[str, ...]:
     return tuple(choices)
 
 
-def _right(row: Row, column: str, choices: Sequence[str]) -> str:
+def _right(row: Row, column: str, choices: Sequence[str]) -> int:
     answer: Any = row.values.get(column)
     if isinstance(answer, str):
         if answer in choices:
-            return answer
+            return choices.index(answer)
         word = answer.strip()
         if word.isdecimal():
             answer = int(word)
@@ -116,4 +116,4 @@ def _right(row: Row, column: str, choices: Sequence[str]) -> str:
             f"{row.where}: the answer (column '{column}') is {answer!r}, none of the {len(choices)} choices",
             "An answer is a choice's place, counted from 0, its letter, or its text.",
         )
-    return choices[answer]
+    return answer

@@ -175,7 +175,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ),
     "gsm8k": columns(
         "question answer",
-        ("Janet's ducks lay 16 eggs. How many?", "16 <<16=16>>16 eggs\n#### 16"),
+        ("Ida's bees fill 16 combs, and 4 more. How many?", "16+4 = <<16+4=20>>20 combs\n#### 20"),
         ("A {robe} takes 2\nbolts?  ", "2+1=3\n#### 3"),
         ("How much is $5?", "It is $5.\n#### 1,005"),
         ("Below zero?", "3-5\n#### -2"),
