@@ -17,7 +17,7 @@ from gpt_tasks.types import Likelihood
 
 EngineName = Literal["trie", "plain"]
 ROW_TOKENS = 256
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 1024
 
 Advance = Callable[[int], None]
 """Is told, after each forward pass, how many tokens it took, padding left out."""
