@@ -38,6 +38,8 @@ def test_wheel_holds_samples_and_backbone_and_stays_small(wheel: Path) -> None:
     for task in ("sentiment", "classification"):
         for split in ("train", "validation", "test"):
             assert f"gpt_tasks_plugins/{task}/samples/{split}.jsonl" in names
+    assert "gpt_tasks_plugins/suites/blimp.yaml" in names
+    assert "gpt_tasks_plugins/suites/starter/sense.jsonl" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
     assert wheel.stat().st_size < 40e6
 
