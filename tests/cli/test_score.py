@@ -307,3 +307,44 @@ def test_multiple_choice_data_without_a_suite(cli: Any, suite: Any, tiny_backbon
     outcome = cli("evaluate", tiny_backbone_folder, "--task", "multiple-choice", "--data", tmp_path / "items.jsonl")
     assert outcome.code == 0, outcome.err
     assert "acc_norm" in outcome.out
+
+
+def test_a_task_of_lm_evaluation_harness(cli: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    rows = [{"question": "The sun is", "choices": ["hot", "a stone"], "answer": 0}] * 3
+    (tmp_path / "rows.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": "sun", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.json")}},
+        "test_split": "test", "output_type": "multiple_choice", "doc_to_text": "question", "doc_to_choice": "choices",
+        "doc_to_target": "answer", "metric_list": [{"metric": "acc"}],
+    }  # fmt: skip
+    (tmp_path / "sun.yaml").write_text(yaml.safe_dump(task))
+    suite = f"lm-eval:{tmp_path / 'sun.yaml'}"
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite, "--limit", "2", "--output", "out", "--json")
+    assert outcome.code == 0, outcome.err
+    (told,) = json.loads(outcome.out)["tasks"]
+    assert told["n"] == 2
+    assert told["metrics"]["acc"]["value"] in (0, 1)
+    assert json.loads(Path("out/scores.json").read_text())["suite"]["name"] == suite
+    refused = cli("score", tiny_backbone_folder, "--suite", suite, "--chat-template")
+    assert refused.code == 2
+    assert "are for our own suites" in refused.err
+
+
+def test_progress_has_a_rate(
+    tiny_backbone_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for Rich the stream is then a terminal
+    import torch
+
+    from gpt_tasks.backbone.load import load_backbone
+    from gpt_tasks.scoring.scorer import Scorer
+    from gpt_tasks.types import Continuation
+
+    backbone = load_backbone(str(tiny_backbone_folder), {})
+    scorer = Scorer(backbone, device=torch.device("cpu"), precision="float32", batch_tokens=64, show_progress=True)
+    scorer.answer([Continuation("The soup was", f" {word}") for word in ("cold", "hot", "late")])
+    shown = capsys.readouterr().err
+    assert "texts" in shown
+    assert "3/3" in shown
+    assert "/s" in shown
