@@ -17,6 +17,7 @@ from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import rank, wait
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler, shots_for
 from gpt_tasks.scoring.suites import LoadedSuite, ScoredTask, load_suite
+from gpt_tasks.tasks.classification import LABEL, ClassificationTask
 from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
 from gpt_tasks.types import Answer, Continuation, Example, Generation, Request, Rolling, Row
 
@@ -231,7 +232,12 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
     for row in chain([first], rows):
         filled: Row = scored.fields.of(row)
         if columns is None:
-            columns = scored.task.fields(list(filled.values), {}, row.where.rpartition(":")[0] or opened.name)
+            where = row.where.rpartition(":")[0] or opened.name
+            columns = scored.task.fields(list(filled.values), {}, where)
+            if isinstance(scored.task, ClassificationTask) and LABEL not in columns:
+                raise DataError(f"{where}: there is no column '{LABEL}'", "Name it in the suite (fields: label:).")
+            if isinstance(scored.task, ClassificationTask):
+                scored.task.check_question([field for field in columns if field != LABEL])
         yield scored.task.example(filled, columns, extra)
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.registry import Registry
 from gpt_tasks.scoring.expressions import Fields
+from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.untrained import UntrainedTask
 
 
@@ -43,6 +44,8 @@ class Entry(BaseModel):
     metrics: list[str] | None = Field(None, min_length=1, description="Default: the task's own.")
     by: str | None = Field(None, description="A column: every value is scored by itself, and their mean taken.")
     groups: list[str] | None = Field(None, description="What stands for '{group}' in the source, one after another.")
+    question: str | None = Field(None, description="Of a classification: how an example reads before its label.")
+    label_words: dict[str, str] | None = Field(None, description="Of a classification: the words for its labels.")
     local: Local | None = Field(None, description="How the data under --data-dir differs.")
 
 
@@ -61,7 +64,7 @@ class ScoredTask:
     """A task of a suite, ready to be read: with its options applied, and its sources found."""
 
     name: str
-    task: UntrainedTask
+    task: UntrainedTask | ClassificationTask
     source: str
     split: str
     shots_source: str
@@ -153,7 +156,7 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         task = registry.tasks[entry.task]
     except UsageError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from error
-    if not isinstance(task, UntrainedTask):
+    if not isinstance(task, UntrainedTask | ClassificationTask):
         raise DataError(f"{where}: '{entry.task}' is not asked of a model as it is", f"Take {_askable(registry)}.")
     options = dict(entry.model_extra or {})
     source, split, fields = _beside(entry.source, path), entry.split, entry.fields or {}
@@ -171,11 +174,16 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         by, groups = entry.local.by, ()
     try:
         configured = task.configured(task.Options(**options))
+        if isinstance(configured, ClassificationTask):
+            configured = configured.asked(entry.question, entry.label_words or {})
     except ValidationError as error:
         first = error.errors()[0]
         known = ", ".join([*Entry.model_fields, *task.Options.model_fields])
         raise DataError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}", f"It knows {known}.") from error
-    metrics = tuple(entry.metrics or task.metrics)
+    if isinstance(configured, ClassificationTask) and not configured.labels:
+        raise DataError(f"{where}: it declares no labels", "Name them in the suite: labels: [A, B].")
+    measured = {measure.name for measure in task.measures}
+    metrics = tuple(entry.metrics or (metric for metric in task.metrics if metric in measured))
     _check_metrics(metrics, task, where)
     return ScoredTask(
         name=name,
@@ -192,7 +200,7 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
     )
 
 
-def _check_metrics(metrics: Sequence[str], task: UntrainedTask, where: str) -> None:
+def _check_metrics(metrics: Sequence[str], task: UntrainedTask | ClassificationTask, where: str) -> None:
     known = [measure.name for measure in task.measures]
     for metric in metrics:
         if metric not in known:
@@ -200,7 +208,9 @@ def _check_metrics(metrics: Sequence[str], task: UntrainedTask, where: str) -> N
 
 
 def _askable(registry: Registry) -> str:
-    return ", ".join(name for name, task in registry.tasks.items() if isinstance(task, UntrainedTask))
+    return ", ".join(
+        name for name, task in registry.tasks.items() if isinstance(task, UntrainedTask | ClassificationTask)
+    )
 
 
 def _beside(source: str, path: Path) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from gpt_tasks.plugins import Plugins
 from gpt_tasks.scoring.engine import EngineName
 from gpt_tasks.scoring.scorer import Scorer, open_scorer
 from gpt_tasks.scoring.shots import Sampler, shots_for
-from gpt_tasks.tasks.base import prompt_fields
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
 from gpt_tasks.types import Example, Likelihood
@@ -56,18 +54,22 @@ class LikelihoodPredictor:
         befores = [
             "".join(self.task.shot(shot) + SHOT_SEPARATOR for shot in shots(place)) for place in range(len(every))
         ]
-        found = self._of([(example.inputs, before) for example, before in zip(every, befores, strict=True)])
+        found = self._of([(example, before) for example, before in zip(every, befores, strict=True)])
         if not self.calibrated:
             return found
         distinct = list(dict.fromkeys(befores))
-        empty = [(dict.fromkeys(every[0].inputs, content), before) for before in distinct for content in CONTENT_FREE]
+        empty = [
+            (replace(every[0], inputs=dict.fromkeys(every[0].inputs, content)), before)
+            for before in distinct
+            for content in CONTENT_FREE
+        ]
         free = self._of(empty).reshape(len(distinct), len(CONTENT_FREE), -1)
         bias = dict(zip(distinct, logsumexp(free, axis=1) - np.log(len(CONTENT_FREE)), strict=True))
         corrected: np.ndarray = found - np.stack([bias[before] for before in befores])
         return corrected
 
-    def _of(self, asked: Sequence[tuple[Mapping[str, str], str]]) -> np.ndarray:
-        requests = [request for inputs, before in asked for request in self.task.ask(inputs, before)]
+    def _of(self, asked: Sequence[tuple[Example, str]]) -> np.ndarray:
+        requests = [request for example, before in asked for request in self.task.ask(example, before)]
         answers = self.scorer.answer(requests).answers
         values = [answer.value for answer in answers if isinstance(answer, Likelihood)]
         probabilities: np.ndarray = log_softmax(np.array(values).reshape(len(asked), -1), axis=-1)
@@ -112,9 +114,9 @@ def evaluate_untrained(
         examples = read(chosen)
         train = read("train") if "train" in source.splits and chosen != "train" else None
         observed = {*examples.observed, *(train.observed if train else ())}
-        settled, meaning = _asked(task, question, label_words or {}).fitted(observed, examples.fields, source.name)
+        settled, meaning = task.asked(question, label_words or {}).fitted(observed, examples.fields, source.name)
         examples = settle(settled, examples, meaning)
-        _check_question(settled, examples.fields, label_words or {})
+        settled.check_question(examples.fields)
         notes = list(source.notes)
         if train is None:
             notes.append("There is no train split: no baselines, and shots come from what is evaluated.")
@@ -145,37 +147,3 @@ def evaluate_untrained(
             notes=notes,
             output=output,
         )
-
-
-def _asked(task: ClassificationTask, question: str | None, words: Mapping[str, str]) -> ClassificationTask:
-    task = copy.copy(task)
-    task.question = question if question is not None else task.question
-    task.label_words = {**task.label_words, **words}
-    return task
-
-
-def _check_question(task: ClassificationTask, fields: Sequence[str], words: Mapping[str, str]) -> None:
-    odd = [label for label in words if label not in task.labels]
-    if odd:
-        raise UsageError(
-            f"--label-word {odd[0]}={words[odd[0]]}: there is no label '{odd[0]}'",
-            f"There are {', '.join(task.labels)}.",
-        )
-    for name in _named(task.question or ""):
-        if name not in fields:
-            raise UsageError(
-                f"--question names '{name}', which the data is not read by", f"Its fields are {', '.join(fields)}."
-            )
-    said = [task.word(label) for label in task.labels]
-    for word in said:
-        if said.count(word) > 1:
-            raise UsageError(f"Two labels have the same word '{word}'", "Give each its own: --label-word LABEL=WORD.")
-
-
-def _named(question: str) -> Iterator[str]:
-    try:
-        yield from prompt_fields(question)
-    except ValueError as error:
-        raise UsageError(
-            f"--question {question!r} cannot be read: {error}", "Name fields in braces, as {text}."
-        ) from None

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.base import Task, TaskOptions, encode_prompts, prompt_fields, text_of
-from gpt_tasks.types import Continuation, Encoded, Example, Prediction, Request, Row
+from gpt_tasks.tasks.untrained import Measure, Part
+from gpt_tasks.types import Answer, Continuation, Encoded, Example, Likelihood, Prediction, Request, Row
 
 if TYPE_CHECKING:
     import numpy
@@ -69,6 +70,8 @@ class ClassificationTask(Task):
     inputs: tuple[str, ...] = ()
     question: str | None = None
     label_words: Mapping[str, str] = MappingProxyType({})
+    introduction: str = ""
+    measures: ClassVar[Sequence[Measure]] = (Measure("accuracy"),)
     head: ClassVar[str] = "sequence"
     metrics: ClassVar[Sequence[str]] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
     best_by: ClassVar[str] = "accuracy"
@@ -162,14 +165,52 @@ class ClassificationTask(Task):
         prompt = self._prompt_for(examples[0].inputs)
         return encode_prompts(prompt, [example.inputs for example in examples], tokenizer, max_length)
 
-    def ask(self, inputs: Mapping[str, str], before: str) -> list[Request]:
+    def ask(self, example: Example, before: str) -> list[Request]:
         """Ask for the likelihood of every label's word after the texts, `before` in front of them."""
-        asked = before + self._question(inputs)
+        asked = before + self._question(example.inputs)
         return [Continuation(asked, f" {self.word(label)}") for label in self.labels]
 
     def shot(self, example: Example) -> str:
         """Return the question about an example with the right label's word behind it."""
         return f"{self._question(example.inputs)} {self.word(str(example.target))}"
+
+    def asked(self, question: str | None, words: Mapping[str, str]) -> Self:
+        """Return this task with another question (None keeps its own), and other words for some labels."""
+        task = copy.copy(self)
+        task.question = self.question if question is None else question
+        task.label_words = {**self.label_words, **words}
+        return task
+
+    def check_question(self, fields: Sequence[str]) -> None:
+        """Raise UsageError where the question or the words do not go with the labels and the data's fields."""
+        odd = [label for label in self.label_words if label not in self.labels]
+        if odd:
+            raise UsageError(
+                f"The word '{self.label_words[odd[0]]}' is for a label '{odd[0]}', which there is not",
+                f"There are {', '.join(self.labels)}.",
+            )
+        try:
+            named = prompt_fields(self.question or "")
+        except ValueError as error:
+            raise UsageError(
+                f"The question {self.question!r} cannot be read: {error}", "Name fields in braces, as {text}."
+            ) from None
+        for name in named:
+            if name not in fields:
+                raise UsageError(
+                    f"The question names '{name}', which the data is not read by",
+                    f"Its fields are {', '.join(fields)}.",
+                )
+        words = [self.word(label) for label in self.labels]
+        for word in words:
+            if words.count(word) > 1:
+                raise UsageError(f"Two labels have the same word '{word}'", "Give each label a word of its own.")
+
+    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+        """Compare the words' log-likelihoods. Raises DataError for a label that the task does not know."""
+        values = [answer.value for answer in answers if isinstance(answer, Likelihood)]
+        right = self.labels.index(self.canonical(str(example.target), example.where))
+        return {"accuracy": Part(float(values.index(max(values)) == right))}
 
     def word(self, label: str) -> str:
         """Return the word that stands for a label when a model is asked without training."""

@@ -134,7 +134,9 @@ def test_other_families(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) ->
     ("parts", "told"),
     [
         ({"task": "multipel-choice"}, "Did you mean 'multiple-choice'?"),
-        ({"task": "sentiment"}, "is not asked of a model as it is"),
+        ({"task": "sentiment", "prompt": "{text}"}, "there is no column 'text'"),
+        ({"task": "classification"}, "it declares no labels"),
+        ({"task": "sentiment", "prompt": "{question}", "metrics": ["mcc"]}, "there is no metric 'mcc'"),
         ({"metrics": ["acuracy"]}, "there is no metric 'acuracy'"),
         ({"prompt": "{query}"}, "there is no column 'query'; the columns are question, choices, answer, kind"),
         ({"prompt": "{question"}, "prompt"),
@@ -155,6 +157,21 @@ def test_what_is_wrong_in_a_suite_is_told(
     assert told in outcome.err
     assert len(outcome.err.strip().splitlines()) == 2
     assert not Path("scores").exists()
+
+
+def test_a_classification_in_a_suite(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
+    items = [{"text": "What a splendid soup.", "label": "positive"}, {"text": "I regret it.", "label": 0}]
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite(items, task="sentiment", prompt="{text}"), "--json")
+    asked = suite(items, task="sentiment", prompt="{text}", question="{text} So", label_words={"positive": "good"})
+    assert cli("score", tiny_backbone_folder, "--suite", asked, "--json").code == 0
+    assert outcome.code == 0, outcome.err
+    (told,) = json.loads(outcome.out)["tasks"]
+    assert told["n"] == 2
+    assert told["metrics"]["accuracy"]["value"] in (0, 0.5, 1)
+    odd = cli(
+        "score", tiny_backbone_folder, "--suite", suite([*items, {**items[0], "label": "mixed"}], task="sentiment")
+    )
+    assert odd.code == 4
 
 
 @pytest.mark.parametrize(
@@ -287,10 +304,10 @@ def test_calibration_makes_content_free_inputs_even(tiny_backbone_folder: Path, 
     [
         (["--shots", "2"], "Give --task TASK too"),
         (["--task", "sentimant"], "Did you mean 'sentiment'?"),
-        (["--task", "sentiment", "--label-word", "neutral=so"], "there is no label 'neutral'"),
+        (["--task", "sentiment", "--label-word", "neutral=so"], "is for a label 'neutral', which there is not"),
         (["--task", "sentiment", "--label-word", "positive=negative"], "Two labels have the same word 'negative'"),
-        (["--task", "sentiment", "--question", "{review}"], "--question names 'review'"),
-        (["--task", "sentiment", "--question", "{text"], "--question '{text' cannot be read"),
+        (["--task", "sentiment", "--question", "{review}"], "The question names 'review'"),
+        (["--task", "sentiment", "--question", "{text"], "The question '{text' cannot be read"),
         (["--task", "multiple-choice", "--calibrate"], "compares no labels"),
     ],
 )
