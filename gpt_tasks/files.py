@@ -21,6 +21,10 @@ _REFUSALS = {
     errno.EROFS: "Give a folder that can be written with --output.",
     errno.EACCES: "Mend the permission, or give another folder with --output.",
     errno.EPERM: "Mend the permission, or give another folder with --output.",
+    errno.EEXIST: "Give another folder with --output.",
+    errno.ENOTDIR: "Give a path that leads through folders only.",
+    errno.EISDIR: "Give a file, or another folder with --output.",
+    errno.ENAMETOOLONG: "Give a shorter path.",
     errno.EMFILE: "Raise the limit on open files (ulimit -n).",
     errno.ENOMEM: "Free some memory, or lower --batch-tokens.",
 }

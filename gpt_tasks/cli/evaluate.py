@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -145,7 +146,7 @@ def _score(
     from gpt_tasks.scoring.score import score
     from gpt_tasks.scoring.suites import single_task
 
-    with answering(as_json) as answer:
+    with answering(as_json) as answer, tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
         scores, folder = score(
             model,
             single_task(task, data, split=split, shots=shots),
@@ -153,9 +154,9 @@ def _score(
             seed=seed,
             device=device,
             precision=precision or "float32",
-            output=output,
+            output=output or Path(scratch),
             say=lambda line: print(line, file=sys.stderr),
         )
-        answer({**scores.to_json(), "folder": str(folder)})
+        answer({**scores.to_json(), "folder": None if output is None else str(folder)})
     if not as_json and first_process():
-        show_scores(scores, folder)
+        show_scores(scores, output)

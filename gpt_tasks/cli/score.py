@@ -86,7 +86,7 @@ def score_model(
         show_scores(scores, folder)
 
 
-def show_scores(scores: Scores, folder: Path) -> None:
+def show_scores(scores: Scores, folder: Path | None) -> None:
     """Print the figures as a table, and what else there is to say."""
     show_table(
         ("task", "metric", "value", "stderr", "95 % interval", "n", "shots"),
@@ -109,4 +109,5 @@ def show_scores(scores: Scores, folder: Path) -> None:
             print(f"{task.name}: {task.truncated:,} of {task.n:,} examples were longer than the model's window.")
     for note in scores.notes:
         print(note)
-    print(f"\nThe scores are in {folder}.")
+    if folder is not None:
+        print(f"\nThe scores are in {folder}.")

@@ -102,10 +102,10 @@ def _read_scores(folder: Path) -> Kept:
             kind="score",
             tasks={task["name"]: _scored(folder, task, rows.get(task["name"], [])) for task in saved["tasks"]},
             model=saved["model"]["spec"],
-            suite=saved["suite"],
+            suite=dict(saved["suite"]),
             settings=saved["settings"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(file, error, "score") from error
 
 
@@ -156,7 +156,7 @@ def _read_report(folder: Path) -> Kept:
         _check_number(lines, "", len(where), saved["n"], "evaluate")
         values = {metric: _number(figure["value"]) for metric, figure in saved["metrics"].items()}
         name, labels = saved["task"], set(saved["labels"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(file, error, "evaluate") from error
     for place, label, predicted in zip(where, references, predictions, strict=True):
         if label not in labels or predicted not in labels:

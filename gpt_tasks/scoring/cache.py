@@ -20,8 +20,8 @@ VERSION = 1
 class AnswerCache:
     """Answers by the tokens that were asked about, for one model in one precision; every answer is written at once.
 
-    `identity` says whose answers they are. A file of another identity or version is not used, and one that was cut
-    short is read up to there: both are told through `say`, and written anew. The answers of `others`, which other
+    `identity` says whose answers they are. A file of another identity or version is put aside, and one that was cut
+    short is read up to there and written anew: both are told through `say`. The answers of `others`, which other
     processes left, are taken over, and these files removed.
     """
 
@@ -39,7 +39,7 @@ class AnswerCache:
                 file.write(json.dumps(self._header) + "\n")
                 file.writelines(_line(key, answer) for key, answer in self._answers.items())
         for other in others:
-            other.unlink()
+            other.unlink(missing_ok=True)
         self._file = path.open("a", encoding="utf-8", newline="\n")
 
     def __enter__(self) -> Self:
@@ -71,7 +71,11 @@ class AnswerCache:
         try:
             with path.open(encoding="utf-8") as lines:
                 if json.loads(next(lines, "")) != self._header:
-                    say(f"{path}: its answers are of another model, precision or version: not used, written anew.")
+                    aside = path.with_name(path.name + ".aside")
+                    say(
+                        f"{path}: its answers are of another model, precision, engine or version: put aside as {aside}."
+                    )
+                    path.replace(aside)
                     return False
                 for line in lines:
                     key, *answer = json.loads(line)

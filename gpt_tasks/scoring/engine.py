@@ -57,11 +57,20 @@ class PlainEngine:
         rows = [torch.tensor(paths[place].inputs) for place in batch]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         kept = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        logits = self.model.model(input_ids=ids, attention_mask=kept.to(self.model.device), use_cache=False).logits
-        for row, place in enumerate(batch):
+        lengths, counts = (
+            [len(paths[place].inputs) for place in batch],
+            [len(paths[place].targets) for place in batch],
+        )
+        # Counted from the end of the longest, the first position that foretells a target in any row.
+        tail = ids.shape[1] - min(length - count for length, count in zip(lengths, counts, strict=True))
+        asked = {"logits_to_keep": tail} if self.model.keeps_logits else {}
+        logits = self.model.model(
+            input_ids=ids, attention_mask=kept.to(self.model.device), use_cache=False, **asked
+        ).logits
+        before = ids.shape[1] - logits.shape[1]
+        for row, (place, length, count) in enumerate(zip(batch, lengths, counts, strict=True)):
             path = paths[place]
-            length, count = len(path.inputs), len(path.targets)
-            probabilities = logits[row, length - count : length].float().log_softmax(-1)
+            probabilities = logits[row, length - count - before : length - before].float().log_softmax(-1)
             targets = torch.tensor(path.targets, device=self.model.device)
             value = probabilities.gather(1, targets[:, None]).sum()
             greedy = (probabilities.argmax(-1) == targets).all()
@@ -127,12 +136,16 @@ class _Walk:
             ids[number, :size] = torch.tensor(layout.tokens)
             positions[number, :size] = torch.tensor(layout.depths)
             ends[number, :size] = torch.tensor(layout.ends)
-        token = torch.arange(width, device=device)
-        seen = (token[:, None] >= token) & (token[:, None] < ends.to(device)[:, None, :])
-        if cached:
-            seen = torch.cat([seen.new_ones(len(layouts), width, cached), seen], dim=-1)
+        visible = None
+        # One path by itself sees all that stands before: no mask, which would take the square of its length.
+        if len(layouts) > 1 or set(layouts[0].ends) != {width}:
+            token = torch.arange(width, device=device)
+            seen = (token[:, None] >= token) & (token[:, None] < ends.to(device)[:, None, :])
+            if cached:
+                seen = torch.cat([seen.new_ones(len(layouts), width, cached), seen], dim=-1)
+            visible = seen[:, None]
         cache = repeated(self.caches[-1], len(layouts)) if self.caches else None
-        hidden = self.model.hidden(ids.to(device), positions.to(device), seen[:, None], cache).flatten(0, 1)
+        hidden = self.model.hidden(ids.to(device), positions.to(device), visible, cache).flatten(0, 1)
         self.forwarded = sum(row.tokens for row in step.rows)
         wanted = [
             (index, row.cached, [number * width + place for place in places])

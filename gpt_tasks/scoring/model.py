@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ class ScoredModel:
         self.model: Any = model.eval()
         self.device = model.device
         self.dtype = next(model.parameters()).dtype
+        self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
 
     def hidden(self, ids: Tensor, positions: Tensor, visible: Tensor | None, cache: DynamicCache | None) -> Tensor:

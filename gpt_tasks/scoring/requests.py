@@ -58,8 +58,8 @@ class Tokenization:
                 tokens |= {(text, special): ids for text, ids in zip(some, encoded, strict=True)}
         return [self._paths(request, tokens) for request in requests]
 
-    def context(self, request: Generation) -> tuple[int, ...]:
-        """Return the tokens to generate from: the last ones that leave room for `max_tokens`.
+    def context(self, request: Generation) -> TokenPath:
+        """Return the tokens to generate from, as a path without targets: the last that leave room for `max_tokens`.
 
         Raises DataError where the window has no room for them.
         """
@@ -72,7 +72,7 @@ class Tokenization:
             )
         text, special = self._key(request.context)
         ids = self.tokenizer.encode(text, add_special_tokens=special) or [self.first]
-        return tuple(ids[-room:])
+        return TokenPath(tuple(ids[-room:]), (), max(0, len(ids) - room))
 
     def _key(self, text: str) -> tuple[str, bool]:
         """A text, and whether the tokenizer may add special tokens: not a second BOS."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,7 +86,7 @@ def figure(measure: Measure, parts: Sequence[Part]) -> Figure:
     mean = math.fsum(part.value * part.weight for part in parts) / total
     spread = math.fsum((part.weight * (part.value - mean)) ** 2 for part in parts)
     stderr = math.sqrt(spread * n / (n - 1)) / total if n > 1 else math.nan
-    if all(part.value in (0.0, 1.0) and part.weight == 1.0 for part in parts):
+    if _are_shares(parts):
         low, high = wilson(round(mean * n), n)
     else:
         low, high = mean - Z * stderr, mean + Z * stderr
@@ -94,11 +95,19 @@ def figure(measure: Measure, parts: Sequence[Part]) -> Figure:
     return Figure(value, slope * stderr, _finished(measure, low), _finished(measure, high), n)
 
 
-def mean_figure(figures: Sequence[Figure]) -> Figure:
-    """Return the mean of groups' figures, each counting the same, whatever its size."""
+def mean_figure(figures: Sequence[Figure], *, shares: bool) -> Figure:
+    """Return the mean of groups' figures, each counting the same, whatever its size.
+
+    Groups of one example tell nothing of their spread and are left out of the standard error. The interval of
+    `shares` stays within 0 and 1, and is Wilson's over all examples where no group shows any spread.
+    """
     value = math.fsum(each.value for each in figures) / len(figures)
-    stderr = math.sqrt(math.fsum(each.stderr**2 for each in figures)) / len(figures)
-    return Figure(value, stderr, value - Z * stderr, value + Z * stderr, sum(each.n for each in figures))
+    n = sum(each.n for each in figures)
+    stderr = math.sqrt(math.fsum(each.stderr**2 for each in figures if each.n > 1)) / len(figures)
+    low, high = value - Z * stderr, value + Z * stderr
+    if shares:
+        low, high = (max(0.0, low), min(1.0, high)) if stderr else wilson(round(value * n), n)
+    return Figure(value, stderr, low, high, n)
 
 
 def task_scores(
@@ -116,7 +125,11 @@ def task_scores(
     }
     if by_group:
         whole = {
-            measure.name: mean_figure([figures[measure.name] for figures in by_group.values()]) for measure in measures
+            measure.name: mean_figure(
+                [figures[measure.name] for figures in by_group.values()],
+                shares=_are_shares([each.parts[measure.name] for each in scored]),
+            )
+            for measure in measures
         }
     else:
         whole = {measure.name: figure(measure, [each.parts[measure.name] for each in scored]) for measure in measures}
@@ -143,10 +156,14 @@ def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]
         }
         for each in examples
     ]
-    draft = folder / f".{EXAMPLES}"
+    draft = folder / f".{EXAMPLES}.{os.getpid()}"
     parquet.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft)
     draft.replace(folder / EXAMPLES)
     write_json(folder / SCORES, scores.to_json())
+
+
+def _are_shares(parts: Sequence[Part]) -> bool:
+    return all(part.value in (0.0, 1.0) and part.weight == 1.0 for part in parts)
 
 
 def _finished(measure: Measure, mean: float) -> float:

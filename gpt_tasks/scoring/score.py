@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.data.sources import ALL, open_source
-from gpt_tasks.errors import DataError, ModelError, UsageError
-from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.errors import UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import rank, wait
-from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler, shots_for
-from gpt_tasks.scoring.suites import LoadedSuite, ScoredTask, load_suite
-from gpt_tasks.tasks.classification import LABEL, ClassificationTask
-from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
-from gpt_tasks.types import Answer, Continuation, Example, Generation, Request, Rolling, Row
+from gpt_tasks.scoring.asking import ask, read_examples
+from gpt_tasks.scoring.asking import chat_template as chat
+from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
+from gpt_tasks.scoring.suites import LoadedSuite, load_suite
+from gpt_tasks.types import Answer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from gpt_tasks.scoring.cache import AnswerCache
     from gpt_tasks.scoring.engine import EngineName
     from gpt_tasks.scoring.results import Scores
@@ -31,16 +25,6 @@ if TYPE_CHECKING:
 ANSWERS = "answers.jsonl"
 HARNESS = "lm-eval:"
 SCORES_FOLDER = Path("scores")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """An example of a task, the value of the column it is grouped by, and what is asked about it."""
-
-    scored: ScoredTask
-    example: Example
-    group: str | None
-    requests: list[Request]
 
 
 def score(
@@ -88,19 +72,34 @@ def score(
     registry = installed_plugins().registry
     loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
     folder = output or SCORES_FOLDER / f"{Path(model).name}-{loaded.name}"
-    examples = [list(read_examples(task, registry.sources, limit)) for task in loaded.tasks]
+    _check_folder(folder)
+    parts = [part for task in loaded.tasks for part in task.parts()]
+    examples = [list(read_examples(part, registry.sources, limit)) for part in parts]
 
     # From here on torch is needed: what is wrong with the suite or its data has been told.
     from gpt_tasks.scoring.results import ScoredExample, Scores, task_scores, write_scores
     from gpt_tasks.scoring.scorer import open_scorer
 
     backbone, scorer = open_scorer(model, **how)
-    template = _chat(backbone.tokenizer, model) if chat_template else None
+    template = chat(backbone.tokenizer, model) if chat_template else None
     asked = [
         each
-        for task, some in zip(loaded.tasks, examples, strict=True)
-        for each in _ask(task, some, registry.sources, shots_sampler, seed, template)
+        for part, some in zip(parts, examples, strict=True)
+        for each in ask(part, some, registry.sources, shots_sampler, seed, template)
     ]
+    settings = {
+        "precision": scorer.precision,
+        "device": str(scorer.device),
+        "engine": engine,
+        "data_dir": None if data_dir is None else str(data_dir),
+        "sources": [part.source for part in parts],
+        "shots": [part.shots for part in parts],
+        "shots_sampler": shots_sampler,
+        "limit": limit,
+        "chat_template": chat_template,
+        "seed": seed,
+    }
+    _refuse_others(folder, {"model": backbone.fingerprint, "suite": loaded.sha256, **settings})
     identity = {"model": backbone.fingerprint, "precision": scorer.precision, "engine": engine}
     with machine_errors():
         with _cache(folder, identity, say) as cache:
@@ -109,8 +108,8 @@ def score(
         rows: list[ScoredExample] = []
         for each in asked:
             given: list[Answer] = [next(answers) for _ in each.requests]
-            parts = each.scored.task.measure(each.example, given)
-            wanted = {metric: parts[metric] for metric in each.scored.metrics}
+            brought = each.scored.task.measure(each.example, given)
+            wanted = {metric: brought[metric] for metric in each.scored.metrics}
             cut = max([next(cuts) for _ in each.requests])
             rows.append(ScoredExample(each.scored.name, each.example, each.group, given, wanted, cut))
         tasks = []
@@ -121,16 +120,7 @@ def score(
         scores = Scores(
             suite={"name": loaded.name, "sha256": loaded.sha256},
             model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
-            settings={
-                "precision": scorer.precision,
-                "device": str(scorer.device),
-                "engine": found.engine,
-                "data_dir": None if data_dir is None else str(data_dir),
-                "shots_sampler": shots_sampler,
-                "limit": limit,
-                "chat_template": chat_template,
-                "seed": seed,
-            },
+            settings={**settings, "engine_used": found.engine},
             versions=_versions(),
             tasks=tuple(tasks),
             notes=found.notes,
@@ -141,6 +131,31 @@ def score(
             cache.path.unlink()  # the first process has it all by now
         wait()
     return scores, folder
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise UsageError where something else than a folder stands there, before anything is loaded."""
+    for path in (folder, *folder.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise UsageError(f"--output {folder}: {path} is a file", "Give a folder.")
+            return
+
+
+def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Raise UsageError where the folder holds the scores of something else than what is asked now."""
+    file = folder / "scores.json"
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        held = {"model": saved["model"]["fingerprint"], "suite": saved["suite"]["sha256"], **saved["settings"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing there, or nothing to be lost
+    for name, value in asked.items():
+        if name != "device" and held.get(name) != value:
+            raise UsageError(
+                f"{folder} holds scores of another {name.replace('_', ' ')}: {held.get(name)}, not {value}",
+                "Give another folder with --output.",
+            )
 
 
 def _cache(folder: Path, identity: Mapping[str, str], say: Callable[[str], None]) -> AnswerCache:
@@ -173,7 +188,8 @@ def _score_harness(
     from gpt_tasks.scoring.results import SCORES, Scores
     from gpt_tasks.scoring.scorer import open_scorer
 
-    folder = output or SCORES_FOLDER / f"{Path(model).name}-{Path(task).stem}"
+    folder = output or SCORES_FOLDER / f"{Path(model).name}-lm-eval-{Path(task).stem}"
+    _check_folder(folder)
     backbone, scorer = open_scorer(model, **how)
     found = score_lm_eval(task, scorer, shots=shots, limit=limit, seed=seed, say=say)
     scores = Scores(
@@ -189,97 +205,6 @@ def _score_harness(
             write_json(folder / SCORES, scores.to_json())
         wait()
     return scores, folder
-
-
-def read_examples(
-    scored: ScoredTask, schemes: Mapping[str, SourceScheme], limit: int | None
-) -> Iterator[tuple[Example, str | None]]:
-    """Read the examples of a task, each with its group. Raises DataError where a row cannot be used."""
-    for name in scored.groups:
-        for example in islice(_examples(scored, scored.source.format(group=name), scored.split, schemes), limit):
-            yield example, name
-    if scored.groups:
-        return
-    taken: Counter[str | None] = Counter()
-    for example in _examples(scored, scored.source, scored.split, schemes):
-        group = None if scored.by is None else example.extra[scored.by]
-        taken[group] += 1
-        if limit is None or taken[group] <= limit:
-            yield example, group
-        elif scored.by is None:
-            return
-
-
-def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str, SourceScheme]) -> Iterator[Example]:
-    opened = open_source(source, schemes)
-    name = ALL if ALL in opened.splits else split
-    if name not in opened.splits:
-        raise DataError(
-            f"{opened.name}: there is no split '{split}'; there are {', '.join(opened.splits)}",
-            "Name one of them in the suite (split:).",
-        )
-    rows = opened.splits[name]()
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{opened.name}: there are no rows ({name})", "Give data that holds some.")
-    extra = () if scored.by is None else (scored.by,)
-    if scored.by is not None and scored.by not in first.values:
-        raise DataError(
-            f"{opened.name}: there is no column '{scored.by}'; the columns are {', '.join(first.values)}",
-            "Name one of them in the suite (by:).",
-        )
-    columns: dict[str, str] | None = None
-    for row in chain([first], rows):
-        filled: Row = scored.fields.of(row)
-        if columns is None:
-            where = row.where.rpartition(":")[0] or opened.name
-            columns = scored.task.fields(list(filled.values), {}, where)
-            if isinstance(scored.task, ClassificationTask) and LABEL not in columns:
-                raise DataError(f"{where}: there is no column '{LABEL}'", "Name it in the suite (fields: label:).")
-            if isinstance(scored.task, ClassificationTask):
-                scored.task.check_question([field for field in columns if field != LABEL])
-        yield scored.task.example(filled, columns, extra)
-
-
-def _ask(
-    scored: ScoredTask,
-    examples: list[tuple[Example, str | None]],
-    schemes: Mapping[str, SourceScheme],
-    sampler: Sampler,
-    seed: int,
-    template: Callable[[str], str] | None,
-) -> Iterator[Asked]:
-    every = [example for example, _ in examples]
-    # lm-evaluation-harness draws as if the pool were what is scored for tasks without a test split too.
-    own = (scored.source, scored.split) == (scored.shots_source, scored.shots_split) or scored.split != "test"
-    pool: list[Example] = []
-    if scored.shots:
-        pool = list(_examples(scored, scored.shots_source, scored.shots_split, schemes))
-    shots = shots_for(every, pool, scored.shots, own=own, sampler=sampler, seed=seed)
-    for place, (example, group) in enumerate(examples):
-        before = "".join(scored.task.shot(shot) + SHOT_SEPARATOR for shot in shots(place))
-        requests = scored.task.ask(example, scored.task.introduction + before)
-        yield Asked(scored, example, group, [_templated(request, template) for request in requests])
-
-
-def _templated(request: Request, template: Callable[[str], str] | None) -> Request:
-    """The context as one message of a chat, and the continuation as its answer, without the space between them."""
-    if template is None or isinstance(request, Rolling):
-        return request
-    if isinstance(request, Generation):
-        return replace(request, context=template(request.context))
-    return Continuation(template(request.context), request.text.removeprefix(" "))
-
-
-def _chat(tokenizer: PreTrainedTokenizerBase, model: str) -> Callable[[str], str]:
-    if not tokenizer.chat_template:
-        raise ModelError(f"--chat-template: the tokenizer of {model} has none", "Leave the flag out.")
-
-    def template(content: str) -> str:
-        messages = [{"role": "user", "content": content}]
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-
-    return template
 
 
 def _versions() -> dict[str, str]:

@@ -80,29 +80,28 @@ class Scorer:
         cut = [0] * len(requests)
         for place, paths in zip(likelihoods, parts, strict=True):
             cut[place] = sum(path.cut for path in paths)
-        engine, notes = self._engine(max((len(path.inputs) for paths in parts for path in paths), default=0))
-        values = self._likelihoods(engine, {path for paths in parts for path in paths}, cache)
+        values = self._likelihoods({path for paths in parts for path in paths}, cache)
         answers: list[Answer] = [""] * len(requests)
         for place, paths in zip(likelihoods, parts, strict=True):
             found = [values[path] for path in paths]
             answers[place] = Likelihood(sum(each.value for each in found), all(each.greedy for each in found))
-        for place, text in self._generations(engine.model, requests, cache):
-            answers[place] = text
-        return Answered(answers, cut, "trie" if isinstance(engine, TrieEngine) else "plain", notes)
+        for place, text, lost in self._generations(requests, cache):
+            answers[place], cut[place] = text, lost
+        notes = (f"Scored in plain batches: {self._fault}.",) if self._fault else ()
+        return Answered(answers, cut, "plain" if self._fault else self.engine, notes)
 
-    def _engine(self, depth: int) -> tuple[TrieEngine | PlainEngine, tuple[str, ...]]:
+    def _in_precision(self) -> ScoredModel:
+        return ScoredModel(self._model.to(self._dtype))
+
+    def _engine(self, depth: int) -> Engine:
         """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
         if self.engine == "trie" and self._fault is None and depth > self._probed:
             self._fault, self._probed = packing_fault(ScoredModel(self._model.float()), depth), depth
-        model = ScoredModel(self._model.to(self._dtype))
         if self._fault is None and self.engine == "trie":
-            return TrieEngine(model, self._batch_tokens), ()
-        notes = (f"Scored in plain batches: {self._fault}.",) if self._fault else ()
-        return PlainEngine(model, self._batch_tokens), notes
+            return TrieEngine(self._in_precision(), self._batch_tokens)
+        return PlainEngine(self._in_precision(), self._batch_tokens)
 
-    def _likelihoods(
-        self, engine: Engine, paths: set[TokenPath], cache: AnswerCache | None
-    ) -> dict[TokenPath, Likelihood]:
+    def _likelihoods(self, paths: set[TokenPath], cache: AnswerCache | None) -> dict[TokenPath, Likelihood]:
         known: dict[TokenPath, Likelihood] = {}
         missing = []
         before = agreed({} if cache is None else cache.answers)
@@ -112,6 +111,9 @@ class Scorer:
                 known[path] = answer
             else:
                 missing.append(path)
+        if not missing:
+            return known
+        engine = self._engine(max(len(path.inputs) for path in missing))
         if world_size() > 1:
             share = Trie([path.inputs for path in missing]).share(rank(), world_size())
             missing = missing[share.start : share.stop]
@@ -135,32 +137,39 @@ class Scorer:
             cache.flush()
         return {path: everyone[key] for path in paths if (key := key_of_path(path)) in everyone}
 
-    def _generations(
-        self, model: ScoredModel, requests: Sequence[Request], cache: AnswerCache | None
-    ) -> Iterator[tuple[int, str]]:
-        missing: list[tuple[int, Generation, tuple[int, ...]]] = []
+    def _generations(self, requests: Sequence[Request], cache: AnswerCache | None) -> Iterator[tuple[int, str, int]]:
+        """Yield the place of every generation, its text, and how many tokens its context lost."""
         before = agreed({} if cache is None else cache.answers)
+        missing: list[tuple[int, Generation, tuple[int, ...], str]] = []
+        cut = {}
         for place, request in enumerate(requests):
-            if isinstance(request, Generation):
-                context = self.tokenization.context(request)
-                answer = before.get(key_of_generation(request, context)) if before else None
-                if isinstance(answer, str):
-                    yield place, answer
-                else:
-                    missing.append((place, request, context))
-        missing = missing[rank() :: world_size()]
+            if not isinstance(request, Generation):
+                continue
+            context = self.tokenization.context(request)
+            cut[place], key = context.cut, key_of_generation(request, context.inputs)
+            answer = before.get(key)
+            if isinstance(answer, str):
+                yield place, answer, context.cut
+            else:
+                missing.append((place, request, context.inputs, key))
+        if not missing:
+            return
+        mine = missing[rank() :: world_size()]
         own: dict[int, str] = {}
-        asked, contexts = [request for _, request, _ in missing], [context for _, _, context in missing]
-        with self._progress("answers", len(missing)) as step:
-            for index, text in generate(model, self.tokenizer, asked, contexts, self._batch_tokens):
-                place, request, context = missing[index]
+        asked, contexts = [request for _, request, _, _ in mine], [context for _, _, context, _ in mine]
+        with self._progress("answers", len(mine)) as step:
+            for index, text in generate(self._in_precision(), self.tokenizer, asked, contexts, self._batch_tokens):
+                place, _, _, key = mine[index]
                 if cache is not None:
-                    cache.put(key_of_generation(request, context), text)
+                    cache.put(key, text)
                     cache.flush()
                 step()
                 own[place] = text
-        for part in gathered(own):
-            yield from part.items()
+        everyone = {place: text for part in gathered(own) for place, text in part.items()}
+        for place, _, _, key in missing:
+            if cache is not None and rank() == 0 and place not in own:
+                cache.put(key, everyone[place])
+            yield place, everyone[place], cut[place]
 
     @contextmanager
     def _progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:

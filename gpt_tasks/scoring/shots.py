@@ -30,20 +30,24 @@ def shots_for(
             f"{len(pool)} examples are too few to draw {count} shots from", "Lower --shots, or give more examples."
         )
     random = Random(seed)
+    once = random.sample(pool, count + own) if sampler == "fixed" else []
 
-    def draw(place: int) -> list[Example]:
-        drawn = random.sample(pool, count + own)
+    def shots(place: int) -> list[Example]:
+        drawn = once or random.sample(pool, count + own)
         if not own:
             return drawn
         kept = [shot for shot in drawn if not _same(shot, examples[place])][:count]
-        if len(kept) < count:
-            kept = random.sample([shot for shot in pool if not _same(shot, examples[place])], count)
-        return kept
+        if len(kept) == count:
+            return kept
+        others = [shot for shot in pool if not _same(shot, examples[place])]
+        if len(others) < count:
+            raise DataError(
+                f"{examples[place].where}: {len(others)} other examples are too few to draw {count} shots from",
+                "Lower --shots, or give more examples.",
+            )
+        return others[:count] if once else random.sample(others, count)
 
-    if sampler == "drawn":
-        return draw
-    once = random.sample(pool, count + own)
-    return lambda place: [shot for shot in once if not (own and _same(shot, examples[place]))][:count]
+    return shots
 
 
 def _same(one: Example, other: Example) -> bool:

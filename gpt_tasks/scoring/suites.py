@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from gpt_tasks.registry import Registry
 from gpt_tasks.scoring.expressions import Fields
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.untrained import UntrainedTask
+
+GROUP = "{group}"
 
 
 class Local(BaseModel):
@@ -69,11 +71,25 @@ class ScoredTask:
     split: str
     shots_source: str
     shots_split: str
+    folder: Path
     fields: Fields
     shots: int
     metrics: tuple[str, ...]
     by: str | None
     groups: tuple[str, ...] = ()
+    group: str | None = None
+
+    def parts(self) -> list[ScoredTask]:
+        """Return the task for each of its groups, with the source of that group; or itself where it has none."""
+        return [
+            replace(
+                self,
+                source=_beside(self.source.replace(GROUP, name), self.folder),
+                shots_source=_beside(self.shots_source.replace(GROUP, name), self.folder),
+                group=name,
+            )
+            for name in self.groups
+        ] or [self]
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,7 @@ def single_task(task: UntrainedTask, data: str, *, split: str | None, shots: int
         split=split or "test",
         shots_source=data,
         shots_split=split or "test",
+        folder=Path(),
         fields=Fields({}, data),
         shots=shots,
         metrics=tuple(task.metrics),
@@ -135,14 +152,14 @@ def _content(path: Path) -> str:
         raise UsageError(
             f"--suite {path}: there is no such file", "gpt-tasks list suites shows the built-in ones."
         ) from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path}: this is no text file", "A suite is a YAML file.") from error
 
 
 def _mapping(path: Path, content: str) -> Mapping[str, Any]:
     try:
         parsed = yaml.safe_load(content)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: {' '.join(str(error).split())}", "A suite is a YAML file.") from error
     if not isinstance(parsed, dict):
         raise DataError(f"{path}: this is no suite", "A suite has a name and a list of tasks.")
@@ -159,7 +176,7 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
     if not isinstance(task, UntrainedTask | ClassificationTask):
         raise DataError(f"{where}: '{entry.task}' is not asked of a model as it is", f"Take {_askable(registry)}.")
     options = dict(entry.model_extra or {})
-    source, split, fields = _beside(entry.source, path), entry.split, entry.fields or {}
+    source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
     by, groups = entry.by, tuple(entry.groups or ())
     shots_source, shots_split = source, entry.shots_split or split
     if data_dir is not None:
@@ -174,6 +191,8 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         by, groups = entry.local.by, ()
     try:
         configured = task.configured(task.Options(**options))
+        if not isinstance(configured, ClassificationTask) and (entry.question is not None or entry.label_words):
+            raise DataError(f"{where}: question and label_words are for classifications", "Leave them out.")
         if isinstance(configured, ClassificationTask):
             configured = configured.asked(entry.question, entry.label_words or {})
     except ValidationError as error:
@@ -192,8 +211,9 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         split=split,
         shots_source=shots_source,
         shots_split=shots_split,
+        folder=path.parent,
         fields=Fields(fields, where),
-        shots=entry.shots if shots is None else shots,
+        shots=(entry.shots if shots is None else shots) if getattr(task, "takes_shots", True) else 0,
         metrics=metrics,
         by=by,
         groups=groups,
@@ -213,7 +233,7 @@ def _askable(registry: Registry) -> str:
     )
 
 
-def _beside(source: str, path: Path) -> str:
+def _beside(source: str, folder: Path) -> str:
     """A source as it is found from anywhere: a relative path counts from the suite's folder."""
-    beside = path.parent / source
+    beside = folder / source
     return str(beside) if beside.exists() else source

@@ -91,16 +91,16 @@ class Trie:
         included, or one row.
         """
         last = len(self.paths) if last is None else last
-        if first < last:
-            yield from self._steps(first, last, 0, row_tokens, batch_tokens)
-
-    def _steps(self, first: int, last: int, cached: int, row_tokens: int, batch_tokens: int) -> Iterator[Step]:
-        rows, extends = self._rows(first, last, cached, row_tokens)
-        yield from _packs(rows, batch_tokens)
-        for extend in extends:
-            yield extend
-            yield from self._steps(extend.first, extend.last, extend.end, row_tokens, batch_tokens)
-            yield Drop()
+        todo: list[Extend | Drop] = [Extend(first, last, 0, 0)] if first < last else []
+        while todo:
+            step = todo.pop()
+            if isinstance(step, Drop) or step.end:
+                yield step
+            if isinstance(step, Extend):
+                rows, extends = self._rows(step.first, step.last, step.end, row_tokens)
+                yield from _packs(rows, batch_tokens)
+                for extend in reversed(extends):
+                    todo += [Drop(), extend]
 
     def _rows(self, first: int, last: int, cached: int, row_tokens: int) -> tuple[list[Row], list[Extend]]:
         """Cut the paths into rows over the cached tokens, and into parts that are worth a longer cache."""

@@ -96,8 +96,17 @@ class Task(ABC):
 
 
 def prompt_fields(prompt: str) -> list[str]:
-    """Return the names of the fields that a prompt reads, in order."""
-    return [name for _, name, _, _ in string.Formatter().parse(prompt) if name is not None]
+    """Return the names of the fields that a prompt reads, in order.
+
+    Raises ValueError where it is no format string, or asks for more than to put a text in a place.
+    """
+    fields = []
+    for _, name, form, conversion in string.Formatter().parse(prompt):
+        if form or conversion:
+            raise ValueError(f"'{{{name}}}' can have nothing behind its name")
+        if name is not None:
+            fields.append(name)
+    return fields
 
 
 def text_of(row: Row, column: str) -> str:

@@ -6,20 +6,34 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from pydantic import Field, field_validator
+
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.untrained import Measure, Part, UntrainedTask, perplexity, plain_text
+from gpt_tasks.tasks.base import TaskOptions
+from gpt_tasks.tasks.untrained import Measure, Part, UntrainedTask, checked_template, perplexity, plain_text
 from gpt_tasks.types import Answer, Example, Likelihood, Request, Rolling, Row
 
-WORDS, BYTES = "words", "bytes"
+WORDS, BYTES = "original_words", "original_bytes"
+
+
+class LanguageModelingOptions(TaskOptions):
+    """The options of every language-modeling task."""
+
+    prompt: str | None = Field(None, min_length=1, description="How a row reads as text, as in '{text}'.")
+
+    _is_template = field_validator("prompt")(checked_template)
 
 
 class LanguageModelingTask(UntrainedTask):
     """The likelihood of whole texts, in windows where they are longer than the model's context.
 
     Words are what white space separates. Where a text was changed after it was counted (a detokenized one, say), a
-    row can bring its own `words` and `bytes`.
+    row can bring the numbers to count by: `original_words` and `original_bytes`. Nothing stands before a text: no
+    shots, no introduction.
     """
 
+    takes_shots: ClassVar[bool] = False
+    Options: ClassVar[type[TaskOptions]] = LanguageModelingOptions
     prompt: str = "{text}"
     columns: ClassVar[Mapping[str, str]] = {}
     metrics: ClassVar[Sequence[str]] = ("word_perplexity", "byte_perplexity", "bits_per_byte")
@@ -44,11 +58,17 @@ class LanguageModelingTask(UntrainedTask):
             raise DataError(f"{row.where}: the text is empty", "Leave the row out.")
         kept = {column: str(row.values.get(column, "")) for column in extra}
         counts = {WORDS: str(len(text.split())), BYTES: str(len(text.encode()))}
+        for field in counts.keys() & texts.keys():
+            if not texts[field].strip().isdecimal() or int(texts[field]) < 1:
+                raise DataError(
+                    f"{row.where}: column '{columns[field]}' is {texts[field]!r}, not a number of one or more",
+                    "Give a whole number, or leave the column out.",
+                )
         return Example({**counts, **texts}, None, row.where, kept)
 
     def ask(self, example: Example, before: str) -> list[Request]:
         """Ask for the likelihood of the text."""
-        return [Rolling(before + self.prompt.format_map(example.inputs))]
+        return [Rolling(self.prompt.format_map(example.inputs))]
 
     def shot(self, example: Example) -> str:
         """Return the text."""

@@ -23,6 +23,13 @@ class TextToTextOptions(PromptOptions):
     extract: str | None = Field(None, description="A regular expression; what its group finds first is compared.")
     ignore: tuple[str, ...] | None = Field(None, description="Regular expressions; what they find is not compared.")
 
+    @field_validator("stop")
+    @classmethod
+    def _are_texts(cls, stop: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if stop and not all(stop):
+            raise PydanticCustomError("stop", "a text to stop at is empty")
+        return stop
+
     @field_validator("extract", "ignore")
     @classmethod
     def _is_expression(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:

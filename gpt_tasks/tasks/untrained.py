@@ -43,28 +43,31 @@ def perplexity(name: str) -> Measure:
     return Measure(name, "lower", math.exp)
 
 
+def checked_template(template: str | None) -> str | None:
+    """Return a format string of an option. Raises an error of pydantic's where it cannot be filled with fields."""
+    try:
+        fields = prompt_fields(template or "")
+    except ValueError as error:
+        raise PydanticCustomError("prompt", "{cause}", {"cause": str(error)}) from None
+    if not all(field.isidentifier() for field in fields):
+        raise PydanticCustomError("prompt", "what stands in braces must be the name of a field")
+    return template
+
+
 class PromptOptions(TaskOptions):
     """The options of every task that is asked of a language model as it is."""
 
     prompt: str | None = Field(None, description="How an example reads as text, as in 'Question: {question}'.")
     introduction: str | None = Field(None, description="A text that stands before everything else.")
 
-    @field_validator("prompt", "choice", "ending", "answer", check_fields=False)
-    @classmethod
-    def _is_template(cls, template: str | None) -> str | None:
-        try:
-            fields = prompt_fields(template or "")
-        except ValueError as error:
-            raise PydanticCustomError("prompt", "{cause}", {"cause": str(error)}) from None
-        if not all(field.isidentifier() for field in fields):
-            raise PydanticCustomError("prompt", "what stands in braces must be the name of a field")
-        return template
+    _is_template = field_validator("prompt", "choice", "ending", "answer", check_fields=False)(checked_template)
 
 
 class UntrainedTask(Task):
     """A task that needs no training. `measures` are all it knows; `metrics` names those of its reports."""
 
     measures: ClassVar[Sequence[Measure]]
+    takes_shots: ClassVar[bool] = True
     introduction: str = ""
     Options: ClassVar[type[TaskOptions]] = PromptOptions
 

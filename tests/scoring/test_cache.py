@@ -62,6 +62,8 @@ def test_answers_of_another_model_are_not_used(path: Path, other: dict[str, str]
     assert answers == {}
     assert "another model" in said[0]
     assert json.loads(path.read_text().splitlines()[0])["precision"] == other["precision"]
+    path.with_name("answers.jsonl.aside").replace(path)
+    assert list(read(path)[0]) == ["a"], "they are put aside, not lost"
 
 
 def test_a_file_of_another_version_is_not_used(path: Path) -> None:

@@ -51,6 +51,15 @@ def test_equal_examples_in_the_pool_are_not_the_shots_of_each_other() -> None:
     assert sorted(shot.inputs["text"] for shot in shots(0)) == ["text 1", "text 2", "text 3"]
 
 
+@pytest.mark.parametrize("sampler", ["drawn", "fixed"])
+def test_a_pool_of_equal_examples_is_told(sampler: str) -> None:
+    pool = [POOL[0]] * 6 + POOL[1:3]
+    shots = shots_for([POOL[0], POOL[1]], pool, 3, own=True, sampler=sampler, seed=0)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="2 other examples are too few"):
+        [shots(0) for _ in range(20)]
+    assert len(shots(1)) == 3
+
+
 def test_too_small_a_pool_is_told() -> None:
     with pytest.raises(DataError, match="3 examples are too few to draw 3 shots from"):
         shots_for(POOL[:3], POOL[:3], 3, own=True, sampler="drawn", seed=0)

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.scoring.score import _ask, read_examples
+from gpt_tasks.scoring.asking import ask, read_examples
 from gpt_tasks.scoring.suites import ScoredTask, load_suite
 from gpt_tasks.types import Continuation, Generation, Likelihood, Request
 
@@ -226,7 +226,7 @@ def theirs(file: str, data: datasets.DatasetDict, shots: int, limit: int | None 
 
 def ours(scored: ScoredTask, limit: int | None = None) -> list[Any]:
     sources = installed_plugins().registry.sources
-    return list(_ask(scored, list(read_examples(scored, sources, limit)), sources, "drawn", SEED, None))
+    return list(ask(scored, list(read_examples(scored, sources, limit)), sources, "drawn", SEED, None))
 
 
 def on_hub(
@@ -386,7 +386,7 @@ def test_the_same_words_and_bytes_of_wikitext(tmp_path_factory: pytest.TempPathF
     for instance, each in zip(task.instances, ours(scored), strict=True):
         figures = task.process_results(instance.doc, [-1.0])
         counted = each.example.inputs
-        assert (int(counted["words"]), int(counted["bytes"])) == (
+        assert (int(counted["original_words"]), int(counted["original_bytes"])) == (
             figures["word_perplexity"][1],
             figures["byte_perplexity"][1],
         )

@@ -78,6 +78,14 @@ def test_equal_paths_cost_nothing_more() -> None:
     assert forwarded == 3
 
 
+def test_many_nested_beginnings_are_no_recursion() -> None:
+    trunk = tuple(range(3000))
+    trie = Trie([(*trunk[:end], *((9000 + end,) * 40)) for end in range(0, 3000, 2)])
+    drops = [step for step in trie.plan(row_tokens=64, batch_tokens=256) if isinstance(step, Drop)]
+    extends = [step for step in trie.plan(row_tokens=64, batch_tokens=256) if isinstance(step, Extend)]
+    assert len(drops) == len(extends) > 10
+
+
 def test_no_paths_no_steps() -> None:
     trie = Trie([])
     assert trie.distinct_tokens == 0

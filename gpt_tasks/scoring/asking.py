@@ -1,0 +1,129 @@
+"""Read the examples of a suite's tasks, and put them as requests: shots in front, a chat template around."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from gpt_tasks.data.examples import whole_text
+from gpt_tasks.data.sources import ALL, open_source
+from gpt_tasks.errors import DataError, ModelError
+from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.scoring.shots import Sampler, shots_for
+from gpt_tasks.scoring.suites import ScoredTask
+from gpt_tasks.tasks.classification import LABEL, ClassificationTask
+from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
+from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An example of a task, the value of the column it is grouped by, and what is asked about it."""
+
+    scored: ScoredTask
+    example: Example
+    group: str | None
+    requests: list[Request]
+
+
+def read_examples(
+    scored: ScoredTask, schemes: Mapping[str, SourceScheme], limit: int | None
+) -> Iterator[tuple[Example, str | None]]:
+    """Read the examples of a task, or of its part, each with its group. Raises DataError where a row cannot be used.
+
+    `limit` takes so many examples, of each group where a column tells it.
+    """
+    taken: Counter[str | None] = Counter()
+    for example in _examples(scored, scored.source, scored.split, schemes):
+        group = scored.group if scored.by is None else example.extra[scored.by]
+        taken[group] += 1
+        if limit is None or taken[group] <= limit:
+            yield example, group
+        elif scored.by is None:
+            return
+
+
+def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str, SourceScheme]) -> Iterator[Example]:
+    opened = open_source(source, schemes)
+    name = ALL if ALL in opened.splits else split
+    if name not in opened.splits:
+        raise DataError(
+            f"{opened.name}: there is no split '{split}'; there are {', '.join(opened.splits)}",
+            "Name one of them in the suite (split:).",
+        )
+    rows = opened.splits[name]()
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{opened.name}: there are no rows ({name})", "Give data that holds some.")
+    extra = () if scored.by is None else (scored.by,)
+    if scored.by is not None and scored.by not in first.values:
+        raise DataError(
+            f"{opened.name}: there is no column '{scored.by}'; the columns are {', '.join(first.values)}",
+            "Name one of them in the suite (by:).",
+        )
+    columns: dict[str, str] | None = None
+    for row in chain([first], rows):
+        filled: Row = scored.fields.of(row)
+        if columns is None:
+            where = row.where.rpartition(":")[0] or opened.name
+            columns = scored.task.fields(list(filled.values), {}, where)
+            if isinstance(scored.task, ClassificationTask) and LABEL not in columns:
+                raise DataError(f"{where}: there is no column '{LABEL}'", "Name it in the suite (fields: label:).")
+            if isinstance(scored.task, ClassificationTask):
+                scored.task.check_question([field for field in columns if field != LABEL])
+        example = scored.task.example(filled, columns, extra)
+        if isinstance(scored.task, ClassificationTask):
+            example = replace(example, target=scored.task.canonical(str(example.target), example.where))
+        yield whole_text(example)
+
+
+def ask(
+    scored: ScoredTask,
+    examples: Sequence[tuple[Example, str | None]],
+    schemes: Mapping[str, SourceScheme],
+    sampler: Sampler,
+    seed: int,
+    template: Callable[[str], str] | None,
+) -> Iterator[Asked]:
+    """Yield what is asked about each example of a task, of which `scored` is a part with one source.
+
+    Raises DataError where there are too few examples to draw the shots from.
+    """
+    every = [example for example, _ in examples]
+    # lm-evaluation-harness draws as if the pool were what is scored for tasks without a test split too.
+    own = (scored.source, scored.split) == (scored.shots_source, scored.shots_split) or scored.split != "test"
+    pool: list[Example] = []
+    if scored.shots:
+        pool = list(_examples(scored, scored.shots_source, scored.shots_split, schemes))
+    shots = shots_for(every, pool, scored.shots, own=own, sampler=sampler, seed=seed)
+    for place, (example, group) in enumerate(examples):
+        before = "".join(scored.task.shot(shot) + SHOT_SEPARATOR for shot in shots(place))
+        requests = scored.task.ask(example, scored.task.introduction + before)
+        yield Asked(scored, example, group, [_templated(request, template) for request in requests])
+
+
+def _templated(request: Request, template: Callable[[str], str] | None) -> Request:
+    """The context as one message of a chat, and the continuation as its answer, without the space between them."""
+    if template is None or isinstance(request, Rolling):
+        return request
+    if isinstance(request, Generation):
+        return replace(request, context=template(request.context))
+    return Continuation(template(request.context), request.text.removeprefix(" "))
+
+
+def chat_template(tokenizer: PreTrainedTokenizerBase, model: str) -> Callable[[str], str]:
+    """Return what puts a text into the model's chat template as a user's message. Raises ModelError without one."""
+    if not tokenizer.chat_template:
+        raise ModelError(f"--chat-template: the tokenizer of {model} has none", "Leave the flag out.")
+
+    def template(content: str) -> str:
+        messages = [{"role": "user", "content": content}]
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    return template
