@@ -154,7 +154,7 @@ def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
         if name != "device" and held.get(name) != value:
             raise UsageError(
                 f"{folder} holds scores of another {name.replace('_', ' ')}: {held.get(name)}, not {value}",
-                "Give another folder with --output.",
+                "Give another folder with --output, or remove this one.",
             )
 
 

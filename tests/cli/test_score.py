@@ -226,7 +226,7 @@ def test_a_classification_in_a_suite(cli: Any, suite: Any, tiny_backbone_folder:
     items = [{"text": "What a splendid soup.", "label": "positive"}, {"text": "I regret it.", "label": 0}]
     outcome = cli("score", tiny_backbone_folder, "--suite", suite(items, task="sentiment", prompt="{text}"), "--json")
     asked = suite(items, task="sentiment", prompt="{text}", question="{text} So", label_words={"positive": "good"})
-    assert cli("score", tiny_backbone_folder, "--suite", asked, "--json").code == 0
+    assert cli("score", tiny_backbone_folder, "--suite", asked, "--json", "--output", "asked").code == 0
     assert outcome.code == 0, outcome.err
     (told,) = json.loads(outcome.out)["tasks"]
     assert told["n"] == 2
@@ -235,6 +235,7 @@ def test_a_classification_in_a_suite(cli: Any, suite: Any, tiny_backbone_folder:
         "score", tiny_backbone_folder, "--suite", suite([*items, {**items[0], "label": "mixed"}], task="sentiment")
     )
     assert odd.code == 4
+    assert "label 'mixed' is not one of negative, positive" in odd.err
 
 
 @pytest.mark.parametrize(
