@@ -232,7 +232,10 @@ def test_a_classification_in_a_suite(cli: Any, suite: Any, tiny_backbone_folder:
     assert told["n"] == 2
     assert told["metrics"]["accuracy"]["value"] in (0, 0.5, 1)
     odd = cli(
-        "score", tiny_backbone_folder, "--suite", suite([*items, {**items[0], "label": "mixed"}], task="sentiment")
+        "score",
+        tiny_backbone_folder,
+        "--suite",
+        suite([*items, {**items[0], "label": "mixed"}], task="sentiment", prompt="{text}"),
     )
     assert odd.code == 4
     assert "label 'mixed' is not one of negative, positive" in odd.err
