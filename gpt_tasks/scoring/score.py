@@ -191,11 +191,20 @@ def _score_harness(
     folder = output or SCORES_FOLDER / f"{Path(model).name}-lm-eval-{Path(task).stem}"
     _check_folder(folder)
     backbone, scorer = open_scorer(model, **how)
+    settings = {
+        "precision": scorer.precision,
+        "device": str(scorer.device),
+        "shots": shots,
+        "limit": limit,
+        "seed": seed,
+    }
+    name = f"{HARNESS}{task}"
+    _refuse_others(folder, {"model": backbone.fingerprint, "suite": name, **settings})
     found = score_lm_eval(task, scorer, shots=shots, limit=limit, seed=seed, say=say)
     scores = Scores(
-        suite={"name": f"{HARNESS}{task}", "sha256": ""},
+        suite={"name": name, "sha256": name},
         model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
-        settings={"precision": scorer.precision, "device": str(scorer.device), "limit": limit, "seed": seed},
+        settings=settings,
         versions={**_versions(), "lm_eval": VERSION},
         tasks=harness_tasks(found),
     )

@@ -123,7 +123,10 @@ class Scorer:
                 if cache is not None:
                     cache.put(key_of_path(missing[place]), likelihood)
                 step()
-        known |= self._from_others({key_of_path(path): known[path] for path in missing}, paths, cache)
+        if world_size() > 1:
+            known |= self._from_others({key_of_path(path): known[path] for path in missing}, paths, cache)
+        if cache is not None:
+            cache.flush()
         return known
 
     def _from_others(
@@ -131,10 +134,9 @@ class Scorer:
     ) -> dict[TokenPath, Likelihood]:
         """Exchange what the processes found, and keep it all on the first one."""
         everyone = {key: answer for part in gathered(own) for key, answer in part.items()}
-        if cache is not None:
-            for key in everyone.keys() - own.keys() if rank() == 0 else ():
+        if cache is not None and rank() == 0:
+            for key in everyone.keys() - own.keys():
                 cache.put(key, everyone[key])
-            cache.flush()
         return {path: everyone[key] for path in paths if (key := key_of_path(path)) in everyone}
 
     def _generations(self, requests: Sequence[Request], cache: AnswerCache | None) -> Iterator[tuple[int, str, int]]:

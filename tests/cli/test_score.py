@@ -410,6 +410,9 @@ def test_a_task_of_lm_evaluation_harness(cli: Any, tiny_backbone_folder: Path, t
     assert told["n"] == 2
     assert told["metrics"]["acc"]["value"] in (0, 1)
     assert json.loads(Path("out/scores.json").read_text())["suite"]["name"] == suite
+    other = cli("score", tiny_backbone_folder, "--suite", suite, "--limit", "1", "--output", "out")
+    assert other.code == 2
+    assert "out holds scores of another limit: 2, not 1" in other.err
     refused = cli("score", tiny_backbone_folder, "--suite", suite, "--chat-template")
     assert refused.code == 2
     assert "are for our own suites" in refused.err
