@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
+
+from gpt_tasks.errors import UsageError
 
 T = TypeVar("T")
 
@@ -54,3 +59,23 @@ def wait() -> None:
         from torch import distributed
 
         distributed.barrier()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second run out of a folder while this one, on all its processes, works in it. Raises UsageError."""
+    if rank() > 0:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"Another process works in {folder}", "Wait for it, or end it first.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / ".lock").unlink(missing_ok=True)

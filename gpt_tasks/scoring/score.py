@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.processes import rank, wait
+from gpt_tasks.processes import alone_in, rank, wait
 from gpt_tasks.scoring.asking import ask, read_examples
 from gpt_tasks.scoring.asking import chat_template as chat
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
@@ -101,7 +102,7 @@ def score(
     }
     _refuse_others(folder, {"model": backbone.fingerprint, "suite": loaded.sha256, **settings})
     identity = {"model": backbone.fingerprint, "precision": scorer.precision, "engine": engine}
-    with machine_errors():
+    with machine_errors(), _working_in(folder):
         with _cache(folder, identity, say) as cache:
             found = scorer.answer([request for each in asked for request in each.requests], cache)
         answers, cuts = iter(found.answers), iter(found.cut)
@@ -142,6 +143,14 @@ def _check_folder(folder: Path) -> None:
             return
 
 
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        yield
+
+
 def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
     """Raise UsageError where the folder holds the scores of something else than what is asked now."""
     file = folder / "scores.json"
@@ -163,7 +172,6 @@ def _cache(folder: Path, identity: Mapping[str, str], say: Callable[[str], None]
     from gpt_tasks.scoring.cache import AnswerCache
 
     if rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
         first = AnswerCache(folder / ANSWERS, identity, say, sorted(folder.glob("answers-*.jsonl")))
         wait()
         return first
@@ -208,9 +216,8 @@ def _score_harness(
         versions={**_versions(), "lm_eval": VERSION},
         tasks=harness_tasks(found),
     )
-    with machine_errors():
+    with machine_errors(), _working_in(folder):
         if rank() == 0:
-            folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / SCORES, scores.to_json())
         wait()
     return scores, folder

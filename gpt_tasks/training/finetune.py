@@ -13,7 +13,7 @@ from gpt_tasks.errors import DataError, PluginError, UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
-from gpt_tasks.processes import agreed, join, rank, wait
+from gpt_tasks.processes import agreed, alone_in, join, rank, wait
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml, validated
 from gpt_tasks.training.run import Run, load
@@ -82,17 +82,18 @@ def _finetune(
     folder = folder or RunFolder(agreed(default_folder(name)))
     if rank() == 0 and not resume:
         folder.create()
-    try:
-        if rank() == 0 and not resume:
-            folder.write({"task": name, "config": config.model_dump()}, "unfinished")
-        wait()
-        _train(task, method, location, config, folder, plugins)
-    except BaseException as error:
-        if rank() == 0:
-            _leave(folder, name, error)
-        raise
-    finally:
-        shutil.rmtree(folder.scratch, ignore_errors=True)
+    with alone_in(folder.path):
+        try:
+            if rank() == 0 and not resume:
+                folder.write({"task": name, "config": config.model_dump()}, "unfinished")
+            wait()
+            _train(task, method, location, config, folder, plugins)
+        except BaseException as error:
+            if rank() == 0:
+                _leave(folder, name, error)
+            raise
+        finally:
+            shutil.rmtree(folder.scratch, ignore_errors=True)
     return load(folder.path)
 
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, UsageError
-from gpt_tasks.processes import agreed, join, rank, wait, world_size
+from gpt_tasks.processes import agreed, alone_in, join, rank, wait, world_size
 from gpt_tasks.training.pretrain_config import PretrainConfig, begin, write_record
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
     try:
         opened, steps = _begin_together(config)
         begun = not config.resume and rank() == 0
-        with _alone(config.output):
+        with alone_in(config.output):
             return _pretrain(opened, steps, say)
     except BaseException as error:
         useless = isinstance(error, GptTasksError) and not isinstance(error, MachineError)
@@ -57,26 +56,6 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
             where = error.filename or config.output
             raise MachineError(f"{where}: {error.strerror}", "Make room, then go on with --resume") from error
         raise
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second pretraining out of the folder while this one is in it."""
-    if rank() > 0:
-        yield
-        return
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / "training.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"--output {folder}: another process trains in it", "Wait for it, or end it first") from None
-    try:
-        yield
-    finally:
-        lock.release()
-        (folder / "training.lock").unlink(missing_ok=True)
 
 
 def _begin_together(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:

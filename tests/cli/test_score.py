@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from gpt_tasks.processes import alone_in
+
 ITEMS = [
     {"question": "The sun is", "choices": ["hot", "a cold stone"], "answer": 0, "kind": "sky"},
     {"question": "Snow is", "choices": ["black as coal", "white"], "answer": "B", "kind": "sky"},
@@ -295,6 +297,15 @@ def test_a_kill_loses_no_more_than_the_last_batch(suite: Any, tiny_backbone_fold
     assert "3,000" in done.stdout
     lines = answers.read_text().splitlines()[1:]
     assert len({json.loads(line)[0] for line in lines}) == len(lines) == 6000
+
+
+def test_a_folder_that_another_process_scores_into_is_left_to_it(cli: Any, suite: Any, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with alone_in(tmp_path / "out"):
+        refused = cli("score", "tiny", "--suite", suite(ITEMS), "--output", tmp_path / "out")
+    assert refused.code == 2
+    assert f"Another process works in {tmp_path / 'out'}" in refused.err
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_two_processes_give_the_same_numbers(suite: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 
 import gpt_tasks
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
+from gpt_tasks.processes import alone_in
 from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.finetune import _agreeing
 
@@ -341,6 +342,9 @@ def test_a_resumed_run_keeps_its_settings_and_its_data(settings: dict[str, Any],
         gpt_tasks.finetune("sentiment", config=tmp_path / "other.yaml", output=run.path, resume=True)
     with pytest.raises(UsageError, match="of task 'sentiment'"):
         gpt_tasks.finetune("classification", output=run.path, resume=True)
+    with alone_in(run.path), pytest.raises(UsageError, match="Another process works in"):
+        gpt_tasks.finetune("sentiment", output=run.path, resume=True)
+    assert run.path.exists(), "the other's run"
     checkpoint = run.path / "checkpoints" / "checkpoint-1"
     checkpoint.mkdir(parents=True)
     (checkpoint / "COMPLETE").touch()

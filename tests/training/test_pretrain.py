@@ -318,7 +318,7 @@ def test_two_processes_do_not_train_in_one_folder(text: Path, tmp_path: Path) ->
 
     def interfere(line: str) -> None:
         if line.startswith("update 9/"):
-            with pytest.raises(UsageError, match="another process trains in it") as raised:
+            with pytest.raises(UsageError, match="Another process works in") as raised:
                 pretrain(again, lambda line: None)
             refused.append(raised.value.message)
 
