@@ -59,12 +59,13 @@ class HeadKind:
     """A kind of head: `build(hidden_size, outputs)` returns a module.
 
     The module is called with hidden states `[batch, length, hidden]` and attention mask `[batch, length]`, and
-    returns logits `[batch, outputs]`.
+    returns logits `[batch, outputs]`. `frozen` names the kind that takes its place on a backbone that does not move.
     """
 
     name: str
     description: str
     build: Callable[[int, int], nn.Module]
+    frozen: str | None = None
 
 
 # What a method has defaults for, as they are called in FinetuneConfig.

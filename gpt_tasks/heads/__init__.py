@@ -14,11 +14,20 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_heads() -> Sequence[HeadKind]:
-    """Bring the sequence head."""
-    return [HeadKind("sequence", "One row of logits for a text, read off its last token.", _sequence)]
+    """Bring the heads for a whole text."""
+    return [
+        HeadKind("sequence", "One row of logits for a text, read off its last token.", _sequence, frozen="pooled"),
+        HeadKind("pooled", "One row of logits for a text, read off its last token and the mean of all.", _pooled),
+    ]
 
 
 def _sequence(hidden_size: int, outputs: int) -> nn.Module:
     from gpt_tasks.heads.sequence import SequenceHead
 
     return SequenceHead(hidden_size, outputs)
+
+
+def _pooled(hidden_size: int, outputs: int) -> nn.Module:
+    from gpt_tasks.heads.sequence import PooledHead
+
+    return PooledHead(hidden_size, outputs)

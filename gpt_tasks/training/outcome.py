@@ -73,7 +73,7 @@ def _task_record(session: Session) -> TaskRecord:
         task=session.task.name,
         plugin=plugin.distribution,
         plugin_version=plugin.version,
-        head=session.task.head,
+        head=session.head.name,
         outputs=len(session.task.labels),
         state=session.task.state(),
     )

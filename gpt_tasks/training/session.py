@@ -7,7 +7,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import log_softmax, softmax
-from torch import nn
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
@@ -28,11 +27,11 @@ from gpt_tasks.data.splits import Splits, load_splits
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.evaluation.plots import plot_learning_curve
-from gpt_tasks.extensions import Method, Metric
+from gpt_tasks.extensions import HeadKind, Method, Metric
 from gpt_tasks.files import write_json
 from gpt_tasks.heads.linear_probe import fit_probe
 from gpt_tasks.heads.model import TaskModel
-from gpt_tasks.heads.sequence import LastToken, SequenceHead
+from gpt_tasks.heads.sequence import Features, LinearHead
 from gpt_tasks.metrics.intervals import compute
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import rank
@@ -61,6 +60,7 @@ class Session:
     plugins: Plugins
     splits: Splits
     backbone: Backbone
+    head: HeadKind
     model: TaskModel
     metrics: list[Metric]
     observers: Observers
@@ -97,6 +97,9 @@ class Session:
         settings = settle(config, splits.task, method, registry.metrics, backbone.parameters, backbone.context_length)
         for note in splits.notes if rank() == 0 else ():
             print(note, file=sys.stderr)
+        head = registry.heads[task.head]
+        if method.frozen and head.frozen:
+            head = registry.heads[head.frozen]
         session = cls(
             task=splits.task,
             method=method,
@@ -106,7 +109,8 @@ class Session:
             plugins=plugins,
             splits=splits,
             backbone=backbone,
-            model=_model(backbone, method, registry.heads[task.head].build, splits, settings),
+            head=head,
+            model=_model(backbone, method, head, splits, settings),
             metrics=metrics,
             observers=Observers(plugins, folder.path),
         )
@@ -187,7 +191,8 @@ class Session:
             )
 
     def _fit_head(self, train: EncodedExamples, validation: EncodedExamples) -> None:
-        if not isinstance(self.model.head, SequenceHead):
+        head = self.model.head
+        if not isinstance(head, LinearHead):
             raise UsageError(
                 f"--method {self.method.name} fits a linear head; the head of task '{self.task.name}' is another",
                 "Take --method full or lora.",
@@ -201,23 +206,23 @@ class Session:
             if rank() == 0:
                 print(note, file=sys.stderr)
         probe = fit_probe(
-            self._features(train, rows),
+            self._features(head, train, rows),
             labels[rows],
-            self._features(validation, range(len(validation))),
+            self._features(head, validation, range(len(validation))),
             self.splits.validation.labels,
             len(self.task.labels),
             None if self.model.class_weights is None else self.model.class_weights.cpu().numpy(),
         )
         with torch.no_grad():
-            self.model.head.linear.weight.copy_(torch.from_numpy(probe.weight))
-            self.model.head.linear.bias.copy_(torch.from_numpy(probe.bias))
+            head.linear.weight.copy_(torch.from_numpy(probe.weight))
+            head.linear.bias.copy_(torch.from_numpy(probe.bias))
         self.training |= {"updates": 0, "epochs": 1, "examples_seen": len(rows), "examples_now": len(rows)}
         self.training["probe_strength"] = probe.strength
 
-    def _features(self, encoded: EncodedExamples, rows: Iterable[int]) -> np.ndarray:
-        """Return the last token's hidden states of these rows, `[rows, hidden]`."""
+    def _features(self, head: LinearHead, encoded: EncodedExamples, rows: Iterable[int]) -> np.ndarray:
+        """Return what a linear head reads of these rows, `[rows, features]`."""
         return head_logits(
-            TaskModel(self.model.backbone, LastToken()),
+            TaskModel(self.model.backbone, Features(head)),
             (encoded[index]["input_ids"] for index in rows),
             batch_tokens=self.settings.batch_tokens,
             pad_token_id=self.backbone.tokenizer.pad_token_id,
@@ -264,14 +269,14 @@ class Session:
 def _model(
     backbone: Backbone,
     method: Method,
-    build: Callable[[int, int], nn.Module],
+    kind: HeadKind,
     splits: Splits,
     settings: Settings,
 ) -> TaskModel:
     """Join a new head, drawn from the seed, with the backbone as the method prepares it."""
     set_seed(settings.seed)
     labels = splits.task.labels
-    head = build(backbone.hidden_size, len(labels))
+    head = kind.build(backbone.hidden_size, len(labels))
     base = backbone.model.base_model
     weights = None
     if settings.class_weights == "balanced":

@@ -35,7 +35,7 @@ from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError,
 from gpt_tasks.extensions import HeadKind
 from gpt_tasks.heads import register_heads
 from gpt_tasks.heads.model import TaskModel, TaskRecord, load_model, save_model
-from gpt_tasks.heads.sequence import LastToken, SequenceHead, pool_last
+from gpt_tasks.heads.sequence import Features, PooledHead, SequenceHead, pool_last
 
 HEADS: dict[str, HeadKind] = {kind.name: kind for kind in register_heads()}
 RECORD = TaskRecord(
@@ -77,15 +77,21 @@ def padded(texts: list[list[int]], length: int, left: bool) -> tuple[torch.Tenso
     return ids, mask
 
 
+@pytest.fixture(params=HEADS)
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(params=ARCHITECTURES)
-def model(request: pytest.FixtureRequest) -> TaskModel:
+def model(request: pytest.FixtureRequest, kind: str) -> TaskModel:
     torch.manual_seed(0)
     causal_lm = ARCHITECTURES[request.param]()
     # Larger than a fresh model's, so that a wrong position or a leak of padding shows in the logits.
     for parameter in causal_lm.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     width = causal_lm.get_output_embeddings().weight.shape[1]
-    head = SequenceHead(width, 3)
+    head = HEADS[kind].build(width, 3)
     head.linear.weight.data.normal_()
     return TaskModel(causal_lm.base_model, head).eval()
 
@@ -119,7 +125,10 @@ def test_pooling_goes_by_the_mask_where_padding_and_end_of_text_are_one_token(le
     hidden = torch.arange(4 * 7, dtype=torch.float).reshape(4, 7, 1)
     expected = [7 * row + (6 if left else len(text) - 1) for row, text in enumerate(texts)]
     assert pool_last(hidden, mask).flatten().tolist() == expected
-    assert LastToken()(hidden, mask).flatten().tolist() == expected
+    assert Features(SequenceHead(1, 3))(hidden, mask).flatten().tolist() == expected
+    means = [7 * row + (6 - (len(text) - 1) / 2 if left else (len(text) - 1) / 2) for row, text in enumerate(texts)]
+    pooled = Features(PooledHead(1, 3))(hidden, mask)
+    assert pooled.tolist() == [list(pair) for pair in zip(expected, means, strict=True)]
     assert ids.shape == mask.shape
 
 
