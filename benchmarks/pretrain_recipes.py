@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
+from _cores import gpt_tasks, on_cores
 from _results import print_table, write_results
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
@@ -54,19 +50,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        cores: SimpleQueue[int] = SimpleQueue()
-        for core in range(args.workers):
-            cores.put(core)
 
-        def measured(name: str) -> dict[str, Any]:
-            core = cores.get()
-            try:
-                return train(name, folder, args.text, args.validation, minutes, core if args.workers > 1 else None)
-            finally:
-                cores.put(core)
+        def measured(name: str, core: int | None) -> dict[str, Any]:
+            return train(name, folder, args.text, args.validation, minutes, core)
 
-        with ThreadPoolExecutor(args.workers) as pool:
-            found = dict(zip(args.only, pool.map(measured, args.only), strict=True))
+        found = dict(zip(args.only, on_cores(args.only, args.workers, measured), strict=True))
     first = found[args.only[0]]["validation"]["bits_per_byte"]
     cases = [
         {
@@ -95,17 +83,10 @@ def train(
     output = folder / name.replace(" ", "-").replace(",", "")
     flags = [f"--{flag.replace('_', '-')}={value}" for flag, value in {**BASE, **RECIPES[name]}.items()]
     texts = [part for file in text for part in ("--text", str(file))]
-    command = [sys.executable, "-m", "gpt_tasks", "pretrain", *texts, f"--validation={validation}", *flags]
     # One validation, at the end: those on the way take time that is not counted.
-    command += [f"--minutes={minutes}", "--evaluate-steps=1000000", f"--output={output}"]
+    limits = [f"--minutes={minutes}", "--evaluate-steps=1000000", f"--output={output}"]
     if not (output / "training.json").is_file():
-        pinned = ["taskset", "-c", str(core)] if core is not None else []
-        alone = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"} if core is not None else {}
-        done = subprocess.run(
-            [*pinned, *command], env={**os.environ, **alone}, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        gpt_tasks(["pretrain", *texts, f"--validation={validation}", *flags, *limits], core)
     figures: dict[str, Any] = json.loads((output / "training.json").read_text())
     print(f"{name}: {figures['validation']['bits_per_byte']:.4f} bits per byte", flush=True)
     return figures

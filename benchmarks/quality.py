@@ -15,11 +15,13 @@ import math
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from _cores import gpt_tasks, on_cores
 from _results import print_table, write_results
 
-import gpt_tasks
+from gpt_tasks import load
 
 SETS = {"sst2": ("sentiment", "sentiment/sst2"), "trec6": ("classification", "classification/trec6")}
 SETS["ag_news_small"] = ("classification", "classification/ag_news_small")
@@ -30,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--quick", action="store_true", help="one seed, 500 rows of each set")
+    parser.add_argument("--workers", type=int, default=1, help="trainings at a time, each on a core of its own")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS), help="a part of them writes nothing")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument(
@@ -39,21 +42,21 @@ def main() -> None:
     if not args.data.is_dir():
         raise SystemExit(f"There is no folder {args.data}: name the one that holds sentiment/sst2 with --data")
     seeds = [0] if args.quick else [0, 1, 2]
-    settings = {"limit": 500} if args.quick else {}
+    limit = 500 if args.quick else None
     cases = []
     with tempfile.TemporaryDirectory() as scratch:
         keep = args.keep or Path(scratch)
         backbones = {"untrained": random_weights(keep / "untrained"), "tiny": "tiny"}
+        jobs = list(itertools.product(args.methods, args.sets, seeds, backbones))
+
+        def measured(job: tuple[str, str, int, str], core: int | None) -> dict[str, Any]:
+            method, name, seed, kind = job
+            return result(name, args.data, backbones[kind], method, seed, limit, keep / kind, core)
+
+        found = dict(zip(jobs, on_cores(jobs, args.workers, measured), strict=True))
         for method, name in itertools.product(args.methods, args.sets):
-            task, folder = SETS[name]
-            results = {
-                kind: [
-                    result(task, args.data / folder, backbone, method, seed, settings, keep / kind) for seed in seeds
-                ]
-                for kind, backbone in backbones.items()
-            }
+            results = {kind: [found[method, name, seed, kind] for seed in seeds] for kind in backbones}
             cases += compared(name, method, results)
-            print_table(cases[-2:])
     print_table(cases)
     if not args.quick and args.sets == list(SETS) and args.methods == list(METHODS):
         write_results("quality", cases)
@@ -75,29 +78,32 @@ def random_weights(folder: Path) -> str:
 
 
 def result(
-    task: str, data: Path, backbone: str, method: str, seed: int, settings: dict[str, int], folder: Path
-) -> dict[str, object]:
+    name: str, data: Path, backbone: str, method: str, seed: int, limit: int | None, folder: Path, core: int | None
+) -> dict[str, Any]:
     """Fine-tune once, and return the test accuracy, the baseline's, and which test examples were right."""
-    output = folder / f"{data.name}-{method}-{seed}"
-    if output.exists():
-        run = gpt_tasks.load(output)
-        if run.record["config"]["limit"] != settings.get("limit"):
-            raise SystemExit(f"{output} was trained on other rows: give --keep another folder")
-    else:
-        run = gpt_tasks.finetune(
-            task, data=str(data), backbone=backbone, method=method, seed=seed, output=output, **settings
-        )
+    task, source = SETS[name]
+    output = folder / f"{name}-{method}-{seed}"
+    if not (output / "metrics.json").is_file():
+        flags = ["--data", str(data / source), "--backbone", backbone, "--method", method, "--seed", str(seed)]
+        limited = [] if limit is None else ["--limit", str(limit)]
+        resumed = ["--resume"] if output.exists() else []
+        gpt_tasks(["finetune", task, *flags, *limited, "--output", str(output), *resumed], core)
+    run = load(output)
+    if run.record["config"]["limit"] != limit:
+        raise SystemExit(f"{output} was trained on other rows: give --keep another folder")
     with (output / "predictions.jsonl").open(encoding="utf-8") as file:
         right = [row["label"] == row["predicted"] for row in map(json.loads, file)]
+    accuracy = 100 * run.report.metrics["accuracy"].value
+    print(f"{folder.name} {output.name}: {accuracy:.2f}", flush=True)
     return {
-        "accuracy": 100 * run.report.metrics["accuracy"].value,
+        "accuracy": accuracy,
         "baseline": 100 * run.report.baselines["tfidf_logistic_regression"]["accuracy"].value,
         "seconds": run.report.training["seconds"],
         "right": np.array(right),
     }
 
 
-def compared(name: str, method: str, results: dict[str, list[dict[str, object]]]) -> list[dict[str, object]]:
+def compared(name: str, method: str, results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return two cases: against TF-IDF + logistic regression, and against the same shape untrained."""
     from gpt_tasks.metrics.intervals import paired_bootstrap
 
