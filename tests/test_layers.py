@@ -27,6 +27,7 @@ LEVELS = {
     "training": 4,
     "scoring": 4,
     "evaluation": 4,
+    "generation": 4,
     "cli": 5,
     "testing": 5,
     "__main__": 5,

@@ -35,6 +35,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ["finetune", "sentiment", "--help"],
         ["pretrain", "--help"],
         ["predict", "--help"],
+        ["generate", "--help"],
+        ["generate", "tiny", "x", "--top-p", "1.5"],
         ["evaluate", "--help"],
         ["plugins"],
         ["list", "methods"],

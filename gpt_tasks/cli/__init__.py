@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gpt_tasks.cli import compare, evaluate, finetune, list_names, lm_eval, plugins, predict, pretrain, score
+from gpt_tasks.cli import compare, evaluate, finetune, generate, list_names, lm_eval, plugins, predict, pretrain, score
 from gpt_tasks.hookspecs import hookimpl
 
 
@@ -20,6 +20,8 @@ def register_commands() -> Sequence[typer.Typer]:
         pretrain.app,
         score.app,
         compare.app,
+        generate.app,
+        generate.next_app,
         lm_eval.app,
         plugins.app,
         list_names.app,

@@ -1,0 +1,118 @@
+"""`gpt-tasks generate` and `gpt-tasks next`: what a model writes after a prompt."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gpt_tasks.cli.arguments import Device, Json, Precision
+from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.generation.decoding import Decoding
+
+app = typer.Typer(name="generate", rich_markup_mode=None, add_completion=False)
+next_app = typer.Typer(name="next", rich_markup_mode=None, add_completion=False)
+
+Model = Annotated[
+    str, typer.Argument(help="A preset, a folder, a hub id or a finished run.", metavar="MODEL", show_default=False)
+]
+Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model bring Python code of its own.")]
+
+
+def _help(field: str) -> str:
+    return Decoding.model_fields[field].description or ""
+
+
+@app.command("generate")
+def generate_text(
+    *,
+    model: Model,
+    prompt: Annotated[
+        str, typer.Argument(help="What to go on from; - for all of stdin.", metavar="PROMPT", show_default=False)
+    ],
+    max_new_tokens: Annotated[int | None, typer.Option(help=_help("max_new_tokens"))] = None,
+    max_length: Annotated[int | None, typer.Option(help=_help("max_length"))] = None,
+    temperature: Annotated[float | None, typer.Option(help=_help("temperature"))] = None,
+    top_p: Annotated[float | None, typer.Option(help=_help("top_p"))] = None,
+    top_k: Annotated[int | None, typer.Option(help=_help("top_k"))] = None,
+    num_return_sequences: Annotated[int, typer.Option(help=_help("num_return_sequences"))] = 1,
+    repetition_penalty: Annotated[float, typer.Option(help=_help("repetition_penalty"))] = 1.0,
+    seed: Annotated[int, typer.Option(help=_help("seed"))] = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help=_help("stop"), metavar="TEXT", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    trust_remote_code: Remote = False,
+    as_json: Json = False,
+) -> None:
+    """Let a model write on from a prompt. One text is shown as it comes."""
+    decoding = Decoding.checked(
+        max_new_tokens=max_new_tokens,
+        max_length=max_length,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        num_return_sequences=num_return_sequences,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=tuple(stop or ()),
+    )
+    from gpt_tasks.generation.writer import open_writer
+
+    given = sys.stdin.read() if prompt == "-" else prompt
+    streaming = not as_json and num_return_sequences == 1
+    unshown = [given]  # until there is no more that can go wrong
+
+    def show(piece: str) -> None:
+        print(*unshown, piece, sep="", end="", flush=True)
+        unshown.clear()
+
+    with answering(as_json) as answer:
+        writer = open_writer(model, device=device, precision=precision, trust_remote_code=trust_remote_code)
+        (texts,) = writer.write([given], decoding, on_text=show if streaming else None)
+        answer(
+            {
+                "model": model,
+                "prompt": given,
+                "texts": [{"text": each.text, "tokens": each.tokens, "finish": each.finish} for each in texts],
+                "settings": {**decoding.model_dump(mode="json"), "precision": writer.precision},
+            }
+        )
+    if streaming:
+        show("\n")
+    elif not as_json:
+        for number, each in enumerate(texts, start=1):
+            print(f"--- {number}\n{given}{each.text}")
+
+
+@next_app.command("next")
+def next_tokens(
+    *,
+    model: Model,
+    text: Annotated[str, typer.Argument(help="What the token comes after.", metavar="TEXT", show_default=False)],
+    top: Annotated[int, typer.Option(help="Show so many tokens.", min=1)] = 10,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    trust_remote_code: Remote = False,
+    as_json: Json = False,
+) -> None:
+    """Show the likeliest next tokens after a text, with their probabilities."""
+    from gpt_tasks.generation.writer import open_writer
+
+    with answering(as_json) as answer:
+        writer = open_writer(model, device=device, precision=precision, trust_remote_code=trust_remote_code)
+        found = writer.next_tokens(text, top)
+        answer(
+            {
+                "model": model,
+                "text": text,
+                "next": [{"id": each.id, "text": each.text, "probability": each.probability} for each in found],
+            }
+        )
+    if not as_json:
+        show_table(
+            ("probability", "token", "id"),
+            [(f"{each.probability:.2%}", repr(each.text), str(each.id)) for each in found],
+        )

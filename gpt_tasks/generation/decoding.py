@@ -1,0 +1,71 @@
+"""How the next token is chosen and when a text ends: the settings of writing, checked."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpt_tasks.errors import UsageError
+
+NEW_TOKENS = 100
+
+
+class Decoding(BaseModel):
+    """The settings of writing. Without `temperature`, `top_p` and `top_k` the likeliest token is taken each time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_new_tokens: int | None = Field(None, ge=1, description=f"The most tokens to write. Default: {NEW_TOKENS}.")
+    max_length: int | None = Field(None, ge=1, description="The most tokens of prompt and text together.")
+    temperature: float | None = Field(
+        None, ge=0, le=100, description="Draw tokens; below 1 the likely ones more often. 0 takes the likeliest."
+    )
+    top_p: float | None = Field(None, gt=0, le=1, description="Draw from the likeliest that together have this share.")
+    top_k: int | None = Field(None, ge=1, description="Draw from so many of the likeliest.")
+    num_return_sequences: int = Field(1, ge=1, description="So many texts for one prompt.")
+    repetition_penalty: float = Field(
+        1.0, gt=0, le=100, description="Above 1, tokens that stand there already are less likely."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Draws the tokens.")
+    stop: tuple[str, ...] = Field((), description="A text at which writing ends. Repeatable.")
+
+    @classmethod
+    def checked(cls, **settings: Any) -> Self:
+        """Return the settings. Raises UsageError, naming the flag, for one that cannot be."""
+        try:
+            found = cls(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            flag = str(first["loc"][0]).replace("_", "-")
+            cause = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+            raise UsageError(f"--{flag} {first['input']}: {cause}", "See gpt-tasks generate --help") from error
+        if not all(found.stop):
+            raise UsageError("--stop: the text to stop at is empty", "Give some text, or leave it out.")
+        if found.temperature == 0 and (found.top_p is not None or found.top_k is not None):
+            raise UsageError(
+                "--temperature 0 draws nothing, so that --top-p and --top-k are of no use", "Leave one out."
+            )
+        if found.num_return_sequences > 1 and not found.samples:
+            raise UsageError(
+                f"--num-return-sequences {found.num_return_sequences}: without drawing, all would be the same",
+                "Give --temperature, --top-p or --top-k.",
+            )
+        return found
+
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn, rather than the likeliest taken."""
+        return bool(self.temperature) or (self.temperature is None and (self.top_p or self.top_k) is not None)
+
+    def longest(self, window: int | None) -> int | None:
+        """Return the most tokens that prompt and text may have together; None where there is no limit."""
+        return min((limit for limit in (self.max_length, window) if limit is not None), default=None)
+
+    def room(self, prompt: int, window: int | None) -> int:
+        """Return how many tokens may be written after a prompt of so many; below 1 where there is no room."""
+        longest = self.longest(window)
+        limits = [] if longest is None else [longest - prompt]
+        if self.max_new_tokens is not None or self.max_length is None:
+            limits.append(self.max_new_tokens or NEW_TOKENS)
+        return min(limits)
