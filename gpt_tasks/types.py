@@ -22,7 +22,8 @@ class Example:
 
     `inputs` maps the task's fields to text, in the order in which the prompt reads them. `target` is what a right
     answer is (for classification one of the labels, for multiple choice its place among `choices`) and None where it
-    is not known. `extra` holds further columns as text, kept for slices of the evaluation.
+    is not known; `references` are all right answers where there are several, the target first. `extra` holds further
+    columns as text, kept for slices of the evaluation.
     """
 
     inputs: Mapping[str, str]
@@ -30,6 +31,7 @@ class Example:
     where: str
     extra: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -63,6 +64,14 @@ def evaluate_run(
             help="With --task: the word that stands for a label. Repeatable.", metavar="LABEL=WORD", show_default=False
         ),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --task: an option of the task, as in target_language=zh. Repeatable.",
+            metavar="NAME=VALUE",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="With --task: draws the shots.", min=0)] = 1234,
     device: Device = "auto",
     precision: Annotated[
@@ -77,9 +86,9 @@ def evaluate_run(
     columns = pairs(column or [], "--column")
     words = pairs(label_word or [], "--label-word")
     if task is None:
-        if shots or calibrate or question is not None or words:
+        if shots or calibrate or question is not None or words or option:
             raise UsageError(
-                "--shots, --calibrate, --question and --label-word are for --task", "Give --task TASK too."
+                "--shots, --calibrate, --question, --label-word and --option are for --task", "Give --task TASK too."
             )
         from gpt_tasks.training.run import load
 
@@ -90,17 +99,21 @@ def evaluate_run(
         if not as_json:
             print_report(report)
         return
+    from gpt_tasks.training.config import validated
+
     plugins = installed_plugins()
     chosen = plugins.registry.tasks[task]
     if isinstance(chosen, UntrainedTask):
-        if calibrate or question is not None or words or by or columns:
+        if calibrate or question is not None or words or by:
             raise UsageError(
-                f"Task '{task}' compares no labels: --calibrate, --question, --label-word, --by and --column are not "
-                "for it",
-                "Write a suite for it: see docs/suites.md.",
+                f"Task '{task}' compares no labels: --calibrate, --question, --label-word and --by are not for it",
+                "Give --option prompt=TEXT for another prompt, or write a suite: see docs/suites.md.",
             )
-        _score(run, chosen, data, split, shots, shots_sampler, seed, device, precision, output, as_json)
+        asked = chosen.configured(validated(chosen.Options, pairs(option or [], "--option")))
+        _score(run, asked, data, split, columns, shots, shots_sampler, seed, device, precision, output, as_json)
         return
+    if option:
+        raise UsageError(f"--option is not for task '{task}'", "Give --question and --label-word.")
     if not isinstance(chosen, ClassificationTask):
         raise UsageError(f"Task '{task}' cannot be asked of a model without training", "Fine-tune one to it.")
     from gpt_tasks.scoring.untrained import evaluate_untrained
@@ -134,6 +147,7 @@ def _score(
     task: UntrainedTask,
     data: str,
     split: str | None,
+    columns: Mapping[str, str],
     shots: int,
     sampler: Literal["drawn", "fixed"],
     seed: int,
@@ -149,7 +163,7 @@ def _score(
     with answering(as_json) as answer, tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
         scores, folder = score(
             model,
-            single_task(task, data, split=split, shots=shots),
+            single_task(task, data, split=split, shots=shots, columns=columns),
             shots_sampler=sampler,
             seed=seed,
             device=device,

@@ -107,6 +107,8 @@ def show_scores(scores: Scores, folder: Path | None) -> None:
     for task in scores.tasks:
         if task.truncated:
             print(f"{task.name}: {task.truncated:,} of {task.n:,} examples were longer than the model's window.")
+        for metric, signature in task.signatures.items():
+            print(f"{task.name}: {metric} is {signature}")
     for note in scores.notes:
         print(note)
     if folder is not None:

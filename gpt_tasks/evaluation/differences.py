@@ -13,8 +13,8 @@ from gpt_tasks.evaluation.paired import (
     Statistic,
     confusion_differences,
     evidence,
+    figure_differences,
     mcnemar,
-    mean_differences,
     resampled,
     unknown,
 )
@@ -51,16 +51,18 @@ def tested(
     for metric in (metric for metric in metrics if metric in ours.parts):
         a, b = ours.parts[metric], theirs.parts[metric]
         if len(names) == 1 and ours.identities[0].group is None and a.is_share and b.is_share:
-            found[metric] = mcnemar(a.values == 1.0, b.values[order] == 1.0)
+            found[metric] = mcnemar(a.values[:, 0] == 1.0, b.values[order, 0] == 1.0)
         else:
             means.append(metric)
     if means:
         columns = []
         for metric in means:
             for parts, places in ((ours.parts[metric], np.arange(len(order))), (theirs.parts[metric], order)):
-                columns += [(parts.values * parts.weights)[places], parts.weights[places]]
-        rows = np.stack(columns, axis=1)
-        statistic = mean_differences([ours.parts[metric].exponential for metric in means])
+                columns += [(parts.values * parts.weights[:, None])[places], parts.weights[places, None]]
+        rows = np.concatenate(columns, axis=1)
+        statistic = figure_differences(
+            [(ours.parts[metric].form, ours.parts[metric].values.shape[1]) for metric in means]
+        )
         found |= _bootstrapped(ours, theirs, means, [rows[stratum] for stratum in strata], statistic, seed)
     confused = [metric for metric in metrics if metric in _CONFUSION and metric not in ours.parts]
     if confused:

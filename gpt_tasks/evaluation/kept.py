@@ -18,6 +18,7 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.report import SCHEMA_VERSION as REPORT_VERSION
 from gpt_tasks.scoring.results import EXAMPLES, SCORES
 from gpt_tasks.scoring.results import SCHEMA_VERSION as SCORES_VERSION
+from gpt_tasks.tasks.measures import Form, finished
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
 Kind = Literal["score", "evaluate"]
@@ -36,16 +37,17 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """What each example brings to a figure: values and weights `[n]`; `exponential` marks a perplexity."""
+    """What each example brings to a figure: values `[n, columns]` and weights `[n]`; `form` says what follows."""
 
     values: np.ndarray
     weights: np.ndarray
-    exponential: bool
+    form: Form = "mean"
 
     @property
     def is_share(self) -> bool:
         """Whether the figure is a plain share of the examples."""
-        return not self.exponential and bool(np.isin(self.values, (0.0, 1.0)).all() and (self.weights == 1.0).all())
+        plain = self.form == "mean" and bool((self.weights == 1.0).all())
+        return plain and bool(np.isin(self.values, (0.0, 1.0)).all())
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,12 @@ def _scored(folder: Path, task: Mapping[str, Any], rows: Sequence[Mapping[str, A
     _check_number(file, f" of task '{name}'", len(rows), task["n"], "score")
     values = {metric: _number(figure["value"]) for metric, figure in task["metrics"].items()}
     groups = np.array([row["group"] or "" for row in rows])
-    found = [{part["metric"]: (part["value"], part["weight"]) for part in row["parts"]} for row in rows]
     parts = {}
     for metric, value in values.items():
-        numbers = np.array([of_row[metric] for of_row in found], dtype=np.float64)
-        parts[metric] = _parts(file, metric, numbers, groups, value, "score")
+        own = [next(part for part in row["parts"] if part["metric"] == metric) for row in rows]
+        columns, weights = np.array([part["values"] for part in own]), np.array([part["weight"] for part in own])
+        parts[metric] = Parts(columns, weights, task["metrics"][metric]["form"])
+        _check_value(file, metric, parts[metric], groups, value, "score")
     return KeptTask(
         name=name,
         values=values,
@@ -129,17 +132,17 @@ def _scored(folder: Path, task: Mapping[str, Any], rows: Sequence[Mapping[str, A
     )
 
 
-def _parts(file: Path, metric: str, numbers: np.ndarray, groups: np.ndarray, value: float, kind: Kind) -> Parts:
-    """Find out by which of the two finishes the parts come to the figure that was kept."""
-    values, weights = numbers.T
-    means = [np.average(values[groups == group], weights=weights[groups == group]) for group in np.unique(groups)]
-    with np.errstate(over="ignore"):
-        finished = {False: float(np.mean(means)), True: float(np.mean(np.exp(means)))}
-    for exponential, reached in finished.items():
-        neither = math.isnan(value) and not math.isfinite(reached)
-        if neither or math.isclose(reached, value, rel_tol=1e-9, abs_tol=1e-12):
-            return Parts(values, weights, exponential)
-    raise DataError(f"{file}: the examples do not come to the {metric} that {FILES[kind][0]} tells", _AGAIN[kind])
+def _check_value(file: Path, metric: str, parts: Parts, groups: np.ndarray, value: float, kind: Kind) -> None:
+    """Raise DataError where the examples do not come to the figure that was kept."""
+    reached = []
+    for group in np.unique(groups):
+        weights = parts.weights[groups == group]
+        sums = (parts.values[groups == group] * weights[:, None]).sum(axis=0)
+        reached.append(float(finished(parts.form, sums, weights.sum())))
+    mean = float(np.mean(reached))
+    neither = math.isnan(value) and not math.isfinite(mean)
+    if not neither and not math.isclose(mean, value, rel_tol=1e-9, abs_tol=1e-12):
+        raise DataError(f"{file}: the examples do not come to the {metric} that {FILES[kind][0]} tells", _AGAIN[kind])
 
 
 def _read_report(folder: Path) -> Kept:
@@ -162,13 +165,10 @@ def _read_report(folder: Path) -> Kept:
         if label not in labels or predicted not in labels:
             odd = predicted if label in labels else label
             raise DataError(f"{lines}: {place}: {odd!r} is no label of {METRICS}", _AGAIN["evaluate"])
-    right = [[label == predicted, 1.0] for label, predicted in zip(references, predictions, strict=True)]
-    numbers, alone = np.array(right, dtype=np.float64), np.zeros(len(right))
-    shares = {
-        metric: _parts(lines, metric, numbers, alone, values[metric], "evaluate")
-        for metric in ("accuracy", "micro_f1")
-        if metric in values
-    }
+    right = np.array([[label == predicted] for label, predicted in zip(references, predictions, strict=True)], float)
+    shares = {metric: Parts(right, np.ones(len(right))) for metric in ("accuracy", "micro_f1") if metric in values}
+    for metric, parts in shares.items():
+        _check_value(lines, metric, parts, np.zeros(len(right)), values[metric], "evaluate")
     task = KeptTask(name, values, where, identities, shares, references, predictions)
     return Kept(path=folder, kind="evaluate", tasks={name: task})
 

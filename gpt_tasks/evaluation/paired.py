@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
 from gpt_tasks.metrics.intervals import LEVELS, MOST_AT_ONCE, PAIRED_RESAMPLES, Z
+from gpt_tasks.tasks.measures import Form, finished
 
 POWER_Z = 0.8416212335729143
 """The 80 % quantile of the normal distribution."""
@@ -79,20 +80,22 @@ def resampled(strata: Sequence[np.ndarray], statistic: Statistic, *, width: int 
     return mean
 
 
-def mean_differences(exponential: Sequence[bool]) -> Statistic:
-    """The differences B - A of weighted means; those marked are perplexities: the exponential of the mean.
+def figure_differences(forms: Sequence[tuple[Form, int]]) -> Statistic:
+    """The differences B - A of figures, each by its form and the number of its columns (see tasks/measures.py).
 
-    A row holds for each figure: value times weight and weight of A, value times weight and weight of B.
+    A row holds for each figure: values times weight and weight of A, values times weight and weight of B.
     """
-    marked = np.array(exponential)[:, None]
 
     def statistic(cells: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        sums = (counts @ cells).reshape(len(counts), -1, 2, 2)
-        means = sums[..., 0] / sums[..., 1]
-        with np.errstate(over="ignore", invalid="ignore"):
-            means = np.where(marked, np.exp(np.where(marked, means, 0.0)), means)
-            differences: np.ndarray = means[..., 1] - means[..., 0]
-        return differences
+        sums = counts @ cells
+        found, start = [], 0
+        for form, columns in forms:
+            sides = sums[:, start : start + 2 * (columns + 1)].reshape(len(sums), 2, columns + 1)
+            start += 2 * (columns + 1)
+            figures = finished(form, sides[..., :-1], sides[..., -1])
+            with np.errstate(invalid="ignore"):
+                found.append(figures[:, 1] - figures[:, 0])
+        return np.stack(found, axis=1)
 
     return statistic
 

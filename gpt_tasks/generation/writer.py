@@ -91,7 +91,7 @@ class Writer:
         ]
 
     def _encoded(self, prompt: str) -> list[int]:
-        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        ids: list[int] = self.tokenizer(prompt, verbose=False)["input_ids"]
         if ids:
             return ids
         start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id

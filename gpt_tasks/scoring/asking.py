@@ -72,7 +72,7 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
         filled: Row = scored.fields.of(row)
         if columns is None:
             where = row.where.rpartition(":")[0] or opened.name
-            columns = scored.task.fields(list(filled.values), {}, where)
+            columns = scored.task.fields(list(filled.values), scored.columns, where)
             if isinstance(scored.task, ClassificationTask) and LABEL not in columns:
                 raise DataError(f"{where}: there is no column '{LABEL}'", "Name it in the suite (fields: label:).")
             if isinstance(scored.task, ClassificationTask):

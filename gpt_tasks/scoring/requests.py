@@ -54,7 +54,7 @@ class Tokenization:
             texts = [text for text, with_special in wanted if with_special is special]
             for start in range(0, len(texts), _TEXTS):
                 some = texts[start : start + _TEXTS]
-                encoded = self.tokenizer(some, add_special_tokens=special)["input_ids"]
+                encoded = self.tokenizer(some, add_special_tokens=special, verbose=False)["input_ids"]
                 tokens |= {(text, special): ids for text, ids in zip(some, encoded, strict=True)}
         return [self._paths(request, tokens) for request in requests]
 

@@ -9,27 +9,32 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
 from gpt_tasks.files import finite, write_json
 from gpt_tasks.metrics.intervals import Z, wilson
-from gpt_tasks.tasks.untrained import Measure, Part
+from gpt_tasks.tasks.measures import Form, Measure, Part, finished
+from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.types import Answer, Example, Likelihood
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Whose standard error follows from that of a mean.
+_OF_MEANS = ("mean", "exponential")
 SCORES, EXAMPLES = "scores.json", "examples.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measure over `n` examples: its value, standard error and 95 % interval [low, high]."""
+    """A measure over `n` examples: its value, standard error, 95 % interval [low, high], and its form."""
 
     value: float
     stderr: float
     low: float
     high: float
     n: int
+    form: Form = "mean"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class TaskScores:
     """The figures of one task; `groups` are those of each value of a column, of which `metrics` are then the means.
 
     `truncated` counts the examples whose context was longer than the model's window and lost tokens on its left.
+    `signatures` say of the metrics of written answers how they were computed.
     """
 
     name: str
@@ -46,6 +52,7 @@ class TaskScores:
     truncated: int
     metrics: Mapping[str, Figure]
     groups: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
+    signatures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,25 +85,35 @@ class ScoredExample:
 
 
 def figure(measure: Measure, parts: Sequence[Part]) -> Figure:
-    """Combine parts: `finish` of their weighted mean, its standard error by linearization (the delta method).
+    """Combine parts into a figure with its standard error and interval.
 
-    The interval of a share (every part 0 or 1) is Wilson's, otherwise the normal one, before `finish`.
+    Of a weighted mean the error is by linearization, and the exponential's follows by the delta method; of corpus
+    scores it is the jackknife's (Efron and Stein 1981). The interval of a share (every part 0 or 1) is Wilson's,
+    otherwise the normal one, of a perplexity on the scale of logarithms.
     """
-    n, total = len(parts), math.fsum(part.weight for part in parts)
-    mean = math.fsum(part.value * part.weight for part in parts) / total
-    spread = math.fsum((part.weight * (part.value - mean)) ** 2 for part in parts)
-    stderr = math.sqrt(spread * n / (n - 1)) / total if n > 1 else math.nan
-    if _are_shares(parts):
-        low, high = wilson(round(mean * n), n)
+    n = len(parts)
+    weights = np.array([part.weight for part in parts])
+    weighted = np.array([part.columns for part in parts]) * weights[:, None]
+    sums, total = weighted.sum(axis=0), float(weights.sum())
+    if measure.form in _OF_MEANS:
+        mean = math.fsum(weighted[:, 0]) / math.fsum(weights)
+        spread = math.fsum((weighted[:, 0] - weights * mean) ** 2)
+        stderr = math.sqrt(spread * n / (n - 1)) / total if n > 1 else math.nan
+        low, high = wilson(round(mean * n), n) if _are_shares(parts) else (mean - Z * stderr, mean + Z * stderr)
+        value, low, high = finished(measure.form, np.array([[mean], [low], [high]]), np.ones(3)).tolist()
+        stderr *= value if measure.form == "exponential" else 1.0
     else:
-        low, high = mean - Z * stderr, mean + Z * stderr
-    value = _finished(measure, mean)
-    slope = value if measure.finish is math.exp else 1.0
-    return Figure(value, slope * stderr, _finished(measure, low), _finished(measure, high), n)
+        value = float(finished(measure.form, sums, np.array(total)))
+        without = finished(measure.form, sums - weighted, total - weights) if n > 1 else np.full(1, math.nan)
+        stderr = math.sqrt((n - 1) / n * math.fsum((without - without.mean()) ** 2))
+        low, high = value - Z * stderr, value + Z * stderr
+    if measure.highest is not None:
+        low, high = max(0.0, low), min(measure.highest, high)
+    return Figure(value, stderr, low, high, n, measure.form)
 
 
 def mean_figure(figures: Sequence[Figure], *, shares: bool) -> Figure:
-    """Return the mean of groups' figures, each counting the same, whatever its size.
+    """Return the mean of groups' figures, of one form, each counting the same, whatever its size.
 
     Groups of one example tell nothing of their spread and are left out of the standard error. The interval of
     `shares` stays within 0 and 1, and is Wilson's over all examples where no group shows any spread.
@@ -107,7 +124,7 @@ def mean_figure(figures: Sequence[Figure], *, shares: bool) -> Figure:
     low, high = value - Z * stderr, value + Z * stderr
     if shares:
         low, high = (max(0.0, low), min(1.0, high)) if stderr else wilson(round(value * n), n)
-    return Figure(value, stderr, low, high, n)
+    return Figure(value, stderr, low, high, n, figures[0].form)
 
 
 def task_scores(
@@ -133,7 +150,15 @@ def task_scores(
         }
     else:
         whole = {measure.name: figure(measure, [each.parts[measure.name] for each in scored]) for measure in measures}
-    return TaskScores(name, task, len(scored), shots, sum(each.cut > 0 for each in scored), whole, by_group)
+    numbers = {max(1, len(each.example.references)) for each in scored}
+    references = numbers.pop() if len(numbers) == 1 else -1
+    signatures = {
+        measure.name: measure.signature(references)
+        for measure in measures
+        if isinstance(measure, TextMeasure) and measure.signature
+    }
+    cut = sum(each.cut > 0 for each in scored)
+    return TaskScores(name, task, len(scored), shots, cut, whole, by_group, signatures)
 
 
 def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]) -> None:
@@ -151,7 +176,7 @@ def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]
             "texts": [answer for answer in each.answers if isinstance(answer, str)],
             "cut": each.cut,
             "parts": [
-                {"metric": metric, "value": part.value, "weight": part.weight} for metric, part in each.parts.items()
+                {"metric": metric, "values": part.columns, "weight": part.weight} for metric, part in each.parts.items()
             ],
         }
         for each in examples
@@ -163,16 +188,10 @@ def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]
 
 
 def _are_shares(parts: Sequence[Part]) -> bool:
-    return all(part.value in (0.0, 1.0) and part.weight == 1.0 for part in parts)
+    return all(part.columns in ((0.0,), (1.0,)) and part.weight == 1.0 for part in parts)
 
 
-def _finished(measure: Measure, mean: float) -> float:
-    try:
-        return measure.finish(mean)
-    except OverflowError:
-        return math.inf
-
-
+_PART = pa.struct([("metric", pa.string()), ("values", pa.list_(pa.float64())), ("weight", pa.float64())])
 _SCHEMA = pa.schema(
     [
         ("task", pa.string()),
@@ -185,6 +204,6 @@ _SCHEMA = pa.schema(
         ("greedy", pa.list_(pa.bool_())),
         ("texts", pa.list_(pa.string())),
         ("cut", pa.int64()),
-        ("parts", pa.list_(pa.struct([("metric", pa.string()), ("value", pa.float64()), ("weight", pa.float64())]))),
+        ("parts", pa.list_(_PART)),
     ]
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class ScoredTask:
     by: str | None
     groups: tuple[str, ...] = ()
     group: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def parts(self) -> list[ScoredTask]:
         """Return the task for each of its groups, with the source of that group; or itself where it has none."""
@@ -127,8 +129,10 @@ def load_suite(
     return LoadedSuite(file.name, tuple(tasks), hashlib.sha256(content.encode()).hexdigest())
 
 
-def single_task(task: UntrainedTask, data: str, *, split: str | None, shots: int) -> LoadedSuite:
-    """Return a suite of one task over a source of the user's."""
+def single_task(
+    task: UntrainedTask, data: str, *, split: str | None, shots: int, columns: Mapping[str, str]
+) -> LoadedSuite:
+    """Return a suite of one task over a source of the user's; `columns` maps fields to columns."""
     scored = ScoredTask(
         name=task.name,
         task=task,
@@ -141,8 +145,10 @@ def single_task(task: UntrainedTask, data: str, *, split: str | None, shots: int
         shots=shots,
         metrics=tuple(task.metrics),
         by=None,
+        columns=columns,
     )
-    return LoadedSuite(task.name, (scored,), "")
+    settings = json.dumps([task.state(), dict(columns)], sort_keys=True)
+    return LoadedSuite(task.name, (scored,), hashlib.sha256(settings.encode()).hexdigest())
 
 
 def _content(path: Path) -> str:

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.base import Task, TaskOptions, encode_prompts, prompt_fields, text_of
-from gpt_tasks.tasks.untrained import Measure, Part
+from gpt_tasks.tasks.measures import Measure, Part
 from gpt_tasks.types import Answer, Continuation, Encoded, Example, Likelihood, Prediction, Request, Row
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from gpt_tasks.tasks.base import TaskOptions, prompt_fields
-from gpt_tasks.tasks.untrained import Measure, Part, PromptOptions, UntrainedTask, perplexity, plain_text
+from gpt_tasks.tasks.measures import Measure, Part, perplexity
+from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
 from gpt_tasks.types import Answer, Continuation, Example, Likelihood, Request, Row
 
 
@@ -24,7 +25,7 @@ class ClozeTask(UntrainedTask):
     prompt: str = "{context}"
     ending: str = " {target}"
     metrics: ClassVar[Sequence[str]] = ("accuracy", "perplexity")
-    measures: ClassVar[Sequence[Measure]] = (Measure("accuracy"), perplexity("perplexity"))
+    measures: Sequence[Measure] = (Measure("accuracy"), perplexity("perplexity"))
     columns: ClassVar[Mapping[str, str]] = {}
     Options: ClassVar[type[TaskOptions]] = ClozeOptions
 

@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import TaskOptions
-from gpt_tasks.tasks.untrained import Measure, Part, UntrainedTask, checked_template, perplexity, plain_text
+from gpt_tasks.tasks.measures import Measure, Part, perplexity
+from gpt_tasks.tasks.untrained import UntrainedTask, checked_template, plain_text
 from gpt_tasks.types import Answer, Example, Likelihood, Request, Rolling, Row
 
 WORDS, BYTES = "original_words", "original_bytes"
@@ -37,7 +38,7 @@ class LanguageModelingTask(UntrainedTask):
     prompt: str = "{text}"
     columns: ClassVar[Mapping[str, str]] = {}
     metrics: ClassVar[Sequence[str]] = ("word_perplexity", "byte_perplexity", "bits_per_byte")
-    measures: ClassVar[Sequence[Measure]] = (
+    measures: Sequence[Measure] = (
         perplexity("word_perplexity"),
         perplexity("byte_perplexity"),
         Measure("bits_per_byte", "lower"),

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import TaskOptions, prompt_fields
-from gpt_tasks.tasks.untrained import Measure, Part, PromptOptions, UntrainedTask, plain_text
+from gpt_tasks.tasks.measures import Measure, Part
+from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
 from gpt_tasks.types import Answer, Continuation, Example, Likelihood, Request, Row
 
 CHOICE, CHOICES, ANSWER = "choice", "choices", "answer"
@@ -36,7 +37,7 @@ class MultipleChoiceTask(UntrainedTask):
     choice: str = " {choice}"
     equal_choices: Literal["refuse", "allow"] = "refuse"
     metrics: ClassVar[Sequence[str]] = ("accuracy", "acc_norm")
-    measures: ClassVar[Sequence[Measure]] = (
+    measures: Sequence[Measure] = (
         Measure("accuracy"),
         Measure("acc_norm"),
         Measure("pct_stereotype", "lower"),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import TaskOptions, prompt_fields
-from gpt_tasks.tasks.untrained import Measure, Part, PromptOptions, UntrainedTask, plain_text
+from gpt_tasks.tasks.measures import Part
+from gpt_tasks.tasks.text_measures import TextMeasure
+from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
 from gpt_tasks.types import Answer, Example, Generation, Request, Row
 
 
@@ -42,7 +46,10 @@ class TextToTextOptions(PromptOptions):
 
 
 class TextToTextTask(UntrainedTask):
-    """An answer that is written, compared with the right one without regard to case."""
+    """An answer that is written, and compared with the right one, or with several.
+
+    A column that the answer reads may hold a list of texts: each is a right answer.
+    """
 
     prompt: str = "{question}"
     answer: str = " {answer}"
@@ -52,7 +59,7 @@ class TextToTextTask(UntrainedTask):
     ignore: tuple[str, ...] = ()
     columns: ClassVar[Mapping[str, str]] = {}
     metrics: ClassVar[Sequence[str]] = ("exact_match",)
-    measures: ClassVar[Sequence[Measure]] = (Measure("exact_match"),)
+    measures: Sequence[TextMeasure] = (TextMeasure("exact_match"),)
     Options: ClassVar[type[TaskOptions]] = TextToTextOptions
 
     def reads(self) -> list[str]:
@@ -60,10 +67,22 @@ class TextToTextTask(UntrainedTask):
         return list(dict.fromkeys([*prompt_fields(self.prompt), *prompt_fields(self.answer)]))
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
-        """Read one row; its target is the answer."""
-        texts = {name: plain_text(row, column) for name, column in columns.items()}
+        """Read one row; its target is the answer. Raises DataError where there is none."""
+        asked, answered = set(prompt_fields(self.prompt)), prompt_fields(self.answer)
+        texts: dict[str, str] = {}
+        several: list[dict[str, str]] = [{}]
+        for name, column in columns.items():
+            if name in answered and name not in asked and isinstance(row.values.get(column), list):
+                found = [plain_text(replace(row, values={column: value}), column) for value in row.values[column]]
+                if not found:
+                    raise DataError(f"{row.where}: column '{column}' holds no answer", "Give at least one.")
+                several = [{**before, name: text} for before in several for text in found]
+                texts[name] = found[0]
+            else:
+                texts[name] = plain_text(row, column)
+        references = tuple(self.answer.format_map({**texts, **chosen}) for chosen in several)
         kept = {column: str(row.values.get(column, "")) for column in extra}
-        return Example(texts, self.answer.format_map(texts), row.where, kept)
+        return Example(texts, references[0], row.where, kept, references=references if len(references) > 1 else ())
 
     def ask(self, example: Example, before: str) -> list[Request]:
         """Ask the model to write."""
@@ -74,10 +93,13 @@ class TextToTextTask(UntrainedTask):
         return self.prompt.format_map(example.inputs) + str(example.target)
 
     def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
-        """Compare what is extracted of the answer with the right one."""
+        """Compare what is extracted of the answer with the right ones."""
         (answer,) = answers
         given = self._extracted(str(answer))
-        return {"exact_match": Part(float(given is not None and self._bare(given) == self._bare(str(example.target))))}
+        references = [self._bare(reference) for reference in example.references or (str(example.target),)]
+        # What nothing could be extracted of is no answer, and equals none.
+        bare = "" if given is None else self._bare(given)
+        return {measure.name: measure.part(bare, references) for measure in self.measures}
 
     def _extracted(self, answer: str) -> str | None:
         if self.extract is None:
@@ -88,4 +110,4 @@ class TextToTextTask(UntrainedTask):
     def _bare(self, text: str) -> str:
         for pattern in self.ignore:
             text = re.sub(pattern, "", text)
-        return text.strip().lower()
+        return text.strip()

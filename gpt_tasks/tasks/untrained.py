@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
+from gpt_tasks.tasks.measures import Measure, Part
 from gpt_tasks.types import Answer, Example, Request, Row
 
 SHOT_SEPARATOR = "\n\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A figure over scored examples: `finish` of the mean of what each example brings, by its weight.
-
-    `finish` is the identity but for perplexities, where it is the exponential.
-    """
-
-    name: str
-    better: Literal["higher", "lower"] = "higher"
-    finish: Callable[[float], float] = float
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one example brings to a measure: a mean, and the weight that it has (1, or a number of words or bytes)."""
-
-    value: float
-    weight: float = 1.0
-
-
-def perplexity(name: str) -> Measure:
-    """A measure whose parts are negative log-likelihoods per unit, in nats."""
-    return Measure(name, "lower", math.exp)
 
 
 def checked_template(template: str | None) -> str | None:
@@ -66,7 +40,7 @@ class PromptOptions(TaskOptions):
 class UntrainedTask(Task):
     """A task that needs no training. `measures` are all it knows; `metrics` names those of its reports."""
 
-    measures: ClassVar[Sequence[Measure]]
+    measures: Sequence[Measure]
     takes_shots: ClassVar[bool] = True
     introduction: str = ""
     Options: ClassVar[type[TaskOptions]] = PromptOptions

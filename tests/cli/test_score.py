@@ -387,6 +387,12 @@ def test_calibration_makes_content_free_inputs_even(tiny_backbone_folder: Path, 
         (["--task", "sentiment", "--question", "{review}"], "The question names 'review'"),
         (["--task", "sentiment", "--question", "{text"], "The question '{text' cannot be read"),
         (["--task", "multiple-choice", "--calibrate"], "compares no labels"),
+        (["--task", "sentiment", "--option", "prompt=x"], "--option is not for task 'sentiment'"),
+        (["--option", "prompt=x"], "Give --task TASK too"),
+        (["--task", "translation", "--option", "target_language=xx"], "there is no language 'xx'"),
+        (["--task", "translation", "--option", "target_language"], "names no pair"),
+        (["--task", "summarization", "--option", "prompt={document"], "--prompt: '{document'"),
+        (["--task", "summarization", "--option", "answr=x"], "answr"),
     ],
 )
 def test_what_cannot_be_asked_is_told(

@@ -20,12 +20,12 @@ from scipy.stats import binomtest
 
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.compare import Comparison, Contrast, compare, write_comparison
-from gpt_tasks.evaluation.paired import detectable_share, evidence, holm, mcnemar, mean_differences, resampled
+from gpt_tasks.evaluation.paired import detectable_share, evidence, figure_differences, holm, mcnemar, resampled
 from gpt_tasks.evaluation.report import build_report, write_predictions
 from gpt_tasks.files import write_json
 from gpt_tasks.metrics import METRICS
 from gpt_tasks.scoring.results import ScoredExample, Scores, task_scores, write_scores
-from gpt_tasks.tasks.untrained import Measure, Part, perplexity
+from gpt_tasks.tasks.measures import Measure, Part, perplexity
 from gpt_tasks.types import Example
 
 SHARE, PERPLEXITY, BITS = Measure("accuracy"), perplexity("word_perplexity"), Measure("bits_per_byte", "lower")
@@ -165,7 +165,7 @@ def test_the_bootstrap_of_means_agrees_with_the_paired_z_test() -> None:
     a = random.normal(2.0, 1.0, 500)
     b = a + random.normal(0.05, 0.5, 500)
     rows = np.stack([a, np.ones(500), b, np.ones(500)], axis=1)
-    draws = resampled([rows], mean_differences([False]))[:, 0]
+    draws = resampled([rows], figure_differences([("mean", 1)]))[:, 0]
     found = evidence(float((b - a).mean()), 2.0, draws, 500)
     error = (b - a).std() / math.sqrt(500)
     assert found.p_value == pytest.approx(2 * (1 - NormalDist().cdf(abs((b - a).mean()) / error)), abs=0.02)
@@ -178,8 +178,8 @@ def test_drawing_cells_and_drawing_examples_are_the_same_bootstrap() -> None:
     rows = np.repeat([[0.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]], [30, 70], axis=0)
     # The last column makes every row different, and the mean does not read it.
     apart = np.column_stack([rows, np.arange(100)])
-    by_cell = resampled([rows], mean_differences([False]))[:, 0]
-    by_example = resampled([apart], lambda cells, counts: mean_differences([False])(cells[:, :4], counts))[:, 0]
+    by_cell = resampled([rows], figure_differences([("mean", 1)]))[:, 0]
+    by_example = resampled([apart], lambda cells, counts: figure_differences([("mean", 1)])(cells[:, :4], counts))[:, 0]
     for draws in (by_cell, by_example):
         assert draws.mean() == pytest.approx(0.3, abs=0.002)
         assert draws.std() == pytest.approx(math.sqrt(0.3 * 0.7 / 100), abs=0.002)
@@ -188,9 +188,9 @@ def test_drawing_cells_and_drawing_examples_are_the_same_bootstrap() -> None:
 def test_strata_are_resampled_within_themselves() -> None:
     # Between the groups all the difference, within them none: no resample differs from another.
     groups = [np.tile([0.0, 1.0, step, 1.0], (50, 1)) for step in (0.0, 1.0)]
-    draws = resampled(groups, mean_differences([False]))
+    draws = resampled(groups, figure_differences([("mean", 1)]))
     assert draws == pytest.approx(0.5)
-    assert resampled([np.concatenate(groups)], mean_differences([False])).std() > 0.02
+    assert resampled([np.concatenate(groups)], figure_differences([("mean", 1)])).std() > 0.02
 
 
 def test_the_p_value_is_never_zero_and_no_smaller_than_a_few_pairs_can_make_it() -> None:
@@ -202,7 +202,7 @@ def test_the_p_value_is_never_zero_and_no_smaller_than_a_few_pairs_can_make_it()
 def test_a_large_bootstrap_stays_small_in_memory() -> None:
     rows = np.random.default_rng(0).random((4_000, 4))
     tracemalloc.start()
-    resampled([rows], mean_differences([False]))
+    resampled([rows], figure_differences([("mean", 1)]))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # All counts at once would be 320 MB.
@@ -467,12 +467,12 @@ def test_folders_that_share_nothing_are_refused(tmp_path: Path) -> None:
         compare([a, scored(tmp_path / "c", shares([1, 0]), name="riddles")])
 
 
-@pytest.mark.parametrize(("version", "hint"), [(2, "Upgrade gpt-tasks."), (0, "Score again.")])
+@pytest.mark.parametrize(("version", "hint"), [(3, "Upgrade gpt-tasks."), (1, "Score again.")])
 def test_another_schema_version_is_refused(version: int, hint: str, tmp_path: Path) -> None:
     a, b = (scored(tmp_path / name, shares([1, 0])) for name in "ab")
     saved = json.loads((b / "scores.json").read_text())
     (b / "scores.json").write_text(json.dumps({**saved, "schema_version": version}))
-    with pytest.raises(DataError, match=f"schema version {version}; this gpt-tasks reads 1") as refused:
+    with pytest.raises(DataError, match=f"schema version {version}; this gpt-tasks reads 2") as refused:
         compare([a, b])
     assert refused.value.hint == hint
 
@@ -500,7 +500,7 @@ def test_scores_that_are_cut_short_are_refused(tmp_path: Path) -> None:
 def test_scores_that_do_not_follow_from_their_examples_are_refused(tmp_path: Path) -> None:
     a, b = (scored(tmp_path / name, shares([1, 0, 1])) for name in "ab")
     table = parquet.read_table(b / "examples.parquet")
-    better = pa.array([[{"metric": "accuracy", "value": 1.0, "weight": 1.0}]] * 3, table.schema.field("parts").type)
+    better = pa.array([[{"metric": "accuracy", "values": [1.0], "weight": 1.0}]] * 3, table.schema.field("parts").type)
     parquet.write_table(table.set_column(table.schema.names.index("parts"), "parts", better), b / "examples.parquet")
     with pytest.raises(DataError, match=r"do not come to the accuracy that scores.json tells"):
         compare([a, b])

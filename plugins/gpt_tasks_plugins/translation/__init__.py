@@ -1,0 +1,93 @@
+"""The same in another language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from gpt_tasks import TextToTextTask, hookimpl
+from gpt_tasks.tasks.base import TaskOptions
+from gpt_tasks.tasks.text_measures import TextMeasure, bleu, chrf
+from gpt_tasks.tasks.text_to_text import TextToTextOptions
+from gpt_tasks_plugins.translation.languages import LANGUAGES
+
+SOURCE, TARGET = "source", "target"
+
+
+class TranslationOptions(TextToTextOptions):
+    """The options of translation."""
+
+    source_language: str | None = Field(None, description="The code of the language to translate from, as in en.")
+    target_language: str | None = Field(None, description="The code of the language to translate to, as in de.")
+
+    @field_validator("source_language", "target_language")
+    @classmethod
+    def _is_known(cls, code: str | None) -> str | None:
+        if code is not None and code not in LANGUAGES:
+            raise PydanticCustomError("language", "there is no language '{code}'", {"code": code})
+        return code
+
+    @model_validator(mode="after")
+    def _are_two(self) -> Self:
+        if self.source_language is not None and self.source_language == self.target_language:
+            raise PydanticCustomError("language", "both languages are '{code}'", {"code": self.source_language})
+        return self
+
+
+class Translation(TextToTextTask):
+    """Say a text in another language. Columns are called by the languages' codes, or source and target."""
+
+    name = "translation"
+    source_language = "en"
+    target_language = "de"
+    prompt = "English: {source}\nGerman:"
+    answer = " {target}"
+    metrics = ("bleu", "chrf")
+    Options: ClassVar[type[TaskOptions]] = TranslationOptions
+
+    @property
+    def measures(self) -> Sequence[TextMeasure]:  # type: ignore[override]
+        """BLEU with the words of the target language, and chrF."""
+        return bleu(self.target_language), chrf()
+
+    def configured(self, options: TaskOptions) -> Self:
+        """Return this task with its options applied; the prompt names the languages, unless it is given."""
+        task = super().configured(options)
+        if getattr(options, "prompt", None) is None:
+            names = LANGUAGES[task.source_language], LANGUAGES[task.target_language]
+            task.prompt = f"{names[0]}: {{source}}\n{names[1]}:"
+        return task
+
+    def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns: those called by the languages' codes where both are there."""
+        codes = {SOURCE: self.source_language, TARGET: self.target_language}
+        if all(code in available for code in codes.values()):
+            mapping = {**codes, **mapping}
+        return super().fields(available, mapping, where)
+
+    def samples(self) -> Path | None:
+        """The folder of the pairs of these two languages, whichever is the source."""
+        folder = super().samples()
+        if folder is None:
+            return None
+        pair = self.source_language, self.target_language
+        found = [folder / "-".join(order) for order in (pair, pair[::-1])]
+        return next((each for each in found if each.is_dir()), None)
+
+    def state(self) -> dict[str, Any]:
+        """The prompt and the languages."""
+        return {
+            **super().state(),
+            "source_language": self.source_language,
+            "target_language": self.target_language,
+        }
+
+
+@hookimpl
+def register_tasks() -> list[Translation]:
+    """Bring the task."""
+    return [Translation()]
