@@ -147,7 +147,8 @@ def single_task(
         by=None,
         columns=columns,
     )
-    settings = json.dumps([task.state(), dict(columns)], sort_keys=True)
+    options = {name: getattr(task, name) for name in task.Options.model_fields}
+    settings = json.dumps([task.name, options, dict(columns)], sort_keys=True)
     return LoadedSuite(task.name, (scored,), hashlib.sha256(settings.encode()).hexdigest())
 
 
