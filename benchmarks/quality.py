@@ -46,16 +46,16 @@ def main() -> None:
     cases = []
     with tempfile.TemporaryDirectory() as scratch:
         keep = args.keep or Path(scratch)
-        backbones = {"untrained": random_weights(keep / "untrained"), "tiny": "tiny"}
-        jobs = list(itertools.product(args.methods, args.sets, seeds, backbones))
+        backbones = {"tiny": "tiny", "untrained": random_weights(keep / "untrained")}
+        jobs = list(itertools.product(args.methods, backbones, args.sets, seeds))
 
-        def measured(job: tuple[str, str, int, str], core: int | None) -> dict[str, Any]:
-            method, name, seed, kind = job
+        def measured(job: tuple[str, str, str, int], core: int | None) -> dict[str, Any]:
+            method, kind, name, seed = job
             return result(name, args.data, backbones[kind], method, seed, limit, keep / kind, core)
 
         found = dict(zip(jobs, on_cores(jobs, args.workers, measured), strict=True))
         for method, name in itertools.product(args.methods, args.sets):
-            results = {kind: [found[method, name, seed, kind] for seed in seeds] for kind in backbones}
+            results = {kind: [found[method, kind, name, seed] for seed in seeds] for kind in backbones}
             cases += compared(name, method, results)
     print_table(cases)
     if not args.quick and args.sets == list(SETS) and args.methods == list(METHODS):

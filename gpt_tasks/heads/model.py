@@ -19,6 +19,7 @@ from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_back
 from gpt_tasks.errors import MachineError, ModelError, PluginError, UsageError
 from gpt_tasks.extensions import HeadKind
 from gpt_tasks.files import machine_errors
+from gpt_tasks.heads.lm import text_loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,18 +34,30 @@ class TaskModel(nn.Module):
 
     `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not. `class_weights`
     `[outputs]` weigh the examples of each label in the loss; they should average 1 over the training data, because
-    the loss is divided by the number of examples.
+    the loss is divided by the number of examples. With `lm_weight` the texts' own language-modelling loss, by the
+    output matrix `[vocabulary, hidden]`, is added with that weight.
     """
 
     # Trainer then passes `num_items_in_batch`, the number of labelled examples of an accumulated batch on all ranks.
     accepts_loss_kwargs = True
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, class_weights: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        class_weights: Tensor | None = None,
+        *,
+        output_matrix: Tensor | None = None,
+        lm_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
+        # In a tuple, so that it is no part of this module's state: the backbone's own, or none that moves.
+        self._output_matrix = (output_matrix,)
+        self.lm_weight = lm_weight
 
     def forward(
         self,
@@ -58,8 +71,10 @@ class TaskModel(nn.Module):
         Labels of -100 do not count. The loss is summed and divided by `num_items_in_batch`, or else by the number of
         labelled examples.
         """
-        last_only = getattr(self.head, "reads_last_token_only", False)
-        logits = self.head(*last_hidden_state(self.backbone, input_ids, attention_mask, last_only=last_only))
+        with_texts = labels is not None and self.lm_weight > 0
+        last_only = getattr(self.head, "reads_last_token_only", False) and not with_texts
+        hidden, mask = last_hidden_state(self.backbone, input_ids, attention_mask, last_only=last_only)
+        logits = self.head(hidden, mask)
         if labels is None:
             return {"logits": logits}
         total = nn.functional.cross_entropy(
@@ -67,6 +82,13 @@ class TaskModel(nn.Module):
         )
         if num_items_in_batch is None:
             num_items_in_batch = (labels != UNLABELLED).sum().clamp(min=1)
+        if with_texts:
+            (matrix,) = self._output_matrix
+            assert matrix is not None
+            counts = labels != UNLABELLED
+            total = total + self.lm_weight * text_loss(
+                hidden[counts], matrix, input_ids[counts], attention_mask[counts]
+            )
         return {"loss": total / num_items_in_batch, "logits": logits}
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from gpt_tasks.heads.lm import linear_cross_entropy
 from gpt_tasks.training.corpus import ValidationText
-from gpt_tasks.training.packed import linear_cross_entropy
 from gpt_tasks.training.windows import collate_windows
 
 

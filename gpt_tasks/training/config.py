@@ -39,6 +39,9 @@ class FinetuneConfig(BaseModel):
     patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without improvement.")
     best_by: str | None = Field(None, description="The metric that chooses the best checkpoint, or 'loss'.")
     class_weights: Literal["none", "balanced"] = Field("none", description="Weigh the labels in the loss.")
+    lm_weight: float = Field(
+        0.0, ge=0, le=100, description="Weight of the texts' own language-modelling loss beside the task's."
+    )
     gradient_checkpointing: bool = Field(False, description="Less memory for a third more computing.")
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Updates between checkpoints. Default: an epoch, at most 500."

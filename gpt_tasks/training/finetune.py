@@ -27,6 +27,7 @@ USELESS_WHERE_FROZEN = (
     "weight_decay",
     "accumulate",
     "patience",
+    "lm_weight",
     "gradient_checkpointing",
     "checkpoint_steps",
 )

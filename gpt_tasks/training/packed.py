@@ -10,8 +10,7 @@ from transformers import AttentionInterface, GPT2Config, GPT2LMHeadModel
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from gpt_tasks.backbone.shapes import Shape
-
-ROWS = 256
+from gpt_tasks.heads.lm import linear_cross_entropy, product_type
 
 
 def window_attention(
@@ -51,18 +50,6 @@ def window_attention(
 AttentionInterface.register("gpt_tasks_window", window_attention)
 
 
-def linear_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype
-) -> torch.Tensor:
-    """The mean cross-entropy, in nats, of the logits `hidden @ weight.T`; a scalar in float32.
-
-    `hidden` [rows, width], `weight` [vocabulary, width], `labels` [rows]. Products are computed in `dtype`, 256
-    rows at a time: only a slice of the logits exists at any moment, and both gradients are taken while it does.
-    """
-    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, dtype)  # type: ignore[no-untyped-call]
-    return loss
-
-
 class PackedGPT2(GPT2LMHeadModel):
     """GPT-2 whose `forward` with labels [batch, length] (already shifted) returns the mean loss and no logits."""
 
@@ -84,9 +71,8 @@ class PackedGPT2(GPT2LMHeadModel):
         ).last_hidden_state
         if labels is None:
             return CausalLMOutputWithCrossAttentions(logits=self.lm_head(hidden))
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        with torch.autocast(device, enabled=False):
+        dtype = product_type(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
             loss = linear_cross_entropy(hidden.flatten(0, 1), self.lm_head.weight, labels.flatten(), dtype)
         return CausalLMOutputWithCrossAttentions(loss=loss)
 
@@ -109,37 +95,3 @@ def build_gpt2(shape: Shape, end_of_text: int) -> PackedGPT2:
             eos_token_id=end_of_text,
         )
     )
-
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype
-    ) -> torch.Tensor:
-        projection = weight.to(dtype)
-        inputs = hidden.to(dtype)
-        training = hidden.requires_grad or weight.requires_grad
-        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        grad_hidden = torch.empty_like(inputs) if training else None
-        grad_weight = torch.zeros_like(weight) if training else None
-        for rows in range(0, len(inputs), ROWS):
-            part, target = inputs[rows : rows + ROWS], labels[rows : rows + ROWS, None]
-            logits = (part @ projection.T).float()
-            largest = logits.amax(1, keepdim=True)
-            of_target = logits.gather(1, target)
-            share = logits.sub_(largest).exp_()
-            total = share.sum(1, keepdim=True)
-            loss += (total.log() + largest - of_target).sum()
-            if grad_hidden is not None and grad_weight is not None:
-                share.div_(total).scatter_add_(1, target, share.new_full((1, 1), -1.0).expand_as(target))
-                slope = share.div_(len(inputs)).to(dtype)
-                torch.mm(slope, projection, out=grad_hidden[rows : rows + ROWS])
-                grad_weight += slope.T @ part
-        if grad_hidden is not None and grad_weight is not None:
-            ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight)
-        return loss / len(inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_loss, grad_weight * grad_loss, None, None

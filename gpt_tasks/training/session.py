@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,9 @@ class Session:
         used = torch.from_numpy(train.used_tokens).to(self.settings.device)
         keep_freed_memory()
         try:
-            with training_used_rows(self.backbone.model.base_model, used):
+            # The language-modelling loss weighs every token against all others, so that every row moves.
+            whole = bool(self.settings.lm_weight)
+            with nullcontext() if whole else training_used_rows(self.backbone.model.base_model, used):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             bar.stop()
@@ -283,7 +286,13 @@ def _model(
         counts = np.bincount(splits.train.labels, minlength=len(labels))
         # A label without rows has no part in the loss, so that its weight is free.
         weights = torch.tensor(counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum()), dtype=torch.float32)
-    model = TaskModel(method.prepare(base), head, weights)
+    matrix = None
+    if settings.lm_weight:
+        causal_lm: Any = backbone.model
+        matrix, embedding = causal_lm.get_output_embeddings().weight, causal_lm.get_input_embeddings().weight
+        # An output matrix of its own stays as it is.
+        matrix = matrix if matrix is embedding else matrix.detach()
+    model = TaskModel(method.prepare(base), head, weights, output_matrix=matrix, lm_weight=settings.lm_weight)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable()
     return model.to(settings.device)

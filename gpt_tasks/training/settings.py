@@ -31,6 +31,7 @@ class Settings:
     best_by: str
     best_is_lowest: bool
     class_weights: str
+    lm_weight: float
     gradient_checkpointing: bool
     checkpoint_steps: int | None
     precision: str
@@ -41,7 +42,7 @@ class Settings:
         """Return the settings as JSON values; null is what a method that moves no weights has no use for."""
         values = asdict(self)
         if not self.epochs:
-            values |= dict.fromkeys(("epochs", "learning_rate", "warmup", "weight_decay", "accumulate"))
+            values |= dict.fromkeys(("epochs", "learning_rate", "warmup", "weight_decay", "accumulate", "lm_weight"))
         return values
 
 
@@ -83,6 +84,7 @@ def settle(
         best_by=best_by,
         best_is_lowest=best_by == "loss" or metrics[best_by].better == "lower",
         class_weights=config.class_weights,
+        lm_weight=config.lm_weight,
         gradient_checkpointing=config.gradient_checkpointing,
         checkpoint_steps=config.checkpoint_steps,
         precision=resolve_precision(config.precision, device),

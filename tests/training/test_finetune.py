@@ -328,6 +328,25 @@ def test_a_plugin_that_raises_during_a_run_is_named_and_checkpoints_are_kept(
         gpt_tasks.load(tmp_path / "run")
 
 
+def test_with_a_weight_for_the_texts_the_backbone_learns_to_foretell_them(
+    data: Path, settings: dict[str, Any], run: gpt_tasks.Run, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    def nats(folder: Path) -> float:
+        import torch
+
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ids = torch.tensor(tokenizer(" ".join(row["text"] for row in rows(4)))["input_ids"][:60])[None]
+        with torch.no_grad():
+            return float(AutoModelForCausalLM.from_pretrained(folder)(ids, labels=ids).loss)
+
+    tuned = gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path / "run", lm_weight=0.5, **settings)
+    assert nats(tuned.path / "model") < nats(run.path / "model") - 0.5
+    assert tuned.record["settings"]["lm_weight"] == 0.5
+    assert tuned.report.metrics["accuracy"].value > 0.7
+
+
 def test_a_resumed_run_keeps_its_settings_and_its_data(settings: dict[str, Any], tmp_path: Path) -> None:
     """The folder of a run that was killed, as if before its first checkpoint."""
     data = write(tmp_path / "rows.jsonl", rows(40))

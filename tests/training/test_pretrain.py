@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from gpt_tasks.backbone.shapes import Shape
 from gpt_tasks.errors import DataError, GptTasksError, UsageError
+from gpt_tasks.heads.lm import linear_cross_entropy
 from gpt_tasks.training.bits import bits_per_byte
 from gpt_tasks.training.corpus import ValidationText
-from gpt_tasks.training.packed import build_gpt2, linear_cross_entropy
+from gpt_tasks.training.packed import build_gpt2
 from gpt_tasks.training.pretrain import PretrainConfig, pretrain
 from gpt_tasks.training.windows import collate_windows
 
