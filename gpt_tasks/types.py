@@ -22,7 +22,7 @@ class Example:
 
     `inputs` maps the task's fields to text, in the order in which the prompt reads them. `target` is what a right
     answer is (for classification one of the labels, for multiple choice its place among `choices`) and None where it
-    is not known; `references` are all right answers where there are several, the target first. `extra` holds further
+    is not known. Of an answer that is written, `references` are all right ones, the target first. `extra` holds further
     columns as text, kept for slices of the evaluation.
     """
 
@@ -74,10 +74,14 @@ Answer = Likelihood | str
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An example as token ids; `truncated` counts the tokens that were cut off to make it fit."""
+    """An example as token ids; `truncated` counts the tokens that were cut off to make it fit.
+
+    `learned` are the stretches [start, end) of tokens that a language model is to foretell; none for a head.
+    """
 
     input_ids: list[int]
     truncated: int = 0
+    learned: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

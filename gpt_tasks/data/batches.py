@@ -80,19 +80,25 @@ class TokenBudgetBatches(Sampler[list[int]]):
 def collate(
     features: Sequence[Mapping[str, Any]], *, pad_token_id: int, padding_side: Literal["right", "left"]
 ) -> dict[str, torch.Tensor]:
-    """Pad examples to the longest: input_ids and attention_mask `[batch, length]`, labels `[batch]`, all int64."""
+    """Pad examples to the longest: input_ids and attention_mask `[batch, length]`, all int64.
+
+    Labels are `[batch]`; those of tokens are `[batch, length]`, -100 where there is none.
+    """
     longest = max(len(feature["input_ids"]) for feature in features)
     input_ids = np.full((len(features), longest), pad_token_id, dtype=np.int64)
     attention_mask = np.zeros((len(features), longest), dtype=np.int64)
+    of_tokens = isinstance(features[0]["labels"], np.ndarray)
+    labels = np.full((len(features), longest) if of_tokens else len(features), -100, dtype=np.int64)
     for row, feature in enumerate(features):
         length = len(feature["input_ids"])
         place = slice(0, length) if padding_side == "right" else slice(longest - length, longest)
         input_ids[row, place] = feature["input_ids"]
         attention_mask[row, place] = 1
+        labels[(row, place) if of_tokens else row] = feature["labels"]
     return {
         "input_ids": torch.from_numpy(input_ids),
         "attention_mask": torch.from_numpy(attention_mask),
-        "labels": torch.tensor([feature["labels"] for feature in features], dtype=torch.int64),
+        "labels": torch.from_numpy(labels),
     }
 
 

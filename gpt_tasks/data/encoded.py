@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,15 +28,18 @@ _TOKEN = np.dtype(np.int32)
 
 @dataclass(frozen=True, eq=False)
 class EncodedExamples:
-    """Examples as a torch data set: each is {"input_ids": int32 `[length]`, "labels": its code, -100 if unknown}.
+    """Encodings as a torch data set: each is {"input_ids": int32 `[length]`, "labels"}.
 
-    The index `~i` gives example `i` with its label ignored. `lengths` is `[n]`, in tokens; `truncated` counts the
-    examples that were cut to fit; `used_tokens` holds every token id that occurs, sorted.
+    For a head the labels are one code, -100 if unknown; for a language model they are `[length]`, the token itself
+    where it is to be learned and -100 elsewhere. The index `~i` gives encoding `i` with its labels ignored. `lengths`
+    is `[n]`, in tokens, and so is `labels`, which a language model has not; `learned` counts its tokens to be learned
+    and `truncated` the examples that were cut to fit; `used_tokens` holds every token id that occurs, sorted.
     """
 
     path: Path
     lengths: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
+    learned: int
     truncated: int
     starts: np.ndarray
     used_tokens: np.ndarray
@@ -59,9 +63,15 @@ class EncodedExamples:
                 if row >= len(self):
                     raise IndexError(f"there is no example {index} among {len(self)}")
                 file.seek(int(self.starts[row]) * _TOKEN.itemsize)
-                input_ids = np.empty(self.lengths[row], dtype=_TOKEN)
-                file.readinto(input_ids.data)
-                examples.append({"input_ids": input_ids, "labels": int(self.labels[row]) if index >= 0 else IGNORED})
+                stored = np.empty(self.lengths[row], dtype=_TOKEN)
+                file.readinto(stored.data)
+                input_ids = np.where(stored < 0, ~stored, stored)
+                labels: Any = IGNORED
+                if self.labels is None:
+                    labels = np.where((stored < 0) & (index >= 0), input_ids, IGNORED)
+                elif index >= 0:
+                    labels = int(self.labels[row])
+                examples.append({"input_ids": input_ids, "labels": labels})
         return examples
 
 
@@ -72,8 +82,8 @@ def encode_examples(
 
     Raises DataError where the prompt alone is too long, MachineError where the disk is full.
     """
-    lengths = np.zeros(len(examples), dtype=np.int32)
-    truncated = row = 0
+    lengths = array("i")
+    truncated = learned = 0
     used: set[int] = set()
     with machine_errors():
         scratch.mkdir(parents=True, exist_ok=True)
@@ -81,11 +91,17 @@ def encode_examples(
             coming = iter(examples)
             while batch := list(islice(coming, _BATCH)):
                 for encoded in task.encode(batch, tokenizer, max_length):
-                    file.write(np.asarray(encoded.input_ids, dtype=_TOKEN).tobytes())
-                    lengths[row] = len(encoded.input_ids)
+                    stored = np.asarray(encoded.input_ids, dtype=_TOKEN)
+                    for start, end in encoded.learned:
+                        # A token that is to be learned is stored as its complement, which is below zero.
+                        stored[start:end] = ~stored[start:end]
+                        learned += end - start
+                    file.write(stored.tobytes())
+                    lengths.append(len(stored))
                     truncated += encoded.truncated > 0
                     used.update(encoded.input_ids)
-                    row += 1
-    starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    labels = np.where(examples.labels < 0, IGNORED, examples.labels)
-    return EncodedExamples(Path(file.name), lengths, labels, truncated, starts, np.array(sorted(used), dtype=np.int64))
+    sizes = np.frombuffer(lengths, dtype=np.int32)
+    starts = np.cumsum(sizes, dtype=np.int64) - sizes
+    labels = None if learned else np.where(examples.labels < 0, IGNORED, examples.labels)
+    tokens = np.array(sorted(used), dtype=np.int64)
+    return EncodedExamples(Path(file.name), sizes, labels, learned, truncated, starts, tokens)

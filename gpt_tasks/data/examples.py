@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -26,26 +26,28 @@ UNKNOWN = -1
 
 _BATCH = 1024
 _MAPPED = 64
-_WHERE = "where"
+_WHERE, _REFERENCES = "where", "references"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """An Arrow file in batches of `_BATCH` rows, with what is cheap to keep in memory.
 
-    `codes` `[rows]` index the targets in the order in which they were first met; `keys` `[rows]` are 64-bit hashes
-    of the inputs, equal where texts differ in nothing but white space.
+    `codes` `[rows]` index the targets in the order in which they were first met; answers that are `written` stand in
+    the file instead. `keys` `[rows]` are 64-bit hashes of the inputs, equal where texts differ in nothing but white
+    space.
     """
 
     path: Path
     inputs: tuple[str, ...]
     extras: tuple[str, ...]
+    written: bool
     codes: np.ndarray
     keys: np.ndarray
     targets: tuple[str, ...]
     digest: str
 
-    def read(self, rows: np.ndarray, columns: Collection[str]) -> Iterator[list[dict[str, str]]]:
+    def read(self, rows: np.ndarray, columns: Collection[str]) -> Iterator[list[dict[str, Any]]]:
         """Yield the values of rows, in their order, in stretches that lie in the same batch.
 
         The file is mapped anew every so often: pages that were read count as this process's memory for as long as
@@ -127,16 +129,19 @@ class Examples(Sequence[Example]):
 
     def __iter__(self) -> Iterator[Example]:
         inputs, extras = self.table.inputs, self.table.extras
-        columns = [*map(_input, inputs), *map(_extra, extras), _WHERE]
+        columns = [*map(_input, inputs), *map(_extra, extras), _WHERE, *([_REFERENCES] if self.table.written else [])]
         labels = self.labels
         index = 0
         for stretch in self.table.read(self.rows, columns):
             for values in stretch:
+                references = tuple(values.get(_REFERENCES, ()))
+                target = None if labels[index] == UNKNOWN else self.label_names[labels[index]]
                 yield Example(
                     {field: values[_input(field)] for field in inputs},
-                    None if labels[index] == UNKNOWN else self.label_names[labels[index]],
+                    references[0] if references else target,
                     values[_WHERE],
                     {column: values[_extra(column)] for column in extras},
+                    references=references,
                 )
                 index += 1
 
@@ -200,8 +205,11 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
     """
     coming = iter(examples)
     first = next(coming)
-    inputs, extras = tuple(first.inputs), tuple(first.extra)
-    schema = pa.schema([(name, pa.string()) for name in [*map(_input, inputs), *map(_extra, extras), _WHERE]])
+    inputs, extras, written = tuple(first.inputs), tuple(first.extra), bool(first.references)
+    fields = [(name, pa.string()) for name in [*map(_input, inputs), *map(_extra, extras), _WHERE]]
+    if written:
+        fields.append((_REFERENCES, pa.list_(pa.string())))
+    schema = pa.schema(fields)
     digest = hashlib.blake2b(digest_size=16)
     codes, keys = array("i"), array("Q")
     targets: dict[str, int] = {}
@@ -218,18 +226,21 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
                     digest.update(content)
                     texts = "".join(" ".join(text.split()) for text in example.inputs.values())
                     keys.append(int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "little"))
-                    target = example.target
+                    target = None if written else example.target
                     codes.append(UNKNOWN if target is None else targets.setdefault(target, len(targets)))
                 columns = [
                     *([example.inputs[field] for example in chunk] for field in inputs),
                     *([example.extra[column] for example in chunk] for column in extras),
                     [example.where for example in chunk],
+                    *([[example.references for example in chunk]] if written else []),
                 ]
-                writer.write_batch(pa.record_batch([pa.array(values, pa.string()) for values in columns], schema))
+                arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
+                writer.write_batch(pa.record_batch(arrays, schema))
     table = Table(
         Path(file.name),
         inputs,
         extras,
+        written,
         np.frombuffer(codes, dtype=np.int32),
         np.frombuffer(keys, dtype=np.uint64),
         tuple(targets),
@@ -246,7 +257,8 @@ def whole_text(example: Example) -> Example:
 
 
 def _content(example: Example) -> bytes:
-    target = "" if example.target is None else f"={example.target}"
+    targets = example.references or (() if example.target is None else (example.target,))
+    target = "".join(f"={target}" for target in targets)
     try:
         return "\x1f".join([*example.inputs.values(), target, *example.extra.values(), "\x1e"]).encode()
     except UnicodeEncodeError as error:

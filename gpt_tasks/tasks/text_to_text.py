@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.base import TaskOptions, prompt_fields
+from gpt_tasks.tasks.base import TaskOptions, encode_prompts, prompt_fields
 from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
-from gpt_tasks.types import Answer, Example, Generation, Request, Row
+from gpt_tasks.types import Answer, Encoded, Example, Generation, Request, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class TextToTextOptions(PromptOptions):
@@ -82,7 +85,44 @@ class TextToTextTask(UntrainedTask):
                 texts[name] = plain_text(row, column)
         references = tuple(self.answer.format_map({**texts, **chosen}) for chosen in several)
         kept = {column: str(row.values.get(column, "")) for column in extra}
-        return Example(texts, references[0], row.where, kept, references=references if len(references) > 1 else ())
+        return Example(texts, references[0], row.where, kept, references=references)
+
+    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
+        """Encode prompt, answer and end of text, of which the answer and the end are learned.
+
+        What does not fit is cut from the prompt's texts. Of an answer that leaves no room for the prompt without
+        texts, the end is cut, and then there is no end of text to learn.
+        """
+        asked = list(dict.fromkeys(prompt_fields(self.prompt)))
+        least = len(tokenizer(self.prompt.format_map(dict.fromkeys(asked, "")), verbose=False)["input_ids"])
+        if least >= max_length:
+            raise DataError(
+                f"The prompt alone takes {least} of {max_length} tokens", "Raise --max-length or shorten the prompt."
+            )
+        encoded = []
+        for example in examples:
+            texts = {field: example.inputs[field] for field in asked}
+            answer = [
+                *self._continuation(self.prompt.format_map(texts), str(example.target), tokenizer),
+                tokenizer.eos_token_id,
+            ]
+            cut = max(0, len(answer) - (max_length - least))
+            answer = answer[: len(answer) - cut]
+            (prompt,) = encode_prompts(self.prompt, [texts], tokenizer, max_length - len(answer))
+            ids = [*prompt.input_ids, *answer]
+            encoded.append(Encoded(ids, prompt.truncated + cut, ((len(prompt.input_ids), len(ids)),)))
+        return encoded
+
+    @staticmethod
+    def _continuation(prompt: str, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Return the answer's tokens as they stand behind the prompt's."""
+        before: list[int] = tokenizer(prompt, verbose=False)["input_ids"]
+        joined: list[int] = tokenizer(prompt + answer, verbose=False)["input_ids"]
+        if joined[: len(before)] == before:
+            return joined[len(before) :]
+        # A token spans the border: the prompt's own tokens are what the model will be given.
+        apart: list[int] = tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"]
+        return apart
 
     def ask(self, example: Example, before: str) -> list[Request]:
         """Ask the model to write."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from gpt_tasks.data.batches import collate
 from gpt_tasks.data.encoded import IGNORED, encode_examples
 from gpt_tasks.data.examples import Examples, store_examples
 from gpt_tasks.errors import MachineError
 from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.types import Example
+from gpt_tasks.tasks.text_to_text import TextToTextTask
+from gpt_tasks.types import Example, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,6 +48,24 @@ def test_what_was_written_is_read(examples: Examples) -> None:
     assert examples.targets() == [example.target for example in WRITTEN]
     with pytest.raises(IndexError):
         examples[3000]
+
+
+def test_answers_that_are_written_stand_in_the_file(tmp_path: Path) -> None:
+    written = [
+        Example(
+            {"text": f"text {n}"},
+            f" answer {n}",
+            f"r:{n}",
+            references=tuple(f" answer {n + m}" for m in range(1 + n % 3)),
+        )
+        for n in range(2500)
+    ]
+    stored = store_examples(written, tmp_path)
+    assert list(stored) == written
+    assert stored.subset([2000, 3])[0] == written[2000]
+    assert stored.table.targets == (), "memory does not grow with them"
+    other = [*written[:-1], Example({"text": "text 2499"}, " answer 2499", "r:2499", references=(" answer 0",))]
+    assert store_examples(other, tmp_path).fingerprint != stored.fingerprint
 
 
 def test_subsets_keep_their_order_and_may_be_subsets_of_subsets(examples: Examples) -> None:
@@ -90,6 +110,39 @@ def test_a_negative_index_ignores_the_label(
     for index in (3000, ~3000):
         with pytest.raises(IndexError):
             encoded[index]
+
+
+class Reply(TextToTextTask):
+    """Answer a text."""
+
+    name = "reply"
+    prompt = "{text}?"
+    answer = " {reply}"
+
+
+def test_tokens_to_be_learned_are_known_by_their_labels(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    task = Reply()
+    rows = [Row({"text": "x" * n, "reply": "yes" * n}, f"r:{n}") for n in range(1, 9)]
+    fields = {"text": "text", "reply": "reply"}
+    encoded = encode_examples(
+        task, store_examples([task.example(row, fields) for row in rows], tmp_path), tiny_tokenizer, 64, tmp_path
+    )
+    assert encoded.labels is None
+    for index, row in enumerate(rows):
+        ids, labels = encoded[index]["input_ids"], encoded[index]["labels"]
+        taught = labels != IGNORED
+        assert tiny_tokenizer.decode(ids[taught][:-1]) == f" {row.values['reply']}"
+        assert tiny_tokenizer.decode(ids[~taught]) == f"{row.values['text']}?"
+        assert ids[-1] == labels[-1] == tiny_tokenizer.eos_token_id
+        assert (labels[taught] == ids[taught]).all()
+        assert (encoded[~index]["labels"] == IGNORED).all()
+        assert encoded[~index]["input_ids"].tolist() == ids.tolist()
+    assert encoded.learned == sum((encoded[index]["labels"] != IGNORED).sum() for index in range(8))
+    batch = collate([encoded[0], encoded[7]], pad_token_id=tiny_tokenizer.eos_token_id, padding_side="right")
+    assert batch["labels"].shape == batch["input_ids"].shape
+    assert (batch["labels"][0, encoded.lengths[0] :] == IGNORED).all(), "padding is never learned, whatever its id"
 
 
 def test_truncated_examples_are_counted(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
