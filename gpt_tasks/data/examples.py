@@ -18,7 +18,7 @@ from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import DataError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.classification import LABEL
+from gpt_tasks.tasks.classification import LABEL, ClassificationTask
 from gpt_tasks.types import Example, Row
 
 UNKNOWN = -1
@@ -177,7 +177,7 @@ def stream_examples(
     fields = columns_of(task, first, columns, where)
     if not need_labels:
         fields.pop(LABEL, None)
-    elif LABEL not in fields:
+    elif isinstance(task, ClassificationTask) and LABEL not in fields:
         wanted = task.columns.get(LABEL, LABEL)
         raise DataError(
             f"{where}: there is no column '{wanted}'; the columns are {', '.join(first.values)}",

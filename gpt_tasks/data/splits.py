@@ -14,18 +14,19 @@ from gpt_tasks.data.examples import Examples, columns_of, store_examples, stream
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import LABEL, ClassificationTask
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The data of one training, and the task with its labels settled.
+    """The data of one training, and the task with what the data settles: the labels of a classification.
 
     `duplicates` counts, by split, the rows left out because another split holds their text; `notes` are sentences
     for the user about what was done to the data.
     """
 
-    task: ClassificationTask
+    task: Task
     train: Examples
     validation: Examples
     test: Examples
@@ -40,7 +41,7 @@ class Splits:
 
 
 def load_splits(
-    task: ClassificationTask,
+    task: Task,
     *,
     data: str | Path | None,
     validation: str | Path | None = None,
@@ -76,7 +77,8 @@ def load_splits(
             sources[split] = open_source(given, schemes)
             notes += sources[split].notes
         elif split in source.splits:
-            if split == "test" and not _is_labelled(task, source, split, columns or {}):
+            hidden = isinstance(task, ClassificationTask) and not _is_labelled(task, source, split, columns or {})
+            if split == "test" and hidden:
                 notes.append(f"The test split of {source.name} has no labels: another is drawn from train.")
             else:
                 sources[split] = source
@@ -90,14 +92,15 @@ def load_splits(
         if split in sources:
             found[split] = read(sources[split], choose_split(sources[split], split))
             _same_fields(found["train"], found[split])
-    settled, meaning = task.fitted(found["train"].observed, found["train"].fields, source.name)
-    labelled = {split: settle(settled, examples, meaning) for split, examples in found.items()}
-    notes += _unseen(labelled)
-    return _without_leaks(settled, labelled, limit, seed, notes)
+    if isinstance(task, ClassificationTask):
+        task, meaning = task.fitted(found["train"].observed, found["train"].fields, source.name)
+        found = {split: settle(task, examples, meaning) for split, examples in found.items()}
+        notes += _unseen(found)
+    return _without_leaks(task, found, limit, seed, notes)
 
 
 def load_examples(
-    task: ClassificationTask,
+    task: Task,
     source: Source,
     split: str,
     *,
@@ -110,7 +113,8 @@ def load_examples(
     Raises DataError, naming the row, for what cannot be used.
     """
     rows = stream_examples(task, source, split, columns=columns or {}, by=by, need_labels=True)
-    return settle(task, store_examples(rows, scratch), {})
+    examples = store_examples(rows, scratch)
+    return settle(task, examples, {}) if isinstance(task, ClassificationTask) else examples
 
 
 def choose_split(source: Source, split: str | None) -> str:
@@ -142,9 +146,7 @@ def settle(task: ClassificationTask, examples: Examples, meaning: Mapping[str, s
     return examples.labelled(task.labels, known)
 
 
-def _without_leaks(
-    task: ClassificationTask, found: dict[str, Examples], limit: int | None, seed: int, notes: list[str]
-) -> Splits:
+def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, seed: int, notes: list[str]) -> Splits:
     train = found["train"]
     wanted = [split for split in SPLITS[1:] if split not in found]
     if wanted:
@@ -153,12 +155,14 @@ def _without_leaks(
             if not len(drawn[split]):
                 raise DataError(
                     f"{len(train)} rows are too few to draw a {split} split from",
-                    f"Give at least {len(wanted) + 1} different texts of a label, or a file with --{split}.",
+                    f"Give at least {len(wanted) + 1} different texts"
+                    f"{' of a label' if isinstance(task, ClassificationTask) else ''}, or a file with --{split}.",
                 )
             found[split] = train.subset(drawn[split])
         found["train"] = train.subset(drawn["train"])
         sizes = ", ".join(f"{split} {len(found[split]):,}" for split in SPLITS)
-        notes.append(f"Drew {' and '.join(wanted)} from train, stratified by label: {sizes} rows.")
+        how = ", stratified by label" if isinstance(task, ClassificationTask) else ""
+        notes.append(f"Drew {' and '.join(wanted)} from train{how}: {sizes} rows.")
         if copies:
             notes.append(f"{copies:,} rows repeat the text of another; each stayed in the same split as that one.")
     # Test keeps the rows that validation shares with it, so that it stays as it was given as far as can be.

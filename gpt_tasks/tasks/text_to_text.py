@@ -71,7 +71,7 @@ class TextToTextTask(UntrainedTask):
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row; its target is the answer. Raises DataError where there is none."""
-        asked, answered = set(prompt_fields(self.prompt)), prompt_fields(self.answer)
+        asked, answered = dict.fromkeys(prompt_fields(self.prompt)), prompt_fields(self.answer)
         texts: dict[str, str] = {}
         several: list[dict[str, str]] = [{}]
         for name, column in columns.items():
@@ -85,7 +85,7 @@ class TextToTextTask(UntrainedTask):
                 texts[name] = plain_text(row, column)
         references = tuple(self.answer.format_map({**texts, **chosen}) for chosen in several)
         kept = {column: str(row.values.get(column, "")) for column in extra}
-        return Example(texts, references[0], row.where, kept, references=references)
+        return Example({name: texts[name] for name in asked}, references[0], row.where, kept, references=references)
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Encode prompt, answer and end of text, of which the answer and the end are learned.

@@ -107,15 +107,14 @@ def _train(
     plugins: Plugins,
 ) -> None:
     # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
-    from gpt_tasks.training.outcome import finish
-    from gpt_tasks.training.session import Session
+    from gpt_tasks.training.classifying import ClassificationSession
 
     started = time.monotonic()
-    session = Session.open(task, method, location, config, folder, plugins)
+    session = ClassificationSession.open(task, method, location, config, folder, plugins)
     try:
         session.train()
         if rank() == 0:
-            finish(session, time.monotonic() - started)
+            session.close(time.monotonic() - started)
         wait()
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"

@@ -1,42 +1,38 @@
-"""One fine-tuning from the inside: its data, its model, and the training of it."""
+"""One fine-tuning from the inside: its data, its model, and the training of it, whatever the family of its task."""
 
 from __future__ import annotations
 
 import json
 import math
 import resource
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
 import torch
-from scipy.special import log_softmax, softmax
-from transformers import set_seed
+from torch import nn
+from transformers import TrainerCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from gpt_tasks.backbone.load import Backbone, Location, open_backbone
 from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
-from gpt_tasks.data.draws import stratified
 from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.evaluation.plots import plot_learning_curve
-from gpt_tasks.extensions import HeadKind, Method, Metric
+from gpt_tasks.extensions import Method
 from gpt_tasks.files import write_json
-from gpt_tasks.heads.linear_probe import fit_probe
-from gpt_tasks.heads.model import TaskModel
-from gpt_tasks.heads.sequence import Features, LinearHead
-from gpt_tasks.metrics.intervals import compute
+from gpt_tasks.heads.model import TaskRecord
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import rank
-from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.base import Task
 from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
 from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.progress import Observers, ProgressBar, tensorboard
@@ -45,15 +41,12 @@ from gpt_tasks.training.settings import LEAST_UPDATES, Settings, settle
 from gpt_tasks.training.trainer import TaskTrainer, updates_per_epoch
 from gpt_tasks.types import Event
 
-# A frozen backbone's features are kept in memory, a few KiB for each row.
-MOST_PROBE_ROWS = 50_000
-
 
 @dataclass
-class Session:
-    """What a fine-tuning holds from reading its data to writing its report (see outcome.py)."""
+class Session(ABC):
+    """What a fine-tuning holds from reading its data to writing its report; each family of tasks does its own part."""
 
-    task: ClassificationTask
+    task: Task
     method: Method
     config: FinetuneConfig
     settings: Settings
@@ -61,26 +54,22 @@ class Session:
     plugins: Plugins
     splits: Splits
     backbone: Backbone
-    head: HeadKind
-    model: TaskModel
-    metrics: list[Metric]
     observers: Observers
     training: dict[str, Any] = field(default_factory=dict)
+    model: nn.Module = field(init=False)
 
     @classmethod
     def open(
         cls,
-        task: ClassificationTask,
+        task: Task,
         method: Method,
         location: Location,
         config: FinetuneConfig,
         folder: RunFolder,
         plugins: Plugins,
-    ) -> Session:
+    ) -> Self:
         """Read the data and the backbone, settle the settings, and mark the folder as an unfinished run."""
         transformers_logging.set_verbosity_error()
-        registry = plugins.registry
-        metrics = [registry.metrics[name] for name in task.metrics]
         scratch = folder.scratch / f"rank-{rank()}"
         scratch.mkdir(parents=True, exist_ok=True)
         splits = load_splits(
@@ -91,33 +80,59 @@ class Session:
             columns=config.column,
             limit=config.limit,
             seed=config.seed,
-            schemes=registry.sources,
+            schemes=plugins.registry.sources,
             scratch=scratch,
         )
         backbone = open_backbone(location)
-        settings = settle(config, splits.task, method, registry.metrics, backbone.parameters, backbone.context_length)
+        task = splits.task
+        better = cls.directions(task, plugins)
+        settings = settle(config, task, method, better, backbone.parameters, backbone.context_length)
         for note in splits.notes if rank() == 0 else ():
             print(note, file=sys.stderr)
-        head = registry.heads[task.head]
-        if method.frozen and head.frozen:
-            head = registry.heads[head.frozen]
-        session = cls(
-            task=splits.task,
-            method=method,
-            config=config,
-            settings=settings,
-            folder=folder,
-            plugins=plugins,
-            splits=splits,
-            backbone=backbone,
-            head=head,
-            model=_model(backbone, method, head, splits, settings),
-            metrics=metrics,
-            observers=Observers(plugins, folder.path),
-        )
+        observers = Observers(plugins, folder.path)
+        session = cls(task, method, config, settings, folder, plugins, splits, backbone, observers)
+        set_seed(settings.seed)
+        model = session.build()
+        if settings.gradient_checkpointing:
+            model.activation_checkpointing_enable()
+        session.model = model.to(settings.device)
         if rank() == 0:
             session._mark()
         return session
+
+    @staticmethod
+    @abstractmethod
+    def directions(task: Task, plugins: Plugins) -> Mapping[str, str]:
+        """Return what is measured on validation, with the direction (higher, lower) in which each figure improves."""
+
+    @property
+    def reads_embedding(self) -> bool:
+        """Whether the loss weighs every token against all others, so that every row of the embedding moves."""
+        return self.settings.lm_weight > 0
+
+    @abstractmethod
+    def build(self) -> Any:
+        """Join the backbone, as the method prepares it, with what the task trains on it; new weights are drawn."""
+
+    @abstractmethod
+    def trainer(
+        self, train: EncodedExamples, validation: EncodedExamples, callbacks: list[TrainerCallback]
+    ) -> TaskTrainer:
+        """Return what trains the model, and measures it on the way."""
+
+    def fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> None:
+        """Train what stands on a backbone that does not move."""
+        raise UsageError(
+            f"--method {self.method.name} fits a head on a frozen backbone; task '{self.task.name}' has none",
+            "Take --method full or lora.",
+        )
+
+    @abstractmethod
+    def finish(self, seconds: float) -> Mapping[str, float]:
+        """Save the model, evaluate it on the test split, and write the report; return its figures.
+
+        The run took so many seconds.
+        """
 
     def train(self) -> None:
         """Train, from the last checkpoint where there is one."""
@@ -126,7 +141,7 @@ class Session:
         train = self._encoded(self.splits.train, "train")
         validation = self._encoded(self.splits.validation, "validation")
         if self.method.frozen:
-            self._fit_head(train, validation)
+            self.fit_frozen(train, validation)
         else:
             self._move_weights(train, validation)
         seconds = time.monotonic() - started
@@ -139,32 +154,12 @@ class Session:
             "precision": self.settings.precision,
         }
 
-    def judge(self, logits: np.ndarray) -> Mapping[str, float]:
-        """Return the loss and the metrics of logits on the validation split."""
-        references = self.splits.validation.labels
-        probabilities = softmax(logits.astype(np.float64), axis=-1)
-        log_likelihoods = log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(references)), references]
-        predictions = logits.argmax(axis=-1)
-        return {"loss": -float(log_likelihoods.mean())} | {
-            metric.name: compute(metric, (references, predictions, probabilities, self.task.labels))
-            for metric in self.metrics
-        }
-
     def _move_weights(self, train: EncodedExamples, validation: EncodedExamples) -> None:
         if self.config.epochs is None:
             enough = math.ceil(LEAST_UPDATES / updates_per_epoch(train, self.settings))
             self.settings = replace(self.settings, epochs=max(self.settings.epochs, enough))
         bar = ProgressBar(self.settings.best_by)
-        trainer = TaskTrainer(
-            self.model,
-            self.settings,
-            train=train,
-            validation=validation,
-            judge=self.judge,
-            pad_token_id=self.backbone.tokenizer.pad_token_id,
-            checkpoints=self.folder.checkpoints,
-            callbacks=[self.observers, bar, *tensorboard(self.folder.logs)],
-        )
+        trainer = self.trainer(train, validation, [self.observers, bar, *tensorboard(self.folder.logs)])
         if rank() == 0:
             clear_incomplete(self.folder.checkpoints)
         checkpoint = last_checkpoint(self.folder.checkpoints)
@@ -172,9 +167,8 @@ class Session:
         used = torch.from_numpy(train.used_tokens).to(self.settings.device)
         keep_freed_memory()
         try:
-            # The language-modelling loss weighs every token against all others, so that every row moves.
-            whole = bool(self.settings.lm_weight)
-            with nullcontext() if whole else training_used_rows(self.backbone.model.base_model, used):
+            base = self.backbone.model.base_model
+            with nullcontext() if self.reads_embedding else training_used_rows(base, used):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             bar.stop()
@@ -193,50 +187,31 @@ class Session:
                 trainer.state.log_history, self.settings.best_by, self.folder.path / "learning_curve.png"
             )
 
-    def _fit_head(self, train: EncodedExamples, validation: EncodedExamples) -> None:
-        head = self.model.head
-        if not isinstance(head, LinearHead):
-            raise UsageError(
-                f"--method {self.method.name} fits a linear head; the head of task '{self.task.name}' is another",
-                "Take --method full or lora.",
-            )
-        labels = self.splits.train.labels
-        rows = np.arange(len(train))
-        if len(train) > MOST_PROBE_ROWS:
-            rows = stratified(labels, MOST_PROBE_ROWS, np.random.default_rng([self.settings.seed, 2]))
-            note = f"The head was fitted on {len(rows):,} of {len(train):,} training rows, drawn by label."
-            self.splits = replace(self.splits, notes=(*self.splits.notes, note))
-            if rank() == 0:
-                print(note, file=sys.stderr)
-        probe = fit_probe(
-            self._features(head, train, rows),
-            labels[rows],
-            self._features(head, validation, range(len(validation))),
-            self.splits.validation.labels,
-            len(self.task.labels),
-            None if self.model.class_weights is None else self.model.class_weights.cpu().numpy(),
-        )
-        with torch.no_grad():
-            head.linear.weight.copy_(torch.from_numpy(probe.weight))
-            head.linear.bias.copy_(torch.from_numpy(probe.bias))
-        self.training |= {"updates": 0, "epochs": 1, "examples_seen": len(rows), "examples_now": len(rows)}
-        self.training["probe_strength"] = probe.strength
-
-    def _features(self, head: LinearHead, encoded: EncodedExamples, rows: Iterable[int]) -> np.ndarray:
-        """Return what a linear head reads of these rows, `[rows, features]`."""
-        return head_logits(
-            TaskModel(self.model.backbone, Features(head)),
-            (encoded[index]["input_ids"] for index in rows),
-            batch_tokens=self.settings.batch_tokens,
-            pad_token_id=self.backbone.tokenizer.pad_token_id,
-            precision=self.settings.precision,
-        )
-
     def _encoded(self, examples: Examples, split: str) -> EncodedExamples:
         if not len(examples):
             raise DataError(f"The {split} split is empty", "Give more rows.")
         scratch = self.folder.scratch / f"rank-{rank()}"
         return encode_examples(self.task, examples, self.backbone.tokenizer, self.settings.max_length, scratch)
+
+    def close(self, seconds: float) -> None:
+        """Leave model, report and card in the folder, and mark the run, of so many seconds, as finished."""
+        figures = self.finish(seconds)
+        self.folder.write(self.record(), "finished")
+        # Only now: until the run is marked as finished, its checkpoints are what it goes on from.
+        shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
+        self.observers.tell(Event("run_ended", self.folder.path, values={"status": "finished", **figures}))
+
+    def task_record(self, head: str, outputs: int) -> TaskRecord:
+        """Return what is kept of the task beside the model."""
+        plugin = self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
+        return TaskRecord(
+            task=self.task.name,
+            plugin=plugin.distribution,
+            plugin_version=plugin.version,
+            head=head,
+            outputs=outputs,
+            state=self.task.state(),
+        )
 
     def _mark(self) -> None:
         """Write run.json. Of a run that goes on, data and backbone must be those that it was started with."""
@@ -258,7 +233,7 @@ class Session:
             "plugin": {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version},
             "config": self.config.model_dump(),
             "settings": self.settings.as_json(),
-            "labels": list(self.task.labels),
+            "labels": list(getattr(self.task, "labels", ())),
             "fingerprints": {"data": self.splits.fingerprint, "backbone": self.backbone.fingerprint},
             "rows": self.rows(),
             "duplicates_left_out": dict(self.splits.duplicates),
@@ -267,35 +242,6 @@ class Session:
     def rows(self) -> dict[str, int]:
         """Return how many rows each split holds."""
         return {name: len(getattr(self.splits, name)) for name in ("train", "validation", "test")}
-
-
-def _model(
-    backbone: Backbone,
-    method: Method,
-    kind: HeadKind,
-    splits: Splits,
-    settings: Settings,
-) -> TaskModel:
-    """Join a new head, drawn from the seed, with the backbone as the method prepares it."""
-    set_seed(settings.seed)
-    labels = splits.task.labels
-    head = kind.build(backbone.hidden_size, len(labels))
-    base = backbone.model.base_model
-    weights = None
-    if settings.class_weights == "balanced":
-        counts = np.bincount(splits.train.labels, minlength=len(labels))
-        # A label without rows has no part in the loss, so that its weight is free.
-        weights = torch.tensor(counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum()), dtype=torch.float32)
-    matrix = None
-    if settings.lm_weight:
-        causal_lm: Any = backbone.model
-        matrix, embedding = causal_lm.get_output_embeddings().weight, causal_lm.get_input_embeddings().weight
-        # An output matrix of its own stays as it is.
-        matrix = matrix if matrix is embedding else matrix.detach()
-    model = TaskModel(method.prepare(base), head, weights, output_matrix=matrix, lm_weight=settings.lm_weight)
-    if settings.gradient_checkpointing:
-        model.activation_checkpointing_enable()
-    return model.to(settings.device)
 
 
 def _epochs_at(checkpoint: Path) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision
 from gpt_tasks.errors import UsageError
-from gpt_tasks.extensions import Method, Metric
+from gpt_tasks.extensions import Method
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.training.config import FinetuneConfig
 
@@ -50,21 +50,23 @@ def settle(
     config: FinetuneConfig,
     task: Task,
     method: Method,
-    metrics: Mapping[str, Metric],
+    better: Mapping[str, str],
     parameters: int,
     context: int | None,
 ) -> Settings:
     """Settle the settings for a backbone of so many `parameters` and so many positions of `context`.
+
+    `better` holds what is measured on validation, with its direction (higher, lower).
 
     Raises UsageError for a metric or a device that is not there.
     """
     defaults = method.defaults(parameters)
     device = resolve_device(config.device)
     best_by = config.best_by or task.best_by
-    if best_by != "loss" and best_by not in task.metrics:
+    if best_by != "loss" and best_by not in better:
         raise UsageError(
             f"--best-by {best_by}: task '{task.name}' has no metric of that name",
-            f"It has loss, {', '.join(task.metrics)}.",
+            f"It has loss, {', '.join(better)}.",
         )
 
     def chosen(name: str) -> Any:
@@ -82,7 +84,7 @@ def settle(
         max_length=min(config.max_length, context or config.max_length),
         patience=config.patience,
         best_by=best_by,
-        best_is_lowest=best_by == "loss" or metrics[best_by].better == "lower",
+        best_is_lowest=best_by == "loss" or better[best_by] == "lower",
         class_weights=config.class_weights,
         lm_weight=config.lm_weight,
         gradient_checkpointing=config.gradient_checkpointing,
