@@ -1,15 +1,16 @@
-"""A backbone that writes: texts after prompts, in batches or as the tokens come, and the likeliest next tokens."""
+"""A language model that writes: texts after prompts, whole or as tokens come, and the likeliest next tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList, set_seed
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from gpt_tasks.backbone.load import Backbone, load_backbone
+from gpt_tasks.backbone.load import load_backbone
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.generation.decoding import Decoding
@@ -42,15 +43,16 @@ class NextToken:
 
 
 class Writer:
-    """Writes with one backbone, which it takes to a device and a precision of its own."""
+    """Writes with one causal language model, where it stands and as it is; `window` is the most tokens it reads."""
 
-    def __init__(self, backbone: Backbone, *, device: torch.device, precision: str) -> None:
-        self.backbone = backbone
-        self.tokenizer = backbone.tokenizer
+    def __init__(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, *, window: int | None, precision: str = "float32"
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.window = window
         self.precision = precision
-        model: Any = backbone.model
-        self._model = model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32).eval()
-        self._ends = _end_tokens(self._model, self.tokenizer)
+        self._model = model
+        self._ends = _end_tokens(model, tokenizer)
 
     def write(
         self,
@@ -68,22 +70,40 @@ class Writer:
         if on_text is not None and len(prompts) * decoding.num_return_sequences != 1:
             raise ValueError("text can be shown as it comes for one prompt and one text only")
         encoded = [self._encoded(prompt) for prompt in prompts]
+        return self.write_on(encoded, decoding, on_text=on_text, batch_tokens=batch_tokens)
+
+    def write_on(
+        self,
+        encoded: Sequence[Sequence[int]],
+        decoding: Decoding,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> list[list[Written]]:
+        """Return the texts after each prompt's tokens, as `write` does."""
         rooms = [self._room(ids, decoding) for ids in encoded]
-        found: list[list[Written]] = [[] for _ in prompts]
-        set_seed(decoding.seed)
-        for batch in _batches(encoded, rooms, batch_tokens, decoding.num_return_sequences):
-            for place, written in self._batch([(place, encoded[place]) for place in batch], rooms, decoding, on_text):
-                found[place].append(written)
+        found: list[list[Written]] = [[] for _ in encoded]
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            with self._in_precision(), torch.random.fork_rng():
+                torch.manual_seed(decoding.seed)
+                for batch in _batches(encoded, rooms, batch_tokens, decoding.num_return_sequences):
+                    prompts = [(place, encoded[place]) for place in batch]
+                    for place, written in self._batch(prompts, rooms, decoding, on_text):
+                        found[place].append(written)
+        finally:
+            self._model.train(was_training)
         return found
 
     @torch.inference_mode()
     def next_tokens(self, text: str, number: int) -> list[NextToken]:
         """Return the likeliest next tokens after a text, the likeliest first."""
         ids = self._encoded(text)
-        window = self.backbone.context_length
-        if window is not None and len(ids) > window:
-            raise _too_long(len(ids), f"the model reads at most {window}")
-        logits = self._model(torch.tensor([ids], device=self._model.device)).logits[0, -1].float()
+        if self.window is not None and len(ids) > self.window:
+            raise _too_long(len(ids), f"the model reads at most {self.window}")
+        with self._in_precision():
+            logits = self._model(torch.tensor([ids], device=self._model.device)).logits[0, -1].float()
         probabilities, tokens = logits.softmax(-1).topk(min(number, len(logits)))
         return [
             NextToken(token, str(self.tokenizer.decode([token])), probability)
@@ -99,17 +119,22 @@ class Writer:
             raise UsageError("An empty prompt: this model has no token that stands before a text", "Give some text.")
         return [start]
 
+    def _in_precision(self) -> AbstractContextManager[Any]:
+        """Products in bfloat16, where that is asked for and the weights are kept in float32."""
+        mixed = self.precision == "bf16" and self._model.dtype == torch.float32
+        return torch.autocast(self._model.device.type, torch.bfloat16, enabled=mixed)
+
     def _room(self, ids: Sequence[int], decoding: Decoding) -> int:
-        room = decoding.room(len(ids), self.backbone.context_length)
+        room = decoding.room(len(ids), self.window)
         if room < 1:
-            longest = decoding.longest(self.backbone.context_length)
+            longest = decoding.longest(self.window)
             raise _too_long(len(ids), f"prompt and text together may have {longest}")
         return room
 
     @torch.inference_mode()
     def _batch(
         self,
-        prompts: Sequence[tuple[int, list[int]]],
+        prompts: Sequence[tuple[int, Sequence[int]]],
         rooms: Sequence[int],
         decoding: Decoding,
         on_text: Callable[[str], None] | None,
@@ -118,7 +143,7 @@ class Writer:
         input_ids = torch.full((len(prompts), width), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(input_ids)
         for row, (_, ids) in enumerate(prompts):
-            input_ids[row, width - len(ids) :] = torch.tensor(ids)
+            input_ids[row, width - len(ids) :] = torch.tensor(list(ids))
             mask[row, width - len(ids) :] = 1
         rows = [(place, ids) for place, ids in prompts for _ in range(copies)]
         streams = [TextStream(self.tokenizer, ids, decoding.stop) for _, ids in rows]
@@ -191,7 +216,9 @@ def open_writer(
     where = resolve_device(device)
     exact = resolve_precision(precision, where)
     backbone = load_backbone(model, installed_plugins().registry.backbones, trust_remote_code=trust_remote_code)
-    return Writer(backbone, device=where, precision=exact)
+    causal_lm: Any = backbone.model
+    moved = causal_lm.to(where, torch.bfloat16 if exact == "bf16" else torch.float32).eval()
+    return Writer(moved, backbone.tokenizer, window=backbone.context_length, precision=exact)
 
 
 def _batches(

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+IGNORED = -100
+"""The label of a token that is not to be learned."""
 ROWS = 256
 
 
@@ -47,6 +49,18 @@ def text_loss(
     dtype = product_type(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
         return linear_cross_entropy(hidden[:, :-1][foretells], weight, input_ids[:, 1:][foretells], dtype, shares)
+
+
+@torch.no_grad()
+def token_nats(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return the cross-entropy of each row, in nats: `[rows]` in float32, of the arguments of linear_cross_entropy."""
+    projection, inputs = weight.to(dtype), hidden.to(dtype)
+    found = torch.empty(len(inputs), device=hidden.device)
+    for rows in range(0, len(inputs), ROWS):
+        logits = (inputs[rows : rows + ROWS] @ projection.T).float()
+        target = logits.gather(1, labels[rows : rows + ROWS, None])[:, 0]
+        found[rows : rows + ROWS] = logits.logsumexp(1) - target
+    return found
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -96,10 +96,15 @@ class TaskModel(nn.Module):
 
         Raises UsageError for an architecture that cannot.
         """
-        try:
-            _base(self.backbone).activation_checkpointing_enable(**settings)
-        except ValueError as error:
-            raise UsageError(f"--gradient-checkpointing: {error}", "Lower --batch-tokens instead.") from error
+        recompute_activations(self.backbone, **settings)
+
+
+def recompute_activations(backbone: nn.Module, **settings: Any) -> None:
+    """Have a transformer, wrapped or not, keep no activations. Raises UsageError for an architecture that cannot."""
+    try:
+        _base(backbone).activation_checkpointing_enable(**settings)
+    except ValueError as error:
+        raise UsageError(f"--gradient-checkpointing: {error}", "Lower --batch-tokens instead.") from error
 
 
 def last_hidden_state(

@@ -42,7 +42,7 @@ def two_are_close(writer: Writer, prompt: str, texts: Sequence[str]) -> bool:
     if common is None:
         return False
     with torch.inference_mode():
-        best = writer.backbone.model(torch.tensor([ids[0][:common]])).logits[0, -1].topk(2).values
+        best = writer._model(torch.tensor([ids[0][:common]])).logits[0, -1].topk(2).values
     return bool(best[0] - best[1] < CLOSE)
 
 
@@ -75,7 +75,7 @@ def test_a_stop_text_ends_one_row_and_not_the_others(tiny: Writer) -> None:
 
 def test_the_end_of_text_ends_a_text(small: Writer) -> None:
     """With an output matrix of which the end-of-text row wins after any token."""
-    model = small.backbone.model
+    model = small._model
     end = small.tokenizer.eos_token_id
     with torch.no_grad():
         model.lm_head.weight[end] = 100 * model.transformer.ln_f.bias.add(1)

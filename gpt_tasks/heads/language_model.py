@@ -1,0 +1,109 @@
+"""A causal language model that learns some tokens of its texts: the answers, and not what was asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from gpt_tasks.heads.lm import IGNORED, linear_cross_entropy, product_type, token_nats
+from gpt_tasks.heads.model import last_hidden_state, recompute_activations
+
+# Logits of so many tokens, by which it is found out whether they are the output matrix's alone.
+_TRIED = 8
+
+
+class LanguageModel(nn.Module):
+    """The backbone's own output matrix on its last hidden states.
+
+    `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not. An architecture that makes
+    something else of the product with the matrix (a bias, a scale, a cap) is computed by its own forward.
+    """
+
+    # Trainer then passes `num_items_in_batch`, the number of tokens to be learned of an accumulated batch on all ranks.
+    accepts_loss_kwargs = True
+
+    def __init__(self, backbone: nn.Module, causal_lm: PreTrainedModel) -> None:
+        super().__init__()
+        whole: Any = causal_lm
+        output = whole.get_output_embeddings()
+        tied = output.weight is whole.get_input_embeddings().weight
+        self.backbone = backbone
+        # In a tuple, so that it is no part of this module's state: a tied matrix is the backbone's own.
+        self._whole = (whole, output)
+        self.output = None if tied else output
+        self.plain = _is_plain(whole, output)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
+        """Return as `loss` the cross-entropy, in nats, of the tokens to be learned, by their number in the update.
+
+        `input_ids`, `attention_mask` and `labels` are `[batch, length]`; a label is the token itself, or -100.
+        """
+        learned = labels[:, 1:] != IGNORED
+        targets = labels[:, 1:][learned]
+        divisor = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        states, matrix = self._states(input_ids, attention_mask, learned)
+        if matrix is None:
+            total = nn.functional.cross_entropy(states.float(), targets, reduction="sum")
+        else:
+            dtype, shares = product_type(states), torch.ones(len(targets), device=states.device)
+            with torch.autocast(states.device.type, enabled=False):
+                total = linear_cross_entropy(states, matrix, targets, dtype, shares)
+        return {"loss": total / divisor}
+
+    @torch.no_grad()
+    def nats(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+        """Return the summed cross-entropy, in nats, of each text's tokens to be learned: `[batch]`, in float32."""
+        learned = labels[:, 1:] != IGNORED
+        targets = labels[:, 1:][learned]
+        states, matrix = self._states(input_ids, attention_mask, learned)
+        if matrix is None:
+            each = nn.functional.cross_entropy(states.float(), targets, reduction="none")
+        else:
+            dtype = product_type(states)
+            with torch.autocast(states.device.type, enabled=False):
+                each = token_nats(states, matrix, targets, dtype)
+        rows = learned.nonzero()[:, 0]
+        return torch.zeros(len(labels), device=each.device).index_add(0, rows, each)
+
+    def _states(self, input_ids: Tensor, attention_mask: Tensor, learned: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what foretells each token to be learned: its hidden state and the output matrix, or its logits."""
+        whole, output = self._whole
+        if self.plain:
+            hidden, _ = last_hidden_state(self.backbone, input_ids, attention_mask)
+            return hidden[:, :-1][learned], output.weight
+        positions = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+        logits = whole(input_ids=input_ids, attention_mask=attention_mask, position_ids=positions).logits
+        return logits[:, :-1][learned], None
+
+    def activation_checkpointing_enable(self, **settings: Any) -> None:
+        """Recompute activations in the backward pass instead of keeping them.
+
+        Raises UsageError for an architecture that cannot.
+        """
+        recompute_activations(self.backbone, **settings)
+
+
+@torch.no_grad()
+def _is_plain(whole: Any, output: Any) -> bool:
+    """Try whether the logits are the last hidden states by the output matrix, and nothing else."""
+    if getattr(output, "bias", None) is not None:
+        return False
+    training = whole.training
+    whole.eval()
+    ids = torch.arange(_TRIED, device=output.weight.device)[None]
+    try:
+        hidden = whole.base_model(input_ids=ids).last_hidden_state
+        if hidden.shape[-1] != output.weight.shape[1]:
+            return False
+        return torch.allclose(whole(input_ids=ids).logits, hidden @ output.weight.T, atol=1e-3, rtol=1e-3)
+    finally:
+        whole.train(training)
