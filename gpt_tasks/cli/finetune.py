@@ -32,15 +32,15 @@ class TaskGroup(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Return the names of all tasks."""
-        return sorted(name for name, task in installed_plugins().registry.tasks.items() if task.head)
+        return sorted(name for name, task in installed_plugins().registry.tasks.items() if task.trains)
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
         """Make a task's command. Raises UsageError for an unknown task, PluginError for one whose plugin failed."""
         registry = installed_plugins().registry
         task = registry.tasks[cmd_name]
-        if task.head is None:
+        if not task.trains:
             raise UsageError(
-                f"Task '{cmd_name}' trains no head", "A model is scored on it as it is: see gpt-tasks score --help"
+                f"Task '{cmd_name}' trains nothing", "A model is scored on it as it is: see gpt-tasks score --help"
             )
         return _task_command(task, registry)
 
@@ -65,7 +65,7 @@ app = typer.Typer(
 @app.callback()
 def _group(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        tasks = ", ".join(sorted(name for name, task in installed_plugins().registry.tasks.items() if task.head))
+        tasks = ", ".join(sorted(name for name, task in installed_plugins().registry.tasks.items() if task.trains))
         raise UsageError("finetune: no task is named", f"There are: {tasks}. See gpt-tasks finetune --help")
 
 
@@ -122,9 +122,10 @@ def _show(run: Run) -> None:
     from gpt_tasks.evaluation.tables import print_report
 
     print_report(run.report)
-    print("\nSome texts of the test split:")
-    with (run.path / "predictions.jsonl").open(encoding="utf-8") as lines:
-        show_predictions([_answered(json.loads(line)) for line in islice(lines, SHOWN)])
+    if run.report.labels:
+        print("\nSome texts of the test split:")
+        with (run.path / "predictions.jsonl").open(encoding="utf-8") as lines:
+            show_predictions([_answered(json.loads(line)) for line in islice(lines, SHOWN)])
     print(f'\nThe run is in {run.path}. Go on with: gpt-tasks predict {run.path} "A text of your own."')
 
 

@@ -50,9 +50,14 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def show_predictions(answered: Sequence[tuple[str, Prediction]]) -> None:
-    """Print texts with their most probable label."""
+def show_predictions(answered: Sequence[tuple[str, Prediction | str]]) -> None:
+    """Print texts with their most probable label, or with what was written about them."""
+    if any(isinstance(answer, str) for _, answer in answered):
+        show_table(("answer", "text"), [(str(answer), text) for text, answer in answered])
+        return
     rows = [
-        (prediction.label, f"{prediction.probabilities[prediction.label]:.1%}", text) for text, prediction in answered
+        (answer.label, f"{answer.probabilities[answer.label]:.1%}", text)
+        for text, answer in answered
+        if isinstance(answer, Prediction)
     ]
     show_table(("label", "probability", "text"), rows)

@@ -63,7 +63,7 @@ def predict_texts(
             return
         given = texts or [line.rstrip("\r\n") for line in sys.stdin]
         answered = list(zip(given, loaded.predict(given), strict=True))
-        lines = predictions_as_json((Example({"text": text}, None, ""), prediction) for text, prediction in answered)
+        lines = predictions_as_json((Example({"text": text}, None, ""), answer) for text, answer in answered)
         if source:
             _write(lines, output)
         elif as_json:

@@ -42,13 +42,13 @@ def model_card(
         _summary(report, backbone, method),
         "## Scores",
         _scores(report),
-        "## Labels",
-        _labels(report),
+        *(["## Labels", _labels(report)] if report.labels else []),
         *(f"![{plot.removesuffix('.png').replace('_', ' ')}]({plot})" for plot in plots),
         *_slices(report),
         *_mistakes(report),
+        *_samples(report),
         "## How to use it",
-        _usage(fields, run),
+        _usage(fields, run, bool(report.labels)),
         "## Data",
         f"Read from {data}.\n\n" + _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
         *(["\n".join(f"- {_plain(note)}" for note in report.notes)] if report.notes else []),
@@ -69,14 +69,15 @@ def _front_matter(report: Report, run: str, backbone: str) -> str:
         for name, figure in report.metrics.items()
         if name in HUB_METRICS
     ]
+    kind = "text-classification" if report.labels else "text-generation"
     result = {
-        "task": {"type": "text-classification"},
+        "task": {"type": kind},
         "dataset": {"name": f"{report.task} ({report.split})", "type": report.task, "split": report.split},
         "metrics": figures,
     }
     card = {
         "library_name": "gpt-tasks",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": kind,
         "tags": ["gpt-tasks", report.task],
         **({"base_model": backbone.partition("@")[0]} if _HUB_ID.fullmatch(backbone.partition("@")[0]) else {}),
         "metrics": [figure["type"] for figure in figures],
@@ -87,15 +88,16 @@ def _front_matter(report: Report, run: str, backbone: str) -> str:
 
 def _summary(report: Report, backbone: str, method: str) -> str:
     name, figure = _headline(report)
-    labels = ", ".join(f"`{_code(label)}`" for label in report.labels)
+    how = "in its own words"
+    if report.labels:
+        how = f"with one of {len(report.labels)} labels: " + ", ".join(f"`{_code(label)}`" for label in report.labels)
     beside = [
         f"{number(scores[name].value)} ({BASELINE_NAMES.get(baseline, baseline)})"
         for baseline, scores in report.baselines.items()
         if name in scores
     ]
     return (
-        f"A GPT (`{_code(backbone)}`) that answers **{_plain(report.task)}** with one of {len(report.labels)} labels: "
-        f"{labels}. "
+        f"A GPT (`{_code(backbone)}`) that answers **{_plain(report.task)}** {how}. "
         f"On {examples(report.n)} of the {_plain(report.split)} split its {name} is **{number(figure.value)}** "
         f"(95 % interval {interval(figure)})" + (f", against {' and '.join(beside)}" if beside else "") + "."
     )
@@ -112,10 +114,13 @@ def _scores(report: Report) -> str:
         for name, figure in report.metrics.items()
     ]
     table = _table(["metric", "this model", *(BASELINE_NAMES.get(name, name) for name in baselines)], rows)
-    better = "A lower `ece` is better; of the others a higher one."
+    lower = "ece" if report.labels else "perplexity"
+    better = f"A lower `{lower}` is better; of the others a higher one."
     trained = (
         "The baselines were trained on the same rows: one always gives the most frequent label, the other is a "
         "logistic regression on TF-IDF. "
+        if report.labels
+        else "The answers beside the model's cost nothing. "
     )
     closing = (trained if baselines else "") + better
     return f"Over {examples(report.n)}; in brackets the 95 % interval.\n\n{table}\n\n{closing}"
@@ -159,7 +164,17 @@ def _mistakes(report: Report) -> list[str]:
     ]
 
 
-def _usage(fields: Sequence[str], run: str) -> str:
+def _samples(report: Report) -> list[str]:
+    if not report.samples:
+        return []
+    rows = [
+        [_plain(" / ".join(sample.inputs.values())), _plain(sample.predicted), _plain(sample.references[0])]
+        for sample in report.samples
+    ]
+    return ["## What it writes", _table(["asked", "written", "right"], rows)]
+
+
+def _usage(fields: Sequence[str], run: str, labelled: bool) -> str:
     folder = shlex.quote(run)
     given = '"..."' if len(fields) == 1 else "{" + ", ".join(f'"{field}": "..."' for field in fields) + "}"
     command = f'gpt-tasks predict {folder} "..."' if len(fields) == 1 else f"gpt-tasks predict {folder} --input FILE"
@@ -167,12 +182,22 @@ def _usage(fields: Sequence[str], run: str) -> str:
         f"```\n{command}\ngpt-tasks evaluate {folder} --data FILE\n```\n\n"
         "```python\nimport gpt_tasks\n\n"
         f"run = gpt_tasks.load({json.dumps(run, ensure_ascii=False)})\nprint(run.predict([{given}]))\n```\n\n"
-        "`model/` holds a causal language model that transformers opens by itself, and beside it the head "
-        "(`head.safetensors`) and the task with its labels (`task.json`)."
+        "`model/` holds a causal language model that transformers opens by itself, and beside it "
+        + ("the head (`head.safetensors`) and the task with its labels" if labelled else "the task")
+        + " (`task.json`)."
     )
 
 
 def _limits(report: Report) -> str:
+    if not report.labels:
+        return "\n".join(
+            [
+                "- It writes fluent text that can be wrong; nothing checks what it says.",
+                "- The figures hold for texts like those it was evaluated on; elsewhere, measure first "
+                "(`gpt-tasks evaluate`).",
+                "- What the backbone learnt from its own data, biases included, is still in it.",
+            ]
+        )
     judged = [label for label, scores in report.per_label.items() if scores.recall.n]
     weakest = min(judged, key=lambda label: report.per_label[label].recall.value)
     recall = report.per_label[weakest].recall
@@ -189,7 +214,7 @@ def _limits(report: Report) -> str:
 
 
 def _headline(report: Report) -> tuple[str, Score]:
-    name = "accuracy" if "accuracy" in report.metrics else next(iter(report.metrics))
+    name = "accuracy" if "accuracy" in report.metrics else list(report.metrics)[-1]
     return name, report.metrics[name]
 
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,16 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """An example of a task whose answers are written: the right ones, and what the model wrote."""
+
+    where: str
+    inputs: Mapping[str, str]
+    references: tuple[str, ...]
+    predicted: str
+
+
+@dataclass(frozen=True, slots=True)
 class Slices:
     """The metrics of the examples of each value of a column, the most frequent first."""
 
@@ -57,8 +67,9 @@ class Report:
     """The figures of one evaluation over `n` examples of a split.
 
     `labels` are in the model's order, as are the rows (right labels) and columns (predicted labels) of
-    `confusion_matrix`. `baselines` maps each baseline to its own metrics. `mistakes` holds the most confident ones
-    first. `training` says what training took, in seconds and MiB.
+    `confusion_matrix`; a task whose answers are written has none of these, but some `samples`. `baselines` maps each
+    baseline to its own metrics. `mistakes` holds the most confident ones first. `training` says what training took, in
+    seconds and MiB.
     """
 
     task: str
@@ -71,6 +82,7 @@ class Report:
     baselines: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
     slices: Slices | None = None
     mistakes: tuple[Mistake, ...] = ()
+    samples: tuple[Sample, ...] = ()
     training: Mapping[str, float | int | str | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -105,6 +117,7 @@ class Report:
                 }
                 for mistake in self.mistakes
             ],
+            "samples": [asdict(sample) for sample in self.samples],
             "training": {name: finite(value) for name, value in self.training.items()},
             "notes": list(self.notes),
         }
@@ -129,6 +142,9 @@ class Report:
             else Slices(slices["by"], {value: _scores_from_json(scores) for value, scores in slices["values"].items()}),
             mistakes=tuple(
                 Mistake(**{**mistake, "probability": _number(mistake["probability"])}) for mistake in saved["mistakes"]
+            ),
+            samples=tuple(
+                Sample(**{**sample, "references": tuple(sample["references"])}) for sample in saved.get("samples", [])
             ),
             training=dict(saved["training"]),
             notes=tuple(saved["notes"]),

@@ -13,8 +13,15 @@ from rich.text import Text
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.types import Score
 
-BASELINE_NAMES = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + log. regr."}
+BASELINE_NAMES = {
+    "majority": "majority class",
+    "tfidf_logistic_regression": "TF-IDF + log. regr.",
+    "first_words": "first words",
+    "copy": "the text itself",
+}
 MOST_LABELS = 30
+SHOWN_SAMPLES = 2
+LONGEST_TEXT = 300
 
 _PIPE_WIDTH = 100
 
@@ -26,9 +33,12 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
         console.width = _PIPE_WIDTH
     console.print(Text(f"{report.task}: {report.split}, {examples(report.n)}", style="bold"))
     console.print(score_table(report))
-    if len(report.labels) <= MOST_LABELS:
+    if 0 < len(report.labels) <= MOST_LABELS:
         console.print()
         console.print(label_table(report))
+    for sample in report.samples[:SHOWN_SAMPLES]:
+        console.print(Text("\n" + _short("\n".join(sample.inputs.values()))))
+        console.print(Text(f"  wrote: {_short(sample.predicted)}\n  right: {_short(sample.references[0])}"))
     if report.slices is not None:
         console.print()
         console.print(slice_table(report))
@@ -79,6 +89,11 @@ def interval(figure: Score) -> str:
 def examples(n: int) -> str:
     """Write a number of examples."""
     return f"{n:,} example{'' if n == 1 else 's'}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "\u2026"
 
 
 def _sliced(scores: Mapping[str, Score], name: str, place: int) -> str:

@@ -134,8 +134,9 @@ def _base(backbone: Any) -> Any:
 class TaskRecord(BaseModel):
     """What task a saved model was trained for: `task.json`.
 
-    `plugin` is the distribution that brings the task, `head` the kind of head and `outputs` the number of its logits,
-    `state` what the task needs to be itself again (its labels in order, its prompt).
+    `plugin` is the distribution that brings the task, `head` the kind of head (none where the model writes) and
+    `outputs` the number of its logits, `state` what the task needs to be itself again (its labels in order, its
+    prompt).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -153,7 +154,7 @@ class SavedModel:
     """What the folder of a trained model holds, loaded."""
 
     backbone: Backbone
-    head: nn.Module
+    head: nn.Module | None
     record: TaskRecord
 
 
@@ -161,7 +162,7 @@ def save_model(
     folder: Path,
     causal_lm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    head: nn.Module,
+    head: nn.Module | None,
     record: TaskRecord,
 ) -> None:
     """Write a model so that `AutoModelForCausalLM` opens the folder, with its head and its task beside it.
@@ -174,8 +175,9 @@ def save_model(
     with quiet_transformers(), _replacing(folder) as new:
         causal_lm.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
-        save_file(state, new / HEAD, metadata={"format": "pt"})
+        if head is not None:
+            state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+            save_file(state, new / HEAD, metadata={"format": "pt"})
         (new / TASK).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -201,6 +203,8 @@ def load_model(folder: Path, heads: Mapping[str, HeadKind]) -> SavedModel:
             f"{folder / TASK}: {len(labels)} labels ({', '.join(labels)}) for a head of {record.outputs} outputs",
             "Labels and head must belong together; copy the run again.",
         )
+    if not record.head:
+        return SavedModel(open_backbone(Location(str(folder), folder)), None, record)
     if record.head not in heads:
         raise PluginError(
             f"{folder / TASK}: task '{record.task}' needs the head '{record.head}', which no installed plugin brings",

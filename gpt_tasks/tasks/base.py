@@ -31,13 +31,14 @@ class Task(ABC):
 
     A subclass gives `name`, `columns` (its fields and the data's columns they are read from) and `prompt` (how an
     example reads as text: a format string over the fields). `metrics` names the metrics that its reports hold. A task
-    that trains a head says which kind (`head`) and which metric chooses the best checkpoint (`best_by`).
+    that `trains` says which metric chooses the best checkpoint (`best_by`), and which kind of head, if it has one.
     """
 
     name: ClassVar[str]
     columns: ClassVar[Mapping[str, str]]
     prompt: str
     metrics: ClassVar[Sequence[str]]
+    trains: ClassVar[bool] = False
     head: ClassVar[str | None] = None
     best_by: ClassVar[str] = ""
     Options: ClassVar[type[TaskOptions]] = TaskOptions

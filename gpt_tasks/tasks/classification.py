@@ -72,6 +72,7 @@ class ClassificationTask(Task):
     label_words: Mapping[str, str] = MappingProxyType({})
     introduction: str = ""
     measures: ClassVar[Sequence[Measure]] = (Measure("accuracy"),)
+    trains: ClassVar[bool] = True
     head: ClassVar[str] = "sequence"
     metrics: ClassVar[Sequence[str]] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
     best_by: ClassVar[str] = "accuracy"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.base import TaskOptions, encode_prompts, prompt_fields
+from gpt_tasks.tasks.base import TaskOptions, encode_prompts, prompt_fields, text_of
 from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
@@ -62,12 +62,32 @@ class TextToTextTask(UntrainedTask):
     ignore: tuple[str, ...] = ()
     columns: ClassVar[Mapping[str, str]] = {}
     metrics: ClassVar[Sequence[str]] = ("exact_match",)
+    trains: ClassVar[bool] = True
+    best_by: ClassVar[str] = "loss"
     measures: Sequence[TextMeasure] = (TextMeasure("exact_match"),)
     Options: ClassVar[type[TaskOptions]] = TextToTextOptions
 
     def reads(self) -> list[str]:
         """Return the fields of the prompt and of the answer."""
         return list(dict.fromkeys([*prompt_fields(self.prompt), *prompt_fields(self.answer)]))
+
+    def state(self) -> dict[str, Any]:
+        """All that its options have settled."""
+        return {name: getattr(self, name) for name in self.Options.model_fields}
+
+    def answer_columns(self) -> list[str]:
+        """Return the columns of what only the answer reads, by their names where none are given."""
+        asked = prompt_fields(self.prompt)
+        return [self.columns.get(field, field) for field in prompt_fields(self.answer) if field not in asked]
+
+    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns of the prompt alone, for rows without an answer."""
+        chosen = self.fields([*available, *self.answer_columns()], mapping, where)
+        return {field: chosen[field] for field in dict.fromkeys(prompt_fields(self.prompt))}
+
+    def question(self, row: Row, columns: Mapping[str, str]) -> Example:
+        """Read one row without an answer, by the columns of the prompt."""
+        return Example({field: text_of(row, column) for field, column in columns.items()}, None, row.where)
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row; its target is the answer. Raises DataError where there is none."""
@@ -86,6 +106,15 @@ class TextToTextTask(UntrainedTask):
         references = tuple(self.answer.format_map({**texts, **chosen}) for chosen in several)
         kept = {column: str(row.values.get(column, "")) for column in extra}
         return Example({name: texts[name] for name in asked}, references[0], row.where, kept, references=references)
+
+    def naive(self, example: Example) -> Mapping[str, str]:
+        """Return answers that cost nothing, by the names of their ways: what a model has to beat."""
+        return {}
+
+    def prompt_tokens(self, example: Example, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
+        """Return the prompt as it is trained, in at most `room` tokens."""
+        texts = {field: example.inputs[field] for field in dict.fromkeys(prompt_fields(self.prompt))}
+        return encode_prompts(self.prompt, [texts], tokenizer, room)[0].input_ids
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Encode prompt, answer and end of text, of which the answer and the end are learned.

@@ -103,8 +103,11 @@ class ClassificationSession(Session):
             for metric in self.metrics
         }
 
-    def fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> None:
-        """Compute the backbone's features once, and fit the head on them."""
+    def learn(self, train: EncodedExamples, validation: EncodedExamples) -> None:
+        """Move the weights; or compute a frozen backbone's features once, and fit the head on them."""
+        if not self.method.frozen:
+            super().learn(train, validation)
+            return
         head = self.model.head
         if not isinstance(head, LinearHead):
             raise UsageError(

@@ -14,7 +14,9 @@ from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import agreed, alone_in, join, rank, wait
+from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml, validated
 from gpt_tasks.training.run import Run, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
@@ -76,7 +78,7 @@ def _finetune(
     task = task.configured(validated(task.Options, config.options))
     method = plugins.registry.methods[config.method]
     if method.frozen:
-        _refuse_useless(config)
+        _refuse_useless(config, task)
     # Before torch is imported: a wrong name or a missing network is told at once.
     location = locate(config.backbone, plugins.registry.backbones)
     join(config.device)
@@ -99,7 +101,7 @@ def _finetune(
 
 
 def _train(
-    task: ClassificationTask,
+    task: Task,
     method: Method,
     location: Location,
     config: FinetuneConfig,
@@ -108,9 +110,12 @@ def _train(
 ) -> None:
     # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
     from gpt_tasks.training.classifying import ClassificationSession
+    from gpt_tasks.training.session import Session
+    from gpt_tasks.training.writing import WritingSession
 
     started = time.monotonic()
-    session = ClassificationSession.open(task, method, location, config, folder, plugins)
+    family: type[Session] = ClassificationSession if isinstance(task, ClassificationTask) else WritingSession
+    session = family.open(task, method, location, config, folder, plugins)
     try:
         session.train()
         if rank() == 0:
@@ -122,15 +127,20 @@ def _train(
         raise
 
 
-def _fine_tunable(name: str, plugins: Plugins) -> ClassificationTask:
+def _fine_tunable(name: str, plugins: Plugins) -> Task:
     """Return a task. Raises PluginError where its plugin names a head or a metric that nobody brings."""
     registry = plugins.registry
     task = registry.tasks[name]
-    if not isinstance(task, ClassificationTask):
-        raise UsageError(f"Task '{name}' cannot be fine-tuned", "Give a task of the classification family.")
-    missing = [f"metric '{metric}'" for metric in task.metrics if metric not in registry.metrics]
-    if task.head not in registry.heads:
-        missing.append(f"head '{task.head}'")
+    missing: list[str] = []
+    if isinstance(task, ClassificationTask):
+        missing += [f"metric '{metric}'" for metric in task.metrics if metric not in registry.metrics]
+        if task.head not in registry.heads:
+            missing.append(f"head '{task.head}'")
+    elif isinstance(task, TextToTextTask):
+        known = [measure.name for measure in task.measures]
+        missing += [f"metric '{metric}'" for metric in task.metrics if metric not in known]
+    else:
+        raise UsageError(f"Task '{name}' cannot be fine-tuned", "A model is scored on it as it is: gpt-tasks score.")
     if task.best_by not in ("loss", *task.metrics):
         missing.append(f"metric '{task.best_by}' of its own to choose the best checkpoint by")
     if missing:
@@ -142,8 +152,13 @@ def _fine_tunable(name: str, plugins: Plugins) -> ClassificationTask:
     return task
 
 
-def _refuse_useless(config: FinetuneConfig) -> None:
-    """Raise UsageError for a setting of the training loop, which a method with a frozen backbone does without."""
+def _refuse_useless(config: FinetuneConfig, task: Task) -> None:
+    """Raise UsageError for what a method with a frozen backbone does without: a training loop; a task with no head."""
+    if task.head is None:
+        raise UsageError(
+            f"--method {config.method} fits a head on a frozen backbone; task '{task.name}' has none",
+            "Take --method full or lora.",
+        )
     fields = FinetuneConfig.model_fields
     for name in USELESS_WHERE_FROZEN:
         if getattr(config, name) != fields[name].default:

@@ -25,7 +25,7 @@ from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
 from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
-from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.plots import plot_learning_curve
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import write_json
@@ -120,13 +120,6 @@ class Session(ABC):
     ) -> TaskTrainer:
         """Return what trains the model, and measures it on the way."""
 
-    def fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> None:
-        """Train what stands on a backbone that does not move."""
-        raise UsageError(
-            f"--method {self.method.name} fits a head on a frozen backbone; task '{self.task.name}' has none",
-            "Take --method full or lora.",
-        )
-
     @abstractmethod
     def finish(self, seconds: float) -> Mapping[str, float]:
         """Save the model, evaluate it on the test split, and write the report; return its figures.
@@ -140,10 +133,7 @@ class Session(ABC):
         started = time.monotonic()
         train = self._encoded(self.splits.train, "train")
         validation = self._encoded(self.splits.validation, "validation")
-        if self.method.frozen:
-            self.fit_frozen(train, validation)
-        else:
-            self._move_weights(train, validation)
+        self.learn(train, validation)
         seconds = time.monotonic() - started
         self.training |= {
             "seconds": round(seconds, 3),
@@ -154,7 +144,8 @@ class Session(ABC):
             "precision": self.settings.precision,
         }
 
-    def _move_weights(self, train: EncodedExamples, validation: EncodedExamples) -> None:
+    def learn(self, train: EncodedExamples, validation: EncodedExamples) -> None:
+        """Move the weights, from the last checkpoint where there is one."""
         if self.config.epochs is None:
             enough = math.ceil(LEAST_UPDATES / updates_per_epoch(train, self.settings))
             self.settings = replace(self.settings, epochs=max(self.settings.epochs, enough))

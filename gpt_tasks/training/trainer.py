@@ -122,7 +122,14 @@ class TaskTrainer(CheckpointedTrainer):
             )
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Judge the validation set: every example once, whatever the number of processes."""
+        """Judge the validation set, whatever the number of processes."""
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in self.figures().items()}
+        self.log(dict(figures))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
+
+    def figures(self) -> Mapping[str, float]:
+        """Judge the logits of the validation set, every example once."""
         assert isinstance(self.model, nn.Module)
         mine = range(rank(), len(self.validation), world_size())
         shares = gathered(
@@ -139,10 +146,7 @@ class TaskTrainer(CheckpointedTrainer):
         logits = np.empty((len(self.validation), shares[0].shape[1]), dtype=shares[0].dtype)
         for start, share in enumerate(shares):
             logits[start :: world_size()] = share
-        figures = {f"{metric_key_prefix}_{name}": value for name, value in self.judge(logits).items()}
-        self.log(dict(figures))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
-        return figures
+        return self.judge(logits)
 
     def _in_pieces(
         self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from gpt_tasks import TextToTextTask, hookimpl
+from gpt_tasks import Example, TextToTextTask, hookimpl
 from gpt_tasks.tasks.base import TaskOptions
 from gpt_tasks.tasks.text_measures import TextMeasure, bleu, chrf
 from gpt_tasks.tasks.text_to_text import TextToTextOptions
@@ -47,6 +47,7 @@ class Translation(TextToTextTask):
     prompt = "English: {source}\nGerman:"
     answer = " {target}"
     metrics = ("bleu", "chrf")
+    best_by = "chrf"
     Options: ClassVar[type[TaskOptions]] = TranslationOptions
 
     @property
@@ -66,8 +67,12 @@ class Translation(TextToTextTask):
         """Choose the columns: those called by the languages' codes where both are there."""
         codes = {SOURCE: self.source_language, TARGET: self.target_language}
         if all(code in available for code in codes.values()):
-            mapping = {**codes, **mapping}
+            mapping = {**{field: code for field, code in codes.items() if field in self.reads()}, **mapping}
         return super().fields(available, mapping, where)
+
+    def answer_columns(self) -> list[str]:
+        """Return the columns that the translation may stand in."""
+        return [*super().answer_columns(), self.target_language]
 
     def samples(self) -> Path | None:
         """The folder of the pairs of these two languages, whichever is the source."""
@@ -78,13 +83,9 @@ class Translation(TextToTextTask):
         found = [folder / "-".join(order) for order in (pair, pair[::-1])]
         return next((each for each in found if each.is_dir()), None)
 
-    def state(self) -> dict[str, Any]:
-        """The prompt and the languages."""
-        return {
-            **super().state(),
-            "source_language": self.source_language,
-            "target_language": self.target_language,
-        }
+    def naive(self, example: Example) -> Mapping[str, str]:
+        """The text as it stands."""
+        return {"copy": example.inputs[SOURCE]}
 
 
 @hookimpl

@@ -1,0 +1,188 @@
+"""Evaluate a model that writes: its answers beside the right ones and beside those that cost nothing, and how likely
+it finds the right ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from gpt_tasks.data.batches import TokenBudgetBatches, collate
+from gpt_tasks.data.encoded import IGNORED
+from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.evaluation.report import Report, Sample
+from gpt_tasks.files import write_json, writing
+from gpt_tasks.generation.decoding import Decoding
+from gpt_tasks.generation.writer import Writer, Written
+from gpt_tasks.heads.language_model import LanguageModel
+from gpt_tasks.scoring.results import figure
+from gpt_tasks.tasks.measures import Measure, Part, perplexity
+from gpt_tasks.tasks.text_to_text import TextToTextTask
+from gpt_tasks.types import Encoded, Example, Score
+
+CHUNK = 1024
+MOST_SAMPLES = 10
+PERPLEXITY = perplexity("perplexity")
+"""Of the tokens of the right answers, the end of text among them."""
+
+
+@dataclass(frozen=True)
+class AnswerWriter:
+    """A trained model with its task: what it writes after a prompt, and how likely it finds the right answer."""
+
+    task: TextToTextTask
+    model: LanguageModel
+    writer: Writer
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    batch_tokens: int
+    precision: str
+
+    @property
+    def measures(self) -> list[Measure]:
+        """What is measured: the perplexity of the right answers, and the task's metrics."""
+        return [PERPLEXITY, *(measure for measure in self.task.measures if measure.name in self.task.metrics)]
+
+    def write(self, examples: Sequence[Example], decoding: Decoding | None = None) -> list[Written]:
+        """Return what the model writes about each example, greedily unless `decoding` says otherwise.
+
+        Raises UsageError where answers leave no room for a prompt.
+        """
+        decoding = decoding or Decoding.checked(max_new_tokens=self.task.max_tokens)
+        room = self.max_length - (decoding.max_new_tokens or self.task.max_tokens)
+        if room < 1:
+            raise UsageError(
+                f"Answers of {decoding.max_new_tokens} tokens leave no room for a prompt in {self.max_length}",
+                "Lower --max-tokens, or raise --max-length.",
+            )
+        prompts = [self.task.prompt_tokens(example, self.tokenizer, room) for example in examples]
+        return [texts[0] for texts in self.writer.write_on(prompts, decoding, batch_tokens=8 * self.batch_tokens)]
+
+    def nats(self, examples: Sequence[Example]) -> list[Part]:
+        """Return of each right answer its cross-entropy by token, in nats, weighed by its tokens."""
+        encoded = self.task.encode(examples, self.tokenizer, self.max_length)
+        counts = np.array([sum(end - start for start, end in each.learned) for each in encoded])
+        found = np.zeros(len(encoded))
+        device = next(self.model.parameters()).device
+        batches = TokenBudgetBatches(
+            [len(each.input_ids) for each in encoded], batch_tokens=self.batch_tokens, seed=0, shuffle=False
+        )
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                for indices in batches:
+                    features = [_feature(encoded[index]) for index in indices]
+                    batch = collate(features, pad_token_id=self.tokenizer.pad_token_id, padding_side="right")
+                    moved = {name: value.to(device) for name, value in batch.items()}
+                    found[indices] = self.model.nats(**moved).cpu().numpy()
+        finally:
+            self.model.train(was_training)
+        return [Part(nats / count, float(count)) for nats, count in zip(found.tolist(), counts.tolist(), strict=True)]
+
+    def parts(self, examples: Sequence[Example], texts: Sequence[str]) -> list[dict[str, Part]]:
+        """Return what each example brings to each measure, given what was written about it."""
+        found = []
+        for example, text, nats in zip(examples, texts, self.nats(examples), strict=True):
+            brought = self.task.measure(example, [text])
+            found.append({PERPLEXITY.name: nats, **{name: brought[name] for name in self.task.metrics}})
+        return found
+
+
+def evaluate_written(
+    answering: AnswerWriter,
+    examples: Iterable[Example],
+    *,
+    split: str,
+    training: Mapping[str, float | int | str | None] | None = None,
+    notes: Sequence[str] = (),
+    output: Path | None = None,
+) -> Report:
+    """Return the report, a chunk of examples at a time.
+
+    With `output` write metrics.json and predictions.jsonl there. Raises DataError where there is no example.
+    """
+    task = answering.task
+    parts: dict[str, list[Part]] = {measure.name: [] for measure in answering.measures}
+    naive: dict[str, dict[str, list[Part]]] = {}
+    samples: list[Sample] = []
+
+    def lines() -> Iterator[dict[str, Any]]:
+        coming = iter(examples)
+        while chunk := list(islice(coming, CHUNK)):
+            written = answering.write(chunk)
+            brought = answering.parts(chunk, [each.text for each in written])
+            for example, answer, of_example in zip(chunk, written, brought, strict=True):
+                for name, part in of_example.items():
+                    parts[name].append(part)
+                for way, text in task.naive(example).items():
+                    cheap = task.measure(example, [text])
+                    for name in task.metrics:
+                        naive.setdefault(way, {}).setdefault(name, []).append(cheap[name])
+                references = [reference.strip() for reference in example.references]
+                if len(samples) < MOST_SAMPLES:
+                    samples.append(Sample(example.where, dict(example.inputs), tuple(references), answer.text.strip()))
+                yield {
+                    "where": example.where,
+                    **example.inputs,
+                    "references": references,
+                    "predicted": answer.text.strip(),
+                    "finish": answer.finish,
+                }
+
+    if output is None:
+        n = sum(1 for _ in lines())
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        n = 0
+        with writing(output / "predictions.jsonl") as file:
+            for n, line in enumerate(lines(), start=1):  # noqa: B007 - counted
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    if not n:
+        raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
+    report = Report(
+        task=task.name,
+        split=split,
+        n=n,
+        labels=(),
+        metrics={measure.name: _score(measure, parts[measure.name]) for measure in answering.measures},
+        per_label={},
+        confusion_matrix=(),
+        baselines={
+            way: {measure.name: _score(measure, cheap[measure.name]) for measure in answering.measures[1:]}
+            for way, cheap in naive.items()
+        },
+        samples=tuple(samples),
+        training=dict(training or {}),
+        notes=(*notes, *signatures(task)),
+    )
+    if output is not None:
+        write_json(output / "metrics.json", report.to_json())
+    return report
+
+
+def signatures(task: TextToTextTask) -> list[str]:
+    """Say how the metrics of written answers are computed."""
+    named = [measure for measure in task.measures if measure.name in task.metrics and measure.signature]
+    return [f"{measure.name}: {measure.signature(1)}" for measure in named if measure.signature]
+
+
+def _score(measure: Measure, parts: Sequence[Part]) -> Score:
+    found = figure(measure, parts)
+    return Score(found.value, found.low, found.high, found.n)
+
+
+def _feature(encoded: Encoded) -> dict[str, Any]:
+    ids = np.array(encoded.input_ids)
+    labels = np.full(len(ids), IGNORED)
+    for start, end in encoded.learned:
+        labels[start:end] = ids[start:end]
+    return {"input_ids": ids, "labels": labels}
