@@ -32,7 +32,7 @@ def _settings(learning_rate: float, epochs: float, batch_tokens: int) -> Mapping
 # For each method, by the backbone's number of parameters: the first row that is large enough holds.
 _DEFAULTS: Mapping[str, Sequence[tuple[float, Mapping[str, float | int]]]] = {
     "full": (
-        (30e6, _settings(3e-4, 4, 1024)),
+        (30e6, _settings(1e-3, 4, 1024)),
         (200e6, _settings(5e-5, 3, 1024)),
         (math.inf, _settings(2e-5, 3, 2048)),
     ),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpt_tasks.training.run import Run
 
 SHOWN = 3
-SIZES = {"tiny, 7M": 7_000_000, "gpt2, 124M": 124_000_000, "gpt2-medium, 355M": 355_000_000}
+SIZES = {"tiny, 9M": 9_000_000, "gpt2, 124M": 124_000_000, "gpt2-medium, 355M": 355_000_000}
 
 
 class TaskGroup(TyperGroup):
@@ -72,7 +72,7 @@ def _group(context: typer.Context) -> None:
 def _task_command(task: Task, registry: Registry) -> TyperCommand:
     from gpt_tasks.training.config import FinetuneConfig
 
-    settled = {name for method in registry.methods.values() for name in method.defaults(SIZES["tiny, 7M"])}
+    settled = {name for method in registry.methods.values() for name in method.defaults(SIZES["tiny, 9M"])}
     words = {**dict.fromkeys(settled, "by method, see below"), "best_by": task.best_by}
     parameters = [
         *flags(FinetuneConfig, omit=("options",), defaults=words),
