@@ -19,7 +19,7 @@ def opened() -> tuple[Any, Any]:
 
 
 def test_it_is_small_and_comes_with_its_card() -> None:
-    assert (FOLDER / "model.safetensors").stat().st_size <= 16e6
+    assert (FOLDER / "model.safetensors").stat().st_size <= 24e6
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert "bits per byte" in card
 
