@@ -56,7 +56,7 @@ def test_a_suite_of_ones_own(cli: Any, suite: Any, tiny_backbone_folder: Path) -
     for row in table:
         best = max(range(2), key=row["log_likelihoods"].__getitem__)
         right = str(best) == row["target"]
-        assert row["parts"] == [{"metric": "accuracy", "value": float(right), "weight": 1.0}]
+        assert row["parts"] == [{"metric": "accuracy", "values": [float(right)], "weight": 1.0}]
 
 
 @pytest.mark.parametrize("flags", [[], ["--shots", "2"], ["--shots", "1", "--shots-sampler", "fixed"]])
