@@ -18,6 +18,9 @@ import pytest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# A shell lets the jobs in its background ignore Ctrl-C, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 END_OF_TEXT = "<|endoftext|>"
 SENTENCES = (
     "The soup was cold and the waiter never came back.",
