@@ -126,10 +126,14 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """An empty folder to install plugins in."""
+    from gpt_tasks.plugins import installed_plugins
+
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     yield Site(folder)
+    # What was found here must not be there for the next test.
+    installed_plugins.cache_clear()
     for module in [name for name, loaded in sys.modules.items() if _stands_in(loaded, folder)]:
         del sys.modules[module]
 
