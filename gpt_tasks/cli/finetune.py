@@ -118,7 +118,7 @@ def _finetuning(task: Task) -> Callable[..., None]:
     return command
 
 
-def _show(run: Run) -> None:
+def _show(run: Run[Any, Any]) -> None:
     from gpt_tasks.evaluation.tables import print_report
 
     print_report(run.report)

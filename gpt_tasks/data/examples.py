@@ -19,7 +19,7 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import LABEL, ClassificationTask
-from gpt_tasks.types import Example, Row
+from gpt_tasks.types import Example
 
 UNKNOWN = -1
 """The code of an example whose target is not known."""
@@ -164,7 +164,8 @@ def stream_examples(
     by: str | None = None,
     need_labels: bool,
 ) -> Iterator[Example]:
-    """Read one split of a source as examples of a task, row by row; without `need_labels` its labels are not looked at.
+    """Read one split of a source as examples of a task, row by row; without `need_labels` right answers, labels among
+    them, are not looked at.
 
     `columns` maps the task's fields to columns, `by` names one that is kept beside them. Raises DataError where a
     column is not there or a row cannot be used, naming the row.
@@ -174,10 +175,9 @@ def stream_examples(
     if first is None:
         raise DataError(f"{source.name}: there are no rows ({split})", "Give data that holds some.")
     where = first.where.rpartition(":")[0] or source.name
-    fields = columns_of(task, first, columns, where)
-    if not need_labels:
-        fields.pop(LABEL, None)
-    elif isinstance(task, ClassificationTask) and LABEL not in fields:
+    choose = task.fields if need_labels else task.asked_fields
+    fields = choose(list(first.values), columns, where)
+    if need_labels and isinstance(task, ClassificationTask) and LABEL not in fields:
         wanted = task.columns.get(LABEL, LABEL)
         raise DataError(
             f"{where}: there is no column '{wanted}'; the columns are {', '.join(first.values)}",
@@ -190,11 +190,6 @@ def stream_examples(
     extra = () if by is None else (by,)
     for row in chain([first], rows):
         yield task.example(row, fields, extra)
-
-
-def columns_of(task: Task, row: Row, columns: Mapping[str, str], where: str) -> dict[str, str]:
-    """Choose the columns that a task reads, given the first row. Raises DataError where one is not there."""
-    return dict(task.fields(list(row.values), columns, where))
 
 
 def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gpt_tasks.data.draws import divide, stratified
-from gpt_tasks.data.examples import Examples, columns_of, store_examples, stream_examples
+from gpt_tasks.data.examples import Examples, store_examples, stream_examples
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import SourceScheme
@@ -209,7 +209,7 @@ def _is_labelled(task: ClassificationTask, source: Source, split: str, columns: 
     if first is None:
         return False
     texts = {field: column for field, column in columns.items() if field != LABEL}
-    fields = columns_of(task, first, texts, source.name)
+    fields = task.fields(list(first.values), texts, source.name)
     label = columns.get(LABEL, fields.get(LABEL, ""))
     return first.values.get(label) not in (None, "")
 

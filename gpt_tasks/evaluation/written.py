@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import IGNORED
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.evaluation.predictor import CHUNK, chunks
 from gpt_tasks.evaluation.report import Report, Sample
 from gpt_tasks.files import write_json, writing
 from gpt_tasks.generation.decoding import Decoding
@@ -28,7 +28,6 @@ from gpt_tasks.tasks.measures import Measure, Part, perplexity
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.types import Encoded, Example, Score
 
-CHUNK = 1024
 MOST_SAMPLES = 10
 PERPLEXITY = perplexity("perplexity")
 """Of the tokens of the right answers, the end of text among them."""
@@ -65,6 +64,11 @@ class AnswerWriter:
             )
         prompts = [self.task.prompt_tokens(example, self.tokenizer, room) for example in examples]
         return [texts[0] for texts in self.writer.write_on(prompts, decoding, batch_tokens=8 * self.batch_tokens)]
+
+    def predict(self, examples: Iterable[Example]) -> Iterator[tuple[Example, str]]:
+        """Yield each example with what the model writes about it, in order, a chunk at a time."""
+        for chunk in chunks(examples, CHUNK):
+            yield from zip(chunk, (each.text.strip() for each in self.write(chunk)), strict=True)
 
     def nats(self, examples: Sequence[Example]) -> list[Part]:
         """Return of each right answer its cross-entropy by token, in nats, weighed by its tokens."""
@@ -116,8 +120,7 @@ def evaluate_written(
     samples: list[Sample] = []
 
     def lines() -> Iterator[dict[str, Any]]:
-        coming = iter(examples)
-        while chunk := list(islice(coming, CHUNK)):
+        for chunk in chunks(examples, CHUNK):
             written = answering.write(chunk)
             brought = answering.parts(chunk, [each.text for each in written])
             for example, answer, of_example in zip(chunk, written, brought, strict=True):

@@ -69,7 +69,14 @@ class Task(ABC):
 
     @abstractmethod
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
-        """Read one row. Raises DataError naming the row where a text or the target cannot be used."""
+        """Read one row; it has no target where `columns` are those of `asked_fields`.
+
+        Raises DataError naming the row where a text or the target cannot be used.
+        """
+
+    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns to read of rows whose right answers are not looked at, or are not there."""
+        return self.fields(available, mapping, where)
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Turn examples into at most `max_length` token ids each; what is cut is the texts, never the prompt."""

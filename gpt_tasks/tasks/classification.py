@@ -113,6 +113,12 @@ class ClassificationTask(Task):
             )
         return {**texts, LABEL: label} if label in available else texts
 
+    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns of the texts alone."""
+        chosen = self.fields(available, mapping, where)
+        chosen.pop(LABEL, None)
+        return chosen
+
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row; its target is the label as the data writes it."""
         inputs = {field: text_of(row, column) for field, column in columns.items() if field != LABEL}

@@ -81,17 +81,19 @@ class TextToTextTask(UntrainedTask):
         return [self.columns.get(field, field) for field in prompt_fields(self.answer) if field not in asked]
 
     def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
-        """Choose the columns of the prompt alone, for rows without an answer."""
+        """Choose the columns of the prompt alone."""
         chosen = self.fields([*available, *self.answer_columns()], mapping, where)
         return {field: chosen[field] for field in dict.fromkeys(prompt_fields(self.prompt))}
 
-    def question(self, row: Row, columns: Mapping[str, str]) -> Example:
-        """Read one row without an answer, by the columns of the prompt."""
-        return Example({field: text_of(row, column) for field, column in columns.items()}, None, row.where)
-
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
-        """Read one row; its target is the answer. Raises DataError where there is none."""
+        """Read one row; its target is the answer, where `columns` say where that stands.
+
+        Raises DataError where there is none.
+        """
         asked, answered = dict.fromkeys(prompt_fields(self.prompt)), prompt_fields(self.answer)
+        kept = {column: str(row.values.get(column, "")) for column in extra}
+        if not all(name in columns for name in answered):
+            return Example({name: text_of(row, columns[name]) for name in asked}, None, row.where, kept)
         texts: dict[str, str] = {}
         several: list[dict[str, str]] = [{}]
         for name, column in columns.items():
@@ -104,7 +106,6 @@ class TextToTextTask(UntrainedTask):
             else:
                 texts[name] = plain_text(row, column)
         references = tuple(self.answer.format_map({**texts, **chosen}) for chosen in several)
-        kept = {column: str(row.values.get(column, "")) for column in extra}
         return Example({name: texts[name] for name in asked}, references[0], row.where, kept, references=references)
 
     def naive(self, example: Example) -> Mapping[str, str]:

@@ -16,18 +16,17 @@ from gpt_tasks.data.draws import stratified
 from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.baselines import fit_baselines
-from gpt_tasks.evaluation.card import model_card
 from gpt_tasks.evaluation.evaluate import evaluate_examples, plain_texts
 from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.evaluation.predictor import Predictor
+from gpt_tasks.evaluation.report import Report
 from gpt_tasks.extensions import HeadKind, Metric
-from gpt_tasks.files import writing
 from gpt_tasks.heads.linear_probe import fit_probe
 from gpt_tasks.heads.model import TaskModel, save_model
 from gpt_tasks.heads.sequence import Features, LinearHead
 from gpt_tasks.metrics.intervals import compute
 from gpt_tasks.plugins import Plugins
-from gpt_tasks.processes import rank
+from gpt_tasks.processes import gathered, rank, world_size
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.session import Session
@@ -86,11 +85,21 @@ class ClassificationSession(Session):
             self.settings,
             train=train,
             validation=validation,
-            judge=self.judge,
+            judge=lambda: self.judge(self._logits(validation)),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
             checkpoints=self.folder.checkpoints,
             callbacks=callbacks,
         )
+
+    def _logits(self, validation: EncodedExamples) -> np.ndarray:
+        """Return the logits `[n, labels]` of the validation split, to which each process brings its share."""
+        shares = gathered(self._shown(self.model, validation, range(rank(), len(validation), world_size())))
+        # Of fewer examples than processes, the last processes judge none.
+        shares = [share for share in shares if len(share)]
+        logits = np.empty((len(validation), shares[0].shape[1]), dtype=shares[0].dtype)
+        for start, share in enumerate(shares):
+            logits[start :: world_size()] = share
+        return logits
 
     def judge(self, logits: np.ndarray) -> Mapping[str, float]:
         """Return the loss and the metrics of logits on the validation split."""
@@ -138,15 +147,19 @@ class ClassificationSession(Session):
 
     def _features(self, head: LinearHead, encoded: EncodedExamples, rows: Iterable[int]) -> np.ndarray:
         """Return what a linear head reads of these rows, `[rows, features]`."""
+        return self._shown(TaskModel(self.model.backbone, Features(head)), encoded, rows)
+
+    def _shown(self, model: TaskModel, encoded: EncodedExamples, rows: Iterable[int]) -> np.ndarray:
+        """Return what a model with a head says of these rows, `[rows, outputs]`."""
         return head_logits(
-            TaskModel(self.model.backbone, Features(head)),
+            model,
             (encoded[index]["input_ids"] for index in rows),
             batch_tokens=self.settings.batch_tokens,
             pad_token_id=self.backbone.tokenizer.pad_token_id,
             precision=self.settings.precision,
         )
 
-    def finish(self, seconds: float) -> Mapping[str, float]:
+    def finish(self) -> Report:
         """Save the model with its head; report it on the test split, beside the baselines."""
         folder, task, splits, settings = self.folder, self.task, self.splits, self.settings
         self.model.backbone = self.method.finish(self.model.backbone)
@@ -161,7 +174,7 @@ class ClassificationSession(Session):
             seed=settings.seed,
         )
         baselines.save(folder.baselines)
-        report = evaluate_examples(
+        return evaluate_examples(
             Predictor(
                 task,
                 self.model,
@@ -174,21 +187,7 @@ class ClassificationSession(Session):
             split="test",
             metrics=self.metrics,
             baselines=baselines,
-            training={**self.training, "total_seconds": round(seconds, 3)},
+            training=self.training,
             notes=(*splits.notes, *baselines.notes),
             output=folder.path,
         )
-        card = model_card(
-            report,
-            run=folder.path.name,
-            backbone=self.config.backbone,
-            method=self.method.name,
-            rows=self.rows(),
-            settings=settings.as_json(),
-            data=self.config.data or "the task's embedded samples",
-            fields=splits.train.fields,
-            plots=sorted(plot.name for plot in folder.path.glob("*.png")),
-        )
-        with writing(folder.path / "README.md") as file:
-            file.write(card)
-        return {name: score.value for name, score in report.metrics.items()}

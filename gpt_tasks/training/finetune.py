@@ -42,7 +42,7 @@ def finetune(
     output: str | Path | None = None,
     resume: bool = False,
     **settings: Any,
-) -> Run:
+) -> Run[Any, Any]:
     """Fine-tune a backbone to `task` and return the finished run.
 
     `settings` are the fields of FinetuneConfig, as in `data="reviews.csv", backbone="gpt2", epochs=3`; they win over
@@ -65,7 +65,7 @@ def _finetune(
     resume: bool,
     settings: dict[str, Any],
     plugins: Plugins,
-) -> Run:
+) -> Run[Any, Any]:
     if resume and output is None:
         raise UsageError("--resume needs the run to go on with", "Name its folder with --output.")
     folder = RunFolder(Path(output)) if output else None

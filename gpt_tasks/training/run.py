@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.tasks.base import Task, prompt_fields
-from gpt_tasks.tasks.classification import LABEL, ClassificationTask
-from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.types import Example, Prediction, Row
 
 if TYPE_CHECKING:
+    import torch
+
+    from gpt_tasks.backbone.precision import Precision
     from gpt_tasks.data.sources import Source
-    from gpt_tasks.evaluation.predictor import Predictor
-    from gpt_tasks.evaluation.written import AnswerWriter
-    from gpt_tasks.heads.model import TaskRecord
+    from gpt_tasks.heads.model import SavedModel
+
+TaskT = TypeVar("TaskT", bound=Task)
+AnswerT = TypeVar("AnswerT")
 
 
-def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Run:
+def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Run[Any, Any]:
     """Open the finished run in a folder.
 
     Raises ModelError where the folder holds none, an unfinished or a damaged one, and PluginError naming the
@@ -45,13 +48,26 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
             report = Report.from_json(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{file} cannot be read: {error}", "Train the run again.") from None
-        # Labels are what a classification settles; a task without any has its answers written.
-        kind = Run if record["labels"] else WritingRun
-        return kind(folder, record, report, installed_plugins(), device, precision)
+    plugins, plugin = installed_plugins(), record["plugin"]
+    task = _installed(plugins, folder.path, record["task"], plugin["distribution"], plugin["version"])
+    # Imported here: these rooms import torch, which nobody should wait for who names a wrong folder.
+    from gpt_tasks.training.classification_run import ClassificationRun
+    from gpt_tasks.training.writing_run import WritingRun
+
+    kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, WritingRun)
+    for kind in kinds:
+        if isinstance(task, kind.family):
+            return kind(folder, record, report, plugins, device, precision)
+    raise ModelError(f"The run in {path} is of task '{task.name}', which trains nothing", "Train the run again.")
 
 
-class Run:
-    """A fine-tuned model with its task. `path` is its folder, `report` what it scored on its test split."""
+class Run(ABC, Generic[TaskT, AnswerT]):
+    """A fine-tuned model with its task. `path` is its folder, `report` what it scored on its test split.
+
+    Each family of tasks has its own kind of run, which says how the model is loaded, answers and is evaluated.
+    """
+
+    family: type[TaskT]
 
     def __init__(
         self,
@@ -74,215 +90,34 @@ class Run:
         return f"Run({str(self.path)!r}, task={self.record['task']!r})"
 
     @property
-    def task(self) -> ClassificationTask:
-        """The task, with the labels and the prompt that it was trained with."""
-        return self.predictor.task
+    @abstractmethod
+    def task(self) -> TaskT:
+        """The task, as it was when the run was trained."""
 
-    @cached_property
-    def predictor(self) -> Predictor:
-        """The model with its task, loaded when it is first asked for."""
-        from gpt_tasks.backbone.precision import resolve_device, resolve_precision
-        from gpt_tasks.evaluation.predictor import Predictor
-        from gpt_tasks.heads.model import TaskModel, load_model
-
-        device = resolve_device(self._device)
-        with machine_errors(), self._plugins.blaming():
-            saved = load_model(self._folder.model, self._plugins.registry.heads)
-            task = self._restored(saved.record)
-            if not isinstance(task, ClassificationTask) or saved.head is None:
-                raise ModelError(f"{self.path / 'model'} holds no head", "Copy the run again.")
-            return Predictor(
-                task=task,
-                model=TaskModel(saved.backbone.model.base_model, saved.head).to(device),
-                tokenizer=saved.backbone.tokenizer,
-                max_length=self.record["settings"]["max_length"],
-                batch_tokens=self.record["settings"]["batch_tokens"],
-                precision=resolve_precision(self._precision, device),
-            )
-
-    def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[Prediction]:
+    def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[AnswerT]:
         """Answer texts, or mappings of the task's fields, or of its columns, to texts (as for pairs), in order.
 
-        Raises DataError for what is no text.
+        The answer is a Prediction where there are labels, and a text where the model writes. Raises DataError for
+        what is no text.
         """
-        examples = (self._example(given, f"text {number}") for number, given in enumerate(texts, start=1))
-        with machine_errors(), self._plugins.blaming():
-            return [prediction for _, prediction in self.predictor.predict(examples)]
+        with self._guarded():
+            examples = (self._example(given, f"text {number}") for number, given in enumerate(texts, start=1))
+            return [answer for _, answer in self._answers(examples)]
 
     def predict_rows(
         self, data: str | Path, *, split: str | None = None, column: Mapping[str, str] | None = None
-    ) -> Iterator[tuple[Example, Prediction]]:
-        """Yield every row of a source with its prediction, a chunk at a time; labels are not looked at.
-
-        Columns that `column` does not name are found under the names of the training data, where those are there.
-        Raises DataError, naming the row, for what cannot be used.
-        """
-        from gpt_tasks.data.examples import stream_examples, whole_text
-        from gpt_tasks.data.sources import open_source
-        from gpt_tasks.data.splits import choose_split
-
-        with machine_errors(), self._plugins.blaming():
-            source = open_source(data, self._plugins.registry.sources)
-            split = choose_split(source, split)
-            columns = self._columns(source, split, column or {})
-            rows = stream_examples(self.task, source, split, columns=columns, need_labels=False)
-            yield from self.predictor.predict(map(whole_text, rows))
-
-    def evaluate(
-        self,
-        data: str | Path,
-        *,
-        split: str | None = None,
-        by: str | None = None,
-        column: Mapping[str, str] | None = None,
-        output: str | Path | None = None,
-    ) -> Report:
-        """Evaluate on labelled data and return the report; with `output` it is also written to that folder.
-
-        `split` chooses one of a source that has several (by default test); `by` names a column whose values are
-        also evaluated each by itself; `column` is as in `predict_rows`.
-        """
-        from gpt_tasks.data.sources import open_source
-        from gpt_tasks.data.splits import choose_split, load_examples
-        from gpt_tasks.evaluation.baselines import load_baselines
-        from gpt_tasks.evaluation.evaluate import evaluate_examples
-
-        folder = _empty(output)
-        with (
-            machine_errors(),
-            self._plugins.blaming(),
-            tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch,
-        ):
-            source = open_source(data, self._plugins.registry.sources)
-            split = choose_split(source, split)
-            columns = self._columns(source, split, column or {})
-            examples = load_examples(self.task, source, split, columns=columns, by=by, scratch=Path(scratch))
-            baselines = load_baselines(self._folder.baselines)
-            return evaluate_examples(
-                self.predictor,
-                examples,
-                split=split,
-                metrics=[self._plugins.registry.metrics[name] for name in self.task.metrics],
-                baselines=baselines,
-                by=by,
-                training=self.report.training,
-                notes=(*source.notes, *baselines.notes),
-                output=folder,
-            )
-
-    def _columns(self, source: Source, split: str, given: Mapping[str, str]) -> dict[str, str]:
-        """Return where the fields stand: as given, or as in the training data where it has columns of those names."""
-        first = next(source.splits[split](), None)
-        there = first.values if first else {}
-        trained = {field: name for field, name in self.record["config"]["column"].items() if name in there}
-        return {**trained, **given}
-
-    def _restored(self, saved: TaskRecord) -> Task:
-        tasks = self._plugins.registry.tasks
-        install = f"Install it: pip install {saved.plugin}=={saved.plugin_version}"
-        try:
-            task = tasks[saved.task]
-        except UsageError:
-            raise PluginError(
-                f"The run in {self.path} needs task '{saved.task}' of {saved.plugin}, which is not installed", install
-            ) from None
-        owner = self._plugins.find(tasks.owner(saved.task)).distribution
-        if owner != saved.plugin:
-            raise PluginError(
-                f"The run in {self.path} needs task '{saved.task}' of {saved.plugin}, but here it is that of {owner}",
-                install,
-            )
-        if isinstance(task, ClassificationTask) != bool(saved.head):
-            raise ModelError(f"Task '{saved.task}' is of another family than when the run was trained", install)
-        return task.restored(saved.state)
-
-    def _example(self, given: str | Mapping[str, str], where: str) -> Example:
-        """Read a text, or a mapping as if it were a row of data."""
-        from gpt_tasks.data.examples import whole_text
-
-        task = self.task
-        fields = task.inputs or tuple(prompt_fields(task.prompt))
-        if len(fields) > 1 and not isinstance(given, Mapping):
-            raise DataError(
-                f"{where}: this run of task '{task.name}' reads {', '.join(fields)}, not one text",
-                "Give a mapping with each of them, or a file with --input.",
-            )
-        values = given if isinstance(given, Mapping) else {fields[0]: given}
-        columns = task.fields(list(values), {field: field for field in fields if field in values}, where)
-        columns.pop(LABEL, None)
-        return whole_text(task.example(Row(values, where), columns))
-
-
-class WritingRun(Run):
-    """A model that was fine-tuned to write answers."""
-
-    @cached_property
-    def answering(self) -> AnswerWriter:
-        """The model with its task, loaded when it is first asked for."""
-        from gpt_tasks.backbone.precision import resolve_device, resolve_precision
-        from gpt_tasks.evaluation.written import AnswerWriter
-        from gpt_tasks.generation.writer import Writer
-        from gpt_tasks.heads.language_model import LanguageModel
-        from gpt_tasks.heads.model import load_model
-
-        device = resolve_device(self._device)
-        with machine_errors(), self._plugins.blaming():
-            saved = load_model(self._folder.model, self._plugins.registry.heads)
-            task = self._restored(saved.record)
-            if not isinstance(task, TextToTextTask):
-                raise ModelError(f"Task '{saved.record.task}' does not write", "Copy the run again.")
-            causal_lm: Any = saved.backbone.model
-            causal_lm = causal_lm.to(device).eval()
-            tokenizer, precision = saved.backbone.tokenizer, resolve_precision(self._precision, device)
-            window = saved.backbone.context_length
-            return AnswerWriter(
-                task,
-                LanguageModel(causal_lm.base_model, causal_lm).eval(),
-                Writer(causal_lm, tokenizer, window=window, precision=precision),
-                tokenizer,
-                self.record["settings"]["max_length"],
-                self.record["settings"]["batch_tokens"],
-                precision,
-            )
-
-    @property
-    def task(self) -> TextToTextTask:  # type: ignore[override]
-        """The task, with the prompt that it was trained with."""
-        return self.answering.task
-
-    def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[str]:  # type: ignore[override]
-        """Write an answer to each text, or mapping of the task's fields, or of its columns, to texts, in order.
-
-        Raises DataError for what is no text.
-        """
-        with machine_errors(), self._plugins.blaming():
-            examples = [self._question(given, f"text {number}") for number, given in enumerate(texts, start=1)]
-            return [written.text.strip() for written in self.answering.write(examples)]
-
-    def predict_rows(  # type: ignore[override]
-        self, data: str | Path, *, split: str | None = None, column: Mapping[str, str] | None = None
-    ) -> Iterator[tuple[Example, str]]:
+    ) -> Iterator[tuple[Example, AnswerT]]:
         """Yield every row of a source with its answer, a chunk at a time; right answers are not looked at.
 
         Columns that `column` does not name are found under the names of the training data, where those are there.
         Raises DataError, naming the row, for what cannot be used.
         """
-        from gpt_tasks.data.examples import whole_text
-        from gpt_tasks.data.sources import open_source
-        from gpt_tasks.data.splits import choose_split
-        from gpt_tasks.evaluation.predictor import chunks
-        from gpt_tasks.evaluation.written import CHUNK
+        from gpt_tasks.data.examples import stream_examples, whole_text
 
-        with machine_errors(), self._plugins.blaming():
-            source = open_source(data, self._plugins.registry.sources)
-            split = choose_split(source, split)
-            first = next(source.splits[split](), None)
-            columns = self._columns(source, split, column or {})
-            fields = self.task.asked_fields(list(first.values) if first else [], columns, source.name)
-            rows = (whole_text(self.task.question(row, fields)) for row in source.splits[split]())
-            for chunk in chunks(rows, CHUNK):
-                written = self.answering.write(chunk)
-                yield from zip(chunk, (each.text.strip() for each in written), strict=True)
+        with self._guarded():
+            source, split, columns = self._opened(data, split, column or {})
+            rows = stream_examples(self.task, source, split, columns=columns, need_labels=False)
+            yield from self._answers(map(whole_text, rows))
 
     def evaluate(
         self,
@@ -295,46 +130,85 @@ class WritingRun(Run):
     ) -> Report:
         """Evaluate on data with right answers and return the report; with `output` it is also written to that folder.
 
-        `split` chooses one of a source that has several (by default test); `column` is as in `predict_rows`. Raises
-        UsageError for `by`, which is for labels.
+        `split` chooses one of a source that has several (by default test); `by` names a column whose values are
+        also evaluated each by itself; `column` is as in `predict_rows`. Raises UsageError for `by` where there are
+        no labels.
         """
-        from gpt_tasks.data.examples import stream_examples
+        folder = _empty(output)
+        with self._guarded(), tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
+            source, split, columns = self._opened(data, split, column or {})
+            return self._evaluated(source, split, columns, by=by, scratch=Path(scratch), output=folder)
+
+    @abstractmethod
+    def _answers(self, examples: Iterable[Example]) -> Iterator[tuple[Example, AnswerT]]:
+        """Yield each example with its answer, in order, a chunk at a time."""
+
+    @abstractmethod
+    def _evaluated(
+        self,
+        source: Source,
+        split: str,
+        columns: Mapping[str, str],
+        *,
+        by: str | None,
+        scratch: Path,
+        output: Path | None,
+    ) -> Report:
+        """Evaluate on a split of a source, whose fields stand in `columns`; see `evaluate`."""
+
+    def _reads(self) -> Sequence[str]:
+        """Return the names of the texts that an example is made of."""
+        return list(dict.fromkeys(prompt_fields(self.task.prompt)))
+
+    def _saved(self) -> tuple[SavedModel, TaskT, torch.device, Precision]:
+        """Load the model, in evaluation mode, with its task, and settle the device and the precision to run it with."""
+        from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+        from gpt_tasks.heads.model import load_model
+
+        device = resolve_device(self._device)
+        saved = load_model(self._folder.model, self._plugins.registry.heads)
+        record = saved.record
+        task = _installed(self._plugins, self.path, record.task, record.plugin, record.plugin_version)
+        if not isinstance(task, self.family) or (task.head is None) != (saved.head is None):
+            raise ModelError(
+                f"Task '{record.task}' is of another family than when the run was trained",
+                _way_out(record.plugin, record.plugin_version),
+            )
+        return saved, task.restored(record.state), device, resolve_precision(self._precision, device)
+
+    def _opened(
+        self, data: str | Path, split: str | None, given: Mapping[str, str]
+    ) -> tuple[Source, str, dict[str, str]]:
+        """Open a source; choose its split; and find its columns, as given or as the training data calls them."""
         from gpt_tasks.data.sources import open_source
         from gpt_tasks.data.splits import choose_split
-        from gpt_tasks.evaluation.written import evaluate_written
 
-        if by is not None:
-            raise UsageError(f"--by {by} is for tasks with labels", f"Leave it out: '{self.task.name}' writes.")
-        folder = _empty(output)
-        with machine_errors(), self._plugins.blaming():
-            source = open_source(data, self._plugins.registry.sources)
-            split = choose_split(source, split)
-            columns = self._columns(source, split, column or {})
-            examples = stream_examples(self.task, source, split, columns=columns, need_labels=True)
-            training, notes = self.report.training, source.notes
-            return evaluate_written(
-                self.answering, examples, split=split, training=training, notes=notes, output=folder
-            )
+        source = open_source(data, self._plugins.registry.sources)
+        split = choose_split(source, split)
+        first = next(source.splits[split](), None)
+        there = first.values if first else {}
+        trained = {field: name for field, name in self.record["config"]["column"].items() if name in there}
+        return source, split, {**trained, **given}
 
-    def _question(self, given: str | Mapping[str, str], where: str) -> Example:
+    def _example(self, given: str | Mapping[str, str], where: str) -> Example:
+        """Read a text, or a mapping as if it were a row of data."""
         from gpt_tasks.data.examples import whole_text
 
-        fields = list(dict.fromkeys(prompt_fields(self.task.prompt)))
+        task, fields = self.task, self._reads()
         if len(fields) > 1 and not isinstance(given, Mapping):
             raise DataError(
-                f"{where}: this run of task '{self.task.name}' reads {', '.join(fields)}, not one text",
+                f"{where}: this run of task '{task.name}' reads {', '.join(fields)}, not one text",
                 "Give a mapping with each of them, or a file with --input.",
             )
         values = given if isinstance(given, Mapping) else {fields[0]: given}
         mapping = {field: field for field in fields if field in values}
-        return whole_text(self.task.question(Row(values, where), self.task.asked_fields(list(values), mapping, where)))
+        return whole_text(task.example(Row(values, where), task.asked_fields(list(values), mapping, where)))
 
-
-def _empty(output: str | Path | None) -> Path | None:
-    folder = None if output is None else Path(output)
-    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--output {folder} is not empty", "Give a folder that is empty or not there yet.")
-    return folder
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Tell what the machine refuses, and whose plugin fails."""
+        with machine_errors(), self._plugins.blaming():
+            yield
 
 
 def predictions_as_json(pairs: Iterable[tuple[Example, Prediction | str]]) -> Iterator[str]:
@@ -345,3 +219,28 @@ def predictions_as_json(pairs: Iterable[tuple[Example, Prediction | str]]) -> It
             probabilities = {label: round(p, 6) for label, p in answer.probabilities.items()}
             told = {"predicted": answer.label, "probabilities": probabilities}
         yield json.dumps({**example.inputs, **told}, ensure_ascii=False)
+
+
+def _installed(plugins: Plugins, path: Path, name: str, distribution: str, version: str) -> Task:
+    """Return the task of a run. Raises PluginError where it is not installed, or is another distribution's."""
+    tasks = plugins.registry.tasks
+    told = f"The run in {path} needs task '{name}' of {distribution}"
+    try:
+        task = tasks[name]
+    except UsageError:
+        raise PluginError(f"{told}, which is not installed", _way_out(distribution, version)) from None
+    owner = plugins.find(tasks.owner(name)).distribution
+    if owner != distribution:
+        raise PluginError(f"{told}, but here it is that of {owner}", _way_out(distribution, version))
+    return task
+
+
+def _way_out(distribution: str, version: str) -> str:
+    return f"Install it: pip install {distribution}=={version}"
+
+
+def _empty(output: str | Path | None) -> Path | None:
+    folder = None if output is None else Path(output)
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--output {folder} is not empty", "Give a folder that is empty or not there yet.")
+    return folder

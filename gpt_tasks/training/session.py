@@ -26,9 +26,11 @@ from gpt_tasks.data.encoded import EncodedExamples, encode_examples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.splits import Splits, load_splits
 from gpt_tasks.errors import DataError
+from gpt_tasks.evaluation.card import model_card
 from gpt_tasks.evaluation.plots import plot_learning_curve
+from gpt_tasks.evaluation.report import Report
 from gpt_tasks.extensions import Method
-from gpt_tasks.files import write_json
+from gpt_tasks.files import write_json, writing
 from gpt_tasks.heads.model import TaskRecord
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import rank
@@ -121,11 +123,8 @@ class Session(ABC):
         """Return what trains the model, and measures it on the way."""
 
     @abstractmethod
-    def finish(self, seconds: float) -> Mapping[str, float]:
-        """Save the model, evaluate it on the test split, and write the report; return its figures.
-
-        The run took so many seconds.
-        """
+    def finish(self) -> Report:
+        """Save the model, evaluate it on the test split, and write the report."""
 
     def train(self) -> None:
         """Train, from the last checkpoint where there is one."""
@@ -186,11 +185,29 @@ class Session(ABC):
 
     def close(self, seconds: float) -> None:
         """Leave model, report and card in the folder, and mark the run, of so many seconds, as finished."""
-        figures = self.finish(seconds)
+        self.training["total_seconds"] = round(seconds, 3)
+        report = self.finish()
+        self._write_card(report)
         self.folder.write(self.record(), "finished")
         # Only now: until the run is marked as finished, its checkpoints are what it goes on from.
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
+        figures = {name: score.value for name, score in report.metrics.items()}
         self.observers.tell(Event("run_ended", self.folder.path, values={"status": "finished", **figures}))
+
+    def _write_card(self, report: Report) -> None:
+        card = model_card(
+            report,
+            run=self.folder.path.name,
+            backbone=self.config.backbone,
+            method=self.method.name,
+            rows=self.rows(),
+            settings=self.settings.as_json(),
+            data=self.config.data or "the task's embedded samples",
+            fields=self.splits.train.fields,
+            plots=sorted(plot.name for plot in self.folder.path.glob("*.png")),
+        )
+        with writing(self.folder.path / "README.md") as file:
+            file.write(card)
 
     def task_record(self, head: str, outputs: int) -> TaskRecord:
         """Return what is kept of the task beside the model."""

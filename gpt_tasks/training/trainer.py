@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
@@ -17,9 +16,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.errors import MachineError
-from gpt_tasks.evaluation.logits import head_logits
 from gpt_tasks.files import is_out_of_memory
-from gpt_tasks.processes import gathered, rank, world_size
+from gpt_tasks.processes import rank, world_size
 from gpt_tasks.training.checkpoints import CheckpointedTrainer, one_device_a_process
 from gpt_tasks.training.settings import Settings
 
@@ -27,11 +25,11 @@ LONGEST_STRETCH = 500
 
 
 class TaskTrainer(CheckpointedTrainer):
-    """Trains a TaskModel on batches formed by token budget.
+    """Trains a model, which returns its loss, on batches formed by token budget.
 
-    The loss of an update is normalised over all examples of its accumulated batches on all processes. `judge` turns
-    the logits of the whole validation set, `[n, outputs]`, into metrics. When memory runs out the batch is computed
-    in halves from then on, which changes no gradient but for rounding.
+    The loss of an update is normalised over all examples of its accumulated batches on all processes. `judge` returns
+    the figures of the model as it is now on the whole validation set. When memory runs out the batch is computed in
+    halves from then on, which changes no gradient but for rounding.
     """
 
     def __init__(
@@ -41,15 +39,13 @@ class TaskTrainer(CheckpointedTrainer):
         *,
         train: EncodedExamples,
         validation: EncodedExamples,
-        judge: Callable[[np.ndarray], Mapping[str, float]],
+        judge: Callable[[], Mapping[str, float]],
         pad_token_id: int,
         checkpoints: Path,
         callbacks: list[TrainerCallback],
     ) -> None:
         self.settings = settings
-        self.validation = validation
         self.judge = judge
-        self.pad_token_id = pad_token_id
         self.pieces = 1
         args = _arguments(settings, updates_per_epoch(train, settings), checkpoints)
         if settings.patience is not None:
@@ -123,30 +119,10 @@ class TaskTrainer(CheckpointedTrainer):
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Judge the validation set, whatever the number of processes."""
-        figures = {f"{metric_key_prefix}_{name}": value for name, value in self.figures().items()}
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in self.judge().items()}
         self.log(dict(figures))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
-
-    def figures(self) -> Mapping[str, float]:
-        """Judge the logits of the validation set, every example once."""
-        assert isinstance(self.model, nn.Module)
-        mine = range(rank(), len(self.validation), world_size())
-        shares = gathered(
-            head_logits(
-                self.model,
-                (self.validation[index]["input_ids"] for index in mine),
-                batch_tokens=self.settings.batch_tokens,
-                pad_token_id=self.pad_token_id,
-                precision=self.settings.precision,
-            )
-        )
-        # Of fewer examples than processes, the last processes judge none.
-        shares = [share for share in shares if len(share)]
-        logits = np.empty((len(self.validation), shares[0].shape[1]), dtype=shares[0].dtype)
-        for start, share in enumerate(shares):
-            logits[start :: world_size()] = share
-        return self.judge(logits)
 
     def _in_pieces(
         self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None

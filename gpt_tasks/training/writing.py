@@ -11,9 +11,8 @@ import numpy as np
 from transformers import TrainerCallback
 
 from gpt_tasks.data.encoded import EncodedExamples
-from gpt_tasks.evaluation.card import model_card
+from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.written import PERPLEXITY, AnswerWriter, evaluate_written
-from gpt_tasks.files import writing
 from gpt_tasks.generation.writer import Writer
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.heads.model import save_model
@@ -27,14 +26,6 @@ from gpt_tasks.training.trainer import TaskTrainer
 
 # Of validation: so many examples are answered on the way, and so many are judged by their loss.
 MOST_WRITTEN, MOST_JUDGED = 100, 2_000
-
-
-class WritingTrainer(TaskTrainer):
-    """Trains a LanguageModel, whose `judge` measures what it writes."""
-
-    def figures(self) -> Mapping[str, float]:
-        """Judge validation by the answers."""
-        return self.judge(np.empty(0))
 
 
 @dataclass
@@ -79,12 +70,12 @@ class WritingSession(Session):
         self, train: EncodedExamples, validation: EncodedExamples, callbacks: list[TrainerCallback]
     ) -> TaskTrainer:
         """Return what trains the backbone on the answers."""
-        return WritingTrainer(
+        return TaskTrainer(
             self.model,
             self.settings,
             train=train,
             validation=validation,
-            judge=lambda _: self.judge(),
+            judge=self.judge,
             pad_token_id=self.backbone.tokenizer.pad_token_id,
             checkpoints=self.folder.checkpoints,
             callbacks=callbacks,
@@ -106,30 +97,16 @@ class WritingSession(Session):
         perplexity = figure(PERPLEXITY, nats).value
         return {"loss": float(np.log(perplexity)), PERPLEXITY.name: perplexity, **measured}
 
-    def finish(self, seconds: float) -> Mapping[str, float]:
+    def finish(self) -> Report:
         """Save the model; report what it writes on the test split, beside answers that cost nothing."""
         folder = self.folder
         self.model.backbone = self.method.finish(self.model.backbone)
         save_model(folder.model, self.backbone.model, self.backbone.tokenizer, None, self.task_record("", 0))
-        report = evaluate_written(
+        return evaluate_written(
             self.answering,
             self.splits.test,
             split="test",
-            training={**self.training, "total_seconds": round(seconds, 3)},
+            training=self.training,
             notes=self.splits.notes,
             output=folder.path,
         )
-        card = model_card(
-            report,
-            run=folder.path.name,
-            backbone=self.config.backbone,
-            method=self.method.name,
-            rows=self.rows(),
-            settings=self.settings.as_json(),
-            data=self.config.data or "the task's embedded samples",
-            fields=self.splits.train.fields,
-            plots=sorted(plot.name for plot in folder.path.glob("*.png")),
-        )
-        with writing(folder.path / "README.md") as file:
-            file.write(card)
-        return {name: score.value for name, score in report.metrics.items()}

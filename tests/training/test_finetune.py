@@ -393,6 +393,15 @@ def test_run_of_another_schema_and_of_a_missing_plugin_say_what_to_do(run: gpt_t
         gpt_tasks.load(foreign).predict(["Lovely weather."])
     assert "pip install gpt-tasks-irony==2.1" in missing.value.hint
 
+    (foreign / "model" / "task.json").write_text(json.dumps(task | {"task": "translation"}))
+    with pytest.raises(ModelError, match="'translation' is of another family than when the run was trained"):
+        gpt_tasks.load(foreign).predict(["Lovely weather."])
+
+    absent = {"task": "irony", "plugin": {"name": "irony", "distribution": "gpt-tasks-irony", "version": "2.1"}}
+    (foreign / "run.json").write_text(json.dumps(record | absent))
+    with pytest.raises(PluginError, match="needs task 'irony' of gpt-tasks-irony"):
+        gpt_tasks.load(foreign)
+
 
 def test_observers_hear_the_whole_run(site: Any, data: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     from gpt_tasks.plugins import installed_plugins

@@ -53,7 +53,7 @@ def run(rows: list[dict[str, Any]], settings: dict[str, Any], tmp_path_factory: 
 
 def test_two_examples_are_said_by_heart_and_end(run: Any) -> None:
     assert run.predict([source for source, _ in PAIRS]) == [target for _, target in PAIRS]
-    written = run.answering.write([run._question(source, "") for source, _ in PAIRS])
+    written = run.answering.write([run._example(source, "") for source, _ in PAIRS])
     assert [each.finish for each in written] == ["end", "end"]
 
 
