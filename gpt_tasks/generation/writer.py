@@ -14,6 +14,7 @@ from gpt_tasks.backbone.load import load_backbone
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.generation.decoding import Decoding
+from gpt_tasks.generation.ends import end_tokens
 from gpt_tasks.generation.text import TextStream
 from gpt_tasks.plugins import installed_plugins
 
@@ -52,7 +53,7 @@ class Writer:
         self.window = window
         self.precision = precision
         self._model = model
-        self._ends = _end_tokens(model, tokenizer)
+        self._ends = end_tokens(model, tokenizer)
 
     def write(
         self,
@@ -235,13 +236,6 @@ def _batches(
         batch.append(place)
     if batch:
         yield batch
-
-
-def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the tokens at which the model ends a text, by its own generation config and its tokenizer."""
-    configured = model.generation_config.eos_token_id
-    several = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in (*several, tokenizer.eos_token_id) if token is not None)
 
 
 def _too_long(tokens: int, limit: str) -> DataError:
