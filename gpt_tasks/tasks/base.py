@@ -82,6 +82,10 @@ class Task(ABC):
         """Turn examples into at most `max_length` token ids each; what is cut is the texts, never the prompt."""
         raise self._headless()
 
+    def record(self, example: Example) -> Mapping[str, Any]:
+        """Return what was asked as JSON values, to stand beside the answer in a file."""
+        return example.inputs
+
     def decode(self, logits: numpy.ndarray) -> list[Prediction]:
         """Turn the head's logits `[n, outputs]` into predictions."""
         raise self._headless()

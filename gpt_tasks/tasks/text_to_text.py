@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -64,8 +64,12 @@ class TextToTextTask(UntrainedTask):
     metrics: ClassVar[Sequence[str]] = ("exact_match",)
     trains: ClassVar[bool] = True
     best_by: ClassVar[str] = "loss"
-    measures: Sequence[TextMeasure] = (TextMeasure("exact_match"),)
     Options: ClassVar[type[TaskOptions]] = TextToTextOptions
+
+    @property
+    def measures(self) -> Sequence[TextMeasure]:
+        """Exact match."""
+        return (TextMeasure("exact_match"),)
 
     def reads(self) -> list[str]:
         """Return the fields of the prompt and of the answer."""
@@ -108,9 +112,24 @@ class TextToTextTask(UntrainedTask):
         references = tuple(self.answer.format_map({**texts, **chosen}) for chosen in several)
         return Example({name: texts[name] for name in asked}, references[0], row.where, kept, references=references)
 
+    def settled(self, train: Iterable[Example]) -> Self:
+        """Return this task with what the training data settle of it."""
+        return self
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> Sequence[int]:
+        """Give a tokenizer that is to be trained with what the task needs; return the tokens that end an answer.
+
+        The end of text need not be among them.
+        """
+        return ()
+
     def naive(self, example: Example) -> Mapping[str, str]:
         """Return answers that cost nothing, by the names of their ways: what a model has to beat."""
         return {}
+
+    def shown(self, example: Example) -> Mapping[str, str]:
+        """Return what was asked as texts, to be shown beside the answer."""
+        return example.inputs
 
     def prompt_tokens(self, example: Example, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
         """Return the prompt as it is trained, in at most `room` tokens."""
