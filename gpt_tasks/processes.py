@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gpt_tasks.errors import UsageError
 
@@ -48,9 +48,9 @@ def gathered(value: T) -> list[T]:
         return [value]
     from torch import distributed
 
-    values: list[T | None] = [None] * world_size()
+    values: list[Any] = [None] * world_size()
     distributed.all_gather_object(values, value)
-    return values  # type: ignore[return-value]
+    return values
 
 
 def wait() -> None:

@@ -98,5 +98,6 @@ def _add_lora(backbone: nn.Module) -> nn.Module:
 
 
 def _merge(backbone: nn.Module) -> nn.Module:
-    merged: nn.Module = backbone.merge_and_unload()  # type: ignore[operator]
+    model: Any = backbone
+    merged: nn.Module = model.merge_and_unload()
     return merged

@@ -30,11 +30,11 @@ SIZES = {"tiny, 9M": 9_000_000, "gpt2, 124M": 124_000_000, "gpt2-medium, 355M": 
 class TaskGroup(TyperGroup):
     """One command for every task there is, made when it is asked for."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all tasks."""
         return sorted(name for name, task in installed_plugins().registry.tasks.items() if task.trains)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand:
         """Make a task's command. Raises UsageError for an unknown task, PluginError for one whose plugin failed."""
         registry = installed_plugins().registry
         task = registry.tasks[cmd_name]

@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
 class Root(TyperGroup):
     """The group of all commands."""
 
-    def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
+    def invoke(self, ctx: Any) -> None:
         """Run a command; what it returns is no exit code."""
         try:
             super().invoke(ctx)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ DROPOUT = 0.1
 _INITIAL_SCALE = 0.02
 
 
-class LinearHead(nn.Module):
+class LinearHead(nn.Module, ABC):
     """Dropout and a linear layer on `features` of a text, of which a subclass says what they are.
 
     The backbone's last hidden state has passed its final normalisation, so that the head needs none.
@@ -26,9 +28,9 @@ class LinearHead(nn.Module):
         nn.init.normal_(self.linear.weight, std=_INITIAL_SCALE)
         nn.init.zeros_(self.linear.bias)
 
+    @abstractmethod
     def features(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Return features `[batch, features]` for hidden states `[batch, length, hidden]`."""
-        raise NotImplementedError
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits `[batch, outputs]` for hidden states `[batch, length, hidden]`."""

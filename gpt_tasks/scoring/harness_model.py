@@ -102,7 +102,8 @@ class HarnessModel(LM):  # type: ignore[misc]
     @property
     def eot_token_id(self) -> int | None:
         """The token that ends a text; kept in its results."""
-        return self.tokenizer.eos_token_id  # type: ignore[no-any-return]
+        token: int | None = self.tokenizer.eos_token_id
+        return token
 
     @property
     def max_length(self) -> int:

@@ -40,10 +40,14 @@ class PromptOptions(TaskOptions):
 class UntrainedTask(Task):
     """A task that needs no training. `measures` are all it knows; `metrics` names those of its reports."""
 
-    measures: Sequence[Measure]
     takes_shots: ClassVar[bool] = True
     introduction: str = ""
     Options: ClassVar[type[TaskOptions]] = PromptOptions
+
+    @property
+    @abstractmethod
+    def measures(self) -> Sequence[Measure]:
+        """What it can measure; an attribute of the class where no option changes it."""
 
     @abstractmethod
     def ask(self, example: Example, before: str) -> list[Request]:

@@ -51,7 +51,7 @@ class Translation(TextToTextTask):
     Options: ClassVar[type[TaskOptions]] = TranslationOptions
 
     @property
-    def measures(self) -> Sequence[TextMeasure]:  # type: ignore[override]
+    def measures(self) -> Sequence[TextMeasure]:
         """BLEU with the words of the target language, and chrF."""
         return bleu(self.target_language), chrf()
 
