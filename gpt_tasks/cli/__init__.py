@@ -6,7 +6,19 @@ from collections.abc import Sequence
 
 import typer
 
-from gpt_tasks.cli import compare, evaluate, finetune, generate, list_names, lm_eval, plugins, predict, pretrain, score
+from gpt_tasks.cli import (
+    chat,
+    compare,
+    evaluate,
+    finetune,
+    generate,
+    list_names,
+    lm_eval,
+    plugins,
+    predict,
+    pretrain,
+    score,
+)
 from gpt_tasks.hookspecs import hookimpl
 
 
@@ -22,6 +34,7 @@ def register_commands() -> Sequence[typer.Typer]:
         compare.app,
         generate.app,
         generate.next_app,
+        chat.app,
         lm_eval.app,
         plugins.app,
         list_names.app,

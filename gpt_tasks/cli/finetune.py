@@ -18,6 +18,7 @@ from gpt_tasks.extensions import Method
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.registry import Registry
 from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.dialogue import DialogueTask
 from gpt_tasks.types import Prediction
 
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ def _show(run: Run[Any, Any]) -> None:
         print("\nSome texts of the test split:")
         with (run.path / "predictions.jsonl").open(encoding="utf-8") as lines:
             show_predictions([_answered(json.loads(line)) for line in islice(lines, SHOWN)])
-    print(f'\nThe run is in {run.path}. Go on with: gpt-tasks predict {run.path} "A text of your own."')
+    talks = isinstance(installed_plugins().registry.tasks[run.report.task], DialogueTask)
+    further = f"chat {run.path}" if talks else f'predict {run.path} "A text of your own."'
+    print(f"\nThe run is in {run.path}. Go on with: gpt-tasks {further}")
 
 
 def _answered(line: dict[str, Any]) -> tuple[str, Prediction]:

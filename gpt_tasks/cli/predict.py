@@ -58,7 +58,8 @@ def predict_texts(
     with answering(as_json) as answer:
         loaded = load(run, device=device, precision=precision)
         if source and source != "-":
-            lines = predictions_as_json(loaded.predict_rows(source, column=pairs(column or [], "--column")))
+            rows = loaded.predict_rows(source, column=pairs(column or [], "--column"))
+            lines = predictions_as_json(rows, loaded.task)
             _write(lines, output)
             return
         given = texts or [line.rstrip("\r\n") for line in sys.stdin]

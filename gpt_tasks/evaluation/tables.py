@@ -18,6 +18,7 @@ BASELINE_NAMES = {
     "tfidf_logistic_regression": "TF-IDF + log. regr.",
     "first_words": "first words",
     "copy": "the text itself",
+    "most_frequent": "most frequent answer",
 }
 MOST_LABELS = 30
 SHOWN_SAMPLES = 2

@@ -72,8 +72,12 @@ class AnswerWriter:
 
     def nats(self, examples: Sequence[Example]) -> list[Part]:
         """Return of each right answer its cross-entropy by token, in nats, weighed by its tokens."""
-        encoded = self.task.encode(examples, self.tokenizer, self.max_length)
-        counts = np.array([sum(end - start for start, end in each.learned) for each in encoded])
+        # An example may be encoded in several pieces.
+        pieces = [self.task.encode([example], self.tokenizer, self.max_length) for example in examples]
+        encoded = [piece for some in pieces for piece in some]
+        owners = np.repeat(np.arange(len(examples)), [len(some) for some in pieces])
+        learned = [sum(end - start for start, end in piece.learned) for piece in encoded]
+        counts = np.bincount(owners, learned, len(examples))
         found = np.zeros(len(encoded))
         device = next(self.model.parameters()).device
         batches = TokenBudgetBatches(
@@ -90,7 +94,8 @@ class AnswerWriter:
                     found[indices] = self.model.nats(**moved).cpu().numpy()
         finally:
             self.model.train(was_training)
-        return [Part(nats / count, float(count)) for nats, count in zip(found.tolist(), counts.tolist(), strict=True)]
+        sums = np.bincount(owners, found, len(examples))
+        return [Part(nats / count, count) for nats, count in zip(sums.tolist(), counts.tolist(), strict=True)]
 
     def parts(self, examples: Sequence[Example], texts: Sequence[str]) -> list[dict[str, Part]]:
         """Return what each example brings to each measure, given what was written about it."""
@@ -132,10 +137,12 @@ def evaluate_written(
                         naive.setdefault(way, {}).setdefault(name, []).append(cheap[name])
                 references = [reference.strip() for reference in example.references]
                 if len(samples) < MOST_SAMPLES:
-                    samples.append(Sample(example.where, dict(example.inputs), tuple(references), answer.text.strip()))
+                    samples.append(
+                        Sample(example.where, dict(task.shown(example)), tuple(references), answer.text.strip())
+                    )
                 yield {
                     "where": example.where,
-                    **example.inputs,
+                    **task.record(example),
                     "references": references,
                     "predicted": answer.text.strip(),
                     "finish": answer.finish,

@@ -67,9 +67,13 @@ class DialogueTask(TextToTextTask):
     introduction: str = ""
     max_tokens: int = 64
     metrics: ClassVar[Sequence[str]] = ("bleu", "rougeL", "chrf")
-    measures: Sequence[TextMeasure] = (bleu("en"), rouge("rougeL"), chrf())
     most_frequent: str = ""
     Options: ClassVar[type[TaskOptions]] = DialogueOptions
+
+    @property
+    def measures(self) -> Sequence[TextMeasure]:
+        """BLEU with the words of languages that part them by spaces, ROUGE-L, and chrF, which knows no words."""
+        return bleu("en"), rouge("rougeL"), chrf()
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the column of the turns."""

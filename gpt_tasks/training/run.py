@@ -211,14 +211,18 @@ class Run(ABC, Generic[TaskT, AnswerT]):
             yield
 
 
-def predictions_as_json(pairs: Iterable[tuple[Example, Prediction | str]]) -> Iterator[str]:
-    """Yield one JSON object for each answer: the inputs, and the text, or the label with every label's probability."""
+def predictions_as_json(pairs: Iterable[tuple[Example, Prediction | str]], task: Task | None = None) -> Iterator[str]:
+    """Yield one JSON object for each answer: the inputs, and the text, or the label with every label's probability.
+
+    `task` says how its inputs are written down.
+    """
     for example, answer in pairs:
         told: dict[str, Any] = {"predicted": answer}
         if isinstance(answer, Prediction):
             probabilities = {label: round(p, 6) for label, p in answer.probabilities.items()}
             told = {"predicted": answer.label, "probabilities": probabilities}
-        yield json.dumps({**example.inputs, **told}, ensure_ascii=False)
+        inputs = example.inputs if task is None else task.record(example)
+        yield json.dumps({**inputs, **told}, ensure_ascii=False)
 
 
 def _installed(plugins: Plugins, path: Path, name: str, distribution: str, version: str) -> Task:

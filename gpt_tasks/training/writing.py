@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.written import PERPLEXITY, AnswerWriter, evaluate_written
+from gpt_tasks.generation.ends import end_also_at
 from gpt_tasks.generation.writer import Writer
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.heads.model import save_model
@@ -62,8 +63,10 @@ class WritingSession(Session):
         )
 
     def build(self) -> LanguageModel:
-        """Let the backbone's own output matrix foretell the answers."""
+        """Settle the task by the training data, and let the backbone's own output matrix foretell the answers."""
+        self.task = self.task.settled(self.splits.train)
         causal_lm: Any = self.backbone.model
+        end_also_at(causal_lm, self.backbone.tokenizer, self.task.prepare(self.backbone.tokenizer))
         return LanguageModel(self.method.prepare(causal_lm.base_model), causal_lm)
 
     def trainer(

@@ -1,0 +1,151 @@
+"""`gpt-tasks chat`: talk with a model in the terminal, or by lines through a pipe."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gpt_tasks.cli.arguments import Device, Precision
+from gpt_tasks.errors import DataError, GptTasksError
+from gpt_tasks.generation.decoding import Decoding
+
+if TYPE_CHECKING:
+    from gpt_tasks.generation.chat import Chat
+
+app = typer.Typer(name="chat", rich_markup_mode=None, add_completion=False)
+
+COMMANDS = {
+    "/reset": "begin anew",
+    "/save FILE": "add the conversation to a .jsonl file, from which finetune dialogue learns",
+    "/quit": "end",
+}
+
+
+def _help(field: str) -> str:
+    return Decoding.model_fields[field].description or ""
+
+
+@app.command("chat")
+def talk(
+    *,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A finished run of dialogue; or a folder or a hub id of a model with a chat template.",
+            metavar="RUN_OR_MODEL",
+            show_default=False,
+        ),
+    ],
+    system: Annotated[
+        str | None, typer.Option(help="What the model is told before the conversation.", metavar="TEXT")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help=_help("max_new_tokens"))] = None,
+    temperature: Annotated[float | None, typer.Option(help=_help("temperature"))] = None,
+    top_p: Annotated[float | None, typer.Option(help=_help("top_p"))] = None,
+    top_k: Annotated[int | None, typer.Option(help=_help("top_k"))] = None,
+    repetition_penalty: Annotated[float, typer.Option(help=_help("repetition_penalty"))] = 1.0,
+    seed: Annotated[int, typer.Option(help=_help("seed"))] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let the model bring Python code of its own.")
+    ] = False,
+) -> None:
+    """Talk with a model: a line is your turn, and its answer is shown as it comes.
+
+    /reset begins anew, /save FILE adds the conversation to a .jsonl file to learn from, /quit ends. Ctrl-C ends an
+    answer. The oldest turns are forgotten where they no longer fit.
+    """
+    decoding = Decoding.checked(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )
+    from gpt_tasks.generation.chat import open_chat
+
+    chat = open_chat(
+        model, decoding, system=system, device=device, precision=precision, trust_remote_code=trust_remote_code
+    )
+    if sys.stdin.isatty():
+        _tell(f"{', '.join(COMMANDS)}; Ctrl-C ends an answer.")
+    for line in _lines():
+        if line.startswith("/"):
+            name, _, argument = line.partition(" ")
+            if name == "/quit":
+                return
+            _command(chat, name, argument.strip())
+        elif line:
+            _answer(chat, line)
+
+
+def _lines() -> Iterator[str]:
+    """Yield what the user types, or the lines of a pipe, to the end."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Bytes that are no text are told of when they are said, and end nothing.
+        sys.stdin.reconfigure(errors="surrogateescape")
+    if not sys.stdin.isatty():
+        for line in sys.stdin:
+            yield line.strip()
+        return
+    # With it the arrow keys move in the line, and bring back earlier ones.
+    import readline  # noqa: F401
+
+    while True:
+        try:
+            yield input("> ").strip()
+        except EOFError:
+            print()
+            return
+
+
+def _answer(chat: Chat, text: str) -> None:
+    shown: list[str] = []
+
+    def show(piece: str) -> None:
+        shown.append(piece)
+        print(piece, end="", flush=True)
+
+    def forgotten(turns: int) -> None:
+        _tell(f"The conversation no longer fits: the oldest {turns} turns are forgotten.")
+
+    try:
+        if not chat.answer(text, on_text=show, on_forgotten=forgotten):
+            _tell("The model has no answer to this; it was not said.")
+    except KeyboardInterrupt:
+        if not shown:
+            _tell("Stopped before the answer began; it was not said.")
+    except DataError as error:
+        _tell(f"{error.message}. {error.hint}")
+    if shown:
+        print(flush=True)
+
+
+def _command(chat: Chat, name: str, argument: str) -> None:
+    if name == "/reset":
+        chat.reset()
+        _tell("The conversation begins anew.")
+    elif name == "/save" and argument:
+        try:
+            file = Path(argument).expanduser()
+            turns = chat.save(file)
+        except GptTasksError as error:
+            _tell(f"{error.message}. {error.hint}")
+        else:
+            _tell(f"{turns} turns were added to {file}")
+    elif name == "/save":
+        _tell("/save: where to? /save FILE")
+    else:
+        _tell(f"There is no {name}. There are: {', '.join(f'{each} ({what})' for each, what in COMMANDS.items())}.")
+
+
+def _tell(line: str) -> None:
+    """Say something beside the conversation."""
+    print(line, file=sys.stderr, flush=True)

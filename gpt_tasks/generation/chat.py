@@ -1,0 +1,155 @@
+"""A conversation with a model: what was said, what of it the model still reads, and what it answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpt_tasks.errors import DataError, MachineError, ModelError, UsageError
+from gpt_tasks.generation.decoding import Decoding
+from gpt_tasks.generation.writer import Writer, open_writer
+from gpt_tasks.tasks.chat_window import history
+from gpt_tasks.tasks.turns import ASSISTANT, SYSTEM, USER, Turn, messages
+
+
+@dataclass
+class Chat:
+    """A conversation that goes on, an answer at a time.
+
+    `turns` are all that were said, the system's first where there is one. `forgotten` counts the oldest of them that
+    the last answer was written without, because they no longer fit.
+    """
+
+    writer: Writer
+    decoding: Decoding
+    system: str | None = None
+    turns: list[Turn] = field(init=False)
+    forgotten: int = field(init=False, default=0)
+    _answers: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all but what the system says."""
+        self.turns = [Turn(SYSTEM, self.system.strip())] if self.system else []
+        self.forgotten = 0
+
+    def answer(
+        self,
+        text: str,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        on_forgotten: Callable[[int], None] | None = None,
+    ) -> str:
+        """Say something, and return what the model answers.
+
+        `on_text` gets the answer as it comes. `on_forgotten` is told, before the answer begins, how many turns in all
+        no longer fit, whenever they have become more. An answer that is interrupted (KeyboardInterrupt) is kept as far
+        as it came; of one that had not begun, nothing is. Raises DataError for a text without any content, and for one
+        that does not fit by itself; then nothing was said.
+        """
+        said = [*self.turns, Turn(USER, _content(text))]
+        room = self._room()
+        found = history(self.writer.tokenizer, said, room, "The conversation")
+        if len(found.input_ids) > room:
+            raise DataError(
+                f"This takes {len(found.input_ids):,} tokens with all that must stand around it, and there is room "
+                f"for {room:,}",
+                "Say it in fewer words, or leave more room: --max-new-tokens.",
+            )
+        if found.forgotten > self.forgotten and on_forgotten is not None:
+            on_forgotten(found.forgotten)
+        self.forgotten = found.forgotten
+        came: list[str] = []
+
+        def take(piece: str) -> None:
+            # A template may leave the space before an answer to the answer.
+            shown = piece if "".join(came).strip() else piece.lstrip()
+            came.append(piece)
+            if on_text is not None and shown:
+                on_text(shown)
+
+        # Each answer draws its own tokens, and the whole conversation follows from the seed.
+        decoding = self.decoding.model_copy(update={"seed": (self.decoding.seed + self._answers) % 2**32})
+        self._answers += 1
+        try:
+            self.writer.write_on([found.input_ids], decoding, on_text=take)
+        finally:
+            answer = "".join(came).strip()
+            if answer:
+                self.turns = [*said, Turn(ASSISTANT, answer)]
+        return answer
+
+    def save(self, file: Path) -> int:
+        """Write the conversation as one more row of a file that can be trained on; return the number of its turns.
+
+        Raises UsageError for a file of another kind, and where nothing was said; MachineError where it cannot be
+        written.
+        """
+        if not any(turn.role == ASSISTANT for turn in self.turns):
+            raise UsageError("There is nothing to save yet", "Say something first.")
+        if file.suffix.lower() != ".jsonl":
+            raise UsageError(f"{file}: conversations are kept in files of JSON lines", "Give a name ending in .jsonl.")
+        row = json.dumps({"messages": messages(self.turns)}, ensure_ascii=False)
+        try:
+            with file.open("a+b") as lines:
+                if lines.tell():
+                    lines.seek(-1, 2)
+                    row = row if lines.read() == b"\n" else f"\n{row}"
+                lines.write(f"{row}\n".encode())
+        except OSError as error:
+            raise MachineError(f"{file}: {error.strerror or error}", "Give another place.") from error
+        return len(self.turns)
+
+    def _room(self) -> int:
+        """Return how many tokens there are for what was said, with room for an answer behind it."""
+        longest = self.decoding.longest(self.writer.window)
+        if longest is None:
+            return 2**31
+        room = longest - self.decoding.room(0, None)
+        if room < 1:
+            raise UsageError(
+                f"Answers of {longest - room} tokens leave no room in the model's {longest}", "Lower --max-new-tokens."
+            )
+        return room
+
+
+def open_chat(
+    model: str,
+    decoding: Decoding,
+    *,
+    system: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    trust_remote_code: bool = False,
+) -> Chat:
+    """Load what a user names (a preset, a folder, a run or a hub id) to talk with.
+
+    Raises UsageError, ModelError (also for a model whose tokenizer has no chat template) or MachineError.
+    """
+    writer = open_writer(model, device=device, precision=precision, trust_remote_code=trust_remote_code)
+    if not writer.tokenizer.chat_template:
+        raise ModelError(
+            f"{model}: the tokenizer has no chat template, so that nobody knows how the model reads turns",
+            f"Teach it to talk (gpt-tasks finetune dialogue --backbone {model}), or let it write: gpt-tasks generate.",
+        )
+    chat = Chat(writer, decoding, system)
+    # What no conversation can be had with is told at once, and not after the first turn.
+    chat._room()
+    history(writer.tokenizer, [*chat.turns, Turn(USER, "?")], 0, f"--system {system!r}" if system else model)
+    return chat
+
+
+def _content(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The text holds half a character ({text[error.start]!a})", "Is it in the encoding of this terminal?"
+        ) from error
+    if not text.strip():
+        raise DataError("There is nothing in what was said", "Say something.")
+    return text.strip()

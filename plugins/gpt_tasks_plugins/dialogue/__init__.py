@@ -1,0 +1,16 @@
+"""What does the assistant say next?"""
+
+from gpt_tasks import hookimpl
+from gpt_tasks.tasks.dialogue import DialogueTask
+
+
+class Dialogue(DialogueTask):
+    """Answer a user, turn by turn."""
+
+    name = "dialogue"
+
+
+@hookimpl
+def register_tasks() -> list[Dialogue]:
+    """Bring the task."""
+    return [Dialogue()]
