@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpt_tasks.errors import DataError, MachineError, ModelError, UsageError
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.writer import Writer, open_writer
+from gpt_tasks.tasks.chat_template import end_token
 from gpt_tasks.tasks.chat_window import history
 from gpt_tasks.tasks.turns import ASSISTANT, SYSTEM, USER, Turn, messages
 
@@ -136,6 +138,9 @@ def open_chat(
             f"{model}: the tokenizer has no chat template, so that nobody knows how the model reads turns",
             f"Teach it to talk (gpt-tasks finetune dialogue --backbone {model}), or let it write: gpt-tasks generate.",
         )
+    # Of many models that are no chat models yet, only the template knows how a turn ends; of some, not even that.
+    with suppress(ModelError):
+        writer.end_also_at([end_token(writer.tokenizer)])
     chat = Chat(writer, decoding, system)
     # What no conversation can be had with is told at once, and not after the first turn.
     chat._room()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,6 +54,10 @@ class Writer:
         self.precision = precision
         self._model = model
         self._ends = end_tokens(model, tokenizer)
+
+    def end_also_at(self, tokens: Iterable[int]) -> None:
+        """End texts at these tokens too."""
+        self._ends = self._ends.union(tokens)
 
     def write(
         self,

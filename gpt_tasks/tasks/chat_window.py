@@ -35,7 +35,11 @@ def history(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], room: int
     def after(left_out: int) -> list[int]:
         return prompt(tokenizer, [*system, *chain.from_iterable(exchanges[left_out:])], where)
 
-    least = bisect_left(range(len(exchanges) - 1), True, key=lambda left_out: len(after(left_out)) <= room)
+    whole = after(0)
+    if len(whole) <= room:
+        return History(whole, 0)
+    fewest = bisect_left(range(1, len(exchanges)), True, key=lambda left_out: len(after(left_out)) <= room)
+    least = min(1 + fewest, len(exchanges) - 1)
     return History(after(least), sum(map(len, exchanges[:least])))
 
 

@@ -222,6 +222,8 @@ def test_the_oldest_turns_of_a_history_give_way(tokenizer: PreTrainedTokenizerBa
     least = history(tokenizer, said, 1, "here")
     assert least.forgotten == 5
     assert tokenizer.decode(least.input_ids) == "System: Be kind.\nUser: Thanks.\nAssistant:"
+    alone = history(tokenizer, said[-1:], 1, "here")
+    assert (tokenizer.decode(alone.input_ids), alone.forgotten) == ("User: Thanks.\nAssistant:", 0)
 
 
 def test_a_long_question_is_cut_at_its_end(tokenizer: PreTrainedTokenizerBase) -> None:
