@@ -37,6 +37,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ["predict", "--help"],
         ["generate", "--help"],
         ["generate", "tiny", "x", "--top-p", "1.5"],
+        ["chat", "--help"],
+        ["chat", "tiny", "--top-p", "1.5"],
         ["evaluate", "--help"],
         ["plugins"],
         ["list", "methods"],
