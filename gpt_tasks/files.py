@@ -33,16 +33,22 @@ _FULL = re.compile(r"no space left|file too large|\(os error (28|27|122)\)|file 
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[TextIO]:
-    """Open a text file that takes its name only once it is whole."""
+def drafted(path: Path) -> Iterator[Path]:
+    """Give another name to write a file under, which takes its own only once it is whole."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
+        yield draft
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[TextIO]:
+    """Open a text file that takes its name only once it is whole."""
+    with drafted(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
+        yield file
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -82,8 +82,9 @@ class Comparison:
 def compare(folders: Sequence[Path], *, seed: int = 0) -> Comparison:
     """Compare the first folder with each other one, in every task and metric that the two share.
 
-    Shares of examples (accuracy and the like) get McNemar's exact test; other means, perplexities, means over groups
-    (resampled within each), macro F1 and MCC a paired bootstrap of 10,000 resamples, drawn from `seed`.
+    Shares of examples (accuracy and the like) get McNemar's exact test; other means, perplexities, corpus scores (BLEU,
+    chrF), means over groups (resampled within each), macro F1 and MCC a paired bootstrap of 10,000 resamples, drawn
+    from `seed`.
 
     Raises UsageError where the folders are fewer than two, one twice, not there, or of different commands; DataError
     where one is damaged, the examples of a task differ, or two folders share nothing.
@@ -164,6 +165,13 @@ def _notes(reference: Kept, other: Kept, letter: str) -> Iterator[str]:
         if ours.shots != theirs.shots:
             yield f"{name}: {ours.shots} shots in A, {theirs.shots} in {letter}."
         compared = comparable(ours, theirs)
+        for metric in (metric for metric in compared if metric in ours.parts):
+            units = [task.parts[metric].weights.sum() for task in (ours, theirs)]
+            if not math.isclose(*units):
+                yield (
+                    f"{name}: {metric} is by {units[0]:,.0f} tokens in A and by {units[1]:,.0f} in {letter}: "
+                    "the two are not figures of the same tokens."
+                )
         left = [metric for metric in {**ours.values, **theirs.values} if metric not in compared]
         if left:
             why = [f"{metric} ({_left_out(metric, ours, theirs, letter)})" for metric in left]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.evaluation.parts import PARTS, Parts
 from gpt_tasks.evaluation.report import SCHEMA_VERSION as REPORT_VERSION
 from gpt_tasks.scoring.results import EXAMPLES, SCORES
 from gpt_tasks.scoring.results import SCHEMA_VERSION as SCORES_VERSION
@@ -24,7 +25,8 @@ METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
 Kind = Literal["score", "evaluate"]
 FILES: Mapping[Kind, tuple[str, str]] = {"score": (SCORES, EXAMPLES), "evaluate": (METRICS, PREDICTIONS)}
 _AGAIN = {"score": "Score again.", "evaluate": "Evaluate again."}
-_NOT_INPUTS = {"where", "label", "predicted", "probabilities"}
+_BESIDE_LABELS = {"where", "label", "predicted", "probabilities"}
+_BESIDE_ANSWERS = {"where", "references", "predicted", "finish"}
 
 
 class Identity(NamedTuple):
@@ -36,25 +38,10 @@ class Identity(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What each example brings to a figure: values `[n, columns]` and weights `[n]`; `form` says what follows."""
-
-    values: np.ndarray
-    weights: np.ndarray
-    form: Form = "mean"
-
-    @property
-    def is_share(self) -> bool:
-        """Whether the figure is a plain share of the examples."""
-        plain = self.form == "mean" and bool((self.weights == 1.0).all())
-        return plain and bool(np.isin(self.values, (0.0, 1.0)).all())
-
-
-@dataclass(frozen=True)
 class KeptTask:
     """One task of a folder: its figures, and by example in the file's order what they come from.
 
-    `parts` are there for means, `references` and `predictions` (labels) for a classification.
+    `parts` are there for what follows from sums, `references` and `predictions` (labels) for a classification.
     """
 
     name: str
@@ -96,7 +83,8 @@ def _read_scores(folder: Path) -> Kept:
     file = folder / SCORES
     saved = _json(file, SCORES_VERSION, "score")
     rows: dict[str, list[Mapping[str, Any]]] = {}
-    for row in _rows(folder / EXAMPLES):
+    columns = ["task", "where", "inputs", "choices", "target", "group", "parts"]
+    for row in _rows(folder / EXAMPLES, columns, "score"):
         rows.setdefault(row["task"], []).append(row)
     try:
         return Kept(
@@ -115,21 +103,34 @@ def _scored(folder: Path, task: Mapping[str, Any], rows: Sequence[Mapping[str, A
     name, file = task["name"], folder / EXAMPLES
     _check_number(file, f" of task '{name}'", len(rows), task["n"], "score")
     values = {metric: _number(figure["value"]) for metric, figure in task["metrics"].items()}
-    groups = np.array([row["group"] or "" for row in rows])
-    parts = {}
-    for metric, value in values.items():
-        own = [next(part for part in row["parts"] if part["metric"] == metric) for row in rows]
-        columns, weights = np.array([part["values"] for part in own]), np.array([part["weight"] for part in own])
-        parts[metric] = Parts(columns, weights, task["metrics"][metric]["form"])
-        _check_value(file, metric, parts[metric], groups, value, "score")
+    forms = {metric: figure["form"] for metric, figure in task["metrics"].items()}
     return KeptTask(
         name=name,
         values=values,
         where=[row["where"] for row in rows],
         identities=[Identity(_digest(row["inputs"], row["choices"]), row["target"], row["group"]) for row in rows],
-        parts=parts,
+        parts=_parts(file, rows, values, forms, "score"),
         shots=task["shots"],
     )
+
+
+def _parts(
+    file: Path,
+    rows: Sequence[Mapping[str, Any]],
+    values: Mapping[str, float],
+    forms: Mapping[str, Form],
+    kind: Kind,
+) -> dict[str, Parts]:
+    """Return what the rows of a table bring to each metric."""
+    groups = np.array([row.get("group") or "" for row in rows])
+    by_metric = [{part["metric"]: part for part in row["parts"]} for row in rows]
+    found = {}
+    for metric, value in values.items():
+        own = [each[metric] for each in by_metric]
+        columns, weights = np.array([part["values"] for part in own]), np.array([part["weight"] for part in own])
+        found[metric] = Parts(columns, weights, forms[metric])
+        _check_value(file, metric, found[metric], groups, value, kind)
+    return found
 
 
 def _check_value(file: Path, metric: str, parts: Parts, groups: np.ndarray, value: float, kind: Kind) -> None:
@@ -146,21 +147,27 @@ def _check_value(file: Path, metric: str, parts: Parts, groups: np.ndarray, valu
 
 
 def _read_report(folder: Path) -> Kept:
-    file, lines = folder / METRICS, folder / PREDICTIONS
+    file = folder / METRICS
     saved = _json(file, REPORT_VERSION, "evaluate")
-    where, identities, references, predictions = [], [], [], []
-    for line in _predictions(lines):
-        inputs = [(name, text) for name, text in line.items() if name not in _NOT_INPUTS]
-        where.append(line["where"])
-        identities.append(Identity(_digest(inputs, ()), line["label"], None))
-        references.append(line["label"])
-        predictions.append(line["predicted"])
     try:
-        _check_number(lines, "", len(where), saved["n"], "evaluate")
         values = {metric: _number(figure["value"]) for metric, figure in saved["metrics"].items()}
-        name, labels = saved["task"], set(saved["labels"])
+        read = _labelled if saved["labels"] else _measured
+        task = read(folder, saved, values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(file, error, "evaluate") from error
+    return Kept(path=folder, kind="evaluate", tasks={task.name: task})
+
+
+def _labelled(folder: Path, saved: Mapping[str, Any], values: Mapping[str, float]) -> KeptTask:
+    """Read the report of a classification."""
+    lines, labels = folder / PREDICTIONS, set(saved["labels"])
+    where, identities, references, predictions = [], [], [], []
+    for line in _predictions(lines, ("where", "label", "predicted")):
+        where.append(line["where"])
+        identities.append(Identity(_asked(line, _BESIDE_LABELS), line["label"], None))
+        references.append(line["label"])
+        predictions.append(line["predicted"])
+    _check_number(lines, "", len(where), saved["n"], "evaluate")
     for place, label, predicted in zip(where, references, predictions, strict=True):
         if label not in labels or predicted not in labels:
             odd = predicted if label in labels else label
@@ -169,32 +176,50 @@ def _read_report(folder: Path) -> Kept:
     shares = {metric: Parts(right, np.ones(len(right))) for metric in ("accuracy", "micro_f1") if metric in values}
     for metric, parts in shares.items():
         _check_value(lines, metric, parts, np.zeros(len(right)), values[metric], "evaluate")
-    task = KeptTask(name, values, where, identities, shares, references, predictions)
-    return Kept(path=folder, kind="evaluate", tasks={name: task})
+    return KeptTask(saved["task"], values, where, identities, shares, references, predictions)
 
 
-def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
-    columns = ["task", "where", "inputs", "choices", "target", "group", "parts"]
+def _measured(folder: Path, saved: Mapping[str, Any], values: Mapping[str, float]) -> KeptTask:
+    """Read the report of what has no labels: what each example brings to its figures stands in a table."""
+    lines, table = folder / PREDICTIONS, folder / PARTS
+    if not table.is_file():
+        raise DataError(f"{folder} holds no {PARTS}: an older gpt-tasks evaluated it", _AGAIN["evaluate"])
+    where, identities = [], []
+    for line in _predictions(lines, ("where",)):
+        references = line.get("references", [])
+        target = references[0] if len(references) == 1 else json.dumps(references, ensure_ascii=False)
+        where.append(line["where"])
+        identities.append(Identity(_asked(line, _BESIDE_ANSWERS), target if references else None, None))
+    rows = list(_rows(table, ["where", "parts"], "evaluate"))
+    for file, number in ((lines, len(where)), (table, len(rows))):
+        _check_number(file, "", number, saved["n"], "evaluate")
+    if where != [row["where"] for row in rows]:
+        raise DataError(f"{table} is of other examples than {PREDICTIONS}", _AGAIN["evaluate"])
+    forms = {part["metric"]: part["form"] for row in rows[:1] for part in row["parts"]}
+    return KeptTask(saved["task"], values, where, identities, _parts(table, rows, values, forms, "evaluate"))
+
+
+def _rows(file: Path, columns: Sequence[str], kind: Kind) -> Iterator[Mapping[str, Any]]:
     try:
         with parquet.ParquetFile(file) as opened:
             missing = [column for column in columns if column not in opened.schema_arrow.names]
             if missing:
-                raise DataError(f"{file} has no column '{missing[0]}': it is of another schema", _AGAIN["score"])
+                raise DataError(f"{file} has no column '{missing[0]}': it is of another schema", _AGAIN[kind])
             for batch in opened.iter_batches(columns=columns):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise _damaged(file, error, "score") from error
+        raise _damaged(file, error, kind) from error
 
 
-def _predictions(file: Path) -> Iterator[Mapping[str, Any]]:
+def _predictions(file: Path, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     with file.open(encoding="utf-8", newline="\n") as lines:
         number = 0
         try:
             for number, line in enumerate(lines, start=1):  # noqa: B007 - named in the error
                 found = json.loads(line)
-                _ = found["where"], found["label"], found["predicted"]
+                _ = [found[name] for name in needed]
                 yield found
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -231,7 +256,11 @@ def _damaged(file: Path, error: Exception, kind: Kind) -> DataError:
     return DataError(f"{file} is cut short or damaged: {cause[:200]}", _AGAIN[kind])
 
 
-def _digest(inputs: Sequence[tuple[str, str]], choices: Sequence[str]) -> bytes:
+def _asked(line: Mapping[str, Any], beside: Collection[str]) -> bytes:
+    return _digest([(name, told) for name, told in line.items() if name not in beside], ())
+
+
+def _digest(inputs: Sequence[tuple[str, Any]], choices: Sequence[str]) -> bytes:
     whole = json.dumps([sorted(inputs), list(choices)])
     return hashlib.blake2b(whole.encode(), digest_size=16).digest()
 

@@ -10,6 +10,8 @@ import numpy as np
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.kept import Identity, Kept
 
+LONGEST_ANSWER = 80
+
 
 def matched(reference: Kept, other: Kept, task: str) -> np.ndarray:
     """Return for each of the reference's examples of a task the place of the same one in the other folder, `[n]`.
@@ -57,5 +59,9 @@ def _differing(reference: Kept, other: Kept, task: str, unmatched: Sequence[int]
 
 def _why(ours: Identity, theirs: Identity) -> str:
     if ours.target != theirs.target:
-        return f"its right answer is {ours.target!r} in one and {theirs.target!r} in the other"
+        return f"its right answer is {_short(ours.target)} in one and {_short(theirs.target)} in the other"
     return f"its group is {ours.group!r} in one and {theirs.group!r} in the other"
+
+
+def _short(answer: str | None) -> str:
+    return repr(answer if answer is None or len(answer) <= LONGEST_ANSWER else f"{answer[:LONGEST_ANSWER]}\u2026")

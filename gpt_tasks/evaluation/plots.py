@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpt_tasks.evaluation.report import Report
+from gpt_tasks.files import drafted
 from gpt_tasks.types import Score
 
 if TYPE_CHECKING:
@@ -191,11 +191,5 @@ def _glyphs() -> set[int]:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a figure under its name only once it is whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            figure.savefig(file, format="png", dpi=DPI)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    with drafted(path) as draft, draft.open("wb") as file:
+        figure.savefig(file, format="png", dpi=DPI)

@@ -5,6 +5,7 @@ it finds the right ones.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import IGNORED
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.evaluation.parts import write_parts
 from gpt_tasks.evaluation.predictor import CHUNK, chunks
 from gpt_tasks.evaluation.report import Report, Sample
 from gpt_tasks.files import write_json, writing
@@ -117,10 +119,12 @@ def evaluate_written(
 ) -> Report:
     """Return the report, a chunk of examples at a time.
 
-    With `output` write metrics.json and predictions.jsonl there. Raises DataError where there is no example.
+    With `output` write metrics.json, predictions.jsonl and parts.parquet there. Raises DataError where there is no
+    example.
     """
     task = answering.task
     parts: dict[str, list[Part]] = {measure.name: [] for measure in answering.measures}
+    where: list[str] = []
     naive: dict[str, dict[str, list[Part]]] = {}
     samples: list[Sample] = []
 
@@ -129,6 +133,7 @@ def evaluate_written(
             written = answering.write(chunk)
             brought = answering.parts(chunk, [each.text for each in written])
             for example, answer, of_example in zip(chunk, written, brought, strict=True):
+                where.append(example.where)
                 for name, part in of_example.items():
                     parts[name].append(part)
                 for way, text in task.naive(example).items():
@@ -149,19 +154,17 @@ def evaluate_written(
                 }
 
     if output is None:
-        n = sum(1 for _ in lines())
+        deque(lines(), maxlen=0)
     else:
         output.mkdir(parents=True, exist_ok=True)
-        n = 0
         with writing(output / "predictions.jsonl") as file:
-            for n, line in enumerate(lines(), start=1):  # noqa: B007 - counted
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    if not n:
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines())
+    if not where:
         raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
     report = Report(
         task=task.name,
         split=split,
-        n=n,
+        n=len(where),
         labels=(),
         metrics={measure.name: _score(measure, parts[measure.name]) for measure in answering.measures},
         per_label={},
@@ -175,6 +178,7 @@ def evaluate_written(
         notes=(*notes, *signatures(task)),
     )
     if output is not None:
+        write_parts(output, where, answering.measures, parts)
         write_json(output / "metrics.json", report.to_json())
     return report
 

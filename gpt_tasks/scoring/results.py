@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from gpt_tasks.files import finite, write_json
+from gpt_tasks.files import drafted, finite, write_json
 from gpt_tasks.metrics.intervals import Z, wilson
 from gpt_tasks.tasks.measures import Form, Measure, Part, finished
 from gpt_tasks.tasks.text_measures import TextMeasure
@@ -181,9 +180,8 @@ def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]
         }
         for each in examples
     ]
-    draft = folder / f".{EXAMPLES}.{os.getpid()}"
-    parquet.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft)
-    draft.replace(folder / EXAMPLES)
+    with drafted(folder / EXAMPLES) as draft:
+        parquet.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft)
     write_json(folder / SCORES, scores.to_json())
 
 

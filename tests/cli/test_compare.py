@@ -121,3 +121,138 @@ def test_another_limit_is_told_with_the_first_example_that_differs(cli, scores, 
     assert outcome.code == 4
     assert "quiz.jsonl:6" in outcome.err
     assert "--limit 5" in outcome.err
+
+
+PAIRS = [
+    (f"The {noun} was {how}.", f"{german} war {wie}.")
+    for noun, german in (("soup", "Die Suppe"), ("train", "Der Zug"), ("house", "Das Haus"))
+    for how, wie in (("cold", "kalt"), ("small", "klein"), ("new", "neu"))
+]
+
+
+@pytest.fixture(scope="module")
+def writers(tmp_path_factory: pytest.TempPathFactory, tiny_backbone_folder: Path) -> tuple[Path, Path, Path]:
+    """The reports of a model that has hardly learned to translate, and of one that has, the latter also with the rows
+    in another order; do not write into them.
+    """
+    import gpt_tasks
+
+    folder = tmp_path_factory.mktemp("writers")
+    rows = [json.dumps({"en": source, "de": target}) + "\n" for source, target in PAIRS]
+    (folder / "rows.jsonl").write_text("".join(rows))
+    (folder / "turned.jsonl").write_text("".join(reversed(rows)))
+    data = folder / "data"
+    data.mkdir()
+    for split, mark in (("train", "."), ("validation", "?"), ("test", "!")):
+        (data / f"{split}.jsonl").write_text("".join(rows).replace('.", "de"', f'{mark}", "de"'))
+    reports = []
+    for name, epochs, orders in (("weak", 1, ["rows"]), ("strong", 60, ["rows", "turned"])):
+        run = gpt_tasks.finetune(
+            "translation",
+            data=str(data),
+            backbone=str(tiny_backbone_folder),
+            output=folder / name,
+            epochs=epochs,
+            learning_rate=0.02,
+            batch_tokens=256,
+            max_length=64,
+            checkpoint_steps=1_000,
+            device="cpu",
+            precision="float32",
+            options={"max_tokens": 20, "prompt": "{source} ="},
+        )
+        for order in orders:
+            reports.append(folder / f"{name}-{order}")
+            run.evaluate(folder / f"{order}.jsonl", output=reports[-1])
+    return reports[0], reports[1], reports[2]
+
+
+def test_models_that_write_are_compared_in_every_measure(cli, writers) -> None:
+    weak, strong, turned = writers
+    told = json.loads(cli("compare", weak, strong, "--json").out)
+    own = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (weak, strong)]
+    assert [contrast["metric"] for contrast in told["contrasts"]] == ["perplexity", "bleu", "chrf"]
+    for contrast in told["contrasts"]:
+        assert [contrast["reference"], contrast["value"]] == [each[contrast["metric"]]["value"] for each in own]
+        assert (contrast["test"], contrast["n"]) == ("bootstrap", len(PAIRS))
+        assert contrast["low"] <= contrast["difference"] <= contrast["high"]
+    perplexity, _, chrf = told["contrasts"]
+    assert perplexity["high"] < 0 < chrf["low"], "it has learned"
+    assert told["notes"] == []
+    assert json.loads(cli("compare", weak, turned, "--json").out)["contrasts"] == told["contrasts"]
+
+
+def test_an_order_of_rows_is_no_difference(cli, writers) -> None:
+    outcome = cli("compare", *writers[1:], "--json")
+    assert outcome.code == 0, outcome.err
+    for contrast in json.loads(outcome.out)["contrasts"]:
+        assert contrast["difference"] == pytest.approx(0, abs=1e-9)
+        assert contrast["p_value"] == 1
+
+
+def test_predictions_stay_readable(writers) -> None:
+    first = json.loads((writers[1] / "predictions.jsonl").read_text().splitlines()[0])
+    assert list(first) == ["where", "source", "references", "predicted", "finish"]
+
+
+def test_a_written_report_without_parts_says_to_evaluate_again(cli, writers, tmp_path) -> None:
+    older = shutil.copytree(writers[1], tmp_path / "older")
+    (older / "parts.parquet").unlink()
+    outcome = cli("compare", writers[0], older)
+    assert outcome.code == 4
+    assert outcome.err.splitlines() == [
+        f"DataError: {older} holds no parts.parquet: an older gpt-tasks evaluated it",
+        "Evaluate again.",
+    ]
+
+
+def test_another_reference_is_another_example(cli, writers, tmp_path) -> None:
+    other = shutil.copytree(writers[1], tmp_path / "other")
+    lines = (other / "predictions.jsonl").read_text()
+    (other / "predictions.jsonl").write_text(
+        lines.replace(json.dumps(PAIRS[0][1]), json.dumps("Nichts davon. " * 20), 1)
+    )
+    outcome = cli("compare", writers[0], other)
+    assert outcome.code == 4
+    assert f"its right answer is '{PAIRS[0][1]}' in one and 'Nichts davon. " in outcome.err
+    assert len(outcome.err) < 700
+
+
+def test_parts_that_do_not_belong_to_the_report_are_refused(cli, writers, tmp_path) -> None:
+    from pyarrow import parquet
+
+    broken = shutil.copytree(writers[1], tmp_path / "broken")
+    rows = parquet.read_table(broken / "parts.parquet")
+
+    def told(table) -> str:
+        parquet.write_table(table, broken / "parts.parquet")
+        outcome = cli("compare", writers[0], broken)
+        assert outcome.code == 4
+        return outcome.err
+
+    assert f"holds {len(PAIRS) - 1} examples, where metrics.json tells of {len(PAIRS)}" in told(rows.slice(1))
+    assert "is of other examples than predictions.jsonl" in told(rows.take(list(range(len(PAIRS)))[::-1]))
+    assert "has no column 'parts'" in told(rows.drop_columns(["parts"]))
+    weak = parquet.read_table(writers[0] / "parts.parquet")
+    assert "do not come to the perplexity that metrics.json tells" in told(
+        rows.set_column(1, "parts", weak.column("parts"))
+    )
+    (broken / "parts.parquet").write_bytes((writers[1] / "parts.parquet").read_bytes()[:200])
+    assert "parts.parquet is cut short or damaged" in cli("compare", writers[0], broken).err
+
+
+def test_perplexities_of_other_tokens_are_told_apart(cli, writers, tmp_path) -> None:
+    """As if the other model's tokens were half as long."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    finer = shutil.copytree(writers[1], tmp_path / "finer")
+    rows = parquet.read_table(finer / "parts.parquet")
+    parts = rows.column("parts").to_pylist()
+    for part in (part for row in parts for part in row if part["metric"] == "perplexity"):
+        part["weight"] *= 2
+    doubled = pa.array(parts, rows.schema.field("parts").type)
+    parquet.write_table(rows.set_column(1, "parts", doubled), finer / "parts.parquet")
+    (note,) = json.loads(cli("compare", writers[1], finer, "--json").out)["notes"]
+    assert note.startswith("translation: perplexity is by ")
+    assert note.endswith("in B: the two are not figures of the same tokens.")
