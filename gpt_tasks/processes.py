@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gpt_tasks.errors import UsageError
 
 T = TypeVar("T")
+_by_itself: ContextVar[bool] = ContextVar("by_itself", default=False)
 
 
 def rank() -> int:
     """Return this process's number in the run; 0 is the one that speaks and writes."""
-    return int(os.environ.get("RANK", "0"))
+    return 0 if _by_itself.get() else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
     """Return the number of processes of the run, as torchrun and accelerate tell it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return 1 if _by_itself.get() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join(device: str) -> None:
@@ -59,6 +61,16 @@ def wait() -> None:
         from torch import distributed
 
         distributed.barrier()
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """Let this process do something without the others, which take no part in it."""
+    token = _by_itself.set(True)
+    try:
+        yield
+    finally:
+        _by_itself.reset(token)
 
 
 @contextmanager

@@ -63,10 +63,13 @@ Request = Continuation | Rolling | Generation
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """The natural logarithm of a probability, and whether greedy decoding would have said just this."""
+    """The natural logarithm of a probability, whether greedy decoding would have said just this, and of how many tokens
+    it is; 0 where they were not counted.
+    """
 
     value: float
     greedy: bool
+    tokens: int = 0
 
 
 Answer = Likelihood | str

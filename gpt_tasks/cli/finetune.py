@@ -18,7 +18,6 @@ from gpt_tasks.extensions import Method
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.registry import Registry
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.dialogue import DialogueTask
 from gpt_tasks.types import Prediction
 
 if TYPE_CHECKING:
@@ -127,9 +126,9 @@ def _show(run: Run[Any, Any]) -> None:
         print("\nSome texts of the test split:")
         with (run.path / "predictions.jsonl").open(encoding="utf-8") as lines:
             show_predictions([_answered(json.loads(line)) for line in islice(lines, SHOWN)])
-    talks = isinstance(installed_plugins().registry.tasks[run.report.task], DialogueTask)
-    further = f"chat {run.path}" if talks else f'predict {run.path} "A text of your own."'
-    print(f"\nThe run is in {run.path}. Go on with: gpt-tasks {further}")
+    command = installed_plugins().registry.tasks[run.report.task].command
+    text = "" if command == "chat" else ' "A text of your own."'
+    print(f"\nThe run is in {run.path}. Go on with: gpt-tasks {command} {run.path}{text}")
 
 
 def _answered(line: dict[str, Any]) -> tuple[str, Prediction]:

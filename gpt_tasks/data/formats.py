@@ -1,4 +1,4 @@
-"""Read the rows of one file: .jsonl, .csv, .tsv (each also as .gz) and .parquet, whatever its encoding and dialect."""
+"""Read the rows of one file: .jsonl, .csv, .tsv, .txt (each also as .gz) and .parquet, in any encoding and dialect."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from gpt_tasks.data.plain_text import PASSAGE_CHARACTERS, read_documents
 from gpt_tasks.errors import DataError, MachineError
 from gpt_tasks.types import Row
 
-TEXT_SUFFIXES = (".jsonl", ".csv", ".tsv")
+TEXT_SUFFIXES = (".jsonl", ".csv", ".tsv", ".txt")
 SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), ".parquet")
 
 DELIMITERS = ",;\t|"
@@ -46,6 +47,8 @@ class DataFile:
             return _parquet_rows(self)
         if self.suffix.startswith(".jsonl"):
             return _json_rows(self)
+        if self.suffix.startswith(".txt"):
+            return _text_rows(self)
         return _csv_rows(self)
 
 
@@ -57,8 +60,9 @@ def suffix_of(path: Path) -> str | None:
 def open_file(path: Path) -> DataFile:
     """Find out how a file is to be read, without reading its rows.
 
-    Text is UTF-8, or UTF-16 where its first bytes say so; a .csv or .tsv that is neither is read as cp1252. Raises
-    DataError for a file of an unknown kind, an empty one and a binary one, MachineError for one that cannot be read.
+    Text is UTF-8, or UTF-16 where its first bytes say so; a .csv, .tsv or .txt that is neither is read as cp1252.
+    Raises DataError for a file of an unknown kind, an empty one and a binary one, MachineError for one that cannot be
+    read.
     """
     suffix = suffix_of(path)
     if suffix is None:
@@ -148,6 +152,13 @@ def _json_rows(file: DataFile) -> Iterator[Row]:
                     'Give one JSON object per line, as in {"text": "...", "label": "..."}.',
                 )
             yield Row(values, where)
+
+
+def _text_rows(file: DataFile) -> Iterator[Row]:
+    """Rows of the columns `passage` and `continues`: what other tasks read as one text is not found in them."""
+    with _text(file, newline=None) as lines:
+        for text, ends, number in read_documents(lines, PASSAGE_CHARACTERS):
+            yield Row({"passage": text, "continues": not ends}, f"{file.path.name}:{number}")
 
 
 def _csv_rows(file: DataFile) -> Iterator[Row]:

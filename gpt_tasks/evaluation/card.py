@@ -14,6 +14,7 @@ from gpt_tasks.types import Score
 
 MOST_MISTAKES = 10
 LONGEST_TEXT = 300
+LOWER = ("ece", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "mcc": "matthews_correlation"}
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -30,16 +31,18 @@ def model_card(
     data: str = "the task's embedded samples",
     fields: Sequence[str] = ("text",),
     plots: Sequence[str] = (),
+    command: str = "predict",
 ) -> str:
     """Return the card as Markdown, with the front matter that model hubs read.
 
     `run` is the folder as commands should name it, `rows` how many each split holds, `settings` what the training was
-    told, `fields` the names of an example's texts, `plots` those of the PNG files beside the card.
+    told, `fields` the names of an example's texts, `plots` those of the PNG files beside the card, `command` the one by
+    which the run is put to use.
     """
     parts = [
         _front_matter(report, run, backbone),
         f"# {report.task}: {backbone}, tuned with `{method}`",
-        _summary(report, backbone, method),
+        _summary(report, backbone, command),
         "## Scores",
         _scores(report),
         *(["## Labels", _labels(report)] if report.labels else []),
@@ -48,7 +51,7 @@ def model_card(
         *_mistakes(report),
         *_samples(report),
         "## How to use it",
-        _usage(fields, run, bool(report.labels)),
+        _usage(fields, run, bool(report.labels), command),
         "## Data",
         f"Read from {data}.\n\n" + _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
         *(["\n".join(f"- {_plain(note)}" for note in report.notes)] if report.notes else []),
@@ -86,18 +89,22 @@ def _front_matter(report: Report, run: str, backbone: str) -> str:
     return f"---\n{yaml.safe_dump(card, sort_keys=False, allow_unicode=True)}---"
 
 
-def _summary(report: Report, backbone: str, method: str) -> str:
+def _summary(report: Report, backbone: str, command: str) -> str:
     name, figure = _headline(report)
-    how = "in its own words"
+    does = f"answers **{_plain(report.task)}** in its own words"
+    if command == "generate":
+        does = "writes as the texts it was shown are written"
     if report.labels:
-        how = f"with one of {len(report.labels)} labels: " + ", ".join(f"`{_code(label)}`" for label in report.labels)
+        does = f"answers **{_plain(report.task)}** with one of {len(report.labels)} labels: " + ", ".join(
+            f"`{_code(label)}`" for label in report.labels
+        )
     beside = [
         f"{number(scores[name].value)} ({BASELINE_NAMES.get(baseline, baseline)})"
         for baseline, scores in report.baselines.items()
         if name in scores
     ]
     return (
-        f"A GPT (`{_code(backbone)}`) that answers **{_plain(report.task)}** {how}. "
+        f"A GPT (`{_code(backbone)}`) that {does}. "
         f"On {examples(report.n)} of the {_plain(report.split)} split its {name} is **{number(figure.value)}** "
         f"(95 % interval {interval(figure)})" + (f", against {' and '.join(beside)}" if beside else "") + "."
     )
@@ -114,12 +121,15 @@ def _scores(report: Report) -> str:
         for name, figure in report.metrics.items()
     ]
     table = _table(["metric", "this model", *(BASELINE_NAMES.get(name, name) for name in baselines)], rows)
-    lower = "ece" if report.labels else "perplexity"
-    better = f"A lower `{lower}` is better; of the others a higher one."
+    lower = [name for name in report.metrics if name in LOWER]
+    better = f"Of {' and '.join(f'`{name}`' for name in lower)} a lower figure is better"
+    better += "; of the others a higher one." if len(lower) < len(report.metrics) else "."
     trained = (
         "The baselines were trained on the same rows: one always gives the most frequent label, the other is a "
         "logistic regression on TF-IDF. "
         if report.labels
+        else "Beside it the backbone as it was before. "
+        if "untrained" in baselines
         else "The answers beside the model's cost nothing. "
     )
     closing = (trained if baselines else "") + better
@@ -174,14 +184,21 @@ def _samples(report: Report) -> list[str]:
     return ["## What it writes", _table(["asked", "written", "right"], rows)]
 
 
-def _usage(fields: Sequence[str], run: str, labelled: bool) -> str:
+def _usage(fields: Sequence[str], run: str, labelled: bool, command: str) -> str:
     folder = shlex.quote(run)
-    given = '"..."' if len(fields) == 1 else "{" + ", ".join(f'"{field}": "..."' for field in fields) + "}"
-    command = f'gpt-tasks predict {folder} "..."' if len(fields) == 1 else f"gpt-tasks predict {folder} --input FILE"
+    single = len(fields) == 1
+    given = '"..."' if single else "{" + ", ".join(f'"{field}": "..."' for field in fields) + "}"
+    asked = {"chat": "", "generate": ' "..."'}.get(command, ' "..."' if single else " --input FILE")
+    if command == "predict":
+        opened = json.dumps(run, ensure_ascii=False)
+        python = f"import gpt_tasks\n\nrun = gpt_tasks.load({opened})\nprint(run.predict([{given}]))"
+    else:
+        opened = json.dumps(f"{run}/model", ensure_ascii=False)
+        text = '[{"role": "user", "content": "..."}]' if command == "chat" else '"..."'
+        python = f'from transformers import pipeline\n\nprint(pipeline("text-generation", {opened})({text}))'
     return (
-        f"```\n{command}\ngpt-tasks evaluate {folder} --data FILE\n```\n\n"
-        "```python\nimport gpt_tasks\n\n"
-        f"run = gpt_tasks.load({json.dumps(run, ensure_ascii=False)})\nprint(run.predict([{given}]))\n```\n\n"
+        f"```\ngpt-tasks {command} {folder}{asked}\ngpt-tasks evaluate {folder} --data FILE\n```\n\n"
+        f"```python\n{python}\n```\n\n"
         "`model/` holds a causal language model that transformers opens by itself, and beside it "
         + ("the head (`head.safetensors`) and the task with its labels" if labelled else "the task")
         + " (`task.json`)."

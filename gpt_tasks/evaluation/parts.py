@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from gpt_tasks.files import drafted
+from gpt_tasks.files import drafted, writing
+from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.measures import Form, Measure, Part
+from gpt_tasks.types import Score
 
 PARTS = "parts.parquet"
 
@@ -29,6 +34,22 @@ class Parts:
         """Whether the figure is a plain share of the examples."""
         plain = self.form == "mean" and bool((self.weights == 1.0).all())
         return plain and bool(np.isin(self.values, (0.0, 1.0)).all())
+
+
+def score(measure: Measure, parts: Sequence[Part]) -> Score:
+    """Return the figure that follows from what examples bring, `[n]`, with its interval."""
+    found = figure(measure, parts)
+    return Score(found.value, found.low, found.high, found.n)
+
+
+def write_lines(folder: Path | None, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write predictions.jsonl, a line for each example as it comes; without a folder only let them come."""
+    if folder is None:
+        deque(lines, maxlen=0)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder / "predictions.jsonl") as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def write_parts(

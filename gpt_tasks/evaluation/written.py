@@ -4,31 +4,27 @@ it finds the right ones.
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import IGNORED
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.evaluation.parts import write_parts
+from gpt_tasks.evaluation.nats import learned_nats
+from gpt_tasks.evaluation.parts import score, write_lines, write_parts
 from gpt_tasks.evaluation.predictor import CHUNK, chunks
 from gpt_tasks.evaluation.report import Report, Sample
-from gpt_tasks.files import write_json, writing
+from gpt_tasks.files import write_json
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.writer import Writer, Written
 from gpt_tasks.heads.language_model import LanguageModel
-from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.measures import Measure, Part, perplexity
 from gpt_tasks.tasks.text_to_text import TextToTextTask
-from gpt_tasks.types import Encoded, Example, Score
+from gpt_tasks.types import Encoded, Example
 
 MOST_SAMPLES = 10
 PERPLEXITY = perplexity("perplexity")
@@ -80,22 +76,13 @@ class AnswerWriter:
         owners = np.repeat(np.arange(len(examples)), [len(some) for some in pieces])
         learned = [sum(end - start for start, end in piece.learned) for piece in encoded]
         counts = np.bincount(owners, learned, len(examples))
-        found = np.zeros(len(encoded))
-        device = next(self.model.parameters()).device
-        batches = TokenBudgetBatches(
-            [len(each.input_ids) for each in encoded], batch_tokens=self.batch_tokens, seed=0, shuffle=False
+        found = learned_nats(
+            self.model,
+            [_feature(each) for each in encoded],
+            batch_tokens=self.batch_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            precision=self.precision,
         )
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                for indices in batches:
-                    features = [_feature(encoded[index]) for index in indices]
-                    batch = collate(features, pad_token_id=self.tokenizer.pad_token_id, padding_side="right")
-                    moved = {name: value.to(device) for name, value in batch.items()}
-                    found[indices] = self.model.nats(**moved).cpu().numpy()
-        finally:
-            self.model.train(was_training)
         sums = np.bincount(owners, found, len(examples))
         return [Part(nats / count, count) for nats, count in zip(sums.tolist(), counts.tolist(), strict=True)]
 
@@ -153,12 +140,7 @@ def evaluate_written(
                     "finish": answer.finish,
                 }
 
-    if output is None:
-        deque(lines(), maxlen=0)
-    else:
-        output.mkdir(parents=True, exist_ok=True)
-        with writing(output / "predictions.jsonl") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines())
+    write_lines(output, lines())
     if not where:
         raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
     report = Report(
@@ -166,11 +148,11 @@ def evaluate_written(
         split=split,
         n=len(where),
         labels=(),
-        metrics={measure.name: _score(measure, parts[measure.name]) for measure in answering.measures},
+        metrics={measure.name: score(measure, parts[measure.name]) for measure in answering.measures},
         per_label={},
         confusion_matrix=(),
         baselines={
-            way: {measure.name: _score(measure, cheap[measure.name]) for measure in answering.measures[1:]}
+            way: {measure.name: score(measure, cheap[measure.name]) for measure in answering.measures[1:]}
             for way, cheap in naive.items()
         },
         samples=tuple(samples),
@@ -187,11 +169,6 @@ def signatures(task: TextToTextTask) -> list[str]:
     """Say how the metrics of written answers are computed."""
     named = [measure for measure in task.measures if measure.name in task.metrics and measure.signature]
     return [f"{measure.name}: {measure.signature(1)}" for measure in named if measure.signature]
-
-
-def _score(measure: Measure, parts: Sequence[Part]) -> Score:
-    found = figure(measure, parts)
-    return Score(found.value, found.low, found.high, found.n)
 
 
 def _feature(encoded: Encoded) -> dict[str, Any]:

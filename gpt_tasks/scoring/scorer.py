@@ -84,7 +84,11 @@ class Scorer:
         answers: list[Answer] = [""] * len(requests)
         for place, paths in zip(likelihoods, parts, strict=True):
             found = [values[path] for path in paths]
-            answers[place] = Likelihood(sum(each.value for each in found), all(each.greedy for each in found))
+            answers[place] = Likelihood(
+                sum(each.value for each in found),
+                all(each.greedy for each in found),
+                sum(len(path.targets) for path in paths),
+            )
         for place, text, lost in self._generations(requests, cache):
             answers[place], cut[place] = text, lost
         notes = (f"Scored in plain batches: {self._fault}.",) if self._fault else ()

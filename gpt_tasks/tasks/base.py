@@ -8,7 +8,7 @@ import string
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,7 +31,8 @@ class Task(ABC):
 
     A subclass gives `name`, `columns` (its fields and the data's columns they are read from) and `prompt` (how an
     example reads as text: a format string over the fields). `metrics` names the metrics that its reports hold. A task
-    that `trains` says which metric chooses the best checkpoint (`best_by`), and which kind of head, if it has one.
+    that `trains` says which metric chooses the best checkpoint (`best_by`), which kind of head, if it has one, and by
+    which `command` a run is put to use.
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class Task(ABC):
     trains: ClassVar[bool] = False
     head: ClassVar[str | None] = None
     best_by: ClassVar[str] = ""
+    command: ClassVar[Literal["predict", "generate", "chat"]] = "predict"
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
     @property

@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -43,6 +43,9 @@ class DialogueOptions(TaskOptions):
     """The options of dialogue."""
 
     max_tokens: int | None = Field(None, ge=1, description="The most tokens of an answer.")
+    empty_turns: Literal["refuse", "end"] | None = Field(
+        None, description="Refuse a turn without a text, or end the conversation before it."
+    )
     stop: tuple[str, ...] | None = Field(None, description="Texts at which an untrained model's answer ends.")
     introduction: str | None = Field(None, description="A text that an untrained model reads before everything else.")
 
@@ -66,7 +69,9 @@ class DialogueTask(TextToTextTask):
     answer: str = ""
     introduction: str = ""
     max_tokens: int = 64
+    empty_turns: Literal["refuse", "end"] = "refuse"
     metrics: ClassVar[Sequence[str]] = ("bleu", "rougeL", "chrf")
+    command: ClassVar[Literal["predict", "generate", "chat"]] = "chat"
     most_frequent: str = ""
     Options: ClassVar[type[TaskOptions]] = DialogueOptions
 
@@ -102,9 +107,11 @@ class DialogueTask(TextToTextTask):
         at, and a text by itself is a user's turn.
         """
         kept = {column: str(row.values.get(column, "")) for column in extra}
+        lenient = self.empty_turns == "end"
         if HISTORY in columns:
-            return Example({MESSAGES: as_text(_waiting(row, columns[HISTORY]))}, None, row.where, kept)
-        turns = _answered(read_turns(row, columns[MESSAGES]), row.where)
+            waiting = _waiting(row, columns[HISTORY], lenient)
+            return Example({MESSAGES: as_text(waiting)}, None, row.where, kept)
+        turns = _answered(read_turns(row, columns[MESSAGES], end_at_empty=lenient), row.where)
         answer = turns[-1].content
         return Example({MESSAGES: as_text(turns)}, answer, row.where, kept, references=(answer,))
 
@@ -177,12 +184,12 @@ def _answered(turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
     return kept
 
 
-def _waiting(row: Row, column: str) -> tuple[Turn, ...]:
+def _waiting(row: Row, column: str, end_at_empty: bool) -> tuple[Turn, ...]:
     """Return turns up to the last one of the user's. Raises DataError where there is none."""
     value = row.values.get(column)
     if isinstance(value, str) and value.strip() and not holds_turns(value):
         return (Turn(USER, value.strip()),)
-    turns = read_turns(row, column)
+    turns = read_turns(row, column, end_at_empty=end_at_empty)
     while turns and turns[-1].role != USER:
         turns = turns[:-1]
     if not turns:

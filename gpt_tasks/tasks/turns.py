@@ -28,12 +28,12 @@ class Turn:
     content: str
 
 
-def read_turns(row: Row, column: str) -> tuple[Turn, ...]:
+def read_turns(row: Row, column: str, *, end_at_empty: bool = False) -> tuple[Turn, ...]:
     """Return the turns in a row's column: a list of objects, or the JSON of one; white space around a text goes.
 
     A turn has its speaker under `role` or `from`, its text under `content`, `text` or `value`; `human` is a user and
     `gpt` an assistant. Speakers must take turns, an assistant may begin, and only the first turn may be the system's.
-    Raises DataError naming the row and the turn.
+    With `end_at_empty` a conversation ends before a turn without a text. Raises DataError naming the row and the turn.
     """
     value = row.values.get(column)
     if isinstance(value, str):
@@ -46,7 +46,17 @@ def read_turns(row: Row, column: str) -> tuple[Turn, ...]:
             f"{str(value)[:60]}",
             _SHAPE,
         )
-    turns = tuple(_turn(each, f"{row.where}: turn {number}") for number, each in enumerate(value, start=1))
+    turns: tuple[Turn, ...] = ()
+    for number, each in enumerate(value, start=1):
+        turn = _turn(each, f"{row.where}: turn {number}")
+        if not turn.content and end_at_empty:
+            break
+        if not turn.content:
+            raise DataError(
+                f"{row.where}: turn {number} ({turn.role}) is empty",
+                f"Give it a text, {_LEAVE_OUT[:-1]}; --empty-turns end ends a conversation before such a turn.",
+            )
+        turns = (*turns, turn)
     if not turns:
         raise DataError(f"{row.where}: column '{column}' holds no turn", f"Give every row its turns, {_LEAVE_OUT}")
     for number, (turn, following) in enumerate(pairwise(turns), start=1):
@@ -125,11 +135,9 @@ def _turn(value: Any, where: str) -> Turn:
         near = get_close_matches(str(role), ROLES, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else f"Give one of these, {_LEAVE_OUT}"
         raise DataError(f"{where} has the role '{role}', which is not one of {', '.join(ROLES)}", hint)
-    if content is None or (isinstance(content, str) and not content.strip()):
-        raise DataError(f"{where} ({role}) is empty", f"Give every turn a text, {_LEAVE_OUT}")
-    if not isinstance(content, str):
+    if not isinstance(content, str | None):
         raise DataError(
             f"{where} ({role}) holds a {type(content).__name__}, not a text: {str(content)[:60]}",
             "Give the text as one string.",
         )
-    return Turn(role, content.strip())
+    return Turn(role, (content or "").strip())

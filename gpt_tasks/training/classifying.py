@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import log_softmax, softmax
-from transformers import TrainerCallback
 
 from gpt_tasks.data.draws import stratified
 from gpt_tasks.data.encoded import EncodedExamples
@@ -30,7 +29,6 @@ from gpt_tasks.processes import gathered, rank, world_size
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.session import Session
-from gpt_tasks.training.trainer import TaskTrainer
 
 # A frozen backbone's features are kept in memory, a few KiB for each row.
 MOST_PROBE_ROWS = 50_000
@@ -76,20 +74,17 @@ class ClassificationSession(Session):
         backbone = self.method.prepare(causal_lm.base_model)
         return TaskModel(backbone, head, weights, output_matrix=matrix, lm_weight=self.settings.lm_weight)
 
-    def trainer(
-        self, train: EncodedExamples, validation: EncodedExamples, callbacks: list[TrainerCallback]
-    ) -> TaskTrainer:
-        """Return what trains the head, and the backbone where it moves."""
-        return TaskTrainer(
-            self.model,
-            self.settings,
-            train=train,
-            validation=validation,
-            judge=lambda: self.judge(self._logits(validation)),
-            pad_token_id=self.backbone.tokenizer.pad_token_id,
-            checkpoints=self.folder.checkpoints,
-            callbacks=callbacks,
-        )
+    def judge(self, validation: EncodedExamples) -> Mapping[str, float]:
+        """Return the loss and the task's metrics on the validation split."""
+        logits = self._logits(validation)
+        references = self.splits.validation.labels
+        probabilities = softmax(logits.astype(np.float64), axis=-1)
+        log_likelihoods = log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(references)), references]
+        predictions = logits.argmax(axis=-1)
+        return {"loss": -float(log_likelihoods.mean())} | {
+            metric.name: compute(metric, (references, predictions, probabilities, self.task.labels))
+            for metric in self.metrics
+        }
 
     def _logits(self, validation: EncodedExamples) -> np.ndarray:
         """Return the logits `[n, labels]` of the validation split, to which each process brings its share."""
@@ -100,17 +95,6 @@ class ClassificationSession(Session):
         for start, share in enumerate(shares):
             logits[start :: world_size()] = share
         return logits
-
-    def judge(self, logits: np.ndarray) -> Mapping[str, float]:
-        """Return the loss and the metrics of logits on the validation split."""
-        references = self.splits.validation.labels
-        probabilities = softmax(logits.astype(np.float64), axis=-1)
-        log_likelihoods = log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(references)), references]
-        predictions = logits.argmax(axis=-1)
-        return {"loss": -float(log_likelihoods.mean())} | {
-            metric.name: compute(metric, (references, predictions, probabilities, self.task.labels))
-            for metric in self.metrics
-        }
 
     def learn(self, train: EncodedExamples, validation: EncodedExamples) -> None:
         """Move the weights; or compute a frozen backbone's features once, and fit the head on them."""

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpt_tasks.data.plain_text import END_OF_TEXT, Piece
 from gpt_tasks.errors import DataError, MachineError
-from gpt_tasks.training.texts import END_OF_TEXT, Piece, read_pieces
+from gpt_tasks.training.texts import read_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -52,9 +52,10 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     task = _installed(plugins, folder.path, record["task"], plugin["distribution"], plugin["version"])
     # Imported here: these rooms import torch, which nobody should wait for who names a wrong folder.
     from gpt_tasks.training.classification_run import ClassificationRun
+    from gpt_tasks.training.modeling_run import ModelingRun
     from gpt_tasks.training.writing_run import WritingRun
 
-    kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, WritingRun)
+    kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, WritingRun, ModelingRun)
     for kind in kinds:
         if isinstance(task, kind.family):
             return kind(folder, record, report, plugins, device, precision)

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import torch
 from torch import nn
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from gpt_tasks.backbone.load import Backbone, Location, open_backbone
@@ -117,10 +117,8 @@ class Session(ABC):
         """Join the backbone, as the method prepares it, with what the task trains on it; new weights are drawn."""
 
     @abstractmethod
-    def trainer(
-        self, train: EncodedExamples, validation: EncodedExamples, callbacks: list[TrainerCallback]
-    ) -> TaskTrainer:
-        """Return what trains the model, and measures it on the way."""
+    def judge(self, validation: EncodedExamples) -> Mapping[str, float]:
+        """Return the loss, and the figures of `directions`, of the model as it is now on the validation split."""
 
     @abstractmethod
     def finish(self) -> Report:
@@ -149,7 +147,16 @@ class Session(ABC):
             enough = math.ceil(LEAST_UPDATES / updates_per_epoch(train, self.settings))
             self.settings = replace(self.settings, epochs=max(self.settings.epochs, enough))
         bar = ProgressBar(self.settings.best_by)
-        trainer = self.trainer(train, validation, [self.observers, bar, *tensorboard(self.folder.logs)])
+        trainer = TaskTrainer(
+            self.model,
+            self.settings,
+            train=train,
+            validation=validation,
+            judge=lambda: self.judge(validation),
+            pad_token_id=self.backbone.tokenizer.pad_token_id,
+            checkpoints=self.folder.checkpoints,
+            callbacks=[self.observers, bar, *tensorboard(self.folder.logs)],
+        )
         if rank() == 0:
             clear_incomplete(self.folder.checkpoints)
         checkpoint = last_checkpoint(self.folder.checkpoints)
@@ -205,6 +212,7 @@ class Session(ABC):
             data=self.config.data or "the task's embedded samples",
             fields=self.splits.train.fields,
             plots=sorted(plot.name for plot in self.folder.path.glob("*.png")),
+            command=self.task.command,
         )
         with writing(self.folder.path / "README.md") as file:
             file.write(card)

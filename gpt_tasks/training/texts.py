@@ -8,19 +8,12 @@ import lzma
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
+from gpt_tasks.data.plain_text import Piece, read_documents
 from gpt_tasks.errors import DataError
 
-END_OF_TEXT = "<|endoftext|>"
 PIECE_CHARACTERS = 1 << 16
-
-
-class Piece(NamedTuple):
-    """A part of a document, small enough to hold many of them in memory."""
-
-    text: str
-    ends_document: bool
 
 
 def find_texts(sources: Sequence[str | Path]) -> list[Path]:
@@ -50,37 +43,12 @@ def read_pieces(files: Iterable[Path]) -> Iterator[Piece]:
     """
     for file in files:
         empty = True
-        for piece in _read_jsonl(file) if _bare_suffix(file) == ".jsonl" else _read_plain(file):
+        rows = _bare_suffix(file) == ".jsonl"
+        for piece in _read_jsonl(file) if rows else read_documents(_lines(file), PIECE_CHARACTERS):
             empty = empty and not piece.text.strip()
             yield piece
         if empty:
             raise DataError(f"{file}: no text in this file", "Leave it out, or give the file that was meant.")
-
-
-def _read_plain(file: Path) -> Iterator[Piece]:
-    """A text file's documents, separated by lines that hold only the end-of-text mark."""
-    lines: list[str] = []
-    held = 0
-    begun = False
-    for line in _lines(file):
-        if line.rstrip("\n") == END_OF_TEXT:
-            text = "".join(lines).rstrip("\n")
-            if begun or text.strip():
-                yield Piece(text, True)
-            lines, held, begun = [], 0, False
-            continue
-        lines.append(line)
-        held += len(line)
-        if held >= PIECE_CHARACTERS:
-            # White space goes with what follows it: so cut, the pieces have the tokens of the whole.
-            text = "".join(lines)
-            body = text.rstrip()
-            if body:
-                yield Piece(body, False)
-            lines, held, begun = [text[len(body) :]], len(text) - len(body), begun or bool(body)
-    text = "".join(lines).rstrip("\n")
-    if begun or text.strip():
-        yield Piece(text, True)
 
 
 def _read_jsonl(file: Path) -> Iterator[Piece]:
@@ -95,7 +63,7 @@ def _read_jsonl(file: Path) -> Iterator[Piece]:
             raise DataError(f"{file}:{number}: 'text' is {json.dumps(text)[:40]}, not a text")
         for start in range(0, len(text), 4 * PIECE_CHARACTERS):
             end = start + 4 * PIECE_CHARACTERS
-            yield Piece(text[start:end], end >= len(text))
+            yield Piece(text[start:end], end >= len(text), number)
 
 
 def _lines(file: Path, longest: int = 1 << 20) -> Iterator[str]:

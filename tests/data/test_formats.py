@@ -130,7 +130,7 @@ def test_a_broken_file_is_told_with_its_line(tmp_path: Path, name: str, content:
 
 
 def test_an_unknown_kind_of_file_is_met_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"\.jsonl, \.csv, \.tsv, \.jsonl\.gz, \.csv\.gz, \.tsv\.gz, \.parquet"):
+    with pytest.raises(DataError, match=r"\.jsonl, \.csv, \.tsv, \.txt, .*\.txt\.gz, \.parquet"):
         open_file(written(tmp_path, "r.xlsx", b"PK"))
 
 

@@ -46,7 +46,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
 
 def documents(files: list[Path]) -> list[str]:
     found = [""]
-    for text, ends in read_pieces(files):
+    for text, ends, _ in read_pieces(files):
         found[-1] += text
         if ends:
             found.append("")

@@ -4,9 +4,10 @@ from gpt_tasks import LanguageModelingTask, hookimpl
 
 
 class LanguageModeling(LanguageModelingTask):
-    """Measure how likely whole texts are."""
+    """Measure how likely whole texts are. What trains on texts is `generation`."""
 
     name = "language-modeling"
+    trains = False
 
 
 @hookimpl

@@ -1,0 +1,16 @@
+"""Write like these texts."""
+
+from gpt_tasks import LanguageModelingTask, hookimpl
+
+
+class Generation(LanguageModelingTask):
+    """Write as these texts are written: plain .txt, or rows of texts."""
+
+    name = "generation"
+    metrics = ("perplexity", "word_perplexity", "bits_per_byte")
+
+
+@hookimpl
+def register_tasks() -> list[Generation]:
+    """Bring the task."""
+    return [Generation()]
