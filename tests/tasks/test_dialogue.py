@@ -260,6 +260,15 @@ def test_a_conversation_without_an_answer_is_told(said: Any, told: str) -> None:
         example(*said)
 
 
+def test_empty_turns_end_conversations_where_that_is_asked_for() -> None:
+    lenient = TASK.configured(TASK.Options(empty_turns="end"))
+    row = Row({"messages": [{"role": role, "content": text} for role, text in (*TALK[:4], ("assistant", ""))]}, "r:1")
+    assert lenient.example(row, {"messages": "messages"}).target == "Is it not?"
+    with pytest.raises(DataError, match=r"r:1: turn 5 \(assistant\) is empty"):
+        TASK.example(row, {"messages": "messages"})
+    assert TASK.restored(lenient.state()).empty_turns == "end"
+
+
 def test_rows_of_another_task_are_told() -> None:
     with pytest.raises(DataError, match="there is no column 'messages'; the columns are text, label") as raised:
         TASK.fields(["text", "label"], {}, "reviews.csv")

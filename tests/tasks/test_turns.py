@@ -86,3 +86,15 @@ def test_exchanges_begin_with_the_user() -> None:
     assert parted([system, greeting, user, assistant]) == ((system,), [(greeting,), (user, assistant)])
     assert parted([user, assistant, user]) == ((), [(user, assistant), (user,)])
     assert transcript([system, user, assistant]) == "System: S\nUser: U\nAssistant: A"
+
+
+def test_a_conversation_may_end_before_an_empty_turn() -> None:
+    value = said(("user", "Bye!"), ("assistant", "Bye."), ("user", "Thanks."), ("assistant", ""), ("user", "?"))
+    assert read_turns(Row({"messages": value}, "r"), "messages", end_at_empty=True) == (
+        Turn("user", "Bye!"),
+        Turn("assistant", "Bye."),
+        Turn("user", "Thanks."),
+    )
+    with pytest.raises(DataError) as raised:
+        read(value)
+    assert "--empty-turns end" in raised.value.hint
