@@ -23,6 +23,15 @@ Device: TypeAlias = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Optio
 Precision: TypeAlias = Annotated[
     Literal["auto", "float32", "bf16"], typer.Option("--precision", help="auto: bf16 where it is native.")
 ]
+DecodingSettings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--decoding",
+        help="How answers are written, as in num_beams=4 or temperature=0.7. Repeatable; see gpt-tasks generate.",
+        metavar="NAME=VALUE",
+        show_default=False,
+    ),
+]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
 ]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, Device, Json
+from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.errors import UsageError
@@ -78,6 +78,7 @@ def evaluate_run(
         Literal["auto", "float32", "bf16"] | None,
         typer.Option(help="Default: auto, which is bf16 where that is native; with --task float32."),
     ] = None,
+    decoding: DecodingSettings = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a run on labelled data, beside its baselines; or, with --task, a model without any training."""
@@ -93,12 +94,16 @@ def evaluate_run(
         from gpt_tasks.training.run import load
 
         with answering(as_json) as answer:
-            loaded = load(run, device=device, precision=precision or "auto")
+            loaded = load(
+                run, device=device, precision=precision or "auto", decoding=pairs(decoding or [], "--decoding")
+            )
             report = loaded.evaluate(data, split=split, by=by, column=columns, output=output)
             answer({**report.to_json(), "run": run})
         if not as_json:
             print_report(report)
         return
+    if decoding:
+        raise UsageError("--decoding is for a run", "Without training, answers are written greedily: leave it out.")
     from gpt_tasks.training.config import validated
 
     plugins = installed_plugins()

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, Device, Json, Precision, RunPath
+from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, Precision, RunPath
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, show_predictions
 from gpt_tasks.errors import UsageError
@@ -37,9 +37,10 @@ def predict_texts(
     column: Column = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    decoding: DecodingSettings = None,
     as_json: Json = False,
 ) -> None:
-    """Predict, with the probability of every label.
+    """Answer texts: with a label and the probability of every one, or in the model's own words.
 
     Texts are answered in a table, or with --json in one object; a file is answered with one JSON object a line.
     """
@@ -56,7 +57,7 @@ def predict_texts(
     from gpt_tasks.training.run import load, predictions_as_json
 
     with answering(as_json) as answer:
-        loaded = load(run, device=device, precision=precision)
+        loaded = load(run, device=device, precision=precision, decoding=pairs(decoding or [], "--decoding"))
         if source and source != "-":
             rows = loaded.predict_rows(source, column=pairs(column or [], "--column"))
             lines = predictions_as_json(rows, loaded.task)

@@ -26,6 +26,7 @@ from gpt_tasks.tasks.measures import Measure, Part, perplexity
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.types import Encoded, Example
 
+GREEDY = Decoding.checked()
 MOST_SAMPLES = 10
 PERPLEXITY = perplexity("perplexity")
 """Of the tokens of the right answers, the end of text among them."""
@@ -42,22 +43,24 @@ class AnswerWriter:
     max_length: int
     batch_tokens: int
     precision: str
+    decoding: Decoding = GREEDY
 
     @property
     def measures(self) -> list[Measure]:
         """What is measured: the perplexity of the right answers, and the task's metrics."""
         return [PERPLEXITY, *(measure for measure in self.task.measures if measure.name in self.task.metrics)]
 
-    def write(self, examples: Sequence[Example], decoding: Decoding | None = None) -> list[Written]:
-        """Return what the model writes about each example, greedily unless `decoding` says otherwise.
+    def write(self, examples: Sequence[Example]) -> list[Written]:
+        """Return what the model writes about each example.
 
         Raises UsageError where answers leave no room for a prompt.
         """
-        decoding = decoding or Decoding.checked(max_new_tokens=self.task.max_tokens)
-        room = self.max_length - (decoding.max_new_tokens or self.task.max_tokens)
+        most = self.decoding.max_new_tokens or self.task.max_tokens
+        decoding = self.decoding.model_copy(update={"max_new_tokens": most})
+        room = self.max_length - most
         if room < 1:
             raise UsageError(
-                f"Answers of {decoding.max_new_tokens} tokens leave no room for a prompt in {self.max_length}",
+                f"Answers of {most} tokens leave no room for a prompt in {self.max_length}",
                 "Lower --max-tokens, or raise --max-length.",
             )
         prompts = [self.task.prompt_tokens(example, self.tokenizer, room) for example in examples]

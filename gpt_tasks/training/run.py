@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import machine_errors
+from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.tasks.base import Task, prompt_fields
+from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.types import Example, Prediction, Row
 
@@ -29,11 +31,19 @@ TaskT = TypeVar("TaskT", bound=Task)
 AnswerT = TypeVar("AnswerT")
 
 
-def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Run[Any, Any]:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    decoding: Mapping[str, Any] | None = None,
+) -> Run[Any, Any]:
     """Open the finished run in a folder.
 
-    Raises ModelError where the folder holds none, an unfinished or a damaged one, and PluginError naming the
-    distribution to install where the run's plugin is missing. The model itself is loaded when it is first used.
+    `decoding` says how answers are written, as in `{"num_beams": 4}`; the names are those of `gpt-tasks generate`'s
+    flags, and without it the likeliest token is taken each time. Raises UsageError where the run writes no answers,
+    ModelError where the folder holds none, an unfinished or a damaged one, and PluginError naming the distribution to
+    install where the run's plugin is missing. The model itself is loaded when it is first used.
     """
     folder = RunFolder(Path(path))
     with machine_errors():
@@ -58,7 +68,7 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, WritingRun, ModelingRun)
     for kind in kinds:
         if isinstance(task, kind.family):
-            return kind(folder, record, report, plugins, device, precision)
+            return kind(folder, record, report, plugins, device, precision, _checked(decoding, task))
     raise ModelError(f"The run in {path} is of task '{task.name}', which trains nothing", "Train the run again.")
 
 
@@ -78,6 +88,7 @@ class Run(ABC, Generic[TaskT, AnswerT]):
         plugins: Plugins,
         device: str = "auto",
         precision: str = "auto",
+        decoding: Decoding | None = None,
     ) -> None:
         self.path = folder.path
         self.record = record
@@ -86,6 +97,7 @@ class Run(ABC, Generic[TaskT, AnswerT]):
         self._plugins = plugins
         self._device = device
         self._precision = precision
+        self._decoding = decoding
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, task={self.record['task']!r})"
@@ -224,6 +236,18 @@ def predictions_as_json(pairs: Iterable[tuple[Example, Prediction | str]], task:
             told = {"predicted": answer.label, "probabilities": probabilities}
         inputs = example.inputs if task is None else task.record(example)
         yield json.dumps({**inputs, **told}, ensure_ascii=False)
+
+
+def _checked(decoding: Mapping[str, Any] | None, task: Task) -> Decoding | None:
+    """Return the settings of writing answers, where there are any. Raises UsageError for what cannot be."""
+    if not decoding:
+        return None
+    if not isinstance(task, TextToTextTask):
+        raise UsageError(f"A run of task '{task.name}' writes no answers that --decoding could be for", "Leave it out.")
+    found = Decoding.checked(**decoding)
+    if found.num_return_sequences > 1:
+        raise UsageError("An example gets one answer: num_return_sequences is for gpt-tasks generate", "Leave it out.")
+    return found
 
 
 def _installed(plugins: Plugins, path: Path, name: str, distribution: str, version: str) -> Task:

@@ -11,7 +11,7 @@ from gpt_tasks.data.examples import stream_examples
 from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.evaluation.written import AnswerWriter, evaluate_written
+from gpt_tasks.evaluation.written import GREEDY, AnswerWriter, evaluate_written
 from gpt_tasks.generation.writer import Writer
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.tasks.text_to_text import TextToTextTask
@@ -40,6 +40,7 @@ class WritingRun(Run[TextToTextTask, str]):
                 max_length=self.record["settings"]["max_length"],
                 batch_tokens=self.record["settings"]["batch_tokens"],
                 precision=precision,
+                decoding=self._decoding or GREEDY,
             )
 
     @property

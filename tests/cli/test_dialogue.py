@@ -92,7 +92,7 @@ def test_a_run_and_a_model_as_it_is_are_evaluated(
     assert outcome.code == 0, outcome.err
     (told,) = json.loads(outcome.out)["tasks"]
     assert told["n"] == 6
-    assert list(told["metrics"]) == ["bleu", "rougeL", "chrf"]
+    assert list(told["metrics"]) == ["perplexity", "bleu", "rougeL", "chrf"]
 
 
 def test_a_finished_run_says_how_to_talk_with_it(

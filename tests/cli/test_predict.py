@@ -81,3 +81,10 @@ def test_a_place_where_no_file_can_stand_is_named_at_once(cli, place) -> None:
     outcome = cli("predict", "any-run", "--input", "texts.jsonl", "--output", place)
     assert outcome.code == 2
     assert f"--output {place} " in outcome.err
+
+
+@pytest.mark.parametrize("command", [("predict", "a text"), ("evaluate", "--data", "rows.csv")])
+def test_labels_are_not_decoded(cli, finished_run, command):
+    outcome = cli(command[0], finished_run, *command[1:], "--decoding", "temperature=0.5")
+    assert outcome.code == 2
+    assert "writes no answers" in outcome.err

@@ -129,3 +129,31 @@ def test_what_cannot_be_trained_is_told(
             "translation", data=run.record["config"]["data"], output=tmp_path / "run", **{**settings, **change}
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_answers_are_written_as_the_decoding_says(run: Any, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    questions = [source for source, _ in PAIRS]
+    greedy = gpt_tasks.load(run.path, precision="float32", device="cpu")
+    drawing = {"temperature": "20", "seed": "3"}
+    drawn, again = (
+        gpt_tasks.load(run.path, precision="float32", device="cpu", decoding=drawing).predict(questions)
+        for _ in range(2)
+    )
+    assert drawn == again != greedy.predict(questions)
+    short = gpt_tasks.load(run.path, precision="float32", device="cpu", decoding={"max_new_tokens": "2"})
+    report = short.evaluate(write(tmp_path / "rows.jsonl", rows))
+    assert report.metrics["chrf"].value < 100
+    assert report.metrics["perplexity"] == greedy.evaluate(tmp_path / "rows.jsonl").metrics["perplexity"]
+
+
+@pytest.mark.parametrize(
+    ("decoding", "told"),
+    [
+        ({"top_p": "1.5"}, "--top-p 1.5: input should be less than or equal to 1"),
+        ({"num_return_sequences": "2", "temperature": "1"}, "one answer"),
+        ({"beams": "2"}, "--beams 2"),
+    ],
+)
+def test_decoding_that_cannot_be_is_refused(run: Any, decoding: dict[str, str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        gpt_tasks.load(run.path, decoding=decoding)
