@@ -143,7 +143,7 @@ def single_task(
         folder=Path(),
         fields=Fields({}, data),
         shots=shots,
-        metrics=tuple(task.metrics),
+        metrics=tuple(task.asked_metrics),
         by=None,
         columns=columns,
     )
@@ -209,7 +209,8 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
     if isinstance(configured, ClassificationTask) and not configured.labels:
         raise DataError(f"{where}: it declares no labels", "Name them in the suite: labels: [A, B].")
     measured = {measure.name for measure in task.measures}
-    metrics = tuple(entry.metrics or (metric for metric in task.metrics if metric in measured))
+    usual = task.asked_metrics if isinstance(task, UntrainedTask) else task.metrics
+    metrics = tuple(entry.metrics or (metric for metric in usual if metric in measured))
     _check_metrics(metrics, task, where)
     return ScoredTask(
         name=name,

@@ -15,6 +15,7 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import TaskOptions
 from gpt_tasks.tasks.chat_template import end_token, give_template
 from gpt_tasks.tasks.chat_window import asked, pieces
+from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.text_measures import TextMeasure, bleu, chrf, rouge
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.tasks.turns import (
@@ -28,7 +29,7 @@ from gpt_tasks.tasks.turns import (
     read_turns,
     transcript,
 )
-from gpt_tasks.types import Encoded, Example, Generation, Request, Row
+from gpt_tasks.types import Answer, Continuation, Encoded, Example, Generation, Likelihood, Request, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MESSAGES, HISTORY = "messages", "history"
 """The field of a conversation that holds the right answer, and of one whose last turn waits for an answer."""
 
+PERPLEXITY = "perplexity"
 MOST_COUNTED = 50_000
 
 
@@ -77,8 +79,16 @@ class DialogueTask(TextToTextTask):
 
     @property
     def measures(self) -> Sequence[TextMeasure]:
-        """BLEU with the words of languages that part them by spaces, ROUGE-L, and chrF, which knows no words."""
-        return bleu("en"), rouge("rougeL"), chrf()
+        """BLEU with the words of languages that part them by spaces, ROUGE-L, and chrF, which knows no words.
+
+        The perplexity is that of a model as it is; a trained one's is also of the ends of turns.
+        """
+        return TextMeasure(PERPLEXITY, "lower", "exponential"), bleu("en"), rouge("rougeL"), chrf()
+
+    @property
+    def asked_metrics(self) -> Sequence[str]:
+        """The metrics of a model as it is: the perplexity of the assistant's turns, too."""
+        return PERPLEXITY, *self.metrics
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the column of the turns."""
@@ -159,9 +169,28 @@ class DialogueTask(TextToTextTask):
         ]
 
     def ask(self, example: Example, before: str) -> list[Request]:
-        """Ask a model as it is, to which turns are lines of text."""
-        context = f"{before}{transcript(_before_answer(example))}\n{ASSISTANT.capitalize()}:"
-        return [Generation(context, self.stop, self.max_tokens)]
+        """Ask a model as it is, to which turns are lines of text, for an answer and for the likelihood of all turns."""
+
+        def context(turns: Sequence[Turn]) -> str:
+            return before + transcript([*turns, Turn(ASSISTANT, "")]).rstrip()
+
+        turns = from_text(example.inputs[MESSAGES])
+        said = [
+            Continuation(context(turns[:place]), f" {turn.content}")
+            for place, turn in enumerate(turns)
+            if turn.role == ASSISTANT
+        ]
+        return [Generation(context(_before_answer(example)), self.stop, self.max_tokens), *said]
+
+    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+        """Compare the answer with the right one; where the likelihoods of turns are given, bring their nats too."""
+        written, *said = answers
+        found = {measure.name: measure.part(str(written).strip(), example.references) for measure in self.measures[1:]}
+        known = [each for each in said if isinstance(each, Likelihood)]
+        tokens = sum(each.tokens for each in known)
+        if tokens:
+            found[PERPLEXITY] = Part(-sum(each.value for each in known) / tokens, tokens)
+        return found
 
     def shot(self, example: Example) -> str:
         """Return the conversation as lines of text."""

@@ -49,6 +49,11 @@ class UntrainedTask(Task):
     def measures(self) -> Sequence[Measure]:
         """What it can measure; an attribute of the class where no option changes it."""
 
+    @property
+    def asked_metrics(self) -> Sequence[str]:
+        """The metrics of a model as it is: those of every report, unless there are more."""
+        return self.metrics
+
     @abstractmethod
     def ask(self, example: Example, before: str) -> list[Request]:
         """Return what to ask of the model about an example; `before` stands in front: a description, shots."""

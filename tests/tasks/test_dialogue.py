@@ -12,8 +12,9 @@ from gpt_tasks.errors import DataError, ModelError
 from gpt_tasks.tasks.chat_template import conversation, end_token, give_template, prompt
 from gpt_tasks.tasks.chat_window import history
 from gpt_tasks.tasks.dialogue import DialogueTask
+from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.turns import Turn
-from gpt_tasks.types import Encoded, Example, Row
+from gpt_tasks.types import Continuation, Encoded, Example, Generation, Likelihood, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -295,12 +296,20 @@ def test_a_text_by_itself_is_a_users_turn_and_an_answer_is_not_looked_at() -> No
 
 
 def test_a_model_as_it_is_reads_lines_of_text() -> None:
-    (request,) = TASK.ask(example(*TALK), "Before.\n\n")
-    assert request.context == (  # type: ignore[union-attr]
-        "Before.\n\nSystem: Be kind.\nUser: What a lovely train!\nAssistant: Is it not?\n"
-        "User: Does it stop here?\nAssistant:"
-    )
-    assert TASK.shot(example(*TALK)).endswith("User: Does it stop here?\nAssistant: At eight.")
+    talk = example(*TALK)
+    asked = TASK.ask(talk, "Before.\n\n")
+    first = "Before.\n\nSystem: Be kind.\nUser: What a lovely train!\nAssistant:"
+    second = f"{first} Is it not?\nUser: Does it stop here?\nAssistant:"
+    assert asked == [
+        Generation(second, ("\n",), 64),
+        Continuation(first, " Is it not?"),
+        Continuation(second, " At eight."),
+    ]
+    assert TASK.shot(talk).endswith("User: Does it stop here?\nAssistant: At eight.")
+    found = TASK.measure(talk, [" At eight.", Likelihood(-4.0, False, 3), Likelihood(-2.0, False, 5)])
+    assert found["perplexity"] == Part(0.75, 8)
+    assert found["rougeL"].value == 1.0
+    assert set(TASK.measure(talk, ["At nine."])) == set(TASK.metrics)
 
 
 def test_the_most_frequent_answer_is_what_costs_nothing() -> None:
