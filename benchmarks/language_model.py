@@ -33,8 +33,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gpt_tasks.backbone.precision import native_bf16
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.training.bits import bits_per_byte
-from gpt_tasks.training.corpus import Shards, ValidationText
+from gpt_tasks.pretraining.bits import bits_per_byte
+from gpt_tasks.pretraining.corpus import Shards, ValidationText
 
 PUBLISHED_5_GRAM = 61.2
 BF16 = native_bf16(torch.device("cpu"))

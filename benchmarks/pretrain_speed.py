@@ -3,7 +3,7 @@
     python benchmarks/pretrain_speed.py [--quick] [--text FILE]
 
 Both sides train a GPT-2 from nothing on windows of the same text with the same number of tokens an update, ours by
-`gpt_tasks.training.pretrain.pretrain`, the peer by the loop that its users write: `GPT2LMHeadModel` with `labels`,
+`gpt_tasks.pretraining.pretrain.pretrain`, the peer by the loop that its users write: `GPT2LMHeadModel` with `labels`,
 `torch.optim.AdamW`, bf16 autocast where it is native. Each run is a process of its own and the sides take turns; timed
 are the updates after the first two. `tiny` and `12x768` train with AdamW on both sides, `tiny, muon` is ours with its
 default optimizer, which computes more for each update, beside the same peer.
@@ -111,7 +111,7 @@ def run(side: str, case: str, text: Path) -> float:
 
 def ours(case: dict[str, Any], folder: Path, text: Path) -> float:
     """Pretrain as the command does; the times are those of its own log."""
-    from gpt_tasks.training.pretrain import PretrainConfig, pretrain
+    from gpt_tasks.pretraining.pretrain import PretrainConfig, pretrain
 
     layers, heads, width = case["shape"]
     output = folder / "model"
@@ -145,8 +145,8 @@ def peer(case: dict[str, Any], folder: Path, text: Path) -> float:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from gpt_tasks.backbone.precision import native_bf16
-    from gpt_tasks.training.corpus import tokenize, train_tokenizer
-    from gpt_tasks.training.windows import PackedWindows
+    from gpt_tasks.pretraining.corpus import tokenize, train_tokenizer
+    from gpt_tasks.pretraining.windows import PackedWindows
 
     tokenizer = train_tokenizer([text], VOCABULARY, CONTEXT)
     windows = PackedWindows(tokenize([text], tokenizer, folder / "shards"), CONTEXT)

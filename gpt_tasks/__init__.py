@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gpt_tasks.errors import GptTasksError as GptTasksError
     from gpt_tasks.evaluation.report import Report as Report
     from gpt_tasks.hookspecs import hookimpl as hookimpl
+    from gpt_tasks.pretraining.pretrain import pretrain as pretrain
     from gpt_tasks.scoring.score import score as score
     from gpt_tasks.tasks.base import Task as Task
     from gpt_tasks.tasks.classification import ClassificationTask as ClassificationTask
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask as MultipleChoiceTask
     from gpt_tasks.tasks.text_to_text import TextToTextTask as TextToTextTask
     from gpt_tasks.training.finetune import finetune as finetune
-    from gpt_tasks.training.pretrain import pretrain as pretrain
     from gpt_tasks.training.run import Run as Run
     from gpt_tasks.training.run import load as load
     from gpt_tasks.types import Event as Event
@@ -41,7 +41,7 @@ _HOMES = {
     "finetune": "gpt_tasks.training.finetune",
     "hookimpl": "gpt_tasks.hookspecs",
     "load": "gpt_tasks.training.run",
-    "pretrain": "gpt_tasks.training.pretrain",
+    "pretrain": "gpt_tasks.pretraining.pretrain",
     "score": "gpt_tasks.scoring.score",
 }
 

@@ -25,6 +25,7 @@ LEVELS = {
     "backbone": 3,
     "heads": 3,
     "training": 4,
+    "pretraining": 4,
     "scoring": 4,
     "evaluation": 4,
     "generation": 4,

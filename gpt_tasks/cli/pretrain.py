@@ -10,14 +10,14 @@ import typer
 
 from gpt_tasks.cli.flags import flag, flags, given, taking
 from gpt_tasks.cli.output import answering, first_process
+from gpt_tasks.pretraining.config import PretrainConfig
 from gpt_tasks.training.config import validated
-from gpt_tasks.training.pretrain_config import PretrainConfig
 
 app = typer.Typer(name="pretrain", rich_markup_mode=None, add_completion=False)
 
 
 def _pretrain(**values: Any) -> None:
-    from gpt_tasks.training.pretrain import pretrain
+    from gpt_tasks.pretraining.pretrain import pretrain
 
     config = validated(PretrainConfig, given(PretrainConfig, values))
     with answering(values["json"]) as answer:

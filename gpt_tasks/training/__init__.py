@@ -1,1 +1,1 @@
-"""Training: configuration, the loop with its checkpoints, the run folder, and pretraining from raw text."""
+"""Fine-tuning: configuration, the loop with its checkpoints, the run folder, and what a finished run does."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt_tasks.training.pretrain_config import PretrainConfig
+from gpt_tasks.pretraining.config import PretrainConfig
 
 SMALL = [
     *("--layers", 1, "--heads", 2, "--width", 16, "--vocab-size", 280, "--context", 16),

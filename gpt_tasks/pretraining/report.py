@@ -18,11 +18,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gpt_tasks.training.bits import bits_per_byte
-from gpt_tasks.training.corpus import Shards, ValidationText
-from gpt_tasks.training.packed import PackedGPT2
-from gpt_tasks.training.pretrain_config import PretrainConfig
-from gpt_tasks.training.pretrain_loop import PretrainTrainer, sample, spent
+from gpt_tasks.pretraining.bits import bits_per_byte
+from gpt_tasks.pretraining.config import PretrainConfig
+from gpt_tasks.pretraining.corpus import Shards, ValidationText
+from gpt_tasks.pretraining.loop import PretrainTrainer, sample, spent
+from gpt_tasks.pretraining.packed import PackedGPT2
 
 FIGURES = "training.json"
 ABOUT_NOTHING = "Where this text comes from, and under which licence, was not said when the model was trained."

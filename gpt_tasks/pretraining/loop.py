@@ -17,12 +17,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from gpt_tasks.training.bits import bits_per_byte
+from gpt_tasks.pretraining.bits import bits_per_byte
+from gpt_tasks.pretraining.config import PretrainConfig
+from gpt_tasks.pretraining.corpus import ValidationText
+from gpt_tasks.pretraining.optimizers import MuonAdamW, adamw_groups, muon_groups
+from gpt_tasks.pretraining.packed import PackedGPT2
 from gpt_tasks.training.checkpoints import CheckpointedTrainer
-from gpt_tasks.training.corpus import ValidationText
-from gpt_tasks.training.optimizers import MuonAdamW, adamw_groups, muon_groups
-from gpt_tasks.training.packed import PackedGPT2
-from gpt_tasks.training.pretrain_config import PretrainConfig
 
 QUICK_VALIDATION_TOKENS = 1 << 16
 

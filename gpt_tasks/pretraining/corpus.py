@@ -19,7 +19,7 @@ import numpy as np
 
 from gpt_tasks.data.plain_text import END_OF_TEXT, Piece
 from gpt_tasks.errors import DataError, MachineError
-from gpt_tasks.training.texts import read_pieces
+from gpt_tasks.pretraining.texts import read_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from gpt_tasks.heads.lm import linear_cross_entropy
-from gpt_tasks.training.corpus import ValidationText
-from gpt_tasks.training.windows import collate_windows
+from gpt_tasks.pretraining.corpus import ValidationText
+from gpt_tasks.pretraining.windows import collate_windows
 
 
 @torch.no_grad()

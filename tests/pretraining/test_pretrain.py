@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from gpt_tasks.backbone.shapes import Shape
 from gpt_tasks.errors import DataError, GptTasksError, UsageError
 from gpt_tasks.heads.lm import linear_cross_entropy
-from gpt_tasks.training.bits import bits_per_byte
-from gpt_tasks.training.corpus import ValidationText
-from gpt_tasks.training.packed import build_gpt2
-from gpt_tasks.training.pretrain import PretrainConfig, pretrain
-from gpt_tasks.training.windows import collate_windows
+from gpt_tasks.pretraining.bits import bits_per_byte
+from gpt_tasks.pretraining.corpus import ValidationText
+from gpt_tasks.pretraining.packed import build_gpt2
+from gpt_tasks.pretraining.pretrain import PretrainConfig, pretrain
+from gpt_tasks.pretraining.windows import collate_windows
 
 PEOPLE = ["the miller", "my aunt", "an old sailor", "the schoolmaster", "nobody", "a girl in red"]
 DEEDS = ["mended", "sold", "forgot", "painted", "carried home", "laughed at", "dreamt of"]

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, UsageError
+from gpt_tasks.pretraining.config import PretrainConfig, begin, write_record
 from gpt_tasks.processes import agreed, alone_in, join, rank, wait, world_size
-from gpt_tasks.training.pretrain_config import PretrainConfig, begin, write_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, TrainingArguments
 
-    from gpt_tasks.training.corpus import Shards, ValidationText
-    from gpt_tasks.training.pretrain_loop import PretrainTrainer
-    from gpt_tasks.training.windows import PackedWindows
+    from gpt_tasks.pretraining.corpus import Shards, ValidationText
+    from gpt_tasks.pretraining.loop import PretrainTrainer
+    from gpt_tasks.pretraining.windows import PackedWindows
 
 __all__ = ["PretrainConfig", "pretrain"]
 
@@ -77,12 +77,12 @@ def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], No
     from transformers import set_seed
     from transformers.utils.logging import disable_progress_bar
 
+    from gpt_tasks.pretraining.loop import PretrainTrainer, ProgressLines, make_optimizer, seconds_per_update
+    from gpt_tasks.pretraining.overlap import overlap
+    from gpt_tasks.pretraining.packed import build_gpt2
+    from gpt_tasks.pretraining.report import finish
+    from gpt_tasks.pretraining.windows import PackedWindows, WindowBatches, collate_windows
     from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
-    from gpt_tasks.training.overlap import overlap
-    from gpt_tasks.training.packed import build_gpt2
-    from gpt_tasks.training.pretrain_loop import PretrainTrainer, ProgressLines, make_optimizer, seconds_per_update
-    from gpt_tasks.training.pretrain_report import finish
-    from gpt_tasks.training.windows import PackedWindows, WindowBatches, collate_windows
 
     disable_progress_bar()
     arguments = _arguments(config)
@@ -187,8 +187,8 @@ def _prepare_text(
     """The tokenizer, the tokenized text and the validation text; made by the first process, read by the others."""
     from transformers import PreTrainedTokenizerFast
 
-    from gpt_tasks.training.corpus import ValidationText, tokenize, train_tokenizer
-    from gpt_tasks.training.texts import find_texts
+    from gpt_tasks.pretraining.corpus import ValidationText, tokenize, train_tokenizer
+    from gpt_tasks.pretraining.texts import find_texts
 
     folder = config.output / "tokenizer"
     with arguments.main_process_first(desc="tokenizing"):
@@ -221,7 +221,7 @@ def _train(trainer: PretrainTrainer, checkpoint: Path | None, finished: bool) ->
     import torch
     from transformers import TrainerState
 
-    from gpt_tasks.training.energy import energy_meter
+    from gpt_tasks.pretraining.energy import energy_meter
 
     if checkpoint is not None and finished:
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))

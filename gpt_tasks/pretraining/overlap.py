@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpt_tasks.training.corpus import Shards, ValidationText
+from gpt_tasks.pretraining.corpus import Shards, ValidationText
 
 STRETCH = 32
 _DOUBLINGS = STRETCH.bit_length() - 1

@@ -16,10 +16,10 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gpt_tasks.errors import DataError, MachineError
-from gpt_tasks.training import corpus, texts
-from gpt_tasks.training.corpus import Shards, ValidationText, tokenize, train_tokenizer
-from gpt_tasks.training.texts import find_texts, read_pieces
-from gpt_tasks.training.windows import PackedWindows, WindowBatches, permute
+from gpt_tasks.pretraining import corpus, texts
+from gpt_tasks.pretraining.corpus import Shards, ValidationText, tokenize, train_tokenizer
+from gpt_tasks.pretraining.texts import find_texts, read_pieces
+from gpt_tasks.pretraining.windows import PackedWindows, WindowBatches, permute
 
 DOCUMENTS = [
     "One line.",

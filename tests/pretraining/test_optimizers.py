@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from gpt_tasks.backbone.shapes import Shape
-from gpt_tasks.training.optimizers import MuonAdamW, adamw_groups, muon_groups, orthogonalize
-from gpt_tasks.training.packed import build_gpt2
+from gpt_tasks.pretraining.optimizers import MuonAdamW, adamw_groups, muon_groups, orthogonalize
+from gpt_tasks.pretraining.packed import build_gpt2
 
 SHAPE = Shape(layers=2, heads=2, width=16, vocab_size=300, context=16)
 

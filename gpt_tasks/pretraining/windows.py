@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from gpt_tasks.training.corpus import Shards
+from gpt_tasks.pretraining.corpus import Shards
 
 
 class PackedWindows(Dataset[np.ndarray]):

@@ -1,0 +1,1 @@
+"""Pretrain a GPT on raw text: the corpus, the recipe, the loop and its report."""
