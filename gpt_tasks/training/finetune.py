@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ USELESS_WHERE_FROZEN = (
     "accumulate",
     "patience",
     "lm_weight",
+    "token_noise",
     "gradient_checkpointing",
     "checkpoint_steps",
 )
@@ -78,8 +80,7 @@ def _finetune(
         config = configured(settings, read, file)
     task = task.configured(validated(task.Options, config.options))
     method = plugins.registry.methods[config.method]
-    if method.frozen:
-        _refuse_useless(config, task)
+    _refuse_useless(config, task, method)
     # Before torch is imported: a wrong name or a missing network is told at once.
     location = locate(config.backbone, plugins.registry.backbones)
     join(config.device)
@@ -159,20 +160,23 @@ def _fine_tunable(name: str, plugins: Plugins) -> Task:
     return task
 
 
-def _refuse_useless(config: FinetuneConfig, task: Task) -> None:
-    """Raise UsageError for what a method with a frozen backbone does without: a training loop; a task with no head."""
+def _refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
+    """Raise UsageError for what a frozen backbone does without, a training loop; and a task that has no head."""
+    useless: Sequence[str] = ()
+    why = f"of no use with --method {config.method}, which fits the head at once"
     if task.head is None:
-        raise UsageError(
-            f"--method {config.method} fits a head on a frozen backbone; task '{task.name}' has none",
-            "Take --method full or lora.",
-        )
-    fields = FinetuneConfig.model_fields
-    for name in USELESS_WHERE_FROZEN:
-        if getattr(config, name) != fields[name].default:
+        if method.frozen:
             raise UsageError(
-                f"--{name.replace('_', '-')} is of no use with --method {config.method}, which fits the head at once",
-                "Leave it out, or take --method full or lora.",
+                f"--method {config.method} fits a head on a frozen backbone; task '{task.name}' has none",
+                "Take --method full or lora.",
             )
+        useless, why = ("lm_weight", "token_noise", "class_weights"), f"for a head, and task '{task.name}' has none"
+    elif method.frozen:
+        useless = USELESS_WHERE_FROZEN
+    fields = FinetuneConfig.model_fields
+    for name in useless:
+        if getattr(config, name) != fields[name].default:
+            raise UsageError(f"--{name.replace('_', '-')} is {why}", "Leave it out.")
 
 
 def _recorded(folder: RunFolder, name: str) -> FinetuneConfig:

@@ -157,3 +157,14 @@ def test_answers_are_written_as_the_decoding_says(run: Any, rows: list[dict[str,
 def test_decoding_that_cannot_be_is_refused(run: Any, decoding: dict[str, str], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         gpt_tasks.load(run.path, decoding=decoding)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("lm_weight", 0.5), ("token_noise", 0.1), ("class_weights", "balanced")]
+)
+def test_what_is_for_heads_is_refused(settings: dict[str, Any], tmp_path: Path, setting: str, value: Any) -> None:
+    with pytest.raises(
+        UsageError, match=f"--{setting.replace('_', '-')} is for a head, and task 'translation' has none"
+    ):
+        gpt_tasks.finetune("translation", output=tmp_path / "run", **{**settings, setting: value})
+    assert not (tmp_path / "run").exists()
