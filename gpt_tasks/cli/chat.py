@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,9 +97,9 @@ def _lines() -> Iterator[str]:
         for line in sys.stdin:
             yield line.strip()
         return
-    # With it the arrow keys move in the line, and bring back earlier ones.
-    import readline  # noqa: F401
-
+    # Where it is there, the arrow keys move in the line, and bring back earlier ones.
+    with suppress(ImportError):
+        import_module("readline")
     while True:
         try:
             yield input("> ").strip()
