@@ -9,6 +9,8 @@ import torch
 from gpt_tasks.errors import MachineError, UsageError
 
 Precision = Literal["float32", "bf16"]
+WritingPrecision = Literal["float32", "bf16", "int8"]
+"""What a model may write in, which needs no gradients."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -44,3 +46,12 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
             return "bf16"
         case _:
             raise UsageError(f"--precision {name}: no such precision", "Choose auto, float32 or bf16.")
+
+
+def resolve_writing_precision(name: str, device: torch.device) -> WritingPrecision:
+    """The precision that a name stands for where a model only writes: also `int8`, on a CPU."""
+    if name not in {"auto", "float32", "bf16", "int8"}:
+        raise UsageError(f"--precision {name}: no such precision", "Choose auto, float32, bf16 or int8.")
+    if name == "int8" and device.type != "cpu":
+        raise UsageError(f"--precision int8 is for writing on a CPU, not on {device.type}", "Add --device cpu.")
+    return "int8" if name == "int8" else resolve_precision(name, device)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from gpt_tasks.cli.arguments import Device, Json, Precision
+from gpt_tasks.cli.arguments import Device, Json
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.generation.decoding import Decoding
 
@@ -16,6 +16,10 @@ next_app = typer.Typer(name="next", rich_markup_mode=None, add_completion=False)
 
 Model = Annotated[
     str, typer.Argument(help="A preset, a folder, a hub id or a finished run.", metavar="MODEL", show_default=False)
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bf16", "int8"],
+    typer.Option("--precision", help="auto: bf16 where it is native. int8: on a CPU."),
 ]
 Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model bring Python code of its own.")]
 
@@ -38,6 +42,7 @@ def generate_text(
     top_k: Annotated[int | None, typer.Option(help=_help("top_k"))] = None,
     num_return_sequences: Annotated[int, typer.Option(help=_help("num_return_sequences"))] = 1,
     repetition_penalty: Annotated[float, typer.Option(help=_help("repetition_penalty"))] = 1.0,
+    num_beams: Annotated[int, typer.Option(help=_help("num_beams"))] = 1,
     seed: Annotated[int, typer.Option(help=_help("seed"))] = 0,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help=_help("stop"), metavar="TEXT", show_default=False)
@@ -47,7 +52,7 @@ def generate_text(
     trust_remote_code: Remote = False,
     as_json: Json = False,
 ) -> None:
-    """Let a model write on from a prompt. One text is shown as it comes."""
+    """Let a model write on from a prompt. One text is shown as it comes, but for beams."""
     decoding = Decoding.checked(
         max_new_tokens=max_new_tokens,
         max_length=max_length,
@@ -56,13 +61,15 @@ def generate_text(
         top_k=top_k,
         num_return_sequences=num_return_sequences,
         repetition_penalty=repetition_penalty,
+        num_beams=num_beams,
         seed=seed,
         stop=tuple(stop or ()),
     )
     from gpt_tasks.generation.writer import open_writer
 
     given = sys.stdin.read() if prompt == "-" else prompt
-    streaming = not as_json and num_return_sequences == 1
+    alone = not as_json and num_return_sequences == 1
+    streaming = alone and num_beams == 1
     unshown = [given]  # until there is no more that can go wrong
 
     def show(piece: str) -> None:
@@ -80,8 +87,8 @@ def generate_text(
                 "settings": {**decoding.model_dump(mode="json"), "precision": writer.precision},
             }
         )
-    if streaming:
-        show("\n")
+    if alone:
+        show("\n" if streaming else f"{texts[0].text}\n")
     elif not as_json:
         for number, each in enumerate(texts, start=1):
             print(f"--- {number}\n{given}{each.text}")

@@ -27,6 +27,9 @@ class Decoding(BaseModel):
     repetition_penalty: float = Field(
         1.0, gt=0, le=100, description="Above 1, tokens that stand there already are less likely."
     )
+    num_beams: int = Field(
+        1, ge=1, le=1000, description="So many texts are followed at a time, to find a likelier one."
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Draws the tokens.")
     stop: tuple[str, ...] = Field((), description="A text at which writing ends. Repeatable.")
 
@@ -46,10 +49,20 @@ class Decoding(BaseModel):
             raise UsageError(
                 "--temperature 0 draws nothing, so that --top-p and --top-k are of no use", "Leave one out."
             )
-        if found.num_return_sequences > 1 and not found.samples:
+        if found.num_beams > 1 and found.samples:
+            raise UsageError(
+                f"--num-beams {found.num_beams} looks for the likeliest text: nothing is drawn",
+                "Leave it out, or --temperature, --top-p and --top-k.",
+            )
+        if 1 < found.num_beams < found.num_return_sequences:
+            raise UsageError(
+                f"--num-return-sequences {found.num_return_sequences}: --num-beams {found.num_beams} finds no more",
+                "Raise --num-beams.",
+            )
+        if found.num_return_sequences > 1 and found.num_beams == 1 and not found.samples:
             raise UsageError(
                 f"--num-return-sequences {found.num_return_sequences}: without drawing, all would be the same",
-                "Give --temperature, --top-p or --top-k.",
+                "Give --temperature, --top-p, --top-k or --num-beams.",
             )
         return found
 

@@ -15,14 +15,25 @@ _BEFORE = 6
 
 
 class TextStream:
-    """The text of one sequence of tokens. `text` is all that was given out; `stopped` tells that a stop text came."""
+    """The text of one sequence of tokens. `text` is all that was given out; `stopped` tells that a stop text came.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, before: Sequence[int], stop: Sequence[str] = ()) -> None:
+    What is not `live` is decoded when it is finished, all at once.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        before: Sequence[int],
+        stop: Sequence[str] = (),
+        *,
+        live: bool = True,
+    ) -> None:
         self.text = ""
         self.tokens = 0
         self.stopped = False
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
+        self._live = live
         self._ids = list(before[-_BEFORE:])
         # What is decoded anew begins at the one and is known up to the other.
         self._begin, self._known = 0, len(self._ids)
@@ -32,7 +43,7 @@ class TextStream:
         """Take one more token, and return what can be shown by now."""
         self._ids.append(token)
         self.tokens += 1
-        return self._release(self._decoded(whole=True))
+        return self._release(self._decoded(whole=True)) if self._live else ""
 
     def finish(self) -> str:
         """Return what was held back: half a character, or what might have become a stop text."""

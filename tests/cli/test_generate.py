@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gpt_tasks.generation.products import multiplies_int8
+
 
 def test_a_text_is_shown_behind_its_prompt(cli: Any) -> None:
     outcome = cli("generate", "tiny", "The old house", "--max-new-tokens", 8)
@@ -22,6 +24,22 @@ def test_several_texts_are_numbered(cli: Any) -> None:
     flags = ["--max-new-tokens", 5, "--temperature", 0.9, "--num-return-sequences", 3]
     outcome = cli("generate", "tiny", "She", *flags)
     assert [line for line in outcome.out.splitlines() if line.startswith("---")] == ["--- 1", "--- 2", "--- 3"]
+
+
+def test_beams_are_shown_when_they_are_found(cli: Any) -> None:
+    flags = ["--max-new-tokens", 5, "--num-beams", 3]
+    told = json.loads(cli("generate", "tiny", "She", *flags, "--json").out)
+    assert told["settings"]["num_beams"] == 3
+    assert cli("generate", "tiny", "She", *flags).out == f"She{told['texts'][0]['text']}\n"
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="this CPU does not multiply int8")
+def test_int8_writes_too(cli: Any) -> None:
+    told = json.loads(
+        cli("generate", "tiny", "She", "--max-new-tokens", 5, "--precision", "int8", "--device", "cpu", "--json").out
+    )
+    assert told["settings"]["precision"] == "int8"
+    assert told["texts"][0]["tokens"] == 5
 
 
 def test_a_prompt_from_stdin(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +67,8 @@ def test_the_next_tokens_are_shown(cli: Any) -> None:
     [
         (["--top-p", "1.5"], 2, "--top-p 1.5: input should be less than or equal to 1"),
         (["--num-return-sequences", "2"], 2, "all would be the same"),
+        (["--num-beams", "2", "--top-k", "5"], 2, "--num-beams 2 looks for the likeliest text"),
+        (["--num-beams", "2", "--precision", "int8", "--device", "cpu"], 2, "int8 follows one text at a time"),
         (["--max-length", "2"], 4, "and prompt and text together may have 2"),
     ],
 )

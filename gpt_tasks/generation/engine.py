@@ -1,0 +1,224 @@
+"""What computes the tokens of a batch: transformers' own `generate`, for any model, or a loop of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    StopStringCriteria,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from gpt_tasks.backbone.precision import WritingPrecision
+from gpt_tasks.generation.decoding import Decoding
+from gpt_tasks.generation.packed import PackedGPT2, can_pack
+from gpt_tasks.generation.rows import Rows
+
+# What a model's generation config may say without its being heeded: `Decoding` says it too, or it is about no token.
+_HARMLESS = frozenset(
+    [
+        "_from_model_config",
+        "bos_token_id",
+        "do_sample",
+        "eos_token_id",
+        "max_length",
+        "max_new_tokens",
+        "num_beams",
+        "num_return_sequences",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "repetition_penalty",
+        "return_dict_in_generate",
+        "temperature",
+        "top_k",
+        "top_p",
+        "transformers_version",
+        "use_cache",
+    ]
+)
+# Rows that are done leave when so few are left of those that stand: to copy the others costs about one step.
+_LEFT = 0.75
+
+
+class Engine(Protocol):
+    """Writes the texts of a batch."""
+
+    @property
+    def stays_in_window(self) -> bool:
+        """Whether the whole batch must fit the window, because rows that are done are computed on until it ends."""
+        ...
+
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: Rows) -> None:
+        """Give `rows` the tokens after the prompts, those of a prompt's `num_return_sequences` rows side by side."""
+        ...
+
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Return the logits `[vocabulary]` of what comes after the tokens, in float32."""
+        ...
+
+
+class Generating:
+    """Any causal language model, by transformers' `generate`."""
+
+    stays_in_window = True
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, precision: str) -> None:
+        self._model, self._tokenizer, self._precision = model, tokenizer, precision
+
+    @torch.inference_mode()
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: Rows) -> None:
+        """Write with all that `decoding` can say, beams too."""
+        width = max(map(len, prompts))
+        # A row is padded with its own first token, which is not seen, and changes nothing for a repetition penalty.
+        ids = torch.tensor([[prompt[0]] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+        kept = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        stopping: list[StoppingCriteria] = []
+        drawing: dict[str, Any] = {}
+        if decoding.num_beams == 1:
+            stopping = [_Each(rows)]
+        elif decoding.stop:
+            stopping = [StopStringCriteria(self._tokenizer, list(decoding.stop))]
+        if decoding.samples:
+            drawing = {
+                "temperature": 1.0 if decoding.temperature is None else decoding.temperature,
+                "top_p": decoding.top_p or 1.0,
+                "top_k": decoding.top_k or 0,
+            }
+        device = self._model.device
+        with self._in_precision():
+            found = self._model.generate(
+                input_ids=ids.to(device),
+                attention_mask=kept.to(device),
+                generation_config=GenerationConfig(
+                    do_sample=decoding.samples,
+                    num_beams=decoding.num_beams,
+                    max_new_tokens=max(rows.rooms),
+                    num_return_sequences=decoding.num_return_sequences,
+                    repetition_penalty=decoding.repetition_penalty,
+                    pad_token_id=self._tokenizer.pad_token_id,
+                    eos_token_id=sorted(rows.ends) or None,
+                    **drawing,
+                ),
+                stopping_criteria=StoppingCriteriaList(stopping),
+            )
+        if decoding.num_beams > 1:
+            for row, tokens in enumerate(found[:, width:].tolist()):
+                any(rows.take(row, token) for token in tokens)
+
+    @torch.inference_mode()
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Return the logits after the tokens."""
+        with self._in_precision():
+            found: Tensor = self._model(torch.tensor([list(tokens)], device=self._model.device)).logits
+        return found[0, -1].float()
+
+    def _in_precision(self) -> AbstractContextManager[Any]:
+        """Products in bfloat16, where that is asked for and the weights are kept in float32."""
+        mixed = self._precision == "bf16" and self._model.dtype == torch.float32
+        return torch.autocast(self._model.device.type, torch.bfloat16, enabled=mixed)
+
+
+class _Each(StoppingCriteria):
+    """Hands each row its token, and tells `generate` which are done."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """Return which rows are done, `[rows]`."""
+        done = [self._rows.take(row, token) for row, token in enumerate(input_ids[:, -1].tolist())]
+        return torch.tensor(done, device=input_ids.device)
+
+
+class Looping:
+    """A GPT-2 that `can_loop`, as its weights were when this was made."""
+
+    stays_in_window = False
+
+    def __init__(self, model: Any, precision: WritingPrecision) -> None:
+        self._gpt2 = PackedGPT2(model, precision)
+
+    @torch.inference_mode()
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: Rows) -> None:
+        """Write token by token; rows that are done leave."""
+        copies = decoding.num_return_sequences
+        standing = list(range(len(prompts) * copies))
+        memory, logits = self._gpt2.start(prompts, max(rows.rooms) - 1)
+        if copies > 1:
+            each = [row // copies for row in standing]
+            memory.keep(each)
+            logits = logits[torch.tensor(each)]
+        choose = _Choice(prompts, max(rows.rooms), decoding)
+        while True:
+            tokens = choose(logits)
+            done = [rows.take(row, token) for row, token in zip(standing, tokens.tolist(), strict=True)]
+            left = [place for place, is_done in enumerate(done) if not is_done]
+            if not left:
+                return
+            if len(left) <= _LEFT * len(standing):
+                memory.keep(left)
+                choose.keep(left)
+                standing, tokens = [standing[place] for place in left], tokens[left]
+            logits = self._gpt2.step(tokens, memory)
+
+    @torch.inference_mode()
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Return the logits after the tokens."""
+        _, logits = self._gpt2.start([tokens], 0)
+        return logits[0]
+
+
+def can_loop(model: Any) -> bool:
+    """Whether `Looping` writes what `generate` would: a plain GPT-2, whose config asks for nothing out of the way."""
+    if not can_pack(model):
+        return False
+    asked = {name for name, value in model.generation_config.to_dict().items() if value is not None}
+    return asked <= _HARMLESS
+
+
+class _Choice:
+    """Chooses the next token of each row from its logits, by transformers' own processors, as `generate` does."""
+
+    def __init__(self, prompts: Sequence[Sequence[int]], room: int, decoding: Decoding) -> None:
+        self._samples = decoding.samples
+        self._processors = LogitsProcessorList()
+        self._ids: Tensor | None = None
+        if decoding.repetition_penalty != 1:
+            self._processors.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
+            width = max(map(len, prompts))
+            # Padding repeats a token that stands there anyway.
+            padded = [[prompt[0]] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+            self._ids = torch.tensor(padded).repeat_interleave(decoding.num_return_sequences, 0)
+        if decoding.samples:
+            if decoding.temperature not in (None, 1):
+                self._processors.append(TemperatureLogitsWarper(decoding.temperature))
+            if decoding.top_k is not None:
+                self._processors.append(TopKLogitsWarper(decoding.top_k))
+            if decoding.top_p not in (None, 1):
+                self._processors.append(TopPLogitsWarper(decoding.top_p))
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Return the tokens `[rows]`."""
+        processors: Any = self._processors
+        scores = processors(self._ids, logits)
+        tokens: Tensor = scores.softmax(-1).multinomial(1)[:, 0] if self._samples else scores.argmax(-1)
+        if self._ids is not None:
+            self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
+        return tokens
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows."""
+        self._ids = None if self._ids is None else self._ids[torch.tensor(rows)]

@@ -1,0 +1,123 @@
+"""Writing with weights of 8 bits: in our own loop where that knows the model, by CTranslate2 for other models."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from gpt_tasks.backbone.load import quiet_transformers
+from gpt_tasks.errors import ModelError, UsageError
+from gpt_tasks.generation.decoding import Decoding
+from gpt_tasks.generation.engine import Engine, Looping, can_loop
+from gpt_tasks.generation.products import multiplies_int8
+from gpt_tasks.generation.rows import Rows
+
+_SAMPLE = 16
+# On so many tokens in a row, chosen at random, log-probabilities must go along with the model's own.
+_ALIKE = 0.95
+
+
+def int8_engine(model: Any, tokenizer: PreTrainedTokenizerBase) -> Engine:
+    """Return what writes with the model in int8.
+
+    Raises UsageError where that is CTranslate2 and it is not installed, ModelError where it cannot convert the model.
+    """
+    if can_loop(model) and multiplies_int8():
+        return Looping(model, "int8")
+    return Translated(model, tokenizer)
+
+
+class Translated:
+    """A causal language model as CTranslate2 computes it, with its weights as they were when this was made."""
+
+    stays_in_window = False
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        try:
+            import ctranslate2
+            from ctranslate2.converters import TransformersConverter
+        except ImportError as error:
+            raise UsageError(
+                f"{_CULPRIT}: a model of type '{model.config.model_type}' needs CTranslate2 for that here",
+                "pip install 'gpt-tasks[int8]'",
+            ) from error
+        self._tokenizer = tokenizer
+        self._library: Any = ctranslate2
+        self._folder = tempfile.TemporaryDirectory(prefix="gpt-tasks-int8-")
+        with tempfile.TemporaryDirectory() as whole, quiet_transformers():
+            model.save_pretrained(whole)
+            known: Any = copy.deepcopy(tokenizer)
+            # The converter wants a token for what is unknown, also where nothing is.
+            known.unk_token = known.unk_token or known.eos_token or known.pad_token
+            known.save_pretrained(whole)
+            try:
+                TransformersConverter(whole).convert(self._folder.name, quantization="int8", force=True)
+                self._generator = self._opened()
+                likeness = self._likeness(model)
+            except Exception as error:
+                cause = str(error).partition(" (")[0].partition("\n")[0]
+                raise ModelError(f"{_CULPRIT}: CTranslate2 cannot convert this model: {cause}", _WAY_OUT) from error
+        # Not all settings of all models are known to the converter, and it does not ask.
+        if not likeness > _ALIKE:
+            raise ModelError(f"{_CULPRIT}: CTranslate2 does not compute this model as it is", _WAY_OUT)
+
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: Rows) -> None:
+        """Write with all that `decoding` can say, but for beams."""
+        if decoding.samples:
+            # A seed is for threads that begin: those that stand would draw on from where they are.
+            self._library.set_random_seed(int(torch.randint(2**31, ())))
+            self._generator = self._opened()
+        copies = decoding.num_return_sequences
+        alike: defaultdict[int, list[int]] = defaultdict(list)
+        for row in range(len(prompts) * copies):
+            alike[len(prompts[row // copies])].append(row)
+        # Of prompts of several lengths, it would hand over parts as if they had been written.
+        for numbers in alike.values():
+            self._write([prompts[row // copies] for row in numbers], numbers, decoding, rows)
+
+    def _write(self, prompts: Sequence[Sequence[int]], numbers: Sequence[int], decoding: Decoding, rows: Rows) -> None:
+        self._generator.generate_batch(
+            list(map(self._tokens, prompts)),
+            max_length=max(rows.rooms[row] for row in numbers),
+            end_token=sorted(rows.ends) or None,
+            return_end_token=True,
+            include_prompt_in_result=False,
+            repetition_penalty=decoding.repetition_penalty,
+            sampling_temperature=decoding.temperature or 1.0,
+            sampling_topk=(decoding.top_k or 0) if decoding.samples else 1,
+            sampling_topp=(decoding.top_p or 1.0) if decoding.samples else 1.0,
+            callback=lambda step: rows.take(numbers[step.batch_id], step.token_id),
+        )
+
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Return the logits after the tokens."""
+        return self._all_logits(tokens)[-1]
+
+    def _opened(self) -> Any:
+        return self._library.Generator(self._folder.name, compute_type="int8", intra_threads=torch.get_num_threads())
+
+    def _all_logits(self, tokens: Sequence[int]) -> Tensor:
+        return torch.from_numpy(np.array(self._generator.forward_batch([self._tokens(tokens)])))[0]
+
+    def _tokens(self, ids: Sequence[int]) -> list[str]:
+        tokenizer: Any = self._tokenizer
+        found: list[str] = tokenizer.convert_ids_to_tokens(list(ids))
+        return found
+
+    @torch.inference_mode()
+    def _likeness(self, model: Any) -> float:
+        """Return the correlation of log-probabilities with the model's own."""
+        ids = torch.randint(len(self._tokenizer), (_SAMPLE,), generator=torch.Generator().manual_seed(0))
+        both = torch.stack([self._all_logits(ids.tolist()), model(ids[None]).logits[0].float()])
+        return float(torch.corrcoef(both.log_softmax(-1).flatten(1))[0, 1])
+
+
+_CULPRIT, _WAY_OUT = "--precision int8", "Take --precision auto."

@@ -1,0 +1,174 @@
+"""A GPT-2 that writes on a CPU: its weights laid out for that, keys and values kept, one pass for each token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import GPT2LMHeadModel
+from transformers.activations import GELUTanh, NewGELUActivation
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention
+from transformers.pytorch_utils import Conv1D
+
+from gpt_tasks.backbone import speed
+from gpt_tasks.backbone.precision import WritingPrecision
+from gpt_tasks.generation.products import Product, product
+
+
+def can_pack(model: Any) -> bool:
+    """Whether `PackedGPT2` computes what this model's own forward would.
+
+    That is a GPT-2 on a CPU of nothing but transformers' own parts, by their exact classes, without hooks.
+    """
+    if type(model) is not GPT2LMHeadModel or not speed.can_run(model.transformer):
+        return False
+    transformer: Any = model.transformer
+    parts: list[tuple[Any, type]] = [(model.lm_head, nn.Linear), (transformer.ln_f, nn.LayerNorm)]
+    parts += [(transformer.wte, nn.Embedding), (transformer.wpe, nn.Embedding)]
+    for block in transformer.h:
+        parts += [(block.attn, GPT2Attention), (block.mlp, GPT2MLP), (block.ln_1, nn.LayerNorm)]
+        parts += [(block.ln_2, nn.LayerNorm), (block.attn.c_attn, Conv1D), (block.attn.c_proj, Conv1D)]
+        parts += [(block.mlp.c_fc, Conv1D), (block.mlp.c_proj, Conv1D)]
+    return all(type(part) is kind for part, kind in parts) and not any(
+        module._forward_hooks or module._forward_pre_hooks for module in model.modules()
+    )
+
+
+class Memory:
+    """The keys and values of a batch, whose rows all end in the same column: what is padded is so on the left.
+
+    `keys` and `values` hold for each layer `[rows, heads, columns, head_dim]`, of which the first `length` are filled.
+    `positions` `[rows]` are those of the next tokens.
+    """
+
+    def __init__(self, kept: Tensor, room: int, layers: int, heads: int, head_dim: int) -> None:
+        rows, width = kept.shape
+        size = (rows, heads, width + room, head_dim)
+        self.keys = [torch.empty(size) for _ in range(layers)]
+        self.values = [torch.empty(size) for _ in range(layers)]
+        self.length = 0
+        self.positions = kept.sum(dim=-1)
+        self._bias: Tensor | None = None
+        if not kept.all():
+            # Added to the scores `[rows, 1, 1, columns]`: nothing looks at padding.
+            self._bias = torch.zeros(rows, 1, 1, width + room)
+            self._bias[:, 0, 0, :width].masked_fill_(~kept, float("-inf"))
+
+    def visible(self, new: int) -> Tensor | None:
+        """Return what is added to the scores of so many new columns; None where they see all that stands."""
+        if new == 1:
+            return None if self._bias is None else self._bias[..., : self.length + 1]
+        later = torch.full((new, new), float("-inf")).triu(1)
+        if self._bias is None:
+            return later
+        # Padding sees itself, so that its states are numbers: what they are, nobody will see.
+        return (later + self._bias[..., :new]).masked_fill(torch.eye(new, dtype=torch.bool), 0)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows; one may be there several times."""
+        chosen = torch.tensor(rows)
+        self.keys = [keys[chosen] for keys in self.keys]
+        self.values = [values[chosen] for values in self.values]
+        self.positions = self.positions[chosen]
+        self._bias = None if self._bias is None else self._bias[chosen]
+
+
+class PackedGPT2:
+    """The products of a model that `can_pack`, in a precision, as its weights are now; all else is in float32.
+
+    Embeddings and norms are the model's own, the matrices are copies.
+    """
+
+    def __init__(self, model: GPT2LMHeadModel, precision: WritingPrecision) -> None:
+        self._transformer: Any = model.transformer
+        self._layers = [_Layer(block, precision) for block in self._transformer.h]
+        self._norm = _norm(self._transformer.ln_f)
+        self._head = product(model.lm_head.weight.detach(), _detached(model.lm_head.bias), precision)
+
+    def start(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[Memory, Tensor]:
+        """Read prompts, with room for so many tokens behind them; return also the next tokens' logits
+        `[prompts, vocabulary]`.
+        """
+        width = max(map(len, prompts))
+        kept = torch.arange(width) >= torch.tensor([width - len(prompt) for prompt in prompts])[:, None]
+        ids = torch.zeros(kept.shape, dtype=torch.long)
+        ids[kept] = torch.tensor([token for prompt in prompts for token in prompt])
+        first = self._layers[0]
+        memory = Memory(kept, room, len(self._layers), first.heads, first.head_dim)
+        positions = (kept.cumsum(dim=-1) - 1).clamp(min=0)
+        return memory, self._logits(self._read(ids, positions, memory)[:, -1])
+
+    def step(self, tokens: Tensor, memory: Memory) -> Tensor:
+        """Read one more token of each row, `[rows]`; return the logits of the next `[rows, vocabulary]`."""
+        # A row that is done may be past the last position by now.
+        positions = memory.positions.clamp(max=self._transformer.wpe.num_embeddings - 1)
+        memory.positions = memory.positions + 1
+        return self._logits(self._read(tokens[:, None], positions[:, None], memory)[:, 0])
+
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Return the logits `[tokens, vocabulary]` of what comes after each token of one text."""
+        memory, ids = self._empty(1, len(tokens)), torch.tensor([list(tokens)])
+        return self._logits(self._read(ids, torch.arange(len(tokens))[None], memory)[0])
+
+    def _empty(self, rows: int, width: int) -> Memory:
+        first = self._layers[0]
+        return Memory(torch.ones(rows, width, dtype=torch.bool), 0, len(self._layers), first.heads, first.head_dim)
+
+    def _read(self, ids: Tensor, positions: Tensor, memory: Memory) -> Tensor:
+        """Return the last hidden states `[rows, new, hidden]`."""
+        rows, new = ids.shape
+        hidden: Tensor = (self._transformer.wte(ids).float() + self._transformer.wpe(positions).float()).flatten(0, 1)
+        visible, start = memory.visible(new), memory.length
+        for layer, keys, values in zip(self._layers, memory.keys, memory.values, strict=True):
+            hidden = layer(hidden, keys, values, start, visible)
+        memory.length += new
+        return hidden.view(rows, new, -1)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        weight, bias, eps = self._norm
+        return self._head(functional.layer_norm(hidden, hidden.shape[-1:], weight, bias, eps)).float()
+
+
+class _Layer:
+    """One block: states `[rows * new, hidden]` to states; keys and values of the new columns are added."""
+
+    def __init__(self, block: Any, precision: WritingPrecision) -> None:
+        attention, mlp = block.attn, block.mlp
+        self.heads, self.head_dim, self._scale = attention.num_heads, attention.head_dim, attention.scaling
+        self._norms = [_norm(norm) for norm in (block.ln_1, block.ln_2)]
+        gelu = type(mlp.act) in (NewGELUActivation, GELUTanh)
+        self._project, self._out, self._down = (
+            _product(layer, precision) for layer in (attention.c_attn, attention.c_proj, mlp.c_proj)
+        )
+        self._up = _product(mlp.c_fc, precision, gelu=gelu)
+        self._activation: Product = nn.Identity() if gelu else mlp.act
+
+    def __call__(self, hidden: Tensor, keys: Tensor, values: Tensor, start: int, visible: Tensor | None) -> Tensor:
+        (weight, bias, eps), (weight_2, bias_2, eps_2) = self._norms
+        width = hidden.shape[-1:]
+        projected = self._project(functional.layer_norm(hidden, width, weight, bias, eps))
+        query, key, value = projected.view(len(keys), -1, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        end = start + query.shape[2]
+        keys[:, :, start:end] = key
+        values[:, :, start:end] = value
+        attended = functional.scaled_dot_product_attention(
+            query.float(), keys[:, :, :end], values[:, :, :end], attn_mask=visible, scale=self._scale
+        )
+        hidden = hidden + self._out(attended.transpose(1, 2).reshape(hidden.shape))
+        inner = self._activation(self._up(functional.layer_norm(hidden, width, weight_2, bias_2, eps_2)))
+        return hidden + self._down(inner)
+
+
+def _product(layer: Conv1D, precision: WritingPrecision, *, gelu: bool = False) -> Product:
+    return product(layer.weight.detach().t(), layer.bias.detach(), precision, gelu=gelu)
+
+
+def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor, float]:
+    return norm.weight.detach().float(), norm.bias.detach().float(), norm.eps
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()

@@ -1,0 +1,72 @@
+"""Products with weights that stay: laid out once as the CPU's matrix kernels read them, in one of three precisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gpt_tasks.backbone.precision import WritingPrecision
+
+Product = Callable[[Tensor], Tensor]
+"""Multiplies states `[n, inputs]` to `[n, outputs]`; what comes out is in float32 or in bfloat16."""
+
+_LARGEST = 127  # of an int8, with the same number below zero
+_onednn: Any = torch.ops.mkldnn
+_quantized: Any = torch.ops.onednn
+
+
+def product(weight: Tensor, bias: Tensor | None, precision: WritingPrecision, *, gelu: bool = False) -> Product:
+    """Return what multiplies by `weight` `[outputs, inputs]` and adds `bias` `[outputs]`; both are copied.
+
+    With `gelu` what comes out has gone through GPT-2's activation.
+    """
+    if precision == "int8":
+        return _int8(weight.float(), bias, gelu)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    return _dense(weight.to(dtype), None if bias is None else bias.to(dtype, copy=True), gelu)
+
+
+def multiplies_int8() -> bool:
+    """Whether the CPU multiplies int8 in hardware, and torch knows how to have it done."""
+    capabilities = torch.cpu.get_capabilities()
+    native = any(capabilities.get(name, False) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    return native and torch.backends.mkldnn.is_available() and hasattr(_quantized, "qlinear_prepack")
+
+
+def _dense(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
+    dtype = weight.dtype
+    if not torch.backends.mkldnn.is_available():
+        kept = weight.clone(memory_format=torch.contiguous_format)
+
+        def multiply(states: Tensor) -> Tensor:
+            found = functional.linear(states.to(dtype), kept, bias)
+            return functional.gelu(found, approximate="tanh") if gelu else found
+
+        return multiply
+    packed = _onednn._reorder_linear_weight(weight.contiguous())
+    run, then, algorithm = _onednn._linear_pointwise, "gelu" if gelu else "none", "tanh" if gelu else ""
+    return lambda states: run(states.to(dtype), packed, bias, then, [], algorithm)
+
+
+def _int8(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
+    """Each row of the weight has a scale of its own, and so has each state, found when it comes (LLM.int8(), eq. 4)."""
+    scales = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST
+    packed = _quantized.qlinear_prepack((weight / scales[:, None]).round().to(torch.int8).contiguous(), None)
+    zeros = torch.zeros(len(scales), dtype=torch.long)
+    added = torch.zeros(len(scales)) if bias is None else bias.to(torch.float32, copy=True)
+
+    def multiply(states: Tensor) -> Tensor:
+        largest = torch.linalg.vector_norm(states, torch.inf, dim=-1, keepdim=True).clamp_(min=1e-12)
+        # Above zero, with the middle at 128: oneDNN has no fast kernel for states of both signs.
+        whole = (states * (_LARGEST / largest)).add_(128.5).to(torch.uint8)
+        found = _quantized.qlinear_pointwise(
+            whole, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        found = torch.addcmul(added, found, largest, value=1 / _LARGEST)
+        return functional.gelu(found, approximate="tanh") if gelu else found
+
+    return multiply

@@ -1,0 +1,73 @@
+"""The texts of one batch, as their tokens come: each row ends by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gpt_tasks.generation.text import TextStream
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text that was written after a prompt: of so many `tokens`, and why it ended.
+
+    `finish` is `end` where the model ended it, `stop` where a stop text came (which is not part of it), `length` where
+    the most tokens were reached.
+    """
+
+    text: str
+    tokens: int
+    finish: Literal["end", "stop", "length"]
+
+
+class Rows:
+    """Turns the tokens of rows into texts, and says when each is done: at a stop text, at its end, at its length.
+
+    A row is a prompt's tokens `before` it and its `room`; `ends` are the tokens that end a text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        before: Sequence[Sequence[int]],
+        rooms: Sequence[int],
+        *,
+        ends: frozenset[int],
+        stop: Sequence[str] = (),
+        on_text: Callable[[str], None] | None = None,
+    ) -> None:
+        self.rooms, self.ends = rooms, ends
+        self.done = [False] * len(before)
+        self._ended = [False] * len(before)
+        self._on_text = on_text
+        live = on_text is not None or bool(stop)
+        self._streams = [TextStream(tokenizer, ids, stop, live=live) for ids in before]
+
+    def take(self, row: int, token: int) -> bool:
+        """Take a row's next token, unless it is done; return whether it is done now."""
+        if not self.done[row]:
+            stream = self._streams[row]
+            if token in self.ends:
+                self._ended[row] = True
+            else:
+                self._show(stream.push(token))
+            self.done[row] = self._ended[row] or stream.stopped or stream.tokens >= self.rooms[row]
+        return self.done[row]
+
+    def written(self) -> list[Written]:
+        """Return the text of each row, when no more tokens will come."""
+        found = []
+        for stream, ended in zip(self._streams, self._ended, strict=True):
+            self._show(stream.finish())
+            finish: Literal["end", "stop", "length"] = "stop" if stream.stopped else "end" if ended else "length"
+            found.append(Written(stream.text, stream.tokens, finish))
+        return found
+
+    def _show(self, piece: str) -> None:
+        if piece and self._on_text is not None:
+            self._on_text(piece)
