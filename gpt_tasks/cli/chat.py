@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Device, Precision
+from gpt_tasks.cli.arguments import Device
+from gpt_tasks.cli.generate import Precision, Remote
 from gpt_tasks.errors import DataError, GptTasksError
 from gpt_tasks.generation.decoding import Decoding
 
@@ -54,9 +55,7 @@ def talk(
     seed: Annotated[int, typer.Option(help=_help("seed"))] = 0,
     device: Device = "auto",
     precision: Precision = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let the model bring Python code of its own.")
-    ] = False,
+    trust_remote_code: Remote = False,
 ) -> None:
     """Talk with a model: a line is your turn, and its answer is shown as it comes.
 
