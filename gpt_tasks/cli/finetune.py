@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from typer.core import TyperCommand, TyperGroup
 from gpt_tasks.cli.flags import flag, flags, given, taking
 from gpt_tasks.cli.output import answering, first_process, show_predictions
 from gpt_tasks.errors import PluginError, UsageError
-from gpt_tasks.extensions import Method
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.registry import Registry
 from gpt_tasks.tasks.base import Task
@@ -94,7 +93,11 @@ def _task_command(task: Task, registry: Registry) -> TyperCommand:
     single.command(task.name, cls=TaskCommand, help=task.description)(taking(_finetuning(task), parameters))
     command = typer.main.get_command(single)
     assert isinstance(command, TaskCommand)
-    command.methods = list(registry.methods.values())
+    command.defaults = {
+        (method.name, size): {**method.defaults(parameters), **task.defaults(method.name, parameters)}
+        for method in registry.methods.values()
+        for size, parameters in SIZES.items()
+    }
     return command
 
 
@@ -140,19 +143,14 @@ def _answered(line: dict[str, Any]) -> tuple[str, Prediction]:
 class TaskCommand(TyperCommand):
     """A task's command, whose help ends with what each method sets by itself."""
 
-    methods: Sequence[Method] = ()
+    defaults: Mapping[tuple[str, str], Mapping[str, float | int]] = {}
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the methods' defaults as a table."""
-        defaults = {
-            (method.name, size): method.defaults(parameters)
-            for method in self.methods
-            for size, parameters in SIZES.items()
-        }
-        names = list(dict.fromkeys(name for settings in defaults.values() for name in settings))
+        names = list(dict.fromkeys(name for settings in self.defaults.values() for name in settings))
         with formatter.section("Defaults by method and size of the backbone"):
             formatter.write(_line("method", "backbone", [name.replace("_", "-") for name in names]))
-            for (method, size), settings in defaults.items():
+            for (method, size), settings in self.defaults.items():
                 cells = [f"{settings[name]:g}" if name in settings else "-" for name in names]
                 formatter.write(_line(method, size, cells))
 

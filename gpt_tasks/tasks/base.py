@@ -45,6 +45,10 @@ class Task(ABC):
     command: ClassVar[Literal["predict", "generate", "chat"]] = "predict"
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
+    def defaults(self, method: str, parameters: int) -> Mapping[str, float | int]:
+        """Return settings that suit this task better than the method's own, for a backbone of so many parameters."""
+        return {}
+
     @property
     def description(self) -> str:
         """The first line of the class's docstring."""

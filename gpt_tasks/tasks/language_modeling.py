@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WORDS, BYTES = "original_words", "original_bytes"
+SMALL = 30_000_000
 TEXT, PASSAGE, CONTINUES = "text", "passage", "continues"
 
 
@@ -52,6 +53,10 @@ class LanguageModelingTask(UntrainedTask):
         perplexity("byte_perplexity"),
         Measure("bits_per_byte", "lower"),
     )
+
+    def defaults(self, method: str, parameters: int) -> Mapping[str, float | int]:
+        """A small backbone goes on learning what it learned before: at the rate of a head it would forget that."""
+        return {"learning_rate": 1e-4} if method == "full" and parameters <= SMALL else {}
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns of the text, and of what is told about it where they are there."""

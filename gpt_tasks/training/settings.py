@@ -63,7 +63,7 @@ def settle(
 
     Raises UsageError for a metric or a device that is not there.
     """
-    defaults = method.defaults(parameters)
+    defaults = {**method.defaults(parameters), **task.defaults(method.name, parameters)}
     device = resolve_device(config.device)
     best_by = config.best_by or task.best_by
     if best_by != "loss" and best_by not in better:
