@@ -1,9 +1,15 @@
 """How well does the embedded GPT learn real tasks? `python benchmarks/quality.py [--quick] [--data FOLDER]`
 
-Fine-tunes `tiny` with each method, with the command line's defaults and one setting for all sets, on three seeds;
-beside it the same architecture with random weights, and TF-IDF with logistic regression on the same rows. Selection is
-on the validation split only; what is reported is test accuracy. A case's `ratio` is ours by the peer's; `p` is the
-two-sided paired bootstrap's over the test examples, each with its share of seeds that got it right.
+Fine-tunes `tiny` with the command line's defaults. Selection is on the validation split only; what is reported is of the
+test split. A case's `ratio` is above 1 where ours is better.
+
+- Sets with labels: test accuracy with each method, one setting for all sets, on three seeds; beside it the same
+  architecture with random weights, and TF-IDF with logistic regression on the same rows. `p` is the two-sided paired
+  bootstrap's over the test examples, each with its share of seeds that got it right.
+- Sets that are written or foretold: the report's figures of one seed on a part of the rows, beside what is cheap; see
+  `_quality_writing.py`.
+
+A run of some sets or methods keeps the results of the others.
 """
 
 from __future__ import annotations
@@ -18,48 +24,71 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _cores import gpt_tasks, on_cores
+from _cores import on_cores
+from _quality_run import finetuned
+from _quality_writing import WRITING, written
 from _results import print_table, write_results
 
-from gpt_tasks import load
-
-SETS = {"sst2": ("sentiment", "sentiment/sst2"), "trec6": ("classification", "classification/trec6")}
-SETS["ag_news_small"] = ("classification", "classification/ag_news_small")
+LABELLED = {
+    "sst2": ("sentiment", "sentiment/sst2"),
+    "trec6": ("classification", "classification/trec6"),
+    "ag_news_small": ("classification", "classification/ag_news_small"),
+}
+SETS = [*LABELLED, *WRITING]
 METHODS = ("full", "lora", "head")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--quick", action="store_true", help="one seed, 500 rows of each set")
+    parser.add_argument("--quick", action="store_true", help="one seed, 500 rows of each set, and of written ones 100")
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time, each on a core of its own")
-    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS), help="a part of them writes nothing")
-    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS), help="of sets with labels")
     parser.add_argument(
         "--keep", type=Path, help="a folder for the runs of one state of the code, so that it can be stopped"
     )
     args = parser.parse_args()
     if not args.data.is_dir():
         raise SystemExit(f"There is no folder {args.data}: name the one that holds sentiment/sst2 with --data")
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = [*labelled(args, args.keep or Path(scratch)), *writing(args, args.keep or Path(scratch))]
+    print_table(cases)
+    if not args.quick:
+        everything = set(args.sets) == set(SETS) and set(args.methods) == set(METHODS)
+        write_results("quality", cases, keep_others=not everything)
+
+
+def labelled(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
+    """Return the cases of the sets with labels."""
+    sets = [name for name in args.sets if name in LABELLED]
+    if not sets:
+        return []
     seeds = [0] if args.quick else [0, 1, 2]
     limit = 500 if args.quick else None
+    backbones = {"tiny": "tiny", "untrained": random_weights(keep / "untrained")}
+    jobs = list(itertools.product(args.methods, backbones, sets, seeds))
+
+    def measured(job: tuple[str, str, str, int], core: int | None) -> dict[str, Any]:
+        method, kind, name, seed = job
+        return result(name, args.data, backbones[kind], method, seed, limit, keep / kind, core)
+
+    found = dict(zip(jobs, on_cores(jobs, args.workers, measured), strict=True))
     cases = []
-    with tempfile.TemporaryDirectory() as scratch:
-        keep = args.keep or Path(scratch)
-        backbones = {"tiny": "tiny", "untrained": random_weights(keep / "untrained")}
-        jobs = list(itertools.product(args.methods, backbones, args.sets, seeds))
+    for method, name in itertools.product(args.methods, sets):
+        results = {kind: [found[method, kind, name, seed] for seed in seeds] for kind in backbones}
+        cases += compared(name, method, results)
+    return cases
 
-        def measured(job: tuple[str, str, str, int], core: int | None) -> dict[str, Any]:
-            method, kind, name, seed = job
-            return result(name, args.data, backbones[kind], method, seed, limit, keep / kind, core)
 
-        found = dict(zip(jobs, on_cores(jobs, args.workers, measured), strict=True))
-        for method, name in itertools.product(args.methods, args.sets):
-            results = {kind: [found[method, kind, name, seed] for seed in seeds] for kind in backbones}
-            cases += compared(name, method, results)
-    print_table(cases)
-    if not args.quick and args.sets == list(SETS) and args.methods == list(METHODS):
-        write_results("quality", cases)
+def writing(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
+    """Return the cases of the sets that are written or foretold."""
+
+    def measured(name: str, core: int | None) -> list[dict[str, Any]]:
+        return written(name, args.data, keep / "written", quick=args.quick, core=core)
+
+    sets = [name for name in args.sets if name in WRITING]
+    return list(itertools.chain.from_iterable(on_cores(sets, args.workers, measured)))
 
 
 def random_weights(folder: Path) -> str:
@@ -81,16 +110,10 @@ def result(
     name: str, data: Path, backbone: str, method: str, seed: int, limit: int | None, folder: Path, core: int | None
 ) -> dict[str, Any]:
     """Fine-tune once, and return the test accuracy, the baseline's, and which test examples were right."""
-    task, source = SETS[name]
+    task, source = LABELLED[name]
     output = folder / f"{name}-{method}-{seed}"
-    if not (output / "metrics.json").is_file():
-        flags = ["--data", str(data / source), "--backbone", backbone, "--method", method, "--seed", str(seed)]
-        limited = [] if limit is None else ["--limit", str(limit)]
-        resumed = ["--resume"] if output.exists() else []
-        gpt_tasks(["finetune", task, *flags, *limited, "--output", str(output), *resumed], core)
-    run = load(output)
-    if run.record["config"]["limit"] != limit:
-        raise SystemExit(f"{output} was trained on other rows: give --keep another folder")
+    flags = ["--data", str(data / source), "--backbone", backbone, "--method", method, "--seed", str(seed)]
+    run = finetuned(task, flags, limit, output, core)
     with (output / "predictions.jsonl").open(encoding="utf-8") as file:
         right = [row["label"] == row["predicted"] for row in map(json.loads, file)]
     accuracy = 100 * run.report.metrics["accuracy"].value

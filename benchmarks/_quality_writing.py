@@ -1,0 +1,224 @@
+"""The sets of `quality.py` whose answers are written, or whose texts are foretold: one run each, beside what is cheap.
+
+The rows that a run reads are cut evenly from the set's own splits and stand beside it as `data/NAME`. Figures are the
+report's, with its intervals over the test rows. The peers `copy` and `first_words` are the report's too, and so is
+`not fine-tuned`, `tiny` as it was before. `5-gram` is an interpolated modified Kneser-Ney model of the run's training
+rows (all of their tokens, by the same tokenizer), asked for the tokens that the report counts, with what stands to
+their left.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _quality_run import finetuned
+from kneser_ney import kneser_ney_nats
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from gpt_tasks.data.formats import read_rows
+from gpt_tasks.data.splits import load_splits
+from gpt_tasks.evaluation.parts import score
+from gpt_tasks.tasks.language_modeling import CONTINUES, LanguageModelingTask
+from gpt_tasks.tasks.measures import Measure, Part, perplexity
+from gpt_tasks.types import Example, Likelihood, Score
+
+ORDER = 5
+N_GRAM = f"{ORDER}-gram"
+# The report calls it so; beside the sets with labels that name is of random weights.
+BEFORE = {"untrained": "not fine-tuned"}
+# Longer than any example, which so stays in one piece.
+WHOLE = 1 << 30
+UNITS = {
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    **{f"rouge{kind}": f"ROUGE-{kind}, F1" for kind in ("1", "2", "L", "Lsum")},
+    "perplexity": "perplexity by token",
+    "word_perplexity": "perplexity by word",
+    "bits_per_byte": "bits per byte",
+}
+LOWER = ("perplexity", "word_perplexity", "bits_per_byte")
+
+
+@dataclass(frozen=True)
+class WritingSet:
+    """A set: how many rows are trained on (`limit`) and which metrics are set beside which peers.
+
+    `files` are its splits, of which no more than `most` rows are kept; `several` is a column, and the one that holds
+    several right answers in its place, where that is there; `flags` are the command's.
+    """
+
+    task: str
+    folder: str
+    limit: int
+    metrics: tuple[str, ...]
+    peers: tuple[str, ...]
+    files: Mapping[str, str] = field(
+        default_factory=lambda: {"train": "train.jsonl.gz", "validation": "validation.jsonl", "test": "test.jsonl"}
+    )
+    most: Mapping[str, int] = field(default_factory=dict)
+    several: tuple[str, str] | None = None
+    flags: tuple[str, ...] = ()
+
+
+FORETOLD = ("bits_per_byte", "word_perplexity"), (N_GRAM, "untrained")
+WRITING = {
+    "multi30k_en_de": WritingSet(
+        "translation", "translation/multi30k_en_de", 5000, ("bleu", "chrf"), ("copy",), most={"validation": 200}
+    ),
+    "dialogsum": WritingSet(
+        "summarization",
+        "summarization/dialogsum",
+        800,
+        ("rouge1", "rouge2", "rougeL", "rougeLsum"),
+        ("first_words",),
+        most={"validation": 200},
+        several=("summary", "summaries"),
+    ),
+    "sgd": WritingSet(
+        "dialogue",
+        "dialogue/sgd",
+        300,
+        ("perplexity",),
+        (N_GRAM,),
+        {"train": "train.jsonl.gz", "validation": "validation.jsonl.gz", "test": "test.jsonl.gz"},
+        most={"validation": 100, "test": 400},
+        flags=("--column", "messages=turns"),
+    ),
+    "tinyshakespeare": WritingSet(
+        "generation", "generation/tinyshakespeare", 80, *FORETOLD, {"train": "train.txt", "test": "validation.txt"}
+    ),
+    # Its train file is not among the data.
+    "wikitext2": WritingSet(
+        "generation",
+        "generation/wikitext2",
+        60,
+        *FORETOLD,
+        {"train": "validation.txt", "test": "test.txt"},
+        most={"test": 80},
+    ),
+}
+# Of --quick: so many rows to train on, and so many of the other splits. A row of plain text is a passage of 8 KB.
+QUICK, QUICK_PASSAGES = (100, 20), (8, 4)
+
+
+def written(name: str, data: Path, folder: Path, *, quick: bool, core: int | None) -> list[dict[str, Any]]:
+    """Fine-tune `tiny` to a set, and return its cases: each metric beside each peer."""
+    chosen = WRITING[name]
+    if quick:
+        limit, rows = QUICK_PASSAGES if chosen.task == "generation" else QUICK
+        chosen = replace(chosen, limit=limit, most={"validation": rows, "test": rows})
+    source = prepared(chosen, data, folder / "data" / name)
+    run = finetuned(chosen.task, ["--data", str(source), *chosen.flags], chosen.limit, folder / name, core)
+    report = run.report
+    figures = {**report.baselines, **({N_GRAM: n_gram(run)} if N_GRAM in chosen.peers else {})}
+    told = ", ".join(f"{metric} {report.metrics[metric].value:.3f}" for metric in chosen.metrics)
+    print(f"{name}: {told} ({report.training['total_seconds']:.0f} s and its test)", flush=True)
+    return [
+        case(
+            f"{name} {metric} / {BEFORE.get(peer, peer)}",
+            metric,
+            report.metrics[metric],
+            figures[peer][metric],
+            report.training,
+        )
+        for peer in chosen.peers
+        for metric in chosen.metrics
+    ]
+
+
+def prepared(chosen: WritingSet, data: Path, folder: Path) -> Path:
+    """Write a set's splits, cut evenly to what is kept of them, as files of a folder; return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, file in chosen.files.items():
+        rows = [dict(row.values) for row in read_rows(data / chosen.folder / file)]
+        kept = min(len(rows), chosen.most.get(split, len(rows)))
+        lines = [rows[place * len(rows) // kept] for place in range(kept)]
+        for row in lines if chosen.several else ():
+            one, several = chosen.several or ("", "")
+            row[one] = row.get(several, row[one])
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def n_gram(run: Any) -> dict[str, Score]:
+    """Return the figures of a Kneser-Ney model of the rows that a run was trained on, over those that it was judged by.
+
+    They are of the same tokens, words and bytes as the report's.
+    """
+    config, task = run.record["config"], run.task
+    tokenizer = AutoTokenizer.from_pretrained(run.path / "model")
+    with tempfile.TemporaryDirectory() as scratch:
+        splits = load_splits(
+            task,
+            data=config["data"],
+            validation=config["validation"],
+            test=config["test"],
+            columns=config["column"],
+            limit=config["limit"],
+            seed=config["seed"],
+            schemes={},
+            scratch=Path(scratch),
+        )
+        train, _, _ = laid_out(task, splits.train, tokenizer)
+        test = list(splits.test)
+    text, owners, counted = laid_out(task, test, tokenizer)
+    nats = kneser_ney_nats(train, text, len(tokenizer), ORDER)
+    owners, counted = owners[1:], counted[1:]
+    sums = np.bincount(owners, nats * counted, len(test))
+    tokens = np.bincount(owners, counted, len(test))
+    return figures(task, test, sums, tokens)
+
+
+def laid_out(
+    task: Any, examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the tokens of examples, one after another, whose each is, and whether it counts: `[tokens]` each."""
+    if isinstance(task, LanguageModelingTask):
+        # A report on texts counts no end of text.
+        examples = [replace(each, inputs={**each.inputs, CONTINUES: "true"}) for each in examples]
+    encoded = task.encode(list(examples), tokenizer, WHOLE)
+    lengths = [len(each.input_ids) for each in encoded]
+    counted = np.zeros(sum(lengths))
+    for each, offset in zip(encoded, np.cumsum([0, *lengths]), strict=False):
+        for start, end in each.learned:
+            counted[offset + start : offset + end] = 1
+    tokens = np.concatenate([np.array(each.input_ids) for each in encoded])
+    return tokens, np.repeat(np.arange(len(encoded)), lengths), counted
+
+
+def figures(task: Any, examples: list[Example], nats: np.ndarray, tokens: np.ndarray) -> dict[str, Score]:
+    """Return the figures that follow from each example's nats over its counted tokens, `[n]` each."""
+    if not isinstance(task, LanguageModelingTask):
+        parts = [Part(total / count, count) for total, count in zip(nats.tolist(), tokens.tolist(), strict=True)]
+        return {"perplexity": score(perplexity("perplexity"), parts)}
+    brought = [
+        task.measure(example, [Likelihood(-total, False, round(count))])
+        for example, total, count in zip(examples, nats.tolist(), tokens.tolist(), strict=True)
+    ]
+    measures: list[Measure] = [measure for measure in task.measures if measure.name in task.metrics]
+    return {measure.name: score(measure, [parts[measure.name] for parts in brought]) for measure in measures}
+
+
+def case(name: str, metric: str, ours: Score, peer: Score, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a case; its ratio is above 1 where ours is better."""
+    better, worse = (peer, ours) if metric in LOWER else (ours, peer)
+    return {
+        "case": name,
+        "ours": ours.value,
+        "interval": [ours.low, ours.high],
+        "peer": peer.value,
+        "peer_interval": [peer.low, peer.high],
+        "unit": UNITS[metric],
+        "ratio": better.value / worse.value,
+        "goal": 1.0,
+        "n": ours.n,
+        "rounds": [ours.value],
+        "seconds": [training["total_seconds"]],
+    }
