@@ -1,7 +1,7 @@
 """How well does the embedded GPT learn real tasks? `python benchmarks/quality.py [--quick] [--data FOLDER]`
 
-Fine-tunes `tiny` with the command line's defaults. Selection is on the validation split only; what is reported is of the
-test split. A case's `ratio` is above 1 where ours is better.
+Fine-tunes `tiny` with the command line's defaults. Selection is on the validation split only; what is reported is of
+the test split. A case's `ratio` is above 1 where ours is better.
 
 - Sets with labels: test accuracy with each method, one setting for all sets, on three seeds; beside it the same
   architecture with random weights, and TF-IDF with logistic regression on the same rows. `p` is the two-sided paired
