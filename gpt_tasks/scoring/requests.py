@@ -71,7 +71,7 @@ class Tokenization:
                 "Ask for fewer, or take a model with a longer window.",
             )
         text, special = self._key(request.context)
-        ids = self.tokenizer.encode(text, add_special_tokens=special) or [self.first]
+        ids = self.tokenizer.encode(text, add_special_tokens=special, verbose=False) or [self.first]
         return TokenPath(tuple(ids[-room:]), (), max(0, len(ids) - room))
 
     def _key(self, text: str) -> tuple[str, bool]:
