@@ -31,7 +31,7 @@ from gpt_tasks.types import Example, Likelihood, Score
 ORDER = 5
 N_GRAM = f"{ORDER}-gram"
 # The report calls it so; beside the sets with labels that name is of random weights.
-BEFORE = {"untrained": "not fine-tuned"}
+BEFORE = {"before": "not fine-tuned"}
 # Longer than any example, which so stays in one piece.
 WHOLE = 1 << 30
 UNITS = {
@@ -66,7 +66,7 @@ class WritingSet:
     flags: tuple[str, ...] = ()
 
 
-FORETOLD = ("bits_per_byte", "word_perplexity"), (N_GRAM, "untrained")
+FORETOLD = ("bits_per_byte", "word_perplexity"), (N_GRAM, "before")
 WRITING = {
     "multi30k_en_de": WritingSet(
         "translation", "translation/multi30k_en_de", 5000, ("bleu", "chrf"), ("copy",), most={"validation": 200}

@@ -191,7 +191,7 @@ def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], no
         )
     if count:
         found[split] = examples.subset(np.flatnonzero(~shared))
-        notes.append(f"Left {count:,} rows out of {split}: their text stands in {' or '.join(others)} too.")
+        notes.append(f"Left out of {split}, as their text stands in {' or '.join(others)} too: {count:,} of its rows.")
     return count
 
 

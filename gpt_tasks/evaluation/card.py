@@ -122,14 +122,14 @@ def _scores(report: Report) -> str:
     ]
     table = _table(["metric", "this model", *(BASELINE_NAMES.get(name, name) for name in baselines)], rows)
     lower = [name for name in report.metrics if name in LOWER]
-    better = f"Of {' and '.join(f'`{name}`' for name in lower)} a lower figure is better"
+    better = f"Of {', '.join(f'`{name}`' for name in lower)} a lower figure is better"
     better += "; of the others a higher one." if len(lower) < len(report.metrics) else "."
     trained = (
         "The baselines were trained on the same rows: one always gives the most frequent label, the other is a "
         "logistic regression on TF-IDF. "
         if report.labels
         else "Beside it the backbone as it was before. "
-        if "untrained" in baselines
+        if "before" in baselines
         else "The answers beside the model's cost nothing. "
     )
     closing = (trained if baselines else "") + better

@@ -44,7 +44,7 @@ def evaluate_modeled(
     example.
     """
     measures = [measure for measure in task.measures if measure.name in task.metrics]
-    models = {"": backbone} | ({} if before is None else {"untrained": before})
+    models = {"": backbone} | ({} if before is None else {"before": before})
     scorers = {
         name: Scorer(model, device=device, precision=precision, batch_tokens=BATCH_TOKENS)
         for name, model in models.items()

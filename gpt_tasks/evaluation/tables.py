@@ -19,7 +19,7 @@ BASELINE_NAMES = {
     "first_words": "first words",
     "copy": "the text itself",
     "most_frequent": "most frequent answer",
-    "untrained": "before",
+    "before": "before",
 }
 MOST_LABELS = 30
 SHOWN_SAMPLES = 2

@@ -22,6 +22,7 @@ from gpt_tasks.files import write_json
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.writer import Writer, Written
 from gpt_tasks.heads.language_model import LanguageModel
+from gpt_tasks.scoring.results import signatures_of
 from gpt_tasks.tasks.measures import Measure, Part, perplexity
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.types import Encoded, Example
@@ -115,6 +116,7 @@ def evaluate_written(
     task = answering.task
     parts: dict[str, list[Part]] = {measure.name: [] for measure in answering.measures}
     where: list[str] = []
+    references: set[int] = set()
     naive: dict[str, dict[str, list[Part]]] = {}
     samples: list[Sample] = []
 
@@ -130,15 +132,14 @@ def evaluate_written(
                     cheap = task.measure(example, [text])
                     for name in task.metrics:
                         naive.setdefault(way, {}).setdefault(name, []).append(cheap[name])
-                references = [reference.strip() for reference in example.references]
+                references.add(len(example.references))
+                right = [reference.strip() for reference in example.references]
                 if len(samples) < MOST_SAMPLES:
-                    samples.append(
-                        Sample(example.where, dict(task.shown(example)), tuple(references), answer.text.strip())
-                    )
+                    samples.append(Sample(example.where, dict(task.shown(example)), tuple(right), answer.text.strip()))
                 yield {
                     "where": example.where,
                     **task.record(example),
-                    "references": references,
+                    "references": right,
                     "predicted": answer.text.strip(),
                     "finish": answer.finish,
                 }
@@ -146,6 +147,7 @@ def evaluate_written(
     write_lines(output, lines())
     if not where:
         raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
+    signed = signatures_of(answering.measures, references)
     report = Report(
         task=task.name,
         split=split,
@@ -160,18 +162,12 @@ def evaluate_written(
         },
         samples=tuple(samples),
         training=dict(training or {}),
-        notes=(*notes, *signatures(task)),
+        notes=(*notes, *(f"{name}: {said}" for name, said in signed.items())),
     )
     if output is not None:
         write_parts(output, where, answering.measures, parts)
         write_json(output / "metrics.json", report.to_json())
     return report
-
-
-def signatures(task: TextToTextTask) -> list[str]:
-    """Say how the metrics of written answers are computed."""
-    named = [measure for measure in task.measures if measure.name in task.metrics and measure.signature]
-    return [f"{measure.name}: {measure.signature(1)}" for measure in named if measure.signature]
 
 
 def _feature(encoded: Encoded) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,17 @@ def mean_figure(figures: Sequence[Figure], *, shares: bool) -> Figure:
     return Figure(value, stderr, low, high, n, figures[0].form)
 
 
+def signatures_of(measures: Iterable[Measure], references: Collection[int]) -> dict[str, str]:
+    """Say how metrics of written answers are computed, given the numbers of right answers that examples have."""
+    numbers = {max(1, number) for number in references}
+    known = numbers.pop() if len(numbers) == 1 else -1
+    return {
+        measure.name: measure.signature(known)
+        for measure in measures
+        if isinstance(measure, TextMeasure) and measure.signature
+    }
+
+
 def task_scores(
     name: str, task: str, shots: int, measures: Iterable[Measure], scored: Sequence[ScoredExample]
 ) -> TaskScores:
@@ -149,13 +160,7 @@ def task_scores(
         }
     else:
         whole = {measure.name: figure(measure, [each.parts[measure.name] for each in scored]) for measure in measures}
-    numbers = {max(1, len(each.example.references)) for each in scored}
-    references = numbers.pop() if len(numbers) == 1 else -1
-    signatures = {
-        measure.name: measure.signature(references)
-        for measure in measures
-        if isinstance(measure, TextMeasure) and measure.signature
-    }
+    signatures = signatures_of(measures, {len(each.example.references) for each in scored})
     cut = sum(each.cut > 0 for each in scored)
     return TaskScores(name, task, len(scored), shots, cut, whole, by_group, signatures)
 

@@ -79,7 +79,7 @@ class UntrainedTask(Task):
             if column not in available:
                 raise DataError(
                     f"{where}: there is no column '{column}'; the columns are {', '.join(available)}",
-                    f"Say which one holds it: {field}: NAME under fields.",
+                    f"Say which one holds it: --column {field}=NAME, or {field}: NAME under the fields of a suite.",
                 )
         return chosen
 

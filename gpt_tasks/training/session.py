@@ -169,12 +169,12 @@ class Session(ABC):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             bar.stop()
-        epochs = trainer.state.epoch or 0.0
+        epochs, rows = trainer.state.epoch or 0.0, len(self.splits.train)
         self.training |= {
             "updates": trainer.state.global_step,
             "epochs": round(epochs, 3),
-            "examples_seen": round(len(train) * epochs),
-            "examples_now": len(train) * (epochs - before),
+            "examples_seen": round(rows * epochs),
+            "examples_now": rows * (epochs - before),
             "best_checkpoint": trainer.state.best_global_step or trainer.state.global_step,
         }
         if rank() == 0:

@@ -55,7 +55,7 @@ def test_the_report_stands_beside_the_backbone_as_it_was(learned: gpt_tasks.Run)
     report = learned.report
     assert list(report.metrics) == ["perplexity", "word_perplexity", "bits_per_byte"]
     for name, score in report.metrics.items():
-        assert score.value < report.baselines["untrained"][name].value
+        assert score.value < report.baselines["before"][name].value
     assert report.n == 2
 
 
@@ -88,8 +88,8 @@ def test_one_book_is_trained_on_and_judged_by_its_passages(tiny_backbone_folder:
     )
     assert sum(run.record["rows"].values()) == 8
     assert run.report.n == 1
-    untrained = run.report.baselines["untrained"]["perplexity"].value
-    assert run.report.metrics["perplexity"].value < untrained
+    before = run.report.baselines["before"]["perplexity"].value
+    assert run.report.metrics["perplexity"].value < before
 
 
 def test_a_run_answers_nothing_and_says_what_writes(learned: gpt_tasks.Run) -> None:

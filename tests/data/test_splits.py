@@ -122,7 +122,7 @@ def test_rows_in_two_splits_are_left_out_of_validation_and_test(tmp_path: Path) 
     assert texts(splits.validation) == {"TEXT 2", *(f"own {number}" for number in range(5))}
     assert texts(splits.test) == {f"shared {number}" for number in range(5)}
     assert len(splits.train) == 20
-    assert "Left 6 rows out of validation: their text stands in train or test too." in splits.notes
+    assert "Left out of validation, as their text stands in train or test too: 6 of its rows." in splits.notes
 
 
 def test_copies_within_one_file_never_part(tmp_path: Path) -> None:
