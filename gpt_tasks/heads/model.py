@@ -20,7 +20,6 @@ from gpt_tasks.errors import MachineError, ModelError, PluginError, UsageError
 from gpt_tasks.extensions import HeadKind
 from gpt_tasks.files import machine_errors
 from gpt_tasks.heads.lm import text_loss
-from gpt_tasks.heads.noise import with_noise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,8 +35,7 @@ class TaskModel(nn.Module):
     `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not. `class_weights`
     `[outputs]` weigh the examples of each label in the loss; they should average 1 over the training data, because
     the loss is divided by the number of examples. With `lm_weight` the texts' own language-modelling loss, by the
-    output matrix `[vocabulary, hidden]`, is added with that weight. While it trains, a share of `token_noise` of the
-    tokens that it reads is replaced by others.
+    output matrix `[vocabulary, hidden]`, is added with that weight.
     """
 
     # Trainer then passes `num_items_in_batch`, the number of labelled examples of an accumulated batch on all ranks.
@@ -51,7 +49,6 @@ class TaskModel(nn.Module):
         *,
         output_matrix: Tensor | None = None,
         lm_weight: float = 0.0,
-        token_noise: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -61,7 +58,6 @@ class TaskModel(nn.Module):
         # In a tuple, so that it is no part of this module's state: the backbone's own, or none that moves.
         self._output_matrix = (output_matrix,)
         self.lm_weight = lm_weight
-        self.token_noise = token_noise
 
     def forward(
         self,
@@ -77,9 +73,7 @@ class TaskModel(nn.Module):
         """
         with_texts = labels is not None and self.lm_weight > 0
         last_only = getattr(self.head, "reads_last_token_only", False) and not with_texts
-        noisy = self.training and self.token_noise > 0
-        read = with_noise(input_ids, attention_mask, self.token_noise) if noisy else input_ids
-        hidden, mask = last_hidden_state(self.backbone, read, attention_mask, last_only=last_only)
+        hidden, mask = last_hidden_state(self.backbone, input_ids, attention_mask, last_only=last_only)
         logits = self.head(hidden, mask)
         if labels is None:
             return {"logits": logits}

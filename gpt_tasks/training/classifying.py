@@ -72,14 +72,7 @@ class ClassificationSession(Session):
             # An output matrix of its own stays as it is.
             matrix = matrix if matrix is embedding else matrix.detach()
         backbone = self.method.prepare(causal_lm.base_model)
-        return TaskModel(
-            backbone,
-            head,
-            weights,
-            output_matrix=matrix,
-            lm_weight=self.settings.lm_weight,
-            token_noise=self.settings.token_noise,
-        )
+        return TaskModel(backbone, head, weights, output_matrix=matrix, lm_weight=self.settings.lm_weight)
 
     def judge(self, validation: EncodedExamples) -> Mapping[str, float]:
         """Return the loss and the task's metrics on the validation split."""

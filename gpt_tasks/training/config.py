@@ -42,9 +42,6 @@ class FinetuneConfig(BaseModel):
     lm_weight: float = Field(
         0.0, ge=0, le=100, description="Weight of the texts' own language-modelling loss beside the task's."
     )
-    token_noise: float | None = Field(
-        None, ge=0, lt=1, description="The share of a text's tokens that others replace while a head learns."
-    )
     gradient_checkpointing: bool = Field(False, description="Less memory for a third more computing.")
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Updates between checkpoints. Default: an epoch, at most 500."

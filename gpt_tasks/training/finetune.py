@@ -32,7 +32,6 @@ USELESS_WHERE_FROZEN = (
     "accumulate",
     "patience",
     "lm_weight",
-    "token_noise",
     "gradient_checkpointing",
     "checkpoint_steps",
 )
@@ -170,7 +169,7 @@ def _refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
                 f"--method {config.method} fits a head on a frozen backbone; task '{task.name}' has none",
                 "Take --method full or lora.",
             )
-        useless, why = ("lm_weight", "token_noise", "class_weights"), f"for a head, and task '{task.name}' has none"
+        useless, why = ("lm_weight", "class_weights"), f"for a head, and task '{task.name}' has none"
     elif method.frozen:
         useless = USELESS_WHERE_FROZEN
     fields = FinetuneConfig.model_fields

@@ -32,7 +32,6 @@ class Settings:
     best_is_lowest: bool
     class_weights: str
     lm_weight: float
-    token_noise: float
     gradient_checkpointing: bool
     checkpoint_steps: int | None
     precision: str
@@ -43,9 +42,7 @@ class Settings:
         """Return the settings as JSON values; null is what a method that moves no weights has no use for."""
         values = asdict(self)
         if not self.epochs:
-            values |= dict.fromkeys(
-                ("epochs", "learning_rate", "warmup", "weight_decay", "accumulate", "lm_weight", "token_noise")
-            )
+            values |= dict.fromkeys(("epochs", "learning_rate", "warmup", "weight_decay", "accumulate", "lm_weight"))
         return values
 
 
@@ -90,7 +87,6 @@ def settle(
         best_is_lowest=best_by == "loss" or better[best_by] == "lower",
         class_weights=config.class_weights,
         lm_weight=config.lm_weight,
-        token_noise=float(chosen("token_noise")) if task.head else 0.0,
         gradient_checkpointing=config.gradient_checkpointing,
         checkpoint_steps=config.checkpoint_steps,
         precision=resolve_precision(config.precision, device),

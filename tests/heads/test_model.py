@@ -36,7 +36,6 @@ from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError,
 from gpt_tasks.extensions import HeadKind
 from gpt_tasks.heads import register_heads
 from gpt_tasks.heads.model import TaskModel, TaskRecord, load_model, save_model
-from gpt_tasks.heads.noise import with_noise
 from gpt_tasks.heads.sequence import Features, PooledHead, SequenceHead, pool_last
 
 HEADS: dict[str, HeadKind] = {kind.name: kind for kind in register_heads()}
@@ -324,30 +323,3 @@ def test_a_full_disk_is_told_and_leaves_nothing(
         save_model(tmp_path / "model", backbone.model, tiny_tokenizer, SequenceHead(16, 3), RECORD)
     assert_one_line(caught.value, str(tmp_path / "model"), "cannot be written")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_noise_replaces_a_share_of_the_tokens_by_others_of_the_batch_and_no_padding() -> None:
-    torch.manual_seed(0)
-    ids = torch.arange(2, 402).reshape(4, 100)
-    mask = torch.ones_like(ids)
-    mask[:, :20] = 0
-    noisy = with_noise(ids, mask, 0.25)
-    real = mask != 0
-    assert torch.equal(noisy[~real], ids[~real])
-    assert set(noisy[real].tolist()) <= set(ids[real].tolist())
-    assert 0.15 < (noisy != ids)[real].float().mean() < 0.35
-    assert torch.equal(with_noise(ids, mask, 0.0), ids)
-
-
-def test_texts_are_noisy_only_while_they_are_learned(tiny_backbone_folder: Path) -> None:
-    causal_lm: Any = AutoModelForCausalLM.from_pretrained(tiny_backbone_folder)
-    model = TaskModel(causal_lm.transformer, SequenceHead(16, 2), token_noise=0.9)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    ids = torch.arange(40).reshape(2, 20)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([0, 1])}
-    learning = [model.train()(**batch)["loss"].item() for _ in range(2)]
-    judging = [model.eval()(**batch)["loss"].item() for _ in range(2)]
-    assert learning[0] != learning[1]
-    assert judging[0] == judging[1]

@@ -36,7 +36,6 @@ SETTINGS = Settings(
     best_is_lowest=True,
     class_weights="none",
     lm_weight=0.0,
-    token_noise=0.0,
     gradient_checkpointing=False,
     checkpoint_steps=None,
     precision="float32",

@@ -159,12 +159,9 @@ def test_decoding_that_cannot_be_is_refused(run: Any, decoding: dict[str, str], 
         gpt_tasks.load(run.path, decoding=decoding)
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"), [("lm_weight", 0.5), ("token_noise", 0.1), ("class_weights", "balanced")]
-)
-def test_what_is_for_heads_is_refused(settings: dict[str, Any], tmp_path: Path, setting: str, value: Any) -> None:
-    with pytest.raises(
-        UsageError, match=f"--{setting.replace('_', '-')} is for a head, and task 'translation' has none"
-    ):
-        gpt_tasks.finetune("translation", output=tmp_path / "run", **{**settings, setting: value})
+@pytest.mark.parametrize("setting", [{"lm_weight": 0.5}, {"class_weights": "balanced"}])
+def test_what_is_for_heads_is_refused(settings: dict[str, Any], tmp_path: Path, setting: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is for a head, and task 'translation' has none") as raised:
+        gpt_tasks.finetune("translation", output=tmp_path / "run", **{**settings, **setting})
+    assert str(raised.value).startswith(f"--{next(iter(setting)).replace('_', '-')} ")
     assert not (tmp_path / "run").exists()
