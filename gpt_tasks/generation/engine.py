@@ -183,10 +183,13 @@ class Looping:
 
 def can_loop(model: Any) -> bool:
     """Whether `Looping` writes what `generate` would: a plain GPT-2, whose config asks for nothing out of the way."""
-    if not can_pack(model):
-        return False
+    return can_pack(model) and not further_wishes(model)
+
+
+def further_wishes(model: Any) -> list[str]:
+    """Return what a model's generation config asks for that only `generate` heeds."""
     asked = {name for name, value in model.generation_config.to_dict().items() if value is not None}
-    return asked <= _HARMLESS
+    return sorted(asked - _HARMLESS)
 
 
 class _Choice:

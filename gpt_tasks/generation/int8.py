@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from gpt_tasks.backbone.load import quiet_transformers
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.engine import Engine, Looping, can_loop
+from gpt_tasks.generation.engine import Engine, Looping, can_loop, further_wishes
 from gpt_tasks.generation.products import multiplies_int8
 from gpt_tasks.generation.rows import Rows
 
@@ -49,6 +49,9 @@ class Translated:
                 f"{_CULPRIT}: a model of type '{model.config.model_type}' needs CTranslate2 for that here",
                 "pip install 'gpt-tasks[int8]'",
             ) from error
+        wishes = further_wishes(model)
+        if wishes:
+            raise ModelError(f"{_CULPRIT}: the model's generation config asks for {', '.join(wishes)}", _WAY_OUT)
         self._tokenizer = tokenizer
         self._library: Any = ctranslate2
         self._folder = tempfile.TemporaryDirectory(prefix="gpt-tasks-int8-")

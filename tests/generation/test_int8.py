@@ -168,6 +168,13 @@ def test_a_model_that_ctranslate2_cannot_convert_is_told(tiny_tokenizer: PreTrai
     assert "\n" not in raised.value.message
 
 
+def test_what_only_generate_heeds_is_told(bloom: BloomForCausalLM, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    pytest.importorskip("ctranslate2")
+    bloom.generation_config.suppress_tokens = [3]
+    with pytest.raises(ModelError, match="the model's generation config asks for suppress_tokens"):
+        int8_engine(bloom, tiny_tokenizer)
+
+
 def test_a_model_that_ctranslate2_takes_for_another_is_told(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     """Its converter knows nothing of this setting of GPT-2's."""
     pytest.importorskip("ctranslate2")

@@ -1,0 +1,349 @@
+"""How fast are texts written, beside transformers' `generate` and beside CTranslate2?
+
+    python benchmarks/generation_speed.py [--quick] [--data FOLDER] [--tokenizer FOLDER]
+
+A GPT-2 small with random weights writes 100 tokens, greedily, after one prompt of 32 tokens and after 16. Timed is the
+whole way from texts to texts, on a loaded model that has written once. The sides take turns in one process.
+
+- `batch 1`, `batch 16`: ours is a `Writer` as `gpt-tasks generate` opens it, in its default precision; the peer is the
+  better of `generate` in float32 and in bf16, over the medians of all rounds.
+- `batch 1 int8`, `batch 16 int8`: ours is `--precision int8`; the peer is CTranslate2's `Generator` in int8, called
+  directly, without a callback, with those threads and types that were fastest in a trial before.
+
+Also, in the same run: how many texts in float32 are `generate`'s, token for token, and how many in a batch of
+prompts of all lengths are those of each prompt by itself, on random weights and on `tiny`; where they are not, how near
+the two best logits are at the first token that differs. And `tiny`'s perplexity on wikitext-2 in float32, in bf16, in
+int8 and in CTranslate2's int8, over the same windows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from _results import print_table, write_results
+
+SHARED = Path(__file__).parents[2] / "shared"
+PROMPT, NEW = 32, 100
+SIZES = (1, 16)
+GOALS = {"batch 1": 1.6, "batch 16": 2, "batch 1 int8": 1, "batch 16 int8": 1}
+CLOSE = 1e-4
+WINDOW = 256
+
+Side = Callable[[list[str]], list[int]]
+"""Writes texts after texts; returns the number of tokens of each."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round, and less to compare")
+    parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds generation/wikitext2")
+    parser.add_argument("--tokenizer", type=Path, default=SHARED / "models" / "gpt2-tokenizer", help="GPT-2's")
+    args = parser.parse_args()
+    text = (args.data / "generation" / "wikitext2" / "test.txt").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as scratch:
+        backbone = prepare(Path(scratch), args.tokenizer)
+        cases = speed(backbone, text, 1 if args.quick else 5)
+        cases += same_tokens(str(backbone), "random", text, 2 if args.quick else 8)
+        cases += same_tokens("tiny", "tiny", text, 4 if args.quick else 16)
+        cases += perplexities(text, Path(scratch), 4 if args.quick else 64)
+    print_table(cases)
+    for case in cases:
+        if "notes" in case:
+            print(f"{case['case']}: {case['notes']}")
+    if not args.quick:
+        write_results("generation_speed", cases)
+
+
+def prepare(folder: Path, tokenizer: Path) -> Path:
+    """Save a GPT-2 small with random weights beside its tokenizer, and CTranslate2's int8 of it in `int8`."""
+    import torch
+    from ctranslate2.converters import TransformersConverter
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+    torch.manual_seed(0)
+    backbone = folder / "gpt2-small"
+    GPT2LMHeadModel(GPT2Config()).save_pretrained(backbone)
+    GPT2TokenizerFast.from_pretrained(tokenizer).save_pretrained(backbone)
+    TransformersConverter(str(backbone)).convert(str(backbone / "int8"), quantization="int8")
+    return backbone
+
+
+def speed(backbone: Path, text: str, rounds: int) -> list[dict[str, Any]]:
+    """Let all sides write in turn; return the four cases."""
+    prompts = cut(backbone, text, [PROMPT] * max(SIZES))
+    sides = {
+        "ours": ours(backbone, "auto"),
+        "float32": generate(backbone, "float32"),
+        "bf16": generate(backbone, "bfloat16"),
+        "ours int8": ours(backbone, "int8"),
+    }
+    settings = {size: best_settings(backbone, prompts[:size]) for size in SIZES}
+    translated = {size: ctranslate2(backbone, **settings[size]) for size in SIZES}
+    taken: dict[tuple[str, int], list[float]] = {}
+    for number in range(-1, rounds):
+        for size in SIZES:
+            for side, write in {**sides, "CTranslate2": translated[size]}.items():
+                began = time.perf_counter()
+                tokens = sum(write(prompts[:size]))
+                figure = tokens / (time.perf_counter() - began)
+                if number >= 0:  # the first one warms up
+                    taken.setdefault((side, size), []).append(figure)
+        if number >= 0:
+            told = ", ".join(f"{side} {size}: {figures[-1]:.1f}" for (side, size), figures in taken.items())
+            print(f"round {number + 1}, tokens/s: {told}", flush=True)
+    cases = []
+    for name, goal in GOALS.items():
+        size, int8 = int(name.split()[1]), name.endswith("int8")
+        names = ("ours int8", ("CTranslate2",)) if int8 else ("ours", ("float32", "bf16"))
+        mine, peers = taken[names[0], size], {peer: taken[peer, size] for peer in names[1]}
+        best = max(peers, key=lambda peer: median(peers[peer]))
+        cases.append(
+            {
+                "case": name,
+                "ours": median(mine),
+                "peer": median(peers[best]),
+                "unit": "tokens/s",
+                "ratio": median(mine) / median(peers[best]),
+                "goal": goal,
+                "rounds": {"ours": mine, **peers},
+                "notes": {peer: round(median(figures), 1) for peer, figures in peers.items()}
+                | (settings[size] if int8 else {"precision": default_precision()}),
+            }
+        )
+    return cases
+
+
+def ours(backbone: Path, precision: str) -> Side:
+    """Write by the writer that `gpt-tasks generate` uses."""
+    from gpt_tasks.generation.decoding import Decoding
+    from gpt_tasks.generation.writer import open_writer
+
+    writer = open_writer(str(backbone), device="cpu", precision=precision)
+    decoding = Decoding.checked(max_new_tokens=NEW)
+    return lambda prompts: [texts[0].tokens for texts in writer.write(prompts, decoding)]
+
+
+def generate(backbone: Path, dtype: str) -> Side:
+    """Write by transformers' generate."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(backbone, dtype=getattr(torch, dtype)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(backbone, padding_side="left")
+    tokenizer.pad_token = tokenizer.eos_token
+
+    def write(prompts: list[str]) -> list[int]:
+        encoded = tokenizer(prompts, return_tensors="pt", padding=True)
+        with torch.inference_mode():
+            found = model.generate(**encoded, max_new_tokens=NEW, do_sample=False, pad_token_id=tokenizer.pad_token_id)[
+                :, encoded["input_ids"].shape[1] :
+            ]
+        tokenizer.batch_decode(found, skip_special_tokens=True)
+        return [len(row) for row in found]
+
+    return write
+
+
+def ctranslate2(backbone: Path, compute_type: str, workers: int, threads: int) -> Side:
+    """Write by CTranslate2's Generator; several workers share the prompts of a batch."""
+    import ctranslate2
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    generator = ctranslate2.Generator(
+        str(backbone / "int8"), compute_type=compute_type, inter_threads=workers, intra_threads=threads
+    )
+
+    def write(prompts: list[str]) -> list[int]:
+        tokens = [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(prompts)["input_ids"]]
+        found = generator.generate_batch(
+            tokens,
+            max_length=NEW,
+            max_batch_size=-(-len(prompts) // workers),
+            include_prompt_in_result=False,
+            sampling_topk=1,
+        )
+        ids = [each.sequences_ids[0] for each in found]
+        tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [len(row) for row in ids]
+
+    return write
+
+
+def best_settings(backbone: Path, prompts: list[str]) -> dict[str, Any]:
+    """Try CTranslate2's ways to spread a batch over the cores, and its two int8 types; return the fastest."""
+    import torch
+
+    threads = torch.get_num_threads()
+    ways = {(1, threads)} if len(prompts) == 1 else {(1, threads), (threads, 1)}
+    trials: dict[tuple[str, int, int], float] = {}
+    for kind in ("int8", "int8_float32"):
+        for way in ways:
+            write = ctranslate2(backbone, kind, *way)
+            write(prompts)
+            seconds = []
+            for _ in range(3):
+                began = time.perf_counter()
+                write(prompts)
+                seconds.append(time.perf_counter() - began)
+            trials[kind, *way] = min(seconds)
+    kind, workers, each = min(trials, key=trials.__getitem__)
+    return {"compute_type": kind, "workers": workers, "threads": each}
+
+
+def same_tokens(model: str, name: str, text: str, number: int) -> list[dict[str, Any]]:
+    """Compare texts in float32: with generate's, and those of a batch with those of each prompt by itself."""
+    import torch
+
+    from gpt_tasks.generation.decoding import Decoding
+    from gpt_tasks.generation.writer import open_writer
+
+    writer = open_writer(model, device="cpu", precision="float32")
+    causal_lm, tokenizer = writer._model, writer.tokenizer
+    decoding = Decoding.checked(max_new_tokens=NEW)
+    ids = tokenizer(text[:20_000])["input_ids"]
+    prompts = [ids[100 * place : 100 * place + 3 + 4 * place] for place in range(number)]
+    kept = Kept(writer)
+    together = kept.write(prompts, decoding)
+    alone = [kept.write([prompt], decoding)[0] for prompt in prompts]
+    theirs = []
+    for prompt in prompts:
+        with torch.inference_mode():
+            found = causal_lm.generate(
+                torch.tensor([prompt]), max_new_tokens=NEW, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        theirs.append(found[0, len(prompt) :].tolist())
+    return [
+        compared(f"{name}: as generate", causal_lm, prompts, alone, theirs),
+        compared(f"{name}: batch as single", causal_lm, prompts, together, alone),
+    ]
+
+
+class Kept:
+    """A writer's tokens instead of its texts."""
+
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Any) -> list[list[int]]:
+        from gpt_tasks.generation.rows import Rows
+
+        found: list[list[int]] = [[] for _ in prompts]
+
+        class Tokens(Rows):
+            def take(self, row: int, token: int) -> bool:
+                if not self.done[row]:
+                    found[row].append(token)
+                return super().take(row, token)
+
+        engine = self.writer._engine_for(decoding)
+        engine.write(
+            prompts, decoding, Tokens(self.writer.tokenizer, prompts, [NEW] * len(prompts), ends=self.writer._ends)
+        )
+        return found
+
+
+def compared(
+    name: str, model: Any, prompts: Sequence[Sequence[int]], ours: list[list[int]], peer: list[list[int]]
+) -> dict[str, Any]:
+    """Count the texts that are equal, and those that part where the two best logits are as good as equal."""
+    import torch
+
+    equal, ties, gaps = 0, 0, []
+    for prompt, one, other in zip(prompts, ours, peer, strict=True):
+        parted = next((place for place, pair in enumerate(zip(one, other, strict=False)) if len(set(pair)) > 1), None)
+        if parted is None:
+            equal += one == other
+            continue
+        with torch.inference_mode():
+            best = model(torch.tensor([[*prompt, *one[:parted]]])).logits[0, -1].topk(2).values
+        gaps.append(float(best[0] - best[1]))
+        ties += gaps[-1] < CLOSE
+    return {
+        "case": name,
+        "ours": equal + ties,
+        "peer": len(prompts),
+        "unit": "texts",
+        "ratio": (equal + ties) / len(prompts),
+        "goal": 1,
+        "notes": {"equal": equal, "near ties": ties, "others": len(prompts) - equal - ties, "gaps": gaps},
+    }
+
+
+def perplexities(text: str, folder: Path, windows: int) -> list[dict[str, Any]]:
+    """Measure `tiny` on the same windows in each precision, each beside float32."""
+    import ctranslate2
+    import numpy as np
+    import torch
+    from ctranslate2.converters import TransformersConverter
+
+    from gpt_tasks.generation.packed import PackedGPT2
+    from gpt_tasks.generation.writer import open_writer
+
+    writer = open_writer("tiny", device="cpu", precision="float32")
+    model, tokenizer = writer._model, writer.tokenizer
+    ids = tokenizer(text)["input_ids"]
+    cut = [ids[start : start + WINDOW] for start in range(0, windows * WINDOW, WINDOW)]
+    model.save_pretrained(folder / "tiny")
+    tokenizer.save_pretrained(folder / "tiny")
+    TransformersConverter(str(folder / "tiny")).convert(str(folder / "tiny" / "int8"), quantization="int8")
+    generator = ctranslate2.Generator(str(folder / "tiny" / "int8"), compute_type="int8")
+
+    def translated(tokens: list[int]) -> Any:
+        return torch.from_numpy(np.array(generator.forward_batch([tokenizer.convert_ids_to_tokens(tokens)])))[0]
+
+    packed = {name: PackedGPT2(model, name).logits for name in ("float32", "bf16", "int8")}
+    found = {}
+    with torch.inference_mode():
+        for name, logits in {**packed, "CTranslate2 int8": translated}.items():
+            nats = [
+                torch.nn.functional.cross_entropy(logits(tokens)[:-1], torch.tensor(tokens[1:])).item()
+                for tokens in cut
+            ]
+            found[name] = float(np.exp(np.mean(nats)))
+    return [
+        {
+            "case": f"perplexity {name}",
+            "ours": value,
+            "peer": found["float32"],
+            "unit": "by token; peer: float32",
+            "ratio": found["float32"] / value,
+            "goal": "",
+        }
+        for name, value in found.items()
+        if name != "float32"
+    ]
+
+
+def cut(backbone: Path, text: str, lengths: Sequence[int]) -> list[str]:
+    """Return pieces of the text, of so many tokens."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    ids = tokenizer(text[: 40 * sum(lengths)])["input_ids"]
+    found, start = [], 0
+    for length in lengths:
+        piece = tokenizer.decode(ids[start : start + length])
+        start += length
+        while len(tokenizer(piece)["input_ids"]) != length:
+            piece, start = tokenizer.decode(ids[start : start + length]), start + 1
+        found.append(piece)
+    return found
+
+
+def default_precision() -> str:
+    import torch
+
+    from gpt_tasks.backbone.precision import resolve_precision
+
+    return resolve_precision("auto", torch.device("cpu"))
+
+
+if __name__ == "__main__":
+    main()
