@@ -3,7 +3,8 @@
     python benchmarks/generation_speed.py [--quick] [--data FOLDER] [--tokenizer FOLDER]
 
 A GPT-2 small with random weights writes 100 tokens, greedily, after one prompt of 32 tokens and after 16. Timed is the
-whole way from texts to texts, on a loaded model that has written once. The sides take turns in one process.
+whole way from texts to texts, on a loaded model that has written once. Each side has a process of its own, which waits
+while others write, and the sides take turns.
 
 - `batch 1`, `batch 16`: ours is a `Writer` as `gpt-tasks generate` opens it, in its default precision; the peer is the
   better of `generate` in float32 and in bf16, over the medians of all rounds.
@@ -19,9 +20,11 @@ int8 and in CTranslate2's int8, over the same windows.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -77,26 +80,27 @@ def prepare(folder: Path, tokenizer: Path) -> Path:
 def speed(backbone: Path, text: str, rounds: int) -> list[dict[str, Any]]:
     """Let all sides write in turn; return the four cases."""
     prompts = cut(backbone, text, [PROMPT] * max(SIZES))
-    sides = {
-        "ours": ours(backbone, "auto"),
-        "float32": generate(backbone, "float32"),
-        "bf16": generate(backbone, "bfloat16"),
-        "ours int8": ours(backbone, "int8"),
-    }
-    settings = {size: best_settings(backbone, prompts[:size]) for size in SIZES}
-    translated = {size: ctranslate2(backbone, **settings[size]) for size in SIZES}
-    taken: dict[tuple[str, int], list[float]] = {}
-    for number in range(-1, rounds):
-        for size in SIZES:
-            for side, write in {**sides, "CTranslate2": translated[size]}.items():
-                began = time.perf_counter()
-                tokens = sum(write(prompts[:size]))
-                figure = tokens / (time.perf_counter() - began)
-                if number >= 0:  # the first one warms up
-                    taken.setdefault((side, size), []).append(figure)
-        if number >= 0:
-            told = ", ".join(f"{side} {size}: {figures[-1]:.1f}" for (side, size), figures in taken.items())
-            print(f"round {number + 1}, tokens/s: {told}", flush=True)
+    with ExitStack() as stack:
+        sides = {
+            name: stack.enter_context(started(side, backbone, setting))
+            for name, side, setting in (
+                ("ours", ours, "auto"),
+                ("float32", generate, "float32"),
+                ("bf16", generate, "bfloat16"),
+                ("ours int8", ours, "int8"),
+                ("CTranslate2", ctranslate2, ""),
+            )
+        }
+        taken: dict[tuple[str, int], list[float]] = {}
+        for number in range(-1, rounds):
+            for size in SIZES:
+                for side, write in sides.items():
+                    tokens, seconds = write(prompts[:size])
+                    if number >= 0:  # the first one warms up
+                        taken.setdefault((side, size), []).append(tokens / seconds)
+            if number >= 0:
+                told = ", ".join(f"{side} {size}: {figures[-1]:.1f}" for (side, size), figures in taken.items())
+                print(f"round {number + 1}, tokens/s: {told}", flush=True)
     cases = []
     for name, goal in GOALS.items():
         size, int8 = int(name.split()[1]), name.endswith("int8")
@@ -113,10 +117,38 @@ def speed(backbone: Path, text: str, rounds: int) -> list[dict[str, Any]]:
                 "goal": goal,
                 "rounds": {"ours": mine, **peers},
                 "notes": {peer: round(median(figures), 1) for peer, figures in peers.items()}
-                | (settings[size] if int8 else {"precision": default_precision()}),
+                | ({} if int8 else {"precision": default_precision()}),
             }
         )
     return cases
+
+
+@contextmanager
+def started(side: Callable[[Path, str], Side], backbone: Path, setting: str) -> Iterator[Callable[[list[str]], Any]]:
+    """Start a side in a process of its own; yield what has it write, and returns the tokens and the seconds."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, side, backbone, setting), daemon=True)
+    process.start()
+    there.close()
+
+    def write(prompts: list[str]) -> Any:
+        here.send(prompts)
+        return here.recv()
+
+    yield write
+    here.close()
+    process.join()
+
+
+def serve(pipe: Any, side: Callable[[Path, str], Side], backbone: Path, setting: str) -> None:
+    write = side(backbone, setting)
+    with suppress(EOFError):
+        while True:
+            prompts = pipe.recv()
+            began = time.perf_counter()
+            tokens = sum(write(prompts))
+            pipe.send((tokens, time.perf_counter() - began))
 
 
 def ours(backbone: Path, precision: str) -> Side:
@@ -150,51 +182,52 @@ def generate(backbone: Path, dtype: str) -> Side:
     return write
 
 
-def ctranslate2(backbone: Path, compute_type: str, workers: int, threads: int) -> Side:
-    """Write by CTranslate2's Generator; several workers share the prompts of a batch."""
-    import ctranslate2
+def ctranslate2(backbone: Path, _: str) -> Side:
+    """Write by CTranslate2's Generator, for each size of batch with the settings that a trial finds fastest."""
+    import torch
+    from ctranslate2 import Generator
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(backbone)
-    generator = ctranslate2.Generator(
-        str(backbone / "int8"), compute_type=compute_type, inter_threads=workers, intra_threads=threads
-    )
+    threads = torch.get_num_threads()
+
+    def opened(kind: str, workers: int, each: int) -> Side:
+        generator = Generator(str(backbone / "int8"), compute_type=kind, inter_threads=workers, intra_threads=each)
+
+        def write(prompts: list[str]) -> list[int]:
+            tokens = [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(prompts)["input_ids"]]
+            found = generator.generate_batch(
+                tokens,
+                max_length=NEW,
+                max_batch_size=-(-len(prompts) // workers),  # several workers share a batch
+                include_prompt_in_result=False,
+                sampling_topk=1,
+            )
+            ids = [each.sequences_ids[0] for each in found]
+            tokenizer.batch_decode(ids, skip_special_tokens=True)
+            return [len(row) for row in ids]
+
+        return write
+
+    best: dict[int, Side] = {}
 
     def write(prompts: list[str]) -> list[int]:
-        tokens = [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(prompts)["input_ids"]]
-        found = generator.generate_batch(
-            tokens,
-            max_length=NEW,
-            max_batch_size=-(-len(prompts) // workers),
-            include_prompt_in_result=False,
-            sampling_topk=1,
-        )
-        ids = [each.sequences_ids[0] for each in found]
-        tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [len(row) for row in ids]
+        if len(prompts) not in best:
+            ways = {(1, threads)} if len(prompts) == 1 else {(1, threads), (threads, 1)}
+            trials = {}
+            for kind in ("int8", "int8_float32"):
+                for way in sorted(ways):
+                    one = opened(kind, *way)
+                    one(prompts)
+                    began = time.perf_counter()
+                    one(prompts)
+                    trials[kind, *way] = time.perf_counter() - began
+            kind, *way = min(trials, key=trials.__getitem__)
+            print(f"CTranslate2, {len(prompts)} prompts: {kind}, {way[0]} workers of {way[1]} threads", flush=True)
+            best[len(prompts)] = opened(kind, *way)
+        return best[len(prompts)](prompts)
 
     return write
-
-
-def best_settings(backbone: Path, prompts: list[str]) -> dict[str, Any]:
-    """Try CTranslate2's ways to spread a batch over the cores, and its two int8 types; return the fastest."""
-    import torch
-
-    threads = torch.get_num_threads()
-    ways = {(1, threads)} if len(prompts) == 1 else {(1, threads), (threads, 1)}
-    trials: dict[tuple[str, int, int], float] = {}
-    for kind in ("int8", "int8_float32"):
-        for way in ways:
-            write = ctranslate2(backbone, kind, *way)
-            write(prompts)
-            seconds = []
-            for _ in range(3):
-                began = time.perf_counter()
-                write(prompts)
-                seconds.append(time.perf_counter() - began)
-            trials[kind, *way] = min(seconds)
-    kind, workers, each = min(trials, key=trials.__getitem__)
-    return {"compute_type": kind, "workers": workers, "threads": each}
 
 
 def same_tokens(model: str, name: str, text: str, number: int) -> list[dict[str, Any]]:

@@ -37,32 +37,38 @@ def can_pack(model: Any) -> bool:
     )
 
 
+# Keys and values are read in so many columns at a time.
+_COLUMNS = 16
+
+
 class Memory:
     """The keys and values of a batch, whose rows all end in the same column: what is padded is so on the left.
 
-    `keys` and `values` hold for each layer `[rows, heads, columns, head_dim]`, of which the first `length` are filled.
-    `positions` `[rows]` are those of the next tokens.
+    For each layer `keys` hold `[rows, heads, head_dim, columns]` and `values` `[rows, heads, columns, head_dim]`; the
+    first `length` columns are filled. `positions` `[rows]` are those of the next tokens.
     """
 
-    def __init__(self, kept: Tensor, room: int, layers: int, heads: int, head_dim: int) -> None:
+    def __init__(self, kept: Tensor, room: int, layers: int, heads: int, head_dim: int, dtype: torch.dtype) -> None:
         rows, width = kept.shape
-        size = (rows, heads, width + room, head_dim)
-        self.keys = [torch.empty(size) for _ in range(layers)]
-        self.values = [torch.empty(size) for _ in range(layers)]
+        columns = -(-(width + room) // _COLUMNS) * _COLUMNS
+        self.keys = [torch.zeros(rows, heads, head_dim, columns, dtype=dtype) for _ in range(layers)]
+        self.values = [torch.zeros(rows, heads, columns, head_dim, dtype=dtype) for _ in range(layers)]
         self.length = 0
         self.positions = kept.sum(dim=-1)
-        self._bias: Tensor | None = None
-        if not kept.all():
-            # Added to the scores `[rows, 1, 1, columns]`: nothing looks at padding.
-            self._bias = torch.zeros(rows, 1, 1, width + room)
-            self._bias[:, 0, 0, :width].masked_fill_(~kept, float("-inf"))
+        self._padded = not bool(kept.all())
+        # Added to the scores: nothing looks at padding, or at what is not filled yet.
+        self._bias = torch.full((rows, 1, 1, columns), float("-inf"))
+        self._bias[:, 0, 0, :width].masked_fill_(kept, 0)
 
-    def visible(self, new: int) -> Tensor | None:
-        """Return what is added to the scores of so many new columns; None where they see all that stands."""
+    def visible(self, new: int) -> Tensor:
+        """Return what is added to the scores of so many new columns: of one of them, for some columns too many, so that
+        the kernels see few sizes.
+        """
         if new == 1:
-            return None if self._bias is None else self._bias[..., : self.length + 1]
+            self._bias[..., self.length] = 0
+            return self._bias[..., : (self.length // _COLUMNS + 1) * _COLUMNS]
         later = torch.full((new, new), float("-inf")).triu(1)
-        if self._bias is None:
+        if not self._padded:
             return later
         # Padding sees itself, so that its states are numbers: what they are, nobody will see.
         return (later + self._bias[..., :new]).masked_fill(torch.eye(new, dtype=torch.bool), 0)
@@ -72,20 +78,21 @@ class Memory:
         chosen = torch.tensor(rows)
         self.keys = [keys[chosen] for keys in self.keys]
         self.values = [values[chosen] for values in self.values]
-        self.positions = self.positions[chosen]
-        self._bias = None if self._bias is None else self._bias[chosen]
+        self.positions, self._bias = self.positions[chosen], self._bias[chosen]
 
 
 class PackedGPT2:
-    """The products of a model that `can_pack`, in a precision, as its weights are now; all else is in float32.
+    """The products of a model that `can_pack`, in a precision, as its weights are now.
 
-    Embeddings and norms are the model's own, the matrices are copies.
+    Embeddings and norms are the model's own, the matrices are copies. Keys and values are in bfloat16, unless the
+    precision is float32; all else is in float32.
     """
 
     def __init__(self, model: GPT2LMHeadModel, precision: WritingPrecision) -> None:
         self._transformer: Any = model.transformer
         self._layers = [_Layer(block, precision) for block in self._transformer.h]
         self._norm = _norm(self._transformer.ln_f)
+        self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._head = product(model.lm_head.weight.detach(), _detached(model.lm_head.bias), precision)
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[Memory, Tensor]:
@@ -96,8 +103,7 @@ class PackedGPT2:
         kept = torch.arange(width) >= torch.tensor([width - len(prompt) for prompt in prompts])[:, None]
         ids = torch.zeros(kept.shape, dtype=torch.long)
         ids[kept] = torch.tensor([token for prompt in prompts for token in prompt])
-        first = self._layers[0]
-        memory = Memory(kept, room, len(self._layers), first.heads, first.head_dim)
+        memory = self._memory(kept, room)
         positions = (kept.cumsum(dim=-1) - 1).clamp(min=0)
         return memory, self._logits(self._read(ids, positions, memory)[:, -1])
 
@@ -110,12 +116,13 @@ class PackedGPT2:
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
         """Return the logits `[tokens, vocabulary]` of what comes after each token of one text."""
-        memory, ids = self._empty(1, len(tokens)), torch.tensor([list(tokens)])
+        ids = torch.tensor([list(tokens)])
+        memory = self._memory(torch.ones_like(ids, dtype=torch.bool), 0)
         return self._logits(self._read(ids, torch.arange(len(tokens))[None], memory)[0])
 
-    def _empty(self, rows: int, width: int) -> Memory:
+    def _memory(self, kept: Tensor, room: int) -> Memory:
         first = self._layers[0]
-        return Memory(torch.ones(rows, width, dtype=torch.bool), 0, len(self._layers), first.heads, first.head_dim)
+        return Memory(kept, room, len(self._layers), first.heads, first.head_dim, self._dtype)
 
     def _read(self, ids: Tensor, positions: Tensor, memory: Memory) -> Tensor:
         """Return the last hidden states `[rows, new, hidden]`."""
@@ -146,17 +153,23 @@ class _Layer:
         self._up = _product(mlp.c_fc, precision, gelu=gelu)
         self._activation: Product = nn.Identity() if gelu else mlp.act
 
-    def __call__(self, hidden: Tensor, keys: Tensor, values: Tensor, start: int, visible: Tensor | None) -> Tensor:
+    def __call__(self, hidden: Tensor, keys: Tensor, values: Tensor, start: int, visible: Tensor) -> Tensor:
         (weight, bias, eps), (weight_2, bias_2, eps_2) = self._norms
         width = hidden.shape[-1:]
         projected = self._project(functional.layer_norm(hidden, width, weight, bias, eps))
         query, key, value = projected.view(len(keys), -1, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         end = start + query.shape[2]
-        keys[:, :, start:end] = key
+        keys[..., start:end] = key.transpose(-1, -2)
         values[:, :, start:end] = value
-        attended = functional.scaled_dot_product_attention(
-            query.float(), keys[:, :, :end], values[:, :, :end], attn_mask=visible, scale=self._scale
-        )
+        if start == 0:
+            attended = functional.scaled_dot_product_attention(
+                query.float(), key.float(), value.float(), attn_mask=visible[..., :end], scale=self._scale
+            )
+        else:
+            # Plain products read what stands there once; the fused kernel for CPUs takes twice as long.
+            columns = visible.shape[-1]
+            scores = (query.to(keys.dtype) @ keys[..., :columns]).float() * self._scale + visible
+            attended = scores.softmax(-1).to(values.dtype) @ values[:, :, :columns]
         hidden = hidden + self._out(attended.transpose(1, 2).reshape(hidden.shape))
         inner = self._activation(self._up(functional.layer_norm(hidden, width, weight_2, bias_2, eps_2)))
         return hidden + self._down(inner)
