@@ -15,7 +15,16 @@ from gpt_tasks.types import Score
 MOST_MISTAKES = 10
 LONGEST_TEXT = 300
 LOWER = ("ece", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
-HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "mcc": "matthews_correlation"}
+HUB_METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "f1",
+    "mcc": "matthews_correlation",
+    "exact_match": "exact_match",
+    "bleu": "sacrebleu",
+    "chrf": "chrf",
+    "perplexity": "perplexity",
+    **dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), "rouge"),
+}
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -83,7 +92,7 @@ def _front_matter(report: Report, run: str, backbone: str) -> str:
         "pipeline_tag": kind,
         "tags": ["gpt-tasks", report.task],
         **({"base_model": backbone.partition("@")[0]} if _HUB_ID.fullmatch(backbone.partition("@")[0]) else {}),
-        "metrics": [figure["type"] for figure in figures],
+        "metrics": list(dict.fromkeys(figure["type"] for figure in figures)),
         "model-index": [{"name": re.split(r"[/\\]", run.rstrip("/\\"))[-1] or run, "results": [result]}],
     }
     return f"---\n{yaml.safe_dump(card, sort_keys=False, allow_unicode=True)}---"

@@ -71,6 +71,9 @@ def evaluate_modeled(
         name: {measure.name: score(measure, parts[measure.name]) for measure in measures}
         for name, parts in found.items()
     }
+    named = measures[0].name
+    if before is not None and scores[""][named].value > scores["before"][named].value:
+        notes = (*notes, "It foretells these texts worse than before: lower --learning-rate, or take fewer --epochs.")
     report = Report(
         task=task.name,
         split=split,

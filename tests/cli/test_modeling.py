@@ -111,3 +111,17 @@ def test_a_plain_text_is_no_data_for_labels(tiny_backbone_folder: Path, tmp_path
     file.write_text("good\nbad\n", encoding="utf-8")
     with pytest.raises(DataError, match="no column 'text'; the columns are passage, continues"):
         gpt_tasks.finetune("sentiment", data=file, backbone=str(tiny_backbone_folder), output=tmp_path / "run")
+
+
+def test_a_model_that_got_worse_says_so(tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    run = gpt_tasks.finetune(
+        "generation",
+        data=rows(tmp_path / "train.jsonl", ["aaaa bbbb"] * 4),
+        validation=rows(tmp_path / "validation.jsonl", ["aaaa bbbb!"]),
+        test=rows(tmp_path / "test.jsonl", ["Quite another thing, said with other letters."]),
+        backbone=str(tiny_backbone_folder),
+        epochs=60,
+        learning_rate=0.05,
+        output=tmp_path / "run",
+    )
+    assert any("worse than before" in note for note in run.report.notes)
