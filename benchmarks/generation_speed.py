@@ -54,7 +54,7 @@ def main() -> None:
         cases = speed(backbone, text, 1 if args.quick else 5)
         cases += same_tokens(str(backbone), "random", text, 2 if args.quick else 8)
         cases += same_tokens("tiny", "tiny", text, 4 if args.quick else 16)
-        cases += perplexities(text, Path(scratch), 4 if args.quick else 64)
+        cases += perplexities(text, 4 if args.quick else 64)
     print_table(cases)
     for case in cases:
         if "notes" in case:
@@ -240,7 +240,7 @@ def same_tokens(model: str, name: str, text: str, number: int) -> list[dict[str,
     writer = open_writer(model, device="cpu", precision="float32")
     causal_lm, tokenizer = writer._model, writer.tokenizer
     decoding = Decoding.checked(max_new_tokens=NEW)
-    ids = tokenizer(text[:20_000])["input_ids"]
+    ids = tokenizer(text[:20_000], verbose=False)["input_ids"]
     prompts = [ids[100 * place : 100 * place + 3 + 4 * place] for place in range(number)]
     kept = Kept(writer)
     together = kept.write(prompts, decoding)
@@ -309,35 +309,26 @@ def compared(
     }
 
 
-def perplexities(text: str, folder: Path, windows: int) -> list[dict[str, Any]]:
+def perplexities(text: str, windows: int) -> list[dict[str, Any]]:
     """Measure `tiny` on the same windows in each precision, each beside float32."""
-    import ctranslate2
     import numpy as np
     import torch
-    from ctranslate2.converters import TransformersConverter
 
+    from gpt_tasks.generation.int8 import Translated
     from gpt_tasks.generation.packed import PackedGPT2
     from gpt_tasks.generation.writer import open_writer
 
     writer = open_writer("tiny", device="cpu", precision="float32")
     model, tokenizer = writer._model, writer.tokenizer
-    ids = tokenizer(text)["input_ids"]
-    cut = [ids[start : start + WINDOW] for start in range(0, windows * WINDOW, WINDOW)]
-    model.save_pretrained(folder / "tiny")
-    tokenizer.save_pretrained(folder / "tiny")
-    TransformersConverter(str(folder / "tiny")).convert(str(folder / "tiny" / "int8"), quantization="int8")
-    generator = ctranslate2.Generator(str(folder / "tiny" / "int8"), compute_type="int8")
-
-    def translated(tokens: list[int]) -> Any:
-        return torch.from_numpy(np.array(generator.forward_batch([tokenizer.convert_ids_to_tokens(tokens)])))[0]
-
+    ids = tokenizer(text, verbose=False)["input_ids"]
+    pieces = [ids[start : start + WINDOW] for start in range(0, windows * WINDOW, WINDOW)]
     packed = {name: PackedGPT2(model, name).logits for name in ("float32", "bf16", "int8")}
     found = {}
     with torch.inference_mode():
-        for name, logits in {**packed, "CTranslate2 int8": translated}.items():
+        for name, logits in {**packed, "CTranslate2 int8": Translated(model, tokenizer).all_logits}.items():
             nats = [
                 torch.nn.functional.cross_entropy(logits(tokens)[:-1], torch.tensor(tokens[1:])).item()
-                for tokens in cut
+                for tokens in pieces
             ]
             found[name] = float(np.exp(np.mean(nats)))
     return [

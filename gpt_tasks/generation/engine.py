@@ -21,6 +21,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from gpt_tasks.backbone import speed
 from gpt_tasks.backbone.precision import WritingPrecision
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.packed import PackedGPT2, can_pack
@@ -149,6 +150,7 @@ class Looping:
     stays_in_window = False
 
     def __init__(self, model: Any, precision: WritingPrecision) -> None:
+        speed.keep_freed_memory()  # each step takes as much as the one before, megabytes for logits
         self._gpt2 = PackedGPT2(model, precision)
 
     @torch.inference_mode()

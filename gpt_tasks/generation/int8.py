@@ -102,12 +102,13 @@ class Translated:
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
         """Return the logits after the tokens."""
-        return self._all_logits(tokens)[-1]
+        return self.all_logits(tokens)[-1]
 
     def _opened(self) -> Any:
         return self._library.Generator(self._folder.name, compute_type="int8", intra_threads=torch.get_num_threads())
 
-    def _all_logits(self, tokens: Sequence[int]) -> Tensor:
+    def all_logits(self, tokens: Sequence[int]) -> Tensor:
+        """Return the logits `[tokens, vocabulary]` of what comes after each token of one text."""
         return torch.from_numpy(np.array(self._generator.forward_batch([self._tokens(tokens)])))[0]
 
     def _tokens(self, ids: Sequence[int]) -> list[str]:
@@ -119,7 +120,7 @@ class Translated:
     def _likeness(self, model: Any) -> float:
         """Return the correlation of log-probabilities with the model's own."""
         ids = torch.randint(len(self._tokenizer), (_SAMPLE,), generator=torch.Generator().manual_seed(0))
-        both = torch.stack([self._all_logits(ids.tolist()), model(ids[None]).logits[0].float()])
+        both = torch.stack([self.all_logits(ids.tolist()), model(ids[None]).logits[0].float()])
         return float(torch.corrcoef(both.log_softmax(-1).flatten(1))[0, 1])
 
 
