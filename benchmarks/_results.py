@@ -34,7 +34,10 @@ def write_results(name: str, cases: Sequence[Mapping[str, Any]], *, keep_others:
         measured = {case["case"] for case in cases}
         earlier = json.loads(path.read_text(encoding="utf-8"))
         cases = [*(case for case in earlier["cases"] if case["case"] not in measured), *cases]
-        command = f"{earlier['command']}, then {command}"
+        if earlier["command"].endswith(command):
+            command = earlier["command"]
+        else:
+            command = f"{earlier['command']}, then {command}"
     content = {
         "command": command,
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},

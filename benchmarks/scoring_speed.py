@@ -60,15 +60,22 @@ def main() -> None:
         print(json.dumps(SIDES[args.run[0]](**json.loads(Path(args.run[1]).read_text()))))
         return
     cases: list[dict[str, Any]] = []
+
+    def measured(case: dict[str, Any]) -> None:
+        """Keep a case at once: all of them take the better part of an hour."""
+        cases.append(case)
+        if not args.quick:
+            write_results("scoring_speed", [case], keep_others=True)
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         backbone = prepare(folder, args.tokenizer)
+        measured(start_up(backbone, folder, 1 if args.quick else 3))
         for name in args.only:
             requests = CASES[name](args.data)
             requests = requests[: max(8, len(requests) // 10)] if args.quick else requests
             for precision in PRECISIONS:
-                cases.append(compare(f"{name} {precision}", requests, precision, backbone, folder, args.quick))
-        cases.append(start_up(backbone, folder, 1 if args.quick else 3))
+                measured(compare(f"{name} {precision}", requests, precision, backbone, folder, args.quick))
     print_table(cases)
     for case in cases:
         if "bound" in case:
@@ -77,8 +84,6 @@ def main() -> None:
                 f"{case['case']}: bound {case['bound']:.2f}, share {share:.0%}, peak memory {memory['ours']} and "
                 f"{memory['peer']} MiB, largest difference {case['difference']:.2g}"
             )
-    if not args.quick:
-        write_results("scoring_speed", cases, keep_others=args.only != list(CASES))
 
 
 def prepare(folder: Path, tokenizer: Path) -> Path:
@@ -204,13 +209,13 @@ SIDES = {"ours": ours, "peer": peer}
 def start_up(backbone: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Time whole commands on one document: from the start of the process to its end."""
     row = {"question": "The sun is", "choices": ["hot", "cold"], "answer": 0}
-    (folder / "one.json").write_text(json.dumps(row) + "\n")
+    (folder / "one.jsonl").write_text(json.dumps(row) + "\n")
     (folder / "one.yaml").write_text(
-        "name: one\ntasks: [{task: multiple-choice, source: one.json, prompt: '{question}', metrics: [accuracy]}]\n"
+        "name: one\ntasks: [{task: multiple-choice, source: one.jsonl, prompt: '{question}', metrics: [accuracy]}]\n"
     )
     (folder / "tasks").mkdir()
     (folder / "tasks" / "one.yaml").write_text(
-        f"task: one\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder / 'one.json'}}}}}\n"
+        f"task: one\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder / 'one.jsonl'}}}}}\n"
         "test_split: test\noutput_type: multiple_choice\ndoc_to_text: question\ndoc_to_choice: choices\n"
         "doc_to_target: answer\nmetric_list: [{metric: acc}]\n"
     )
