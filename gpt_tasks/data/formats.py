@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from gpt_tasks.data.plain_text import PASSAGE_CHARACTERS, read_documents
+from gpt_tasks.data.plain_text import read_passages
 from gpt_tasks.errors import DataError, MachineError
 from gpt_tasks.types import Row
 
@@ -157,7 +157,7 @@ def _json_rows(file: DataFile) -> Iterator[Row]:
 def _text_rows(file: DataFile) -> Iterator[Row]:
     """Rows of the columns `passage` and `continues`: what other tasks read as one text is not found in them."""
     with _text(file, newline=None) as lines:
-        for text, ends, number in read_documents(lines, PASSAGE_CHARACTERS):
+        for text, ends, number in read_passages(lines):
             yield Row({"passage": text, "continues": not ends}, f"{file.path.name}:{number}")
 
 

@@ -44,3 +44,18 @@ def read_documents(lines: Iterable[str], longest: int) -> Iterator[Piece]:
     text = "".join(held).rstrip("\n")
     if begun or text.strip():
         yield Piece(text, True, begins)
+
+
+def read_passages(lines: Iterable[str]) -> Iterator[Piece]:
+    """Every document of a text in pieces of about 8,000 characters, none of which is empty."""
+    held: Piece | None = None
+    for piece in read_documents(lines, PASSAGE_CHARACTERS):
+        if held is not None and not piece.text.strip():
+            # Behind the last cut of a document nothing came but white space.
+            held = held._replace(ends_document=piece.ends_document)
+            continue
+        if held is not None:
+            yield held
+        held = piece
+    if held is not None:
+        yield held

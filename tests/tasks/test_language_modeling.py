@@ -9,6 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from gpt_tasks import LanguageModelingTask
+from gpt_tasks.data.plain_text import PASSAGE_CHARACTERS
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Encoded, Example, Likelihood, Row
@@ -95,3 +96,12 @@ def test_a_text_file_is_read_in_passages_that_are_its_whole_text(tmp_path: Path)
     assert examples[-1].inputs["text"] == "A short one."
     assert examples[-1].where == "books.txt:1002"
     assert max(len(example.inputs["text"]) for example in examples) < 10_000
+
+
+@pytest.mark.parametrize("more", ["", "\n", "\n \n<|endoftext|>\nA short one.\n"])
+def test_a_document_that_ends_where_a_passage_does_leaves_no_empty_row(tmp_path: Path, more: str) -> None:
+    file = tmp_path / "book.txt"
+    file.write_text("x" * PASSAGE_CHARACTERS + more, encoding="utf-8")
+    rows = [row.values for row in open_source(file, {}).splits["all"]()]
+    assert rows[0] == {"passage": "x" * PASSAGE_CHARACTERS, "continues": False}
+    assert [row["passage"] for row in rows[1:]] == (["A short one."] if "short" in more else [])
