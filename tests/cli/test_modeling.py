@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,3 +128,29 @@ def test_a_model_that_got_worse_says_so(tiny_backbone_folder: Path, tmp_path: Pa
         output=tmp_path / "run",
     )
     assert any("worse than before" in note for note in run.report.notes)
+
+
+def test_two_processes_learn_what_one_does_and_report_once(tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    backbone = tmp_path / "backbone"
+    shutil.copytree(tiny_backbone_folder, backbone)
+    config = json.loads((backbone / "config.json").read_text())
+    undropped = {**config, "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+    (backbone / "config.json").write_text(json.dumps(undropped))
+    words = ["the", "train", "was", "late", "but", "nobody", "minded"]
+    texts = [" ".join(words[: 1 + number % 7] * (1 + number % 4)) + f" {number}" for number in range(24)]
+    data = rows(tmp_path / "train.jsonl", texts)
+    # One row of validation: the second process judges none.
+    other = rows(tmp_path / "validation.jsonl", ["the train was splendid"])
+    common = [
+        "finetune", "generation", "--data", data, "--validation", other, "--test", rows(tmp_path / "t.jsonl", ["late"]),
+        "--backbone", backbone, "--epochs", "2", "--batch-tokens", "64", "--precision", "float32", "--device", "cpu",
+    ]  # fmt: skip
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for name, start, more in (("one", [], ["--accumulate", "2"]), ("two", two, [])):
+        command = [sys.executable, *start, "-m", "gpt_tasks", *common, *more, "--output", tmp_path / name]
+        done = subprocess.run(
+            list(map(str, command)), check=False, capture_output=True, text=True, timeout=240, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+    one, both = (gpt_tasks.load(tmp_path / name).report.metrics["perplexity"].value for name in ("one", "two"))
+    assert both == pytest.approx(one, rel=1e-4)
