@@ -44,14 +44,14 @@ def checked_offers(hook: str, returned: object, registry: Registry) -> list[Offe
     if not isinstance(returned, Sequence) or isinstance(returned, str):
         raise TypeError(f"{hook} must return a list of {expected.__name__}, not {type(returned).__name__}")
     offers = [Offer(table, _name_of(hook, thing, expected), thing) for thing in returned]
+    if hook == "register_commands":
+        # Only now does Typer find that a parameter has a type it does not know, or that there is no command.
+        return [Offer(table, offer.name, typer.main.get_command(offer.thing)) for offer in offers]
     for offer in offers:
         if isinstance(offer.thing, Task):
             _check_task(offer.thing)
         elif isinstance(offer.thing, Method):
             _check_method(offer.thing)
-        elif hook == "register_commands":
-            # Only now does Typer find that a parameter has a type it does not know, or that there is no command.
-            typer.main.get_command(offer.thing)
     return offers
 
 

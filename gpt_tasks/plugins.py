@@ -135,19 +135,19 @@ def load_plugins(entry_points: Iterable[metadata.EntryPoint]) -> Plugins:
 
 
 def _order(point: metadata.EntryPoint) -> tuple[bool, str, str]:
-    distribution, _ = _origin(point)
+    distribution, _ = _origin(point.dist)
     return distribution != OWN_DISTRIBUTION, distribution, point.name
 
 
-def _origin(point: metadata.EntryPoint) -> tuple[str, str]:
-    distribution = point.dist
+@functools.cache
+def _origin(distribution: metadata.Distribution | None) -> tuple[str, str]:
     if distribution is None:
         return "", ""
     return re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(), distribution.version
 
 
 def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Plugins) -> Plugin:
-    found = functools.partial(Plugin, point.name, point.module, *_origin(point))
+    found = functools.partial(Plugin, point.name, point.module, *_origin(point.dist))
     offers: list[Offer] = []
     try:
         if manager.has_plugin(point.name):

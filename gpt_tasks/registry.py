@@ -10,7 +10,7 @@ from gpt_tasks.errors import PluginError, UsageError
 from gpt_tasks.extensions import BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
 
 if TYPE_CHECKING:
-    import typer
+    from typer.core import TyperCommand, TyperGroup
 
     from gpt_tasks.tasks.base import Task
 
@@ -77,4 +77,4 @@ class Registry:
         self.heads: Table[HeadKind] = Table("head")
         self.methods: Table[Method] = Table("method")
         self.sources: Table[SourceScheme] = Table("source")
-        self.commands: Table[typer.Typer] = Table("command")
+        self.commands: Table[TyperCommand | TyperGroup] = Table("command")

@@ -12,7 +12,7 @@ import pytest
 import gpt_tasks
 
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "scipy", "numpy", "pandas", "matplotlib", "peft", "evaluate")
-GOAL = 0.4
+LIBRARIES = "import pluggy, typer.main, pydantic; type('Settings', (pydantic.BaseModel,), {})"
 
 REPORT = f"""
 import atexit, sys
@@ -72,17 +72,21 @@ def test_every_public_name_is_there() -> None:
         _ = gpt_tasks.tune
 
 
+def processor_seconds(*arguments: str) -> float:
+    child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    return usage.ru_utime + usage.ru_stime
+
+
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one child is told by wait4")
-def test_help_takes_less_than_the_goal_of_processor_time() -> None:
-    """Processor time, because other work on the machine would make a test of the clock fail at times."""
-    seconds = []
-    for _ in range(3):
-        child = subprocess.Popen([sys.executable, "-m", "gpt_tasks", "--help"], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 0
-        seconds.append(usage.ru_utime + usage.ru_stime)
-    assert min(seconds) < GOAL
+def test_help_costs_little_more_than_the_libraries_that_it_stands_on() -> None:
+    """Twice, where it was measured. Seconds would test the machine, and what else it has to do: benchmarks/startup.py
+    holds their goal."""
+    rounds = [(processor_seconds("-m", "gpt_tasks", "--help"), processor_seconds("-c", LIBRARIES)) for _ in range(5)]
+    ours, libraries = (min(seconds) for seconds in zip(*rounds, strict=True))
+    assert ours < 3 * libraries
 
 
 def test_the_console_script_is_the_module() -> None:

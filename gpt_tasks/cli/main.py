@@ -93,7 +93,7 @@ def _command(plugins: Plugins) -> Root:
     root = typer.main.get_command(app)
     assert isinstance(root, Root)
     for name, command in plugins.registry.commands.items():
-        root.add_command(typer.main.get_command(command), name)
+        root.add_command(command, name)
     return root
 
 
