@@ -92,7 +92,7 @@ def show_scores(scores: Scores, folder: Path | None) -> None:
         ("task", "metric", "value", "stderr", "95 % interval", "n", "shots"),
         [
             (
-                task.name,
+                name,
                 metric,
                 f"{figure.value:.4f}",
                 f"{figure.stderr:.4f}",
@@ -101,7 +101,8 @@ def show_scores(scores: Scores, folder: Path | None) -> None:
                 str(task.shots),
             )
             for task in scores.tasks
-            for metric, figure in task.metrics.items()
+            for name, figures in [(task.name, task.metrics), *((f"- {group}", of) for group, of in task.groups.items())]
+            for metric, figure in figures.items()
         ],
     )
     for task in scores.tasks:

@@ -78,6 +78,9 @@ def test_groups_count_the_same_whatever_their_size(cli: Any, suite: Any, tiny_ba
     groups = [figures["accuracy"] for figures in task["groups"].values()]
     assert sorted(figure["n"] for figure in groups) == [2, 8]
     assert task["metrics"]["accuracy"]["value"] == pytest.approx(sum(figure["value"] for figure in groups) / 2)
+    shown = cli("score", tiny_backbone_folder, "--suite", suite(items, by="kind"), "--output", "out").out.splitlines()
+    counts = {line.split()[1]: line.split()[-2] for line in shown if line.startswith("- ")}
+    assert counts == {name: str(figures["accuracy"]["n"]) for name, figures in task["groups"].items()}
 
 
 def test_a_limit_is_of_each_group(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
