@@ -44,6 +44,8 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
             return "float32"
         case "bf16":
             return "bf16"
+        case "int8":
+            raise UsageError("--precision int8 is for writing, which this is not", "Choose auto, float32 or bf16.")
         case _:
             raise UsageError(f"--precision {name}: no such precision", "Choose auto, float32 or bf16.")
 

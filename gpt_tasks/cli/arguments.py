@@ -20,8 +20,9 @@ Column: TypeAlias = Annotated[
     ),
 ]
 Device: TypeAlias = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
-Precision: TypeAlias = Annotated[
-    Literal["auto", "float32", "bf16"], typer.Option("--precision", help="auto: bf16 where it is native.")
+WritingPrecision: TypeAlias = Annotated[
+    Literal["auto", "float32", "bf16", "int8"],
+    typer.Option("--precision", help="auto: bf16 where it is native. int8: on a CPU, for what writes."),
 ]
 DecodingSettings: TypeAlias = Annotated[
     list[str] | None,

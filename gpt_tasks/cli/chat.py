@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Device
-from gpt_tasks.cli.generate import Precision, Remote
+from gpt_tasks.cli.arguments import Device, WritingPrecision
+from gpt_tasks.cli.generate import Remote
 from gpt_tasks.errors import DataError, GptTasksError
 from gpt_tasks.generation.decoding import Decoding
 
@@ -54,7 +54,7 @@ def talk(
     repetition_penalty: Annotated[float, typer.Option(help=_help("repetition_penalty"))] = 1.0,
     seed: Annotated[int, typer.Option(help=_help("seed"))] = 0,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: WritingPrecision = "auto",
     trust_remote_code: Remote = False,
 ) -> None:
     """Talk with a model: a line is your turn, and its answer is shown as it comes.

@@ -75,8 +75,11 @@ def evaluate_run(
     seed: Annotated[int, typer.Option(help="With --task: draws the shots.", min=0)] = 1234,
     device: Device = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bf16"] | None,
-        typer.Option(help="Default: auto, which is bf16 where that is native; with --task float32."),
+        Literal["auto", "float32", "bf16", "int8"] | None,
+        typer.Option(
+            help="Default: auto, which is bf16 where that is native; with --task float32. int8: on a CPU, for a run "
+            "that writes."
+        ),
     ] = None,
     decoding: DecodingSettings = None,
     as_json: Json = False,

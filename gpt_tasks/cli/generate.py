@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Device, Json
+from gpt_tasks.cli.arguments import Device, Json, WritingPrecision
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.generation.decoding import Decoding
 
@@ -16,10 +16,6 @@ next_app = typer.Typer(name="next", rich_markup_mode=None, add_completion=False)
 
 Model = Annotated[
     str, typer.Argument(help="A preset, a folder, a hub id or a finished run.", metavar="MODEL", show_default=False)
-]
-Precision = Annotated[
-    Literal["auto", "float32", "bf16", "int8"],
-    typer.Option("--precision", help="auto: bf16 where it is native. int8: on a CPU."),
 ]
 Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model bring Python code of its own.")]
 
@@ -48,7 +44,7 @@ def generate_text(
         list[str] | None, typer.Option("--stop", help=_help("stop"), metavar="TEXT", show_default=False)
     ] = None,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: WritingPrecision = "auto",
     trust_remote_code: Remote = False,
     as_json: Json = False,
 ) -> None:
@@ -101,7 +97,7 @@ def next_tokens(
     text: Annotated[str, typer.Argument(help="What the token comes after.", metavar="TEXT", show_default=False)],
     top: Annotated[int, typer.Option(help="Show so many tokens.", min=1)] = 10,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: WritingPrecision = "auto",
     trust_remote_code: Remote = False,
     as_json: Json = False,
 ) -> None:

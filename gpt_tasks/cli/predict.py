@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, Precision, RunPath
+from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, RunPath, WritingPrecision
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, show_predictions
 from gpt_tasks.errors import UsageError
@@ -36,7 +36,7 @@ def predict_texts(
     ] = None,
     column: Column = None,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: WritingPrecision = "auto",
     decoding: DecodingSettings = None,
     as_json: Json = False,
 ) -> None:

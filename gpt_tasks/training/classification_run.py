@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from gpt_tasks.backbone.precision import resolve_precision
 from gpt_tasks.data.sources import Source
 from gpt_tasks.data.splits import load_examples
 from gpt_tasks.evaluation.baselines import load_baselines
@@ -27,7 +28,7 @@ class ClassificationRun(Run[ClassificationTask, Prediction]):
     def predictor(self) -> Predictor:
         """The model with its task, loaded when it is first asked for."""
         with self._guarded():
-            saved, task, device, precision = self._saved()
+            saved, task, device = self._saved()
             assert saved.head is not None
             return Predictor(
                 task=task,
@@ -35,7 +36,7 @@ class ClassificationRun(Run[ClassificationTask, Prediction]):
                 tokenizer=saved.backbone.tokenizer,
                 max_length=self.record["settings"]["max_length"],
                 batch_tokens=self.record["settings"]["batch_tokens"],
-                precision=precision,
+                precision=resolve_precision(self._precision, device),
             )
 
     @property

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
+from gpt_tasks.backbone.precision import resolve_precision
 from gpt_tasks.data.examples import stream_examples
 from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import UsageError
@@ -19,7 +20,6 @@ from gpt_tasks.types import Example
 if TYPE_CHECKING:
     import torch
 
-    from gpt_tasks.backbone.precision import Precision
     from gpt_tasks.heads.model import SavedModel
 
 
@@ -29,7 +29,7 @@ class ModelingRun(Run[LanguageModelingTask, Never]):
     family = LanguageModelingTask
 
     @cached_property
-    def _opened_model(self) -> tuple[SavedModel, LanguageModelingTask, torch.device, Precision]:
+    def _opened_model(self) -> tuple[SavedModel, LanguageModelingTask, torch.device]:
         with self._guarded():
             return self._saved()
 
@@ -55,14 +55,14 @@ class ModelingRun(Run[LanguageModelingTask, Never]):
     ) -> Report:
         if by is not None:
             raise UsageError(f"--by {by} is for tasks with labels", "Leave it out.")
-        saved, task, device, precision = self._opened_model
+        saved, task, device = self._opened_model
         return evaluate_modeled(
             task,
             saved.backbone,
             stream_examples(task, source, split, columns=columns, need_labels=True),
             split=split,
             device=device,
-            precision=precision,
+            precision=resolve_precision(self._precision, device),
             training=self.report.training,
             notes=source.notes,
             output=output,

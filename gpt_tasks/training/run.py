@@ -23,7 +23,6 @@ from gpt_tasks.types import Example, Prediction, Row
 if TYPE_CHECKING:
     import torch
 
-    from gpt_tasks.backbone.precision import Precision
     from gpt_tasks.data.sources import Source
     from gpt_tasks.heads.model import SavedModel
 
@@ -173,9 +172,9 @@ class Run(ABC, Generic[TaskT, AnswerT]):
         """Return the names of the texts that an example is made of."""
         return list(dict.fromkeys(prompt_fields(self.task.prompt)))
 
-    def _saved(self) -> tuple[SavedModel, TaskT, torch.device, Precision]:
-        """Load the model, in evaluation mode, with its task, and settle the device and the precision to run it with."""
-        from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+    def _saved(self) -> tuple[SavedModel, TaskT, torch.device]:
+        """Load the model, in evaluation mode, with its task, and settle the device to run it on."""
+        from gpt_tasks.backbone.precision import resolve_device
         from gpt_tasks.heads.model import load_model
 
         device = resolve_device(self._device)
@@ -187,7 +186,7 @@ class Run(ABC, Generic[TaskT, AnswerT]):
                 f"Task '{record.task}' is of another family than when the run was trained",
                 _way_out(record.plugin, record.plugin_version),
             )
-        return saved, task.restored(record.state), device, resolve_precision(self._precision, device)
+        return saved, task.restored(record.state), device
 
     def _opened(
         self, data: str | Path, split: str | None, given: Mapping[str, str]

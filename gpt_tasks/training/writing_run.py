@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gpt_tasks.backbone.precision import resolve_precision, resolve_writing_precision
 from gpt_tasks.data.examples import stream_examples
 from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import UsageError
@@ -28,18 +29,20 @@ class WritingRun(Run[TextToTextTask, str]):
     def answering(self) -> AnswerWriter:
         """The model with its task, loaded when it is first asked for."""
         with self._guarded():
-            saved, task, device, precision = self._saved()
+            saved, task, device = self._saved()
+            writes = resolve_writing_precision(self._precision, device)
             causal_lm: Any = saved.backbone.model
             causal_lm = causal_lm.to(device).eval()
             tokenizer, window = saved.backbone.tokenizer, saved.backbone.context_length
             return AnswerWriter(
                 task=task,
                 model=LanguageModel(causal_lm.base_model, causal_lm).eval(),
-                writer=Writer(causal_lm, tokenizer, window=window, precision=precision),
+                writer=Writer(causal_lm, tokenizer, window=window, precision=writes),
                 tokenizer=tokenizer,
                 max_length=self.record["settings"]["max_length"],
                 batch_tokens=self.record["settings"]["batch_tokens"],
-                precision=precision,
+                # How likely the right answers are is read off the weights as they are.
+                precision=resolve_precision("auto", device) if writes == "int8" else writes,
                 decoding=self._decoding or GREEDY,
             )
 
@@ -63,11 +66,14 @@ class WritingRun(Run[TextToTextTask, str]):
     ) -> Report:
         if by is not None:
             raise UsageError(f"--by {by} is for tasks with labels", f"Leave it out: '{self.task.name}' writes.")
+        answering, notes = self.answering, source.notes
+        if answering.writer.precision == "int8":
+            notes = (*notes, f"The answers are written in int8, perplexity is computed in {answering.precision}.")
         return evaluate_written(
-            self.answering,
+            answering,
             stream_examples(self.task, source, split, columns=columns, need_labels=True),
             split=split,
             training=self.report.training,
-            notes=source.notes,
+            notes=notes,
             output=output,
         )

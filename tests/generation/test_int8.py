@@ -99,7 +99,7 @@ def test_int8_is_for_a_cpu() -> None:
         resolve_writing_precision("int8", cuda)
     with pytest.raises(UsageError, match="--precision int4: no such precision"):
         resolve_writing_precision("int4", cpu)
-    with pytest.raises(UsageError, match="--precision int8: no such precision"):
+    with pytest.raises(UsageError, match="--precision int8 is for writing, which this is not"):
         resolve_precision("int8", cpu)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import gpt_tasks
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.generation.products import multiplies_int8
 
 PAIRS = [("The soup was cold.", "Die Suppe war kalt."), ("What a lovely train!", "Was für ein schöner Zug! 🚂 太好了")]
 
@@ -144,6 +145,16 @@ def test_answers_are_written_as_the_decoding_says(run: Any, rows: list[dict[str,
     report = short.evaluate(write(tmp_path / "rows.jsonl", rows))
     assert report.metrics["chrf"].value < 100
     assert report.metrics["perplexity"] == greedy.evaluate(tmp_path / "rows.jsonl").metrics["perplexity"]
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="this CPU does not multiply int8")
+def test_answers_are_written_in_int8_too(run: Any, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    small = gpt_tasks.load(run.path, precision="int8", device="cpu")
+    assert small.predict([source for source, _ in PAIRS]) == [target for _, target in PAIRS]
+    data = write(tmp_path / "rows.jsonl", rows)
+    told = small.evaluate(data)
+    assert f"The answers are written in int8, perplexity is computed in {small.answering.precision}." in told.notes
+    assert told.metrics["perplexity"] == gpt_tasks.load(run.path, device="cpu").evaluate(data).metrics["perplexity"]
 
 
 @pytest.mark.parametrize(
