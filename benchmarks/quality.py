@@ -6,8 +6,8 @@ the test split. A case's `ratio` is above 1 where ours is better.
 - Sets with labels: test accuracy with each method, one setting for all sets, on three seeds; beside it the same
   architecture with random weights, and TF-IDF with logistic regression on the same rows. `p` is the two-sided paired
   bootstrap's over the test examples, each with its share of seeds that got it right.
-- Sets that are written or foretold: the report's figures of one seed on a part of the rows, beside what is cheap; see
-  `_quality_writing.py`.
+- Other sets, and those that are written or foretold: the report's figures of one seed, beside what is cheap; see
+  `_quality_reports.py`.
 
 A run of some sets or methods keeps the results of the others.
 """
@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 from _cores import on_cores
+from _quality_reports import REPORTED, reported
 from _quality_run import finetuned
-from _quality_writing import WRITING, written
 from _results import print_table, write_results
 
 LABELLED = {
@@ -34,7 +34,7 @@ LABELLED = {
     "trec6": ("classification", "classification/trec6"),
     "ag_news_small": ("classification", "classification/ag_news_small"),
 }
-SETS = [*LABELLED, *WRITING]
+SETS = [*LABELLED, *REPORTED]
 METHODS = ("full", "lora", "head")
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     if not args.data.is_dir():
         raise SystemExit(f"There is no folder {args.data}: name the one that holds sentiment/sst2 with --data")
     with tempfile.TemporaryDirectory() as scratch:
-        cases = [*labelled(args, args.keep or Path(scratch)), *writing(args, args.keep or Path(scratch))]
+        cases = [*labelled(args, args.keep or Path(scratch)), *reports(args, args.keep or Path(scratch))]
     print_table(cases)
     if not args.quick:
         everything = set(args.sets) == set(SETS) and set(args.methods) == set(METHODS)
@@ -81,13 +81,13 @@ def labelled(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
     return cases
 
 
-def writing(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
-    """Return the cases of the sets that are written or foretold."""
+def reports(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
+    """Return the cases of the sets of which the report is shown."""
 
     def measured(name: str, core: int | None) -> list[dict[str, Any]]:
-        return written(name, args.data, keep / "written", quick=args.quick, core=core)
+        return reported(name, args.data, keep / "reported", quick=args.quick, core=core)
 
-    sets = [name for name in args.sets if name in WRITING]
+    sets = [name for name in args.sets if name in REPORTED]
     return list(itertools.chain.from_iterable(on_cores(sets, args.workers, measured)))
 
 

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.base import Task as Task
     from gpt_tasks.tasks.classification import ClassificationTask as ClassificationTask
     from gpt_tasks.tasks.cloze import ClozeTask as ClozeTask
+    from gpt_tasks.tasks.headed import DELIMITER as DELIMITER
     from gpt_tasks.tasks.language_modeling import LanguageModelingTask as LanguageModelingTask
+    from gpt_tasks.tasks.multi_label import MultiLabelTask as MultiLabelTask
     from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask as MultipleChoiceTask
+    from gpt_tasks.tasks.regression import RegressionTask as RegressionTask
     from gpt_tasks.tasks.text_to_text import TextToTextTask as TextToTextTask
     from gpt_tasks.training.finetune import finetune as finetune
     from gpt_tasks.training.run import Run as Run
@@ -23,13 +26,17 @@ if TYPE_CHECKING:
     from gpt_tasks.types import Event as Event
     from gpt_tasks.types import Example as Example
     from gpt_tasks.types import Prediction as Prediction
+    from gpt_tasks.types import Tagging as Tagging
 
 # Loaded when first asked for, so that importing gpt_tasks never waits for torch.
 _HOMES = {
     "ClassificationTask": "gpt_tasks.tasks.classification",
     "ClozeTask": "gpt_tasks.tasks.cloze",
+    "DELIMITER": "gpt_tasks.tasks.headed",
     "LanguageModelingTask": "gpt_tasks.tasks.language_modeling",
+    "MultiLabelTask": "gpt_tasks.tasks.multi_label",
     "MultipleChoiceTask": "gpt_tasks.tasks.multiple_choice",
+    "RegressionTask": "gpt_tasks.tasks.regression",
     "TextToTextTask": "gpt_tasks.tasks.text_to_text",
     "Event": "gpt_tasks.types",
     "Example": "gpt_tasks.types",
@@ -37,6 +44,7 @@ _HOMES = {
     "Prediction": "gpt_tasks.types",
     "Report": "gpt_tasks.evaluation.report",
     "Run": "gpt_tasks.training.run",
+    "Tagging": "gpt_tasks.types",
     "Task": "gpt_tasks.tasks.base",
     "finetune": "gpt_tasks.training.finetune",
     "hookimpl": "gpt_tasks.hookspecs",

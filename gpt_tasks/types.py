@@ -79,12 +79,21 @@ Answer = Likelihood | str
 class Encoded:
     """An example as token ids; `truncated` counts the tokens that were cut off to make it fit.
 
-    `learned` are the stretches [start, end) of tokens that a language model is to foretell; none for a head.
+    `learned` are the stretches [start, end) of tokens that a language model is to foretell; none for a head. A head
+    reads `others` too, further sequences of the same example, and what it says of them all is averaged; `windows` says
+    in how many parts a text that is too long for one is read.
     """
 
     input_ids: list[int]
     truncated: int = 0
     learned: tuple[tuple[int, int], ...] = ()
+    others: tuple[list[int], ...] = ()
+    windows: int = 1
+
+    @property
+    def sequences(self) -> list[list[int]]:
+        """All that a head reads of the example."""
+        return [self.input_ids, *self.others]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,14 @@ class Prediction:
     """What a model answers: a label, and the probability of every label in the model's order."""
 
     label: str
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """What a model answers where several labels can be right: those it gives, and the probability of every one."""
+
+    labels: tuple[str, ...]
     probabilities: Mapping[str, float]
 
 

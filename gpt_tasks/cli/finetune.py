@@ -125,7 +125,7 @@ def _show(run: Run[Any, Any]) -> None:
     from gpt_tasks.evaluation.tables import print_report
 
     print_report(run.report)
-    if run.report.labels:
+    if run.report.answers == "label":
         print("\nSome texts of the test split:")
         with (run.path / "predictions.jsonl").open(encoding="utf-8") as lines:
             show_predictions([_answered(json.loads(line)) for line in islice(lines, SHOWN)])

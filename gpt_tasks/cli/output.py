@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gpt_tasks.tasks.answers import Answer, answer_as_text
 from gpt_tasks.types import Prediction
 
 
@@ -50,10 +51,10 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def show_predictions(answered: Sequence[tuple[str, Prediction | str]]) -> None:
-    """Print texts with their most probable label, or with what was written about them."""
-    if any(isinstance(answer, str) for _, answer in answered):
-        show_table(("answer", "text"), [(str(answer), text) for text, answer in answered])
+def show_predictions(answered: Sequence[tuple[str, Answer]]) -> None:
+    """Print texts with their most probable label, or with whatever else was answered."""
+    if not all(isinstance(answer, Prediction) for _, answer in answered):
+        show_table(("answer", "text"), [(answer_as_text(answer), text) for text, answer in answered])
         return
     rows = [
         (answer.label, f"{answer.probabilities[answer.label]:.1%}", text)

@@ -80,25 +80,30 @@ class TokenBudgetBatches(Sampler[list[int]]):
 def collate(
     features: Sequence[Mapping[str, Any]], *, pad_token_id: int, padding_side: Literal["right", "left"]
 ) -> dict[str, torch.Tensor]:
-    """Pad examples to the longest: input_ids and attention_mask `[batch, length]`, all int64.
+    """Pad examples to the longest: input_ids and attention_mask `[batch, length]`, int64.
 
-    Labels are `[batch]`; those of tokens are `[batch, length]`, -100 where there is none.
+    A feature is {"input_ids", "labels"}, and then labels are those of tokens, `[batch, length]`, -100 where there is
+    none; or it is {"sequences", "goal"}, and labels are the goals, `[batch]` or `[batch, outputs]`. Where an example
+    has several sequences, ids and mask are `[batch, sequences, length]`; the mask of those that one lacks is 0.
     """
-    longest = max(len(feature["input_ids"]) for feature in features)
-    input_ids = np.full((len(features), longest), pad_token_id, dtype=np.int64)
-    attention_mask = np.zeros((len(features), longest), dtype=np.int64)
-    of_tokens = isinstance(features[0]["labels"], np.ndarray)
-    labels = np.full((len(features), longest) if of_tokens else len(features), -100, dtype=np.int64)
-    for row, feature in enumerate(features):
-        length = len(feature["input_ids"])
-        place = slice(0, length) if padding_side == "right" else slice(longest - length, longest)
-        input_ids[row, place] = feature["input_ids"]
-        attention_mask[row, place] = 1
-        labels[(row, place) if of_tokens else row] = feature["labels"]
+    rows = [feature["sequences"] if "goal" in feature else [feature["input_ids"]] for feature in features]
+    shape = (len(rows), max(map(len, rows)), max(len(ids) for row in rows for ids in row))
+    input_ids, attention_mask = np.full(shape, pad_token_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    of_tokens = np.full(shape, -100, dtype=np.int64)
+    for number, row in enumerate(rows):
+        for place, ids in enumerate(row):
+            at = slice(0, len(ids)) if padding_side == "right" else slice(shape[-1] - len(ids), shape[-1])
+            input_ids[number, place, at] = ids
+            attention_mask[number, place, at] = 1
+            if "goal" not in features[number]:
+                of_tokens[number, place, at] = features[number]["labels"]
+    goals = np.stack([feature["goal"] for feature in features]) if "goal" in features[0] else None
+    if shape[1] == 1:
+        input_ids, attention_mask, of_tokens = input_ids[:, 0], attention_mask[:, 0], of_tokens[:, 0]
     return {
         "input_ids": torch.from_numpy(input_ids),
         "attention_mask": torch.from_numpy(attention_mask),
-        "labels": torch.from_numpy(labels),
+        "labels": torch.from_numpy(of_tokens if goals is None else goals),
     }
 
 

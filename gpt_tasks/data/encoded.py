@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.files import machine_errors
 from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.headed import HeadTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,12 +29,16 @@ _TOKEN = np.dtype(np.int32)
 
 @dataclass(frozen=True, eq=False)
 class EncodedExamples:
-    """Encodings as a torch data set: each is {"input_ids": int32 `[length]`, "labels"}.
+    """Encodings as a torch data set.
 
-    For a head the labels are one code, -100 if unknown; for a language model they are `[length]`, the token itself
-    where it is to be learned and -100 elsewhere. The index `~i` gives encoding `i` with its labels ignored. `lengths`
-    is `[n]`, in tokens, and so is `labels`, which a language model has not; `learned` counts its tokens to be learned
-    and `truncated` the examples that were cut to fit; `used_tokens` holds every token id that occurs, sorted.
+    For a head each is {"sequences": a list of int32 `[length]`, mostly one, "goal": what it is to say, a number or
+    `[outputs]`}. For a language model it is {"input_ids": int32 `[length]`, "labels": `[length]`, the token itself
+    where it is to be learned and -100 elsewhere}. The index `~i` gives encoding `i` with goal or labels of -100.
+
+    `lengths` is `[n]`, in tokens of all sequences together. So is `labels`, the goals' rows in `goals`, which a
+    language model has not. `learned` counts its tokens to be learned, `truncated` the examples that were cut to fit and
+    `windowed` those that are read in parts; `used_tokens` holds every token id that occurs, sorted. `ends` tells of
+    each example of several sequences where they end.
     """
 
     path: Path
@@ -43,6 +48,9 @@ class EncodedExamples:
     truncated: int
     starts: np.ndarray
     used_tokens: np.ndarray
+    goals: np.ndarray | None = None
+    windowed: int = 0
+    ends: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -56,7 +64,7 @@ class EncodedExamples:
         The file is opened for each call, so that no handle is shared by processes that fork; and read rather than
         mapped, because a map takes 64 KB into this process's memory for every example that is touched.
         """
-        examples = []
+        examples: list[dict[str, Any]] = []
         with self.path.open("rb", buffering=0) as file:
             for index in indices:
                 row = index if index >= 0 else ~index
@@ -66,12 +74,13 @@ class EncodedExamples:
                 stored = np.empty(self.lengths[row], dtype=_TOKEN)
                 file.readinto(stored.data)
                 input_ids = np.where(stored < 0, ~stored, stored)
-                labels: Any = IGNORED
-                if self.labels is None:
+                if self.labels is None or self.goals is None:
                     labels = np.where((stored < 0) & (index >= 0), input_ids, IGNORED)
-                elif index >= 0:
-                    labels = int(self.labels[row])
-                examples.append({"input_ids": input_ids, "labels": labels})
+                    examples.append({"input_ids": input_ids, "labels": labels})
+                    continue
+                known = index >= 0 and self.labels[row] >= 0
+                goal = self.goals[self.labels[row]] if known else np.full_like(self.goals[0], IGNORED)
+                examples.append({"sequences": np.split(input_ids, self.ends.get(row, [0])[:-1]), "goal": goal})
         return examples
 
 
@@ -83,7 +92,8 @@ def encode_examples(
     Raises DataError where the prompt alone is too long, MachineError where the disk is full.
     """
     lengths = array("i")
-    truncated = learned = 0
+    truncated = learned = windowed = 0
+    ends: dict[int, list[int]] = {}
     used: set[int] = set()
     with machine_errors():
         scratch.mkdir(parents=True, exist_ok=True)
@@ -96,12 +106,20 @@ def encode_examples(
                         # A token that is to be learned is stored as its complement, which is below zero.
                         stored[start:end] = ~stored[start:end]
                         learned += end - start
+                    used.update(encoded.input_ids)
+                    if encoded.others:
+                        sequences = [encoded.input_ids, *encoded.others]
+                        ends[len(lengths)] = list(accumulate(map(len, sequences)))
+                        stored = np.concatenate([np.asarray(ids, dtype=_TOKEN) for ids in sequences])
+                        used.update(*encoded.others)
                     file.write(stored.tobytes())
                     lengths.append(len(stored))
                     truncated += encoded.truncated > 0
-                    used.update(encoded.input_ids)
+                    windowed += encoded.windows > 1
     sizes = np.frombuffer(lengths, dtype=np.int32)
     starts = np.cumsum(sizes, dtype=np.int64) - sizes
-    labels = None if learned else np.where(examples.labels < 0, IGNORED, examples.labels)
+    labels = goals = None
+    if isinstance(task, HeadTask):
+        labels, goals = np.where(examples.labels < 0, IGNORED, examples.labels), task.goals(examples.label_names)
     tokens = np.array(sorted(used), dtype=np.int64)
-    return EncodedExamples(Path(file.name), sizes, labels, learned, truncated, starts, tokens)
+    return EncodedExamples(Path(file.name), sizes, labels, learned, truncated, starts, tokens, goals, windowed, ends)

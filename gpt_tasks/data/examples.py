@@ -18,7 +18,7 @@ from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import DataError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.classification import LABEL, ClassificationTask
+from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.types import Example
 
 UNKNOWN = -1
@@ -26,7 +26,7 @@ UNKNOWN = -1
 
 _BATCH = 1024
 _MAPPED = 64
-_WHERE, _REFERENCES = "where", "references"
+_WHERE, _REFERENCES, _CHOICES = "where", "references", "choices"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,14 +34,15 @@ class Table:
     """An Arrow file in batches of `_BATCH` rows, with what is cheap to keep in memory.
 
     `codes` `[rows]` index the targets in the order in which they were first met; answers that are `written` stand in
-    the file instead. `keys` `[rows]` are 64-bit hashes of the inputs, equal where texts differ in nothing but white
-    space.
+    the file instead, and so do `choices`, where examples have some. `keys` `[rows]` are 64-bit hashes of the inputs and
+    choices, equal where texts differ in nothing but white space.
     """
 
     path: Path
     inputs: tuple[str, ...]
     extras: tuple[str, ...]
     written: bool
+    choices: bool
     codes: np.ndarray
     keys: np.ndarray
     targets: tuple[str, ...]
@@ -94,9 +95,11 @@ class Examples(Sequence[Example]):
         return self.table.inputs
 
     @property
-    def observed(self) -> tuple[str, ...]:
-        """The labels that these examples hold."""
-        return tuple(self.label_names[code] for code in np.unique(self.labels) if code != UNKNOWN)
+    def observed(self) -> dict[str, int]:
+        """The labels that these examples hold, and of how many each is."""
+        codes, counts = np.unique(self.labels, return_counts=True)
+        found = zip(codes.tolist(), counts.tolist(), strict=True)
+        return {self.label_names[code]: count for code, count in found if code != UNKNOWN}
 
     @property
     def fingerprint(self) -> str:
@@ -129,7 +132,9 @@ class Examples(Sequence[Example]):
 
     def __iter__(self) -> Iterator[Example]:
         inputs, extras = self.table.inputs, self.table.extras
-        columns = [*map(_input, inputs), *map(_extra, extras), _WHERE, *([_REFERENCES] if self.table.written else [])]
+        columns = [*map(_input, inputs), *map(_extra, extras), _WHERE]
+        columns += [_REFERENCES] if self.table.written else []
+        columns += [_CHOICES] if self.table.choices else []
         labels = self.labels
         index = 0
         for stretch in self.table.read(self.rows, columns):
@@ -141,6 +146,7 @@ class Examples(Sequence[Example]):
                     references[0] if references else target,
                     values[_WHERE],
                     {column: values[_extra(column)] for column in extras},
+                    choices=tuple(values.get(_CHOICES, ())),
                     references=references,
                 )
                 index += 1
@@ -177,11 +183,10 @@ def stream_examples(
     where = first.where.rpartition(":")[0] or source.name
     choose = task.fields if need_labels else task.asked_fields
     fields = choose(list(first.values), columns, where)
-    if need_labels and isinstance(task, ClassificationTask) and LABEL not in fields:
-        wanted = task.columns.get(LABEL, LABEL)
+    if need_labels and isinstance(task, HeadTask) and task.target not in fields:
         raise DataError(
-            f"{where}: there is no column '{wanted}'; the columns are {', '.join(first.values)}",
-            f"Say which one holds the label: --column {LABEL}=NAME",
+            f"{where}: there is no column '{task.target_column({})}'; the columns are {', '.join(first.values)}",
+            f"Say which one holds the {task.target}: --column {task.target}=NAME",
         )
     if by is not None and by not in first.values:
         raise DataError(
@@ -200,10 +205,13 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
     """
     coming = iter(examples)
     first = next(coming)
-    inputs, extras, written = tuple(first.inputs), tuple(first.extra), bool(first.references)
+    inputs, extras = tuple(first.inputs), tuple(first.extra)
+    written, choices = bool(first.references), bool(first.choices)
     fields = [(name, pa.string()) for name in [*map(_input, inputs), *map(_extra, extras), _WHERE]]
     if written:
         fields.append((_REFERENCES, pa.list_(pa.string())))
+    if choices:
+        fields.append((_CHOICES, pa.list_(pa.string())))
     schema = pa.schema(fields)
     digest = hashlib.blake2b(digest_size=16)
     codes, keys = array("i"), array("Q")
@@ -219,7 +227,7 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
                 for example in chunk:
                     content = _content(example)
                     digest.update(content)
-                    texts = "".join(" ".join(text.split()) for text in example.inputs.values())
+                    texts = "\x1f".join(" ".join(text.split()) for text in _texts(example))
                     keys.append(int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "little"))
                     target = None if written else example.target
                     codes.append(UNKNOWN if target is None else targets.setdefault(target, len(targets)))
@@ -228,6 +236,7 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
                     *([example.extra[column] for example in chunk] for column in extras),
                     [example.where for example in chunk],
                     *([[example.references for example in chunk]] if written else []),
+                    *([[example.choices for example in chunk]] if choices else []),
                 ]
                 arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema))
@@ -236,6 +245,7 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
         inputs,
         extras,
         written,
+        choices,
         np.frombuffer(codes, dtype=np.int32),
         np.frombuffer(keys, dtype=np.uint64),
         tuple(targets),
@@ -255,13 +265,17 @@ def _content(example: Example) -> bytes:
     targets = example.references or (() if example.target is None else (example.target,))
     target = "".join(f"={target}" for target in targets)
     try:
-        return "\x1f".join([*example.inputs.values(), target, *example.extra.values(), "\x1e"]).encode()
+        return "\x1f".join([*_texts(example), target, *example.extra.values(), "\x1e"]).encode()
     except UnicodeEncodeError as error:
         half = str(error.object)[error.start]
         raise DataError(
             f"{example.where}: the text holds half a character ({half!a})",
             "Mend the text: it was cut or escaped wrongly.",
         ) from error
+
+
+def _texts(example: Example) -> list[str]:
+    return [*example.inputs.values(), *example.choices]
 
 
 def _input(field: str) -> str:

@@ -15,7 +15,8 @@ from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import SourceScheme
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.classification import LABEL, ClassificationTask
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.headed import HeadTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def load_splits(
             sources[split] = open_source(given, schemes)
             notes += sources[split].notes
         elif split in source.splits:
-            hidden = isinstance(task, ClassificationTask) and not _is_labelled(task, source, split, columns or {})
+            hidden = isinstance(task, HeadTask) and not _is_labelled(task, source, split, columns or {})
             if split == "test" and hidden:
                 notes.append(f"The test split of {source.name} has no labels: another is drawn from train.")
             else:
@@ -92,9 +93,10 @@ def load_splits(
         if split in sources:
             found[split] = read(sources[split], choose_split(sources[split], split))
             _same_fields(found["train"], found[split])
-    if isinstance(task, ClassificationTask):
+    if isinstance(task, HeadTask):
         task, meaning = task.fitted(found["train"].observed, found["train"].fields, source.name)
         found = {split: settle(task, examples, meaning) for split, examples in found.items()}
+    if isinstance(task, ClassificationTask):
         notes += _unseen(found)
     return _without_leaks(task, found, limit, seed, notes)
 
@@ -114,7 +116,7 @@ def load_examples(
     """
     rows = stream_examples(task, source, split, columns=columns or {}, by=by, need_labels=True)
     examples = store_examples(rows, scratch)
-    return settle(task, examples, {}) if isinstance(task, ClassificationTask) else examples
+    return settle(task, examples, {}) if isinstance(task, HeadTask) else examples
 
 
 def choose_split(source: Source, split: str | None) -> str:
@@ -132,25 +134,28 @@ def choose_split(source: Source, split: str | None) -> str:
     return split
 
 
-def settle(task: ClassificationTask, examples: Examples, meaning: Mapping[str, str]) -> Examples:
-    """Code the labels by their place among the task's; `meaning` holds those that are known to stand for one.
+def settle(task: HeadTask, examples: Examples, meaning: Mapping[str, str]) -> Examples:
+    """Code the right answers, labels by their place among the task's; `meaning` holds what some are known to stand for.
 
-    Raises DataError, naming the first row, for a label that the task does not know.
+    Raises DataError, naming the first row, for one that the model cannot give.
     """
     known = dict(meaning)
-    for label in examples.observed:
-        if label not in known:
-            code = examples.label_names.index(label)
-            first = examples[int(np.argmax(examples.labels == code))] if label not in task.labels else None
-            known[label] = task.canonical(label, first.where if first else "")
-    return examples.labelled(task.labels, known)
+    for answer in examples.observed:
+        if answer not in known:
+            try:
+                known[answer] = task.canonical(answer, "")
+            except DataError:
+                code = examples.label_names.index(answer)
+                task.canonical(answer, examples[int(np.argmax(examples.labels == code))].where)
+    names = task.labels if isinstance(task, ClassificationTask) else tuple(dict.fromkeys(known.values()))
+    return examples.labelled(names, known)
 
 
 def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, seed: int, notes: list[str]) -> Splits:
     train = found["train"]
     wanted = [split for split in SPLITS[1:] if split not in found]
     if wanted:
-        drawn, copies = divide(train.keys, train.labels, wanted, np.random.default_rng([seed, 0]))
+        drawn, copies = divide(train.keys, _strata(task, train), wanted, np.random.default_rng([seed, 0]))
         for split in wanted:
             if not len(drawn[split]):
                 raise DataError(
@@ -172,10 +177,15 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
     }
     rows = len(found["train"])
     if limit is not None and limit < rows:
-        chosen = stratified(found["train"].labels, limit, np.random.default_rng([seed, 1]))
+        chosen = stratified(_strata(task, found["train"]), limit, np.random.default_rng([seed, 1]))
         found["train"] = found["train"].subset(chosen)
         notes.append(f"Trains on {limit:,} of {rows:,} rows (--limit).")
     return Splits(task, found["train"], found["validation"], found["test"], duplicates, tuple(notes))
+
+
+def _strata(task: Task, examples: Examples) -> np.ndarray:
+    """Return by what a draw keeps the shares, `[n]`: the labels of a classification, else nothing."""
+    return examples.labels if isinstance(task, ClassificationTask) else np.zeros(len(examples), dtype=np.int32)
 
 
 def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], notes: list[str]) -> int:
@@ -203,14 +213,14 @@ def _among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
     return found
 
 
-def _is_labelled(task: ClassificationTask, source: Source, split: str, columns: Mapping[str, str]) -> bool:
+def _is_labelled(task: HeadTask, source: Source, split: str, columns: Mapping[str, str]) -> bool:
     """Tell whether a split's first row has a label: many published test sets hide theirs."""
     first = next(source.splits[split](), None)
     if first is None:
         return False
-    texts = {field: column for field, column in columns.items() if field != LABEL}
+    texts = {field: column for field, column in columns.items() if field != task.target}
     fields = task.fields(list(first.values), texts, source.name)
-    label = columns.get(LABEL, fields.get(LABEL, ""))
+    label = columns.get(task.target, fields.get(task.target, ""))
     return first.values.get(label) not in (None, "")
 
 

@@ -1,90 +1,60 @@
-"""What a model must beat: the majority class, and TF-IDF with logistic regression, trained on the same rows."""
+"""What a model must beat, trained on the same rows: an answer without reading, and TF-IDF with a linear model."""
 
 from __future__ import annotations
 
 import json
-import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from gpt_tasks.errors import ModelError
+from gpt_tasks.evaluation.tfidf import Linear, choose_analyzer, fit_linear, prior
 from gpt_tasks.files import write_json
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+from gpt_tasks.tasks.headed import Loss
+from gpt_tasks.tasks.multi_label import best_cut
 
 MAJORITY = "majority"
+MEAN = "mean"
 TFIDF = "tfidf_logistic_regression"
-SCHEMA_VERSION = 1
+TFIDF_RIDGE = "tfidf_ridge_regression"
+SCHEMA_VERSION = 2
 MOST_ROWS = 50_000
-MOST_TERMS = 50_000
 STRENGTHS = (1.0, 10.0)
-STEPS = 1_000
 
 _CHUNK = 5_000
-# Scripts that put no spaces between words: Thai to Myanmar, Khmer, kana, Han.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-
-
-@dataclass(frozen=True)
-class Linear:
-    """TF-IDF with sublinear term frequencies, and a softmax over a linear layer.
-
-    `analyzer` is `word` (1-2 grams) or `char` (1-3 grams); `terms` lie in the order of the columns of `idf` `[terms]`
-    and `coefficients` `[classes, terms]`; `classes` are the label indices that training saw.
-    """
-
-    analyzer: str
-    terms: tuple[str, ...]
-    classes: tuple[int, ...]
-    strength: float
-    idf: np.ndarray
-    coefficients: np.ndarray
-    intercepts: np.ndarray
-
-    def probabilities(self, texts: Sequence[str], n_labels: int) -> np.ndarray:
-        """Return `[n, labels]` in float32."""
-        from scipy.special import softmax
-
-        logits = np.tile(self.intercepts, (len(texts), 1)).astype(np.float64)
-        if self.terms:
-            logits += self._features(texts) @ self.coefficients.T.astype(np.float64)
-        found = np.zeros((len(texts), n_labels), dtype=np.float32)
-        found[:, list(self.classes)] = softmax(logits, axis=1)
-        return found
-
-    def _features(self, texts: Sequence[str]) -> csr_matrix:
-        from sklearn.feature_extraction.text import CountVectorizer
-
-        counts = CountVectorizer(**_analysis(self.analyzer), vocabulary=self.terms).transform(texts)
-        return _weighted(counts, self.idf)
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """The fitted baselines: `shares` `[labels]` of the training rows, and the linear model."""
+    """The fitted baselines: the logits `prior` `[outputs]` of an answer without reading, and the linear model.
 
-    shares: tuple[float, ...]
+    They answer as a head does that learns by `loss`.
+    """
+
+    prior: tuple[float, ...]
     linear: Linear
+    loss: Loss = "cross_entropy"
     notes: tuple[str, ...] = ()
 
-    def predict(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
-        """Return each baseline's probabilities `[n, labels]` in float32, reading the texts some at a time.
-
-        The majority class answers everything with the labels' shares, of which the largest is its prediction.
-        """
-        texts, n_labels = iter(texts), len(self.shares)
-        chunks = [np.zeros((0, n_labels), dtype=np.float32)]
+    def logits(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return each baseline's logits `[n, outputs]` in float32, reading the texts some at a time."""
+        texts, outputs = iter(texts), len(self.prior)
+        chunks = [np.zeros((0, outputs), dtype=np.float32)]
         while chunk := list(islice(texts, _CHUNK)):
-            chunks.append(self.linear.probabilities(chunk, n_labels))
+            chunks.append(self.linear.logits(chunk, outputs))
         linear = np.concatenate(chunks)
-        return {MAJORITY: np.tile(np.array(self.shares, dtype=np.float32), (len(linear), 1)), TFIDF: linear}
+        names = (MEAN, TFIDF_RIDGE) if self.loss == "squared" else (MAJORITY, TFIDF)
+        unread = np.tile(np.array(self.prior, dtype=np.float32), (len(linear), 1))
+        return dict(zip(names, (unread, linear), strict=True))
+
+    def probabilities(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return each baseline's probabilities `[n, labels]` of one of several labels, in float32."""
+        return {name: softmax(logits, axis=1) for name, logits in self.logits(texts).items()}
 
     def save(self, folder: Path) -> None:
         """Write `baselines.json` and `baselines.safetensors` into a folder, which is made where it is missing."""
@@ -98,7 +68,8 @@ class Baselines:
             folder / "baselines.json",
             {
                 "schema_version": SCHEMA_VERSION,
-                "shares": self.shares,
+                "prior": self.prior,
+                "loss": self.loss,
                 "notes": self.notes,
                 "analyzer": linear.analyzer,
                 "strength": linear.strength,
@@ -127,38 +98,47 @@ def load_baselines(folder: Path) -> Baselines:
 
 def fit_baselines(
     train_texts: Iterable[str],
-    train_labels: np.ndarray,
+    train_goals: np.ndarray,
     validation_texts: Iterable[str],
-    validation_labels: np.ndarray,
-    n_labels: int,
+    validation_goals: np.ndarray,
+    outputs: int,
     *,
+    loss: Loss = "cross_entropy",
     seed: int,
 ) -> Baselines:
-    """Fit the baselines on texts (of pairs, joined by a line break) and label indices `[n]`.
+    """Fit the baselines on texts (of pairs, joined by a line break) and goals, as `HeadTask.goals` returns them.
 
     TF-IDF takes words (1-2 grams), or characters (1-3 grams) where most letters are of a script without spaces, at
-    most 50,000 terms and 50,000 rows, drawn from the seed. The logistic regression's C is 1 or 10, by accuracy on
-    validation; where there is none, on a fifth of the training rows. The same input gives the same baselines.
+    most 50,000 terms and 50,000 rows, drawn from the seed. The inverse regularisation strength of what reads it, a
+    logistic or ridge regression, is 1 or 10, by accuracy or else by the loss on validation; where there is none, on a
+    fifth of the training rows. The same input gives the same baselines.
     """
-    texts, labels = _drawn(train_texts, train_labels, seed)
+    texts, goals = _drawn(train_texts, train_goals, seed)
     notes = []
-    if len(labels) < len(train_labels):
+    if len(goals) < len(train_goals):
         notes.append(
-            f"The TF-IDF baseline was fitted on {MOST_ROWS:,} of {len(train_labels):,} training rows, drawn at random."
+            f"The TF-IDF baseline was fitted on {MOST_ROWS:,} of {len(train_goals):,} training rows, drawn at random."
         )
-    held_out, held_out_labels = _drawn(validation_texts, validation_labels, seed)
-    analyzer, n_labels_seen = _analyzer(texts), len(np.unique(labels))
+    held_out, held_out_goals = _drawn(validation_texts, validation_goals, seed)
+    analyzer = choose_analyzer(texts)
+    least = 5 * len(np.unique(goals)) if loss == "cross_entropy" else 10
     if held_out:
-        linear = _chosen(_fitted(texts, labels, analyzer, STRENGTHS), held_out, held_out_labels, n_labels)
-    elif len(texts) >= 5 * n_labels_seen:
-        fit, held = _fifth_left_out(labels, seed)
-        candidates = _fitted([texts[row] for row in fit], labels[fit], analyzer, STRENGTHS)
-        best = _chosen(candidates, [texts[row] for row in held], labels[held], n_labels)
-        linear = _fitted(texts, labels, analyzer, [best.strength])[0]
+        linear = _chosen(fit_linear(texts, goals, analyzer, STRENGTHS, loss), held_out, held_out_goals, outputs, loss)
+    elif len(texts) >= least:
+        fit, held = _fifth_left_out(goals, loss, seed)
+        candidates = fit_linear([texts[row] for row in fit], goals[fit], analyzer, STRENGTHS, loss)
+        best = _chosen(candidates, [texts[row] for row in held], goals[held], outputs, loss)
+        linear = fit_linear(texts, goals, analyzer, [best.strength], loss)[0]
     else:
-        linear = _fitted(texts, labels, analyzer, STRENGTHS[:1])[0]
-    counts = np.bincount(train_labels, minlength=n_labels)
-    return Baselines(tuple((counts / counts.sum()).tolist()), linear, tuple(notes))
+        linear = fit_linear(texts, goals, analyzer, STRENGTHS[:1], loss)[0]
+    unread = prior(train_goals, outputs, loss)
+    if loss == "binary" and held_out:
+        # What is right is cut out where that is best on validation, as it is for the model.
+        linear = replace(
+            linear, intercepts=linear.intercepts - best_cut(linear.logits(held_out, outputs), held_out_goals)
+        )
+        unread = unread - best_cut(np.tile(unread, (len(held_out), 1)), held_out_goals)
+    return Baselines(tuple(unread.tolist()), linear, loss, tuple(notes))
 
 
 def _drawn(texts: Iterable[str], labels: np.ndarray, seed: int) -> tuple[list[str], np.ndarray]:
@@ -171,78 +151,27 @@ def _drawn(texts: Iterable[str], labels: np.ndarray, seed: int) -> tuple[list[st
     return [text for text, want in zip(texts, wanted, strict=True) if want], labels[rows]
 
 
-def _analyzer(texts: Sequence[str]) -> str:
-    sample = "".join(texts[:: max(1, len(texts) // 1_000)])
-    letters = sum(character.isalpha() for character in sample)
-    return "char" if len(_UNSPACED.findall(sample)) > letters / 2 else "word"
-
-
-def _analysis(analyzer: str) -> dict[str, Any]:
-    return {"analyzer": analyzer, "ngram_range": (1, 2) if analyzer == "word" else (1, 3)}
-
-
-def _fifth_left_out(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _fifth_left_out(goals: np.ndarray, loss: Loss, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.model_selection import train_test_split
 
-    stratify = labels if np.bincount(labels).clip(1)[labels].min() > 1 else None
-    fit, held = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=seed, stratify=stratify)
+    by_label = loss == "cross_entropy" and np.bincount(goals).clip(1)[goals].min() > 1
+    stratify = goals if by_label else None
+    fit, held = train_test_split(np.arange(len(goals)), test_size=0.2, random_state=seed, stratify=stratify)
     return fit, held
 
 
-def _fitted(texts: Sequence[str], labels: np.ndarray, analyzer: str, strengths: Sequence[float]) -> list[Linear]:
-    from sklearn.feature_extraction.text import CountVectorizer
+def _chosen(candidates: Sequence[Linear], texts: Sequence[str], goals: np.ndarray, outputs: int, loss: Loss) -> Linear:
+    """Return the candidate that is right most often, or loses least, the first of those that tie."""
 
-    vectorizer = CountVectorizer(**_analysis(analyzer), max_features=MOST_TERMS)
-    seen, occurrences = np.unique(labels, return_counts=True)
-    classes = tuple(seen.tolist())
-    try:
-        counts = vectorizer.fit_transform(texts)
-    except ValueError:
-        # No text holds a single word: what is left to know is how often each label is right.
-        shares = np.log(occurrences / occurrences.sum()).astype(np.float32)
-        nothing = (np.zeros(0, np.float32), np.zeros((len(classes), 0), np.float16), shares)
-        return [Linear(analyzer, (), classes, strength, *nothing) for strength in strengths]
-    terms = tuple(vectorizer.get_feature_names_out().tolist())
-    documents = np.bincount(counts.indices, minlength=len(terms))
-    idf = (np.log((1 + len(texts)) / (1 + documents)) + 1).astype(np.float32)
-    features = _weighted(counts, idf)
-    return [
-        Linear(analyzer, terms, classes, strength, idf, *_regression(features, labels, strength))
-        for strength in strengths
-    ]
+    def merit(linear: Linear) -> float:
+        logits = linear.logits(texts, outputs)
+        if loss == "cross_entropy":
+            return float(np.mean(logits.argmax(1) == goals))
+        if loss == "binary":
+            return float((goals * logits - np.logaddexp(0, logits)).mean())
+        return -float(((logits[:, 0] - goals) ** 2).mean())
 
-
-def _weighted(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:
-    from sklearn.preprocessing import normalize
-
-    counts = counts.astype(np.float64)
-    counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
-    return normalize(counts)
-
-
-def _regression(features: csr_matrix, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients `[classes, terms]` in float16, as they are kept, and intercepts `[classes]`."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    classes = len(np.unique(labels))
-    if classes == 1:
-        return np.zeros((1, features.shape[1]), np.float16), np.zeros(1, np.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=strength, max_iter=STEPS).fit(features, labels)
-    coefficients, intercepts = model.coef_, model.intercept_
-    if classes == 2:
-        # A sigmoid of one logit is a softmax beside a logit of zero.
-        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
-        intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
-    # In C order, for safetensors writes the bytes of an array as they lie.
-    return np.ascontiguousarray(coefficients, dtype=np.float16), intercepts.astype(np.float32)
-
-
-def _chosen(candidates: Sequence[Linear], texts: Sequence[str], labels: np.ndarray, n_labels: int) -> Linear:
-    """Return the candidate that is right most often, the first of those that tie."""
-    return max(candidates, key=lambda linear: np.mean(linear.probabilities(texts, n_labels).argmax(1) == labels))
+    return max(candidates, key=merit)
 
 
 def _restored(saved: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Baselines:
@@ -262,6 +191,6 @@ def _restored(saved: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Ba
         (classes,),
     ):
         raise ValueError(f"the tensors do not fit {classes} classes and {terms} terms")
-    if not set(linear.classes) <= set(range(len(saved["shares"]))):
-        raise ValueError(f"classes {linear.classes} go beyond the {len(saved['shares'])} labels")
-    return Baselines(tuple(saved["shares"]), linear, tuple(saved["notes"]))
+    if not set(linear.classes) <= set(range(len(saved["prior"]))):
+        raise ValueError(f"classes {linear.classes} go beyond the {len(saved['prior'])} labels")
+    return Baselines(tuple(saved["prior"]), linear, saved["loss"], tuple(saved["notes"]))

@@ -8,22 +8,35 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpt_tasks.evaluation.report import Report
+from gpt_tasks.evaluation.report import AnswerKind, Report
 from gpt_tasks.evaluation.tables import BASELINE_NAMES, examples, interval, number
 from gpt_tasks.types import Score
 
 MOST_MISTAKES = 10
 LONGEST_TEXT = 300
-LOWER = ("ece", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+LOWER = ("ece", "rmse", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 HUB_METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "f1",
     "mcc": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
     "exact_match": "exact_match",
     "bleu": "sacrebleu",
     "chrf": "chrf",
     "perplexity": "perplexity",
     **dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), "rouge"),
+}
+
+_BASELINES = {
+    "label": "The baselines were trained on the same rows: one always gives the most frequent label, the other is a "
+    "logistic regression on TF-IDF. ",
+    "labels": "The baselines were trained on the same rows: one goes by how frequent the labels are, the other is a "
+    "logistic regression on TF-IDF for each of them. ",
+    "number": "The baselines were trained on the same rows: one always says their mean, the other is a ridge "
+    "regression on TF-IDF. ",
+    "choice": "Beside it the answers that the choices' length would give. ",
+    "text": "The answers beside the model's cost nothing. ",
 }
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -60,7 +73,7 @@ def model_card(
         *_mistakes(report),
         *_samples(report),
         "## How to use it",
-        _usage(fields, run, bool(report.labels), command),
+        _usage(fields, run, report.answers, command),
         "## Data",
         f"Read from {data}.\n\n" + _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
         *(["\n".join(f"- {_plain(note)}" for note in report.notes)] if report.notes else []),
@@ -81,7 +94,7 @@ def _front_matter(report: Report, run: str, backbone: str) -> str:
         for name, figure in report.metrics.items()
         if name in HUB_METRICS
     ]
-    kind = "text-classification" if report.labels else "text-generation"
+    kind = "text-generation" if report.answers == "text" else "text-classification"
     result = {
         "task": {"type": kind},
         "dataset": {"name": f"{report.task} ({report.split})", "type": report.task, "split": report.split},
@@ -103,8 +116,12 @@ def _summary(report: Report, backbone: str, command: str) -> str:
     does = f"answers **{_plain(report.task)}** in its own words"
     if command == "generate":
         does = "writes as the texts it was shown are written"
+    if report.answers in ("number", "choice"):
+        with_what = "a number" if report.answers == "number" else "one of the choices that it is given"
+        does = f"answers **{_plain(report.task)}** with {with_what}"
     if report.labels:
-        does = f"answers **{_plain(report.task)}** with one of {len(report.labels)} labels: " + ", ".join(
+        which = "one" if report.answers == "label" else "those that are right"
+        does = f"answers **{_plain(report.task)}** with {which} of {len(report.labels)} labels: " + ", ".join(
             f"`{_code(label)}`" for label in report.labels
         )
     beside = [
@@ -133,14 +150,7 @@ def _scores(report: Report) -> str:
     lower = [name for name in report.metrics if name in LOWER]
     better = f"Of {', '.join(f'`{name}`' for name in lower)} a lower figure is better"
     better += "; of the others a higher one." if len(lower) < len(report.metrics) else "."
-    trained = (
-        "The baselines were trained on the same rows: one always gives the most frequent label, the other is a "
-        "logistic regression on TF-IDF. "
-        if report.labels
-        else "Beside it the backbone as it was before. "
-        if "before" in baselines
-        else "The answers beside the model's cost nothing. "
-    )
+    trained = "Beside it the backbone as it was before. " if "before" in baselines else _BASELINES[report.answers]
     closing = (trained if baselines else "") + better
     return f"Over {examples(report.n)}; in brackets the 95 % interval.\n\n{table}\n\n{closing}"
 
@@ -190,10 +200,11 @@ def _samples(report: Report) -> list[str]:
         [_plain(" / ".join(sample.inputs.values())), _plain(sample.predicted), _plain(sample.references[0])]
         for sample in report.samples
     ]
-    return ["## What it writes", _table(["asked", "written", "right"], rows)]
+    heads = ("## What it writes", "written") if report.answers == "text" else ("## What it answers", "answered")
+    return [heads[0], _table(["asked", heads[1], "right"], rows)]
 
 
-def _usage(fields: Sequence[str], run: str, labelled: bool, command: str) -> str:
+def _usage(fields: Sequence[str], run: str, answers: AnswerKind, command: str) -> str:
     folder = shlex.quote(run)
     single = len(fields) == 1
     given = '"..."' if single else "{" + ", ".join(f'"{field}": "..."' for field in fields) + "}"
@@ -209,34 +220,38 @@ def _usage(fields: Sequence[str], run: str, labelled: bool, command: str) -> str
         f"```\ngpt-tasks {command} {folder}{asked}\ngpt-tasks evaluate {folder} --data FILE\n```\n\n"
         f"```python\n{python}\n```\n\n"
         "`model/` holds a causal language model that transformers opens by itself, and beside it "
-        + ("the head (`head.safetensors`) and the task with its labels" if labelled else "the task")
+        + {
+            "label": "the head (`head.safetensors`) and the task with its labels",
+            "labels": "the head (`head.safetensors`) and the task with its labels",
+            "number": "the head (`head.safetensors`) and the task",
+            "choice": "the head (`head.safetensors`) and the task",
+            "text": "the task",
+        }[answers]
         + " (`task.json`)."
     )
 
 
 def _limits(report: Report) -> str:
-    if not report.labels:
-        return "\n".join(
-            [
-                "- It writes fluent text that can be wrong; nothing checks what it says.",
-                "- The figures hold for texts like those it was evaluated on; elsewhere, measure first "
-                "(`gpt-tasks evaluate`).",
-                "- What the backbone learnt from its own data, biases included, is still in it.",
-            ]
-        )
+    known = len(report.labels)
+    said = {
+        "label": [f"It knows {known} labels and gives one of them to any text, also to one that fits none."],
+        "labels": [f"It knows {known} labels and decides on each for itself, from one threshold for all on."],
+        "number": ["It says a number of any text, also of one unlike all that it learned from."],
+        "choice": ["It takes one of the choices that it is given, also where none is right."],
+        "text": ["It writes fluent text that can be wrong; nothing checks what it says."],
+    }[report.answers]
+    said += [
+        "The figures hold for texts like those it was evaluated on; elsewhere, measure first (`gpt-tasks evaluate`)."
+    ]
     judged = [label for label, scores in report.per_label.items() if scores.recall.n]
-    weakest = min(judged, key=lambda label: report.per_label[label].recall.value)
-    recall = report.per_label[weakest].recall
-    return "\n".join(
-        [
-            f"- It knows {len(report.labels)} labels and gives one of them to any text, also to one that fits none.",
-            "- The figures hold for texts like those it was evaluated on; elsewhere, measure first "
-            "(`gpt-tasks evaluate`).",
-            f"- It finds `{_code(weakest)}` least often: recall {_figure(recall)} over {examples(recall.n)}.",
-            "- Its probabilities are those of the softmax, uncorrected; `ece` above says how far to trust them.",
-            "- What the backbone learnt from its own data, biases included, is still in it.",
-        ]
-    )
+    if judged:
+        weakest = min(judged, key=lambda label: report.per_label[label].recall.value)
+        recall = report.per_label[weakest].recall
+        said += [f"It finds `{_code(weakest)}` least often: recall {_figure(recall)} over {examples(recall.n)}."]
+    if report.answers == "label":
+        said += ["Its probabilities are those of the softmax, uncorrected; `ece` above says how far to trust them."]
+    said += ["What the backbone learnt from its own data, biases included, is still in it."]
+    return "\n".join(f"- {line}" for line in said)
 
 
 def _headline(report: Report) -> tuple[str, Score]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from gpt_tasks.evaluation.report import Report, build_report, write_predictions
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import write_json
 from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.types import Example
 
 
 class Answering(Protocol):
@@ -56,7 +57,7 @@ def evaluate_examples(
         references=examples.labels,
         probabilities=probabilities,
         examples=examples,
-        baselines=None if baselines is None else baselines.predict(plain_texts(examples)),
+        baselines=None if baselines is None else baselines.probabilities(plain_texts(examples)),
         by=by,
         values=None if by is None else [example.extra[by] for example in examples],
         training=training,
@@ -70,7 +71,7 @@ def evaluate_examples(
     return report
 
 
-def plain_texts(examples: Examples) -> Iterator[str]:
+def plain_texts(examples: Iterable[Example]) -> Iterator[str]:
     """Yield what a baseline reads of each example: its texts, one below the other."""
     for example in examples:
         yield "\n".join(example.inputs.values())

@@ -151,7 +151,7 @@ def _read_report(folder: Path) -> Kept:
     saved = _json(file, REPORT_VERSION, "evaluate")
     try:
         values = {metric: _number(figure["value"]) for metric, figure in saved["metrics"].items()}
-        read = _labelled if saved["labels"] else _measured
+        read = _labelled if saved["confusion_matrix"] else _measured
         task = read(folder, saved, values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(file, error, "evaluate") from error

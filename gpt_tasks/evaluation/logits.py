@@ -10,22 +10,25 @@ import torch
 from torch import nn
 
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
+from gpt_tasks.data.encoded import IGNORED
 from gpt_tasks.files import is_out_of_memory
 
 CHUNK = 4096
 
+Sequences = Sequence[Sequence[int]]
+
 
 def head_logits(
     model: nn.Module,
-    encodings: Iterable[Sequence[int]],
+    encodings: Iterable[Sequences],
     *,
     batch_tokens: int,
     pad_token_id: int,
     precision: str,
 ) -> np.ndarray:
-    """Return the head's logits `[n, outputs]` in float32, in the order of `encodings`.
+    """Return the head's logits `[n, outputs]` in float32, in the order of `encodings`: the sequences of each example.
 
-    Encodings are taken in chunks of 4,096, within which batches are formed from those of like length.
+    They are taken in chunks of 4,096, within which batches are formed from those of like length.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -35,31 +38,41 @@ def head_logits(
             found = [_chunk(model, chunk, batch_tokens, pad_token_id, device) for chunk in _chunks(encodings)]
     finally:
         model.train(was_training)
-    return np.concatenate(found) if found else np.empty((0, 0), dtype=np.float32)
+    return stacked(found) if found else np.empty((0, 0), dtype=np.float32)
 
 
-def _chunks(encodings: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+def stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return rows `[n, outputs]` of parts one below the other; minus infinity fills up those of fewer outputs."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate(
+        [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=-np.inf) for part in parts]
+    )
+
+
+def _chunks(encodings: Iterable[Sequences]) -> Iterator[list[Sequences]]:
     iterator = iter(encodings)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
 
 
 def _chunk(
-    model: nn.Module, chunk: list[Sequence[int]], batch_tokens: int, pad_token_id: int, device: torch.device
+    model: nn.Module, chunk: list[Sequences], batch_tokens: int, pad_token_id: int, device: torch.device
 ) -> np.ndarray:
-    lengths = np.array([len(ids) for ids in chunk], dtype=np.int32)
-    logits: np.ndarray | None = None
+    lengths = np.array([sum(map(len, sequences)) for sequences in chunk], dtype=np.int32)
+    places: list[int] = []
+    found: list[np.ndarray] = []
     for indices in TokenBudgetBatches(lengths, batch_tokens=batch_tokens, seed=0, shuffle=False):
         batch = collate(
-            [{"input_ids": chunk[index], "labels": -100} for index in indices],
+            [{"sequences": chunk[index], "goal": IGNORED} for index in indices],
             pad_token_id=pad_token_id,
             padding_side="right",
         )
-        rows = _logits(model, batch["input_ids"].to(device), batch["attention_mask"].to(device)).float().cpu().numpy()
-        if logits is None:
-            logits = np.empty((len(chunk), rows.shape[1]), dtype=np.float32)
-        logits[indices] = rows
-    assert logits is not None
+        rows = _logits(model, batch["input_ids"].to(device), batch["attention_mask"].to(device))
+        found.append(rows.float().cpu().numpy())
+        places += indices
+    ordered = stacked(found)
+    logits = np.empty_like(ordered)
+    logits[places] = ordered
     return logits
 
 

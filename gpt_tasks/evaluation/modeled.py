@@ -85,6 +85,7 @@ def evaluate_modeled(
         baselines={name: figures for name, figures in scores.items() if name},
         training=dict(training or {}),
         notes=tuple(notes),
+        answers="text",
     )
     if output is not None:
         write_parts(output, where, measures, found[""])

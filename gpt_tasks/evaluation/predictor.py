@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from gpt_tasks.evaluation.logits import head_logits
-from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.types import Example, Prediction
+from gpt_tasks.tasks.headed import HeadTask
+from gpt_tasks.types import Example
 
 CHUNK = 1024
 
+TaskT = TypeVar("TaskT", bound=HeadTask)
+
 
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(Generic[TaskT]):
     """Answers examples of one task in chunks, so that a file of any size passes through."""
 
-    task: ClassificationTask
+    task: TaskT
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     max_length: int
@@ -31,7 +34,7 @@ class Predictor:
     def logits(self, examples: Iterable[Example]) -> np.ndarray:
         """Return the head's logits `[n, outputs]`."""
         encodings = (
-            encoded.input_ids
+            encoded.sequences
             for chunk in chunks(examples, CHUNK)
             for encoded in self.task.encode(chunk, self.tokenizer, self.max_length)
         )
@@ -43,8 +46,8 @@ class Predictor:
             precision=self.precision,
         )
 
-    def predict(self, examples: Iterable[Example]) -> Iterator[tuple[Example, Prediction]]:
-        """Yield each example with its prediction, in order, a chunk at a time."""
+    def predict(self, examples: Iterable[Example]) -> Iterator[tuple[Example, Any]]:
+        """Yield each example with what the task makes of its logits, in order, a chunk at a time."""
         for chunk in chunks(examples, CHUNK):
             yield from zip(chunk, self.task.decode(self.logits(chunk)), strict=True)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gpt_tasks.files import finite, writing
 from gpt_tasks.metrics.classification import confidence, confusion_matrix
 from gpt_tasks.metrics.intervals import label_f1, proportion, score
 from gpt_tasks.types import Example, Score
+
+AnswerKind = Literal["label", "labels", "number", "choice", "text"]
+"""What a model answers: one of several labels, all that are right, a number, one of an example's choices, or a text."""
 
 SCHEMA_VERSION = 1
 MOST_MISTAKES = 20
@@ -46,7 +49,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An example of a task whose answers are written: the right ones, and what the model wrote."""
+    """An example of a task whose answers are no single labels: the right ones, and what the model answered."""
 
     where: str
     inputs: Mapping[str, str]
@@ -67,7 +70,7 @@ class Report:
     """The figures of one evaluation over `n` examples of a split.
 
     `labels` are in the model's order, as are the rows (right labels) and columns (predicted labels) of
-    `confusion_matrix`; a task whose answers are written has none of these, but some `samples`. `baselines` maps each
+    `confusion_matrix`, which only one of several labels has; other `answers` have some `samples`. `baselines` maps each
     baseline to its own metrics. `mistakes` holds the most confident ones first. `training` says what training took, in
     seconds and MiB.
     """
@@ -85,6 +88,7 @@ class Report:
     samples: tuple[Sample, ...] = ()
     training: Mapping[str, float | int | str | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    answers: AnswerKind = "label"
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics.json holds: JSON values only, with null for what is not a finite number."""
@@ -93,6 +97,7 @@ class Report:
             "task": self.task,
             "split": self.split,
             "n": self.n,
+            "answers": self.answers,
             "labels": list(self.labels),
             "metrics": _scores_to_json(self.metrics),
             "baselines": {name: _scores_to_json(scores) for name, scores in self.baselines.items()},
@@ -148,6 +153,7 @@ class Report:
             ),
             training=dict(saved["training"]),
             notes=tuple(saved["notes"]),
+            answers=saved.get("answers", "label" if saved["labels"] else "text"),
         )
 
 

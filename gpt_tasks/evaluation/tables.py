@@ -16,6 +16,9 @@ from gpt_tasks.types import Score
 BASELINE_NAMES = {
     "majority": "majority class",
     "tfidf_logistic_regression": "TF-IDF + log. regr.",
+    "mean": "mean",
+    "tfidf_ridge_regression": "TF-IDF + ridge regr.",
+    "longest": "longest choice",
     "first_words": "first words",
     "copy": "the text itself",
     "most_frequent": "most frequent answer",
@@ -40,7 +43,8 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
         console.print(label_table(report))
     for sample in report.samples[:SHOWN_SAMPLES]:
         console.print(Text("\n" + _short("\n".join(sample.inputs.values()))))
-        console.print(Text(f"  wrote: {_short(sample.predicted)}\n  right: {_short(sample.references[0])}"))
+        said = "wrote" if report.answers == "text" else "said"
+        console.print(Text(f"  {said}: {_short(sample.predicted)}\n  right: {_short(sample.references[0])}"))
     if report.slices is not None:
         console.print()
         console.print(slice_table(report))

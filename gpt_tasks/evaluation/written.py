@@ -1,24 +1,20 @@
-"""Evaluate a model that writes: its answers beside the right ones and beside those that cost nothing, and how likely
-it finds the right ones.
-"""
+"""What a model that writes answers, beside answers that cost nothing, and how likely it finds the right ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from gpt_tasks.data.encoded import IGNORED
-from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.errors import UsageError
+from gpt_tasks.evaluation.measured import Brought
 from gpt_tasks.evaluation.nats import learned_nats
-from gpt_tasks.evaluation.parts import score, write_lines, write_parts
 from gpt_tasks.evaluation.predictor import CHUNK, chunks
-from gpt_tasks.evaluation.report import Report, Sample
-from gpt_tasks.files import write_json
+from gpt_tasks.evaluation.report import AnswerKind, Sample
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.writer import Writer, Written
 from gpt_tasks.heads.language_model import LanguageModel
@@ -28,7 +24,6 @@ from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.types import Encoded, Example
 
 GREEDY = Decoding.checked()
-MOST_SAMPLES = 10
 PERPLEXITY = perplexity("perplexity")
 """Of the tokens of the right answers, the end of text among them."""
 
@@ -90,84 +85,46 @@ class AnswerWriter:
         sums = np.bincount(owners, found, len(examples))
         return [Part(nats / count, count) for nats, count in zip(sums.tolist(), counts.tolist(), strict=True)]
 
-    def parts(self, examples: Sequence[Example], texts: Sequence[str]) -> list[dict[str, Part]]:
+    @property
+    def kind(self) -> AnswerKind:
+        """Texts."""
+        return "text"
+
+    def answers(self, examples: Sequence[Example]) -> Sequence[Written]:
+        """Write about examples."""
+        return self.write(examples)
+
+    def parts(self, examples: Sequence[Example], answers: Sequence[Written]) -> Sequence[Brought]:
         """Return what each example brings to each measure, given what was written about it."""
         found = []
-        for example, text, nats in zip(examples, texts, self.nats(examples), strict=True):
-            brought = self.task.measure(example, [text])
+        for example, answer, nats in zip(examples, answers, self.nats(examples), strict=True):
+            brought = self.task.measure(example, [answer.text])
             found.append({PERPLEXITY.name: nats, **{name: brought[name] for name in self.task.metrics}})
         return found
 
+    def cheap(self, examples: Sequence[Example]) -> Mapping[str, Sequence[Brought]]:
+        """Return what the task's answers that cost nothing would bring."""
+        found: dict[str, list[Brought]] = {}
+        for example in examples:
+            for way, text in self.task.naive(example).items():
+                brought = self.task.measure(example, [text])
+                found.setdefault(way, []).append({name: brought[name] for name in self.task.metrics})
+        return found
 
-def evaluate_written(
-    answering: AnswerWriter,
-    examples: Iterable[Example],
-    *,
-    split: str,
-    training: Mapping[str, float | int | str | None] | None = None,
-    notes: Sequence[str] = (),
-    output: Path | None = None,
-) -> Report:
-    """Return the report, a chunk of examples at a time.
+    def line(self, example: Example, answer: Written) -> Mapping[str, Any]:
+        """Return what was asked, the right answers and what was written."""
+        right = [reference.strip() for reference in example.references]
+        told = {"references": right, "predicted": answer.text.strip(), "finish": answer.finish}
+        return {**self.task.record(example), **told}
 
-    With `output` write metrics.json, predictions.jsonl and parts.parquet there. Raises DataError where there is no
-    example.
-    """
-    task = answering.task
-    parts: dict[str, list[Part]] = {measure.name: [] for measure in answering.measures}
-    where: list[str] = []
-    references: set[int] = set()
-    naive: dict[str, dict[str, list[Part]]] = {}
-    samples: list[Sample] = []
+    def sample(self, example: Example, answer: Written) -> Sample:
+        """Return what was asked, the right answers and what was written."""
+        right = tuple(reference.strip() for reference in example.references)
+        return Sample(example.where, dict(self.task.shown(example)), right, answer.text.strip())
 
-    def lines() -> Iterator[dict[str, Any]]:
-        for chunk in chunks(examples, CHUNK):
-            written = answering.write(chunk)
-            brought = answering.parts(chunk, [each.text for each in written])
-            for example, answer, of_example in zip(chunk, written, brought, strict=True):
-                where.append(example.where)
-                for name, part in of_example.items():
-                    parts[name].append(part)
-                for way, text in task.naive(example).items():
-                    cheap = task.measure(example, [text])
-                    for name in task.metrics:
-                        naive.setdefault(way, {}).setdefault(name, []).append(cheap[name])
-                references.add(len(example.references))
-                right = [reference.strip() for reference in example.references]
-                if len(samples) < MOST_SAMPLES:
-                    samples.append(Sample(example.where, dict(task.shown(example)), tuple(right), answer.text.strip()))
-                yield {
-                    "where": example.where,
-                    **task.record(example),
-                    "references": right,
-                    "predicted": answer.text.strip(),
-                    "finish": answer.finish,
-                }
-
-    write_lines(output, lines())
-    if not where:
-        raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
-    signed = signatures_of(answering.measures, references)
-    report = Report(
-        task=task.name,
-        split=split,
-        n=len(where),
-        labels=(),
-        metrics={measure.name: score(measure, parts[measure.name]) for measure in answering.measures},
-        per_label={},
-        confusion_matrix=(),
-        baselines={
-            way: {measure.name: score(measure, cheap[measure.name]) for measure in answering.measures[1:]}
-            for way, cheap in naive.items()
-        },
-        samples=tuple(samples),
-        training=dict(training or {}),
-        notes=(*notes, *(f"{name}: {said}" for name, said in signed.items())),
-    )
-    if output is not None:
-        write_parts(output, where, answering.measures, parts)
-        write_json(output / "metrics.json", report.to_json())
-    return report
+    def signed(self, references: Collection[int]) -> Sequence[str]:
+        """Say how the metrics were computed, given the numbers of right answers that examples have."""
+        return [f"{name}: {said}" for name, said in signatures_of(self.measures, references).items()]
 
 
 def _feature(encoded: Encoded) -> dict[str, Any]:

@@ -1,16 +1,20 @@
-"""The linear probe: a logistic regression on a frozen backbone's features, folded into a linear head."""
+"""The linear probe: a linear model of a frozen backbone's features, fitted at once and folded into a linear head."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy
 
+from gpt_tasks.tasks.headed import Loss
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
+
+Linear = tuple["NDArray[numpy.float64]", "NDArray[numpy.float64]"]
+"""Coefficients `[outputs, features]` and intercepts `[outputs]` of standardised features."""
 
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Far below what a validation set of thousands can tell apart, and three times sooner than scikit-learn's default.
@@ -21,7 +25,7 @@ _NEVER = -30.0
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear head: `weight` `[outputs, hidden]`, `bias` `[outputs]`, and the inverse regularisation chosen for it."""
+    """A linear head: `weight` `[outputs, features]`, `bias` `[outputs]`, and the inverse regularisation strength."""
 
     weight: NDArray[numpy.float32]
     bias: NDArray[numpy.float32]
@@ -30,48 +34,111 @@ class Probe:
 
 def fit_probe(
     train: NDArray[numpy.float32],
-    train_labels: NDArray[numpy.int64],
+    train_goals: NDArray[numpy.generic],
     validation: NDArray[numpy.float32],
-    validation_labels: NDArray[numpy.int64],
+    validation_goals: NDArray[numpy.generic],
     outputs: int,
     class_weights: NDArray[numpy.float32] | None = None,
+    *,
+    loss: Loss = "cross_entropy",
 ) -> Probe:
-    """Fit a multinomial logistic regression on standardised features `[n, hidden]` and fold it into a linear head.
+    """Fit a linear model of features `[n, features]` to goals, and fold it into a linear head.
 
-    The inverse regularisation strength C rises through `STRENGTHS` while the cross-entropy on the validation data
-    falls. `class_weights` `[outputs]` weigh the rows of each label. A label that no training row has gets a
-    probability near zero.
+    The features are standardised, and the model is a multinomial logistic regression, one logistic regression for each
+    label, or a ridge regression, by the `loss` that a head would learn by. The inverse regularisation strength C rises
+    through `STRENGTHS` while that loss falls on the validation data. `class_weights` `[outputs]` weigh the rows of each
+    label of a multinomial regression. A label that no training row has gets a probability near zero.
     """
-    from scipy.special import log_softmax
-    from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     weights = numpy.ones(outputs) if class_weights is None else class_weights
     scaler = StandardScaler().fit(train)
-    scaled = scaler.transform(train)
-    classifier = LogisticRegression(tol=_TOLERANCE, max_iter=1000, warm_start=True)
+    fitted, mean_loss = _KINDS[loss]
+    fit = fitted(scaler.transform(train), train_goals, weights)
     best, least = None, numpy.inf
     for strength in STRENGTHS:
-        classifier.set_params(C=strength).fit(scaled, train_labels, sample_weight=weights[train_labels])
-        probe = _folded(classifier, scaler, outputs, strength)
-        log_probabilities = log_softmax(validation @ probe.weight.T + probe.bias, axis=-1)
-        loss = -weights[validation_labels] @ log_probabilities[numpy.arange(len(validation)), validation_labels]
-        if best is not None and loss >= least:
+        coefficients, intercepts = fit(strength)
+        weight = (coefficients / scaler.scale_).astype(numpy.float32)
+        bias = (intercepts - weight @ scaler.mean_).astype(numpy.float32)
+        found = mean_loss(validation @ weight.T + bias, validation_goals, weights)
+        if best is not None and found >= least:
             break
-        best, least = probe, loss
+        best, least = Probe(weight, bias, strength), found
     assert best is not None
     return best
 
 
-def _folded(classifier: LogisticRegression, scaler: StandardScaler, outputs: int, strength: float) -> Probe:
-    """Turn a classifier of standardised features into a linear head on the features as they are."""
-    coefficients, intercepts = classifier.coef_, classifier.intercept_
-    if len(classifier.classes_) == 2:
-        # scikit-learn keeps one logit for two classes; half of it for and against are two with the same softmax.
-        coefficients = numpy.concatenate([-coefficients, coefficients]) / 2
-        intercepts = numpy.concatenate([-intercepts, intercepts]) / 2
-    weight = numpy.zeros((outputs, coefficients.shape[1]), dtype=numpy.float32)
-    bias = numpy.full(outputs, _NEVER, dtype=numpy.float32)
-    weight[classifier.classes_] = coefficients / scaler.scale_
-    bias[classifier.classes_] = intercepts - (coefficients / scaler.scale_) @ scaler.mean_
-    return Probe(weight, bias, strength)
+def _multinomial(
+    features: NDArray[numpy.float64], labels: NDArray[numpy.int64], weights: NDArray[numpy.float64]
+) -> Callable[[float], Linear]:
+    from sklearn.linear_model import LogisticRegression
+
+    classifier = LogisticRegression(tol=_TOLERANCE, max_iter=1000, warm_start=True)
+
+    def fit(strength: float) -> Linear:
+        classifier.set_params(C=strength).fit(features, labels, sample_weight=weights[labels])
+        coefficients, intercepts = classifier.coef_, classifier.intercept_
+        if len(classifier.classes_) == 2:
+            # scikit-learn keeps one logit for two classes; half of it for and against are two with the same softmax.
+            coefficients = numpy.concatenate([-coefficients, coefficients]) / 2
+            intercepts = numpy.concatenate([-intercepts, intercepts]) / 2
+        weight, bias = numpy.zeros((len(weights), features.shape[1])), numpy.full(len(weights), _NEVER)
+        weight[classifier.classes_], bias[classifier.classes_] = coefficients, intercepts
+        return weight, bias
+
+    return fit
+
+
+def _each_label(
+    features: NDArray[numpy.float64], goals: NDArray[numpy.float32], weights: NDArray[numpy.float64]
+) -> Callable[[float], Linear]:
+    from sklearn.linear_model import LogisticRegression
+
+    classifiers = [LogisticRegression(tol=_TOLERANCE, max_iter=1000, warm_start=True) for _ in weights]
+
+    def fit(strength: float) -> Linear:
+        weight, bias = numpy.zeros((len(weights), features.shape[1])), numpy.zeros(len(weights))
+        for label, (classifier, right) in enumerate(zip(classifiers, goals.T, strict=True)):
+            if right.min() == right.max():
+                bias[label] = -_NEVER if right.any() else _NEVER
+                continue
+            classifier.set_params(C=strength).fit(features, right)
+            weight[label], bias[label] = classifier.coef_[0], classifier.intercept_[0]
+        return weight, bias
+
+    return fit
+
+
+def _ridge(
+    features: NDArray[numpy.float64], numbers: NDArray[numpy.float32], weights: NDArray[numpy.float64]
+) -> Callable[[float], Linear]:
+    from sklearn.linear_model import Ridge
+
+    def fit(strength: float) -> Linear:
+        model = Ridge(alpha=1 / strength).fit(features, numbers)
+        return model.coef_[None], numpy.array([model.intercept_])
+
+    return fit
+
+
+def _cross_entropy(
+    logits: NDArray[numpy.float64], labels: NDArray[numpy.int64], weights: NDArray[numpy.float64]
+) -> float:
+    from scipy.special import log_softmax
+
+    return float(-weights[labels] @ log_softmax(logits, axis=-1)[numpy.arange(len(labels)), labels])
+
+
+def _binary(logits: NDArray[numpy.float64], goals: NDArray[numpy.float32], weights: NDArray[numpy.float64]) -> float:
+    return float((numpy.logaddexp(0, logits) - goals * logits).sum())
+
+
+def _squared(logits: NDArray[numpy.float64], numbers: NDArray[numpy.float32], weights: NDArray[numpy.float64]) -> float:
+    return float(((logits[:, 0] - numbers) ** 2).sum())
+
+
+_KINDS: dict[Loss, tuple[Callable[..., Callable[[float], Linear]], Callable[..., float]]] = {
+    "cross_entropy": (_multinomial, _cross_entropy),
+    "binary": (_each_label, _binary),
+    "squared": (_ridge, _squared),
+}

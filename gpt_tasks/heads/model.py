@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
@@ -20,22 +22,23 @@ from gpt_tasks.errors import MachineError, ModelError, PluginError, UsageError
 from gpt_tasks.extensions import HeadKind
 from gpt_tasks.files import machine_errors
 from gpt_tasks.heads.lm import text_loss
+from gpt_tasks.heads.losses import LOSSES, UNLABELLED
+from gpt_tasks.tasks.headed import Loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEAD = "head.safetensors"
 TASK = "task.json"
-UNLABELLED = -100
 
 
 class TaskModel(nn.Module):
     """A transformer without its language model head, and a task's head on its last hidden states.
 
-    `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not. `class_weights`
-    `[outputs]` weigh the examples of each label in the loss; they should average 1 over the training data, because
-    the loss is divided by the number of examples. With `lm_weight` the texts' own language-modelling loss, by the
-    output matrix `[vocabulary, hidden]`, is added with that weight.
+    `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not; `loss` says what the head
+    learns by. `class_weights` `[outputs]` weigh the examples of each label in it; they should average 1 over the
+    training data, because the loss is divided by the number of goals. With `lm_weight` the texts' own
+    language-modelling loss, by the output matrix `[vocabulary, hidden]`, is added with that weight.
     """
 
     # Trainer then passes `num_items_in_batch`, the number of labelled examples of an accumulated batch on all ranks.
@@ -47,12 +50,14 @@ class TaskModel(nn.Module):
         head: nn.Module,
         class_weights: Tensor | None = None,
         *,
+        loss: Loss = "cross_entropy",
         output_matrix: Tensor | None = None,
         lm_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.loss = loss
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         # In a tuple, so that it is no part of this module's state: the backbone's own, or none that moves.
@@ -66,26 +71,36 @@ class TaskModel(nn.Module):
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """Return `logits` `[batch, outputs]`, and with `labels` `[batch]` their cross-entropy as `loss`.
+        """Return `logits` `[batch, outputs]`, and with `labels`, their goals, the `loss`.
 
-        Labels of -100 do not count. The loss is summed and divided by `num_items_in_batch`, or else by the number of
-        labelled examples.
+        `input_ids` and `attention_mask` are `[batch, length]`; or `[batch, sequences, length]`, where a sequence whose
+        mask is 0 all over is not there. The logits are the mean of those of the sequences; where these are choices,
+        each has one, and the logits are `[batch, choices]`, minus infinity for one that is not there. Goals are
+        `[batch]` or `[batch, outputs]`, and those of -100 do not count. The loss is summed and divided by
+        `num_items_in_batch`, or else by the number of goals.
         """
+        owners, there, examples = None, None, len(input_ids)
+        if input_ids.dim() == 3:
+            there = attention_mask.any(dim=-1)
+            owners, input_ids, attention_mask = there.nonzero()[:, 0], input_ids[there], attention_mask[there]
         with_texts = labels is not None and self.lm_weight > 0
         last_only = getattr(self.head, "reads_last_token_only", False) and not with_texts
         hidden, mask = last_hidden_state(self.backbone, input_ids, attention_mask, last_only=last_only)
         logits = self.head(hidden, mask)
+        if there is not None and self.loss == "choice":
+            logits = logits.new_full(there.shape, -math.inf).masked_scatter(there, logits)
+        elif owners is not None:
+            logits = _means(logits, owners, examples)
         if labels is None:
             return {"logits": logits}
-        total = nn.functional.cross_entropy(
-            logits.float(), labels, weight=self.class_weights, ignore_index=UNLABELLED, reduction="sum"
-        )
+        total = LOSSES[self.loss](logits.float(), labels, self.class_weights)
         if num_items_in_batch is None:
             num_items_in_batch = (labels != UNLABELLED).sum().clamp(min=1)
         if with_texts:
             (matrix,) = self._output_matrix
             assert matrix is not None
-            counts = labels != UNLABELLED
+            counts = labels.reshape(examples, -1)[:, 0] != UNLABELLED
+            counts = counts if owners is None else counts[owners]
             total = total + self.lm_weight * text_loss(
                 hidden[counts], matrix, input_ids[counts], attention_mask[counts]
             )
@@ -97,6 +112,12 @@ class TaskModel(nn.Module):
         Raises UsageError for an architecture that cannot.
         """
         recompute_activations(self.backbone, **settings)
+
+
+def _means(rows: Tensor, owners: Tensor, examples: int) -> Tensor:
+    """Return the means `[examples, outputs]` of the rows `[n, outputs]` of each owner, of whom `owners` is `[n]`."""
+    sums = rows.new_zeros(examples, rows.shape[1]).index_add(0, owners, rows)
+    return sums / torch.bincount(owners, minlength=examples).to(rows.dtype)[:, None]
 
 
 def recompute_activations(backbone: nn.Module, **settings: Any) -> None:

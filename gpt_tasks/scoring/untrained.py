@@ -113,7 +113,7 @@ def evaluate_untrained(
 
         examples = read(chosen)
         train = read("train") if "train" in source.splits and chosen != "train" else None
-        observed = {*examples.observed, *(train.observed if train else ())}
+        observed = {**examples.observed, **(train.observed if train else {})}
         settled, meaning = task.asked(question, label_words or {}).fitted(observed, examples.fields, source.name)
         examples = settle(settled, examples, meaning)
         settled.check_question(examples.fields)

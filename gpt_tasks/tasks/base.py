@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.types import Encoded, Example, Prediction, Row
+from gpt_tasks.types import Encoded, Example, Prediction, Row, Tagging
 
 if TYPE_CHECKING:
     import numpy
@@ -92,8 +92,8 @@ class Task(ABC):
         """Return what was asked as JSON values, to stand beside the answer in a file."""
         return example.inputs
 
-    def decode(self, logits: numpy.ndarray) -> list[Prediction]:
-        """Turn the head's logits `[n, outputs]` into predictions."""
+    def decode(self, logits: numpy.ndarray) -> Sequence[Prediction | Tagging | float]:
+        """Turn the head's logits `[n, outputs]` into answers."""
         raise self._headless()
 
     def _headless(self) -> UsageError:
@@ -166,7 +166,7 @@ def _shortened(
 ) -> list[int]:
     while len(ids) > max_length:
         starts = {
-            field: [start for start, _ in _tokens_of(text, tokenizer)["offset_mapping"]]
+            field: [start for start, _ in tokens_of(text, tokenizer)["offset_mapping"]]
             for field, text in values.items()
         }
         kept = {field: len(tokens) for field, tokens in starts.items()}
@@ -184,6 +184,7 @@ def _shortened(
     return ids
 
 
-def _tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
+def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
+    """Return a text's own tokens as `input_ids` and where each stands in it as `offset_mapping`."""
     encoded: Mapping[str, Any] = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return encoded

@@ -14,24 +14,23 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.tasks.base import Task, TaskOptions, encode_prompts, prompt_fields, text_of
+from gpt_tasks.tasks.base import TaskOptions, prompt_fields
+from gpt_tasks.tasks.headed import DELIMITER, HeadOptions, HeadTask, Loss
 from gpt_tasks.tasks.measures import Measure, Part
-from gpt_tasks.types import Answer, Continuation, Encoded, Example, Likelihood, Prediction, Request, Row
+from gpt_tasks.types import Answer, Continuation, Example, Likelihood, Prediction, Request, Row
 
 if TYPE_CHECKING:
     import numpy
-    from transformers import PreTrainedTokenizerBase
 
 LABEL = "label"
 
 
-class ClassificationOptions(TaskOptions):
+class ClassificationOptions(HeadOptions):
     """The options of every classification task."""
 
     labels: tuple[str, ...] | None = Field(
         None, min_length=2, description="The labels in the model's order, instead of the task's own or the data's."
     )
-    prompt: str | None = Field(None, min_length=1, description="How an example reads as text, as in '{text}'.")
 
     @field_validator("labels")
     @classmethod
@@ -40,93 +39,44 @@ class ClassificationOptions(TaskOptions):
             raise PydanticCustomError("labels", "a label stands there twice")
         return labels
 
-    @field_validator("prompt")
-    @classmethod
-    def _prompt_names_fields(cls, prompt: str | None) -> str | None:
-        try:
-            fields = prompt_fields(prompt or "{text}")
-        except ValueError as error:
-            raise PydanticCustomError("prompt", "{cause}", {"cause": str(error)}) from None
-        if not fields or not all(field.isidentifier() for field in fields):
-            raise PydanticCustomError("prompt", "a prompt names the fields it reads, each in braces")
-        return prompt
 
-
-class ClassificationTask(Task):
+class ClassificationTask(HeadTask):
     """One label for a text or a pair of texts.
 
-    `labels` are the declared ones, in the model's order; left empty, the data's own are taken, sorted. A task whose
-    `columns` name two texts (`text_a`, `text_b`) is about pairs; `pair_prompt` lets a task about one text take
-    pairs too, where the data has both columns. Without training, the likelihoods of the labels' words (`label_words`;
-    by default the labels themselves) are compared after `question`, by default the prompt and a line "Label:". What a
-    training settles is kept in `inputs`, the fields it read, and in `labels_declared`.
+    `labels` are the declared ones, in the model's order; left empty, the data's own are taken, sorted. Without
+    training, the likelihoods of the labels' words (`label_words`; by default the labels themselves) are compared after
+    `question`, by default the prompt and a line "Label:". A training also settles `labels_declared`.
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", LABEL: LABEL}
+    target: ClassVar[str] = LABEL
+    loss: ClassVar[Loss] = "cross_entropy"
     labels: tuple[str, ...] = ()
     labels_declared: bool = True
-    prompt: str = "{text}"
-    pair_prompt: str | None = None
-    inputs: tuple[str, ...] = ()
     question: str | None = None
     label_words: Mapping[str, str] = MappingProxyType({})
     introduction: str = ""
     measures: ClassVar[Sequence[Measure]] = (Measure("accuracy"),)
-    trains: ClassVar[bool] = True
-    head: ClassVar[str] = "sequence"
     metrics: ClassVar[Sequence[str]] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
     best_by: ClassVar[str] = "accuracy"
     Options: ClassVar[type[TaskOptions]] = ClassificationOptions
 
-    def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
-        """Choose the columns of the texts, of a pair where there is one, and of the label."""
-        single, double = prompt_fields(self.prompt), prompt_fields(self.pair_prompt or "")
-        if self.inputs:
-            single = double = list(self.inputs)
-        known = dict.fromkeys([*single, *double, LABEL])
-        odd = [field for field in mapping if field not in known]
-        if odd:
-            raise DataError(
-                f"--column {odd[0]}={mapping[odd[0]]}: task '{self.name}' has no field '{odd[0]}'",
-                f"Its fields are {', '.join(known)}.",
-            )
-        texts = {field: mapping.get(field, self.columns.get(field, field)) for field in single}
-        pair = {field: mapping.get(field, self.columns.get(field, field)) for field in double}
-        mapped = [fields for fields in (pair, texts) if any(field in mapping for field in fields)]
-        # What the user maps decides; else the one of which the data has more columns, and of two whole ones the pair.
-        if mapped:
-            texts = mapped[0]
-        elif _share(pair, available) >= _share(texts, available) and _share(pair, available) > 0:
-            texts = pair
-        missing = [(field, column) for field, column in texts.items() if column not in available]
-        if missing:
-            field, column = missing[0]
-            raise DataError(
-                f"{where}: there is no column '{column}'; the columns are {', '.join(available)}",
-                f"Say which one holds it: --column {field}=NAME",
-            )
-        label = mapping.get(LABEL, self.columns.get(LABEL, LABEL))
-        if label not in available and LABEL in mapping:
-            raise DataError(
-                f"{where}: there is no column '{label}'; the columns are {', '.join(available)}",
-                "Say which one holds the label: --column label=NAME",
-            )
-        return {**texts, LABEL: label} if label in available else texts
+    @property
+    def outputs(self) -> int:
+        """One logit for each label."""
+        return len(self.labels)
 
-    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
-        """Choose the columns of the texts alone."""
-        chosen = self.fields(available, mapping, where)
-        chosen.pop(LABEL, None)
-        return chosen
+    def read_target(self, row: Row, column: str) -> str:
+        """Return the label as the data writes it."""
+        return label_text(row.values.get(column), row.where, column)
 
-    def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
-        """Read one row; its target is the label as the data writes it."""
-        inputs = {field: text_of(row, column) for field, column in columns.items() if field != LABEL}
-        target = _label_of(row, columns[LABEL]) if LABEL in columns else None
-        kept = {column: "" if row.values.get(column) is None else str(row.values[column]) for column in extra}
-        return Example(inputs, target, row.where, kept)
+    def goals(self, targets: Sequence[str]) -> numpy.ndarray:
+        """Return the labels' places, `[n]`."""
+        import numpy
 
-    def fitted(self, observed: Collection[str], inputs: Sequence[str], where: str) -> tuple[Self, dict[str, str]]:
+        return numpy.array([self.labels.index(target) for target in targets], dtype=numpy.int64)
+
+    def fitted(self, observed: Mapping[str, int], inputs: Sequence[str], where: str) -> tuple[Self, dict[str, str]]:
         """Settle the labels by those that the training data holds, and the fields that it is read by.
 
         Returns the task with its labels, and what each observed label stands for. All observed labels declared: the
@@ -137,7 +87,7 @@ class ClassificationTask(Task):
         task = copy.copy(self)
         task.inputs = tuple(inputs)
         if not set(meaning.values()) <= set(self.labels):
-            task.labels, task.labels_declared = tuple(sorted(observed, key=_by_value)), False
+            task.labels, task.labels_declared = tuple(sorted(observed, key=by_value)), False
         if len(set(meaning.values())) < 2:
             raise DataError(
                 f"{where}: every row has the label '{next(iter(meaning))}'",
@@ -164,13 +114,6 @@ class ClassificationTask(Task):
                 else "Write the labels by their names: the model was trained on those, in no order that numbers follow."
             )
         raise DataError(f"{where}: label '{label}' is not one of {', '.join(self.labels)}", hint)
-
-    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
-        """Fill the prompt, and cut the longest text first where it does not fit."""
-        if not examples:
-            return []
-        prompt = self._prompt_for(examples[0].inputs)
-        return encode_prompts(prompt, [example.inputs for example in examples], tokenizer, max_length)
 
     def ask(self, example: Example, before: str) -> list[Request]:
         """Ask for the likelihood of every label's word after the texts, `before` in front of them."""
@@ -226,11 +169,8 @@ class ClassificationTask(Task):
     def _question(self, inputs: Mapping[str, str]) -> str:
         if self.question is not None:
             return self.question.format_map(inputs)
-        return f"{self._prompt_for(inputs).format_map(inputs)}\nLabel:"
-
-    def _prompt_for(self, inputs: Mapping[str, str]) -> str:
-        paired = self.pair_prompt and set(inputs) != set(prompt_fields(self.prompt))
-        return str(self.pair_prompt) if paired else self.prompt
+        asked = self._prompt_for(inputs).replace(DELIMITER, "\n").format_map(inputs)
+        return f"{asked}\nLabel:"
 
     def decode(self, logits: numpy.ndarray) -> list[Prediction]:
         """Turn logits `[n, labels]` into labels and probabilities."""
@@ -243,14 +183,8 @@ class ClassificationTask(Task):
         ]
 
     def state(self) -> dict[str, Any]:
-        """Keep the labels in the model's order, the prompts, and the fields that were trained on."""
-        return {
-            "labels": list(self.labels),
-            "labels_declared": self.labels_declared,
-            "prompt": self.prompt,
-            "pair_prompt": self.pair_prompt,
-            "inputs": list(self.inputs),
-        }
+        """Keep the labels in the model's order too."""
+        return {"labels": list(self.labels), "labels_declared": self.labels_declared, **super().state()}
 
     def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
         known = [label for label in observed if label in self.labels]
@@ -269,26 +203,21 @@ class ClassificationTask(Task):
         return {label: label for label in observed}
 
 
-def _share(fields: Mapping[str, str], available: Sequence[str]) -> float:
-    """Return the share of the fields' columns that are there."""
-    return sum(column in available for column in fields.values()) / len(fields) if fields else 0.0
-
-
-def _label_of(row: Row, column: str) -> str:
-    value = row.values.get(column)
+def label_text(value: Any, where: str, column: str) -> str:
+    """Return a label as a text. Raises DataError where it is none, nor a whole number."""
     if isinstance(value, Integral) or (isinstance(value, float) and value.is_integer()):
         value = str(int(value))
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     if missing or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"{row.where}: the label (column '{column}') is missing", "Label the row, or leave it out.")
+        raise DataError(f"{where}: the label (column '{column}') is missing", "Label the row, or leave it out.")
     if not isinstance(value, str):
         raise DataError(
-            f"{row.where}: the label (column '{column}') is a {type(value).__name__}: {str(value)[:60]}",
+            f"{where}: the label (column '{column}') is a {type(value).__name__}: {str(value)[:60]}",
             "A label is a text or a whole number.",
         )
     return value.strip()
 
 
-def _by_value(label: str) -> tuple[int, int, str]:
+def by_value(label: str) -> tuple[int, int, str]:
     """Sort whole numbers by value, before other labels by their letters."""
     return (0, int(label), label) if label.isdecimal() else (1, 0, label)

@@ -7,21 +7,27 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy
 
-Form = Literal["mean", "exponential", "bleu", "chrf"]
-"""How a figure follows from what examples bring: the weighted mean, its exponential (perplexities), or a corpus score,
-which follows from the sums of counts and not from the scores of single examples."""
+Form = Literal["mean", "exponential", "root", "correlation", "micro_f1", "macro_f1", "bleu", "chrf"]
+"""How a figure follows from what examples bring: the weighted mean, its exponential (perplexities) or its root, or a
+score of all of them, which follows from the sums of what they bring and not from the scores of single examples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A figure over examples, by its name, its direction and its form; `highest` where it lies between 0 and that."""
+    """A figure over examples, by its name, its direction and its form; `highest` where it lies between 0 and that.
+
+    With `ranks`, what examples bring counts by its rank among all of them: see `ranked`.
+    """
 
     name: str
     better: Literal["higher", "lower"] = "higher"
     form: Form = "mean"
     highest: float | None = None
+    ranks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,9 @@ def perplexity(name: str) -> Measure:
 def finished(form: Form, sums: numpy.ndarray, weights: numpy.ndarray) -> numpy.ndarray:
     """Return figures `[...]` of sums `[..., columns]` of parts by their weights, and of the sums of weights `[...]`.
 
-    BLEU and chrF are sacrebleu's, of 0 to 100, with its signatures (Post 2018).
+    BLEU and chrF are sacrebleu's, of 0 to 100, with its signatures (Post 2018). A correlation is Pearson's, of the sums
+    of x, y, their squares and their product. F1 is of counts of right, surplus and missing labels: the micro one of
+    their sums over labels, the macro one the mean of the labels that occur or are given, three counts for each.
     """
     import numpy as np
 
@@ -59,8 +67,47 @@ def finished(form: Form, sums: numpy.ndarray, weights: numpy.ndarray) -> numpy.n
         )
         return found
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        means: numpy.ndarray = sums[..., 0] / weights
-        return np.exp(means) if form == "exponential" else means
+        if form in ("micro_f1", "macro_f1"):
+            return _f1(sums)
+        means: numpy.ndarray = sums / weights[..., None]
+        if form == "correlation":
+            x, y, xx, yy, xy = np.moveaxis(means, -1, 0)
+            correlation: numpy.ndarray = (xy - x * y) / np.sqrt((xx - x * x) * (yy - y * y))
+            return correlation
+        mean: numpy.ndarray = means[..., 0]
+        return np.exp(mean) if form == "exponential" else np.sqrt(mean) if form == "root" else mean
+
+
+def ranked(measure: Measure, parts: Sequence[Part]) -> Sequence[Part]:
+    """Return the parts of a correlation, each x and y, as the sums of it take them: with x², y² and xy beside.
+
+    Of a measure by `ranks` x and y become their ranks among all parts, those that tie their mean rank: Spearman's
+    correlation is Pearson's of the ranks. The parts of other measures are returned as they are.
+    """
+    if measure.form != "correlation":
+        return parts
+    import numpy as np
+
+    pairs = np.array([part.columns for part in parts], dtype=float).reshape(-1, 2)
+    if measure.ranks:
+        from scipy.stats import rankdata
+
+        pairs = rankdata(pairs, axis=0)
+    # Numbers far from zero would lose their differences in the squares; a correlation does not see what is taken away.
+    x, y = (pairs - pairs.mean(axis=0)).T if len(pairs) else pairs.T
+    rows = np.stack([x, y, x * x, y * y, x * y], axis=1).tolist()
+    return [Part(tuple(row), part.weight) for row, part in zip(rows, parts, strict=True)]
+
+
+def _f1(sums: numpy.ndarray) -> numpy.ndarray:
+    """Return the F1 of counts `[..., 3 * labels]`, averaged over labels that occur or are given; 0 where none does."""
+    import numpy as np
+
+    right, surplus, missing = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
+    seen = right + surplus + missing > 0
+    each = np.where(seen, 2 * right / (2 * right + surplus + missing), 0.0)
+    mean: numpy.ndarray = each.sum(axis=-1) / np.maximum(seen.sum(axis=-1), 1)
+    return mean
 
 
 @cache

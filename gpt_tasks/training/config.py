@@ -35,7 +35,7 @@ class FinetuneConfig(BaseModel):
     weight_decay: float | None = Field(None, ge=0, le=1, description="AdamW's decoupled weight decay.")
     batch_tokens: int | None = Field(None, ge=1, description="Tokens in a batch, padding included.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one update.")
-    max_length: int = Field(512, ge=2, description="Tokens of an example; longer texts are cut.")
+    max_length: int = Field(512, ge=2, description="Tokens of an example; of a longer one the task says what is read.")
     patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without improvement.")
     best_by: str | None = Field(None, description="The metric that chooses the best checkpoint, or 'loss'.")
     class_weights: Literal["none", "balanced"] = Field("none", description="Weigh the labels in the loss.")

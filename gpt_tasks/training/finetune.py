@@ -17,6 +17,7 @@ from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import agreed, alone_in, join, rank, wait
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.headed import HeadTask, MeasuredTask
 from gpt_tasks.tasks.language_modeling import LanguageModelingTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml, validated
@@ -111,17 +112,19 @@ def _train(
 ) -> None:
     # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
     from gpt_tasks.training.classifying import ClassificationSession
+    from gpt_tasks.training.headed import MeasuredSession
     from gpt_tasks.training.modeling import ModelingSession
     from gpt_tasks.training.session import Session
     from gpt_tasks.training.writing import WritingSession
 
     started = time.monotonic()
-    families: dict[type[Task], type[Session]] = {
-        ClassificationTask: ClassificationSession,
-        TextToTextTask: WritingSession,
-        LanguageModelingTask: ModelingSession,
-    }
-    family = next(session for kind, session in families.items() if isinstance(task, kind))
+    families: Sequence[tuple[Any, type[Session]]] = [
+        (ClassificationTask, ClassificationSession),
+        (MeasuredTask, MeasuredSession),
+        (TextToTextTask, WritingSession),
+        (LanguageModelingTask, ModelingSession),
+    ]
+    family = next(session for kind, session in families if isinstance(task, kind))
     session = family.open(task, method, location, config, folder, plugins)
     try:
         session.train()
@@ -139,11 +142,11 @@ def _fine_tunable(name: str, plugins: Plugins) -> Task:
     registry = plugins.registry
     task = registry.tasks[name]
     missing: list[str] = []
+    if isinstance(task, HeadTask) and task.head not in registry.heads:
+        missing.append(f"head '{task.head}'")
     if isinstance(task, ClassificationTask):
         missing += [f"metric '{metric}'" for metric in task.metrics if metric not in registry.metrics]
-        if task.head not in registry.heads:
-            missing.append(f"head '{task.head}'")
-    elif isinstance(task, TextToTextTask | LanguageModelingTask):
+    elif isinstance(task, MeasuredTask | TextToTextTask | LanguageModelingTask):
         known = [measure.name for measure in task.measures]
         missing += [f"metric '{metric}'" for metric in task.metrics if metric not in known]
     else:

@@ -15,10 +15,11 @@ from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import machine_errors
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.tasks.answers import Answer, answer_as_json
 from gpt_tasks.tasks.base import Task, prompt_fields
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.training.run_folder import RunFolder
-from gpt_tasks.types import Example, Prediction, Row
+from gpt_tasks.types import Example, Row
 
 if TYPE_CHECKING:
     import torch
@@ -60,11 +61,11 @@ def load(
     plugins, plugin = installed_plugins(), record["plugin"]
     task = _installed(plugins, folder.path, record["task"], plugin["distribution"], plugin["version"])
     # Imported here: these rooms import torch, which nobody should wait for who names a wrong folder.
-    from gpt_tasks.training.classification_run import ClassificationRun
+    from gpt_tasks.training.head_run import ClassificationRun, MeasuredRun
     from gpt_tasks.training.modeling_run import ModelingRun
     from gpt_tasks.training.writing_run import WritingRun
 
-    kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, WritingRun, ModelingRun)
+    kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, MeasuredRun, WritingRun, ModelingRun)
     for kind in kinds:
         if isinstance(task, kind.family):
             return kind(folder, record, report, plugins, device, precision, _checked(decoding, task))
@@ -109,8 +110,8 @@ class Run(ABC, Generic[TaskT, AnswerT]):
     def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[AnswerT]:
         """Answer texts, or mappings of the task's fields, or of its columns, to texts (as for pairs), in order.
 
-        The answer is a Prediction where there are labels, and a text where the model writes. Raises DataError for
-        what is no text.
+        The answer is a Prediction where one of several labels is right, a Tagging where several can be, a number, or a
+        text where the model writes. Raises DataError for what is no text.
         """
         with self._guarded():
             examples = (self._example(given, f"text {number}") for number, given in enumerate(texts, start=1))
@@ -223,18 +224,14 @@ class Run(ABC, Generic[TaskT, AnswerT]):
             yield
 
 
-def predictions_as_json(pairs: Iterable[tuple[Example, Prediction | str]], task: Task | None = None) -> Iterator[str]:
+def predictions_as_json(pairs: Iterable[tuple[Example, Answer]], task: Task | None = None) -> Iterator[str]:
     """Yield one JSON object for each answer: the inputs, and the text, or the label with every label's probability.
 
     `task` says how its inputs are written down.
     """
     for example, answer in pairs:
-        told: dict[str, Any] = {"predicted": answer}
-        if isinstance(answer, Prediction):
-            probabilities = {label: round(p, 6) for label, p in answer.probabilities.items()}
-            told = {"predicted": answer.label, "probabilities": probabilities}
         inputs = example.inputs if task is None else task.record(example)
-        yield json.dumps({**inputs, **told}, ensure_ascii=False)
+        yield json.dumps({**inputs, **answer_as_json(answer)}, ensure_ascii=False)
 
 
 def _checked(decoding: Mapping[str, Any] | None, task: Task) -> Decoding | None:

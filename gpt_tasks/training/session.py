@@ -137,6 +137,7 @@ class Session(ABC):
             "examples_per_second": round(self.training.pop("examples_now") / seconds, 2),
             "peak_memory_mb": round(_peak_memory_mb(self.settings.device), 1),
             "truncated_examples": train.truncated,
+            **({"windowed_examples": train.windowed} if train.windowed else {}),
             "device": self.settings.device,
             "precision": self.settings.precision,
         }

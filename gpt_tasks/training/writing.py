@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gpt_tasks.data.encoded import EncodedExamples
+from gpt_tasks.evaluation.measured import evaluate_measured
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.evaluation.written import PERPLEXITY, AnswerWriter, evaluate_written
+from gpt_tasks.evaluation.written import PERPLEXITY, AnswerWriter
 from gpt_tasks.generation.ends import end_also_at
 from gpt_tasks.generation.writer import Writer
 from gpt_tasks.heads.language_model import LanguageModel
@@ -74,7 +75,7 @@ class WritingSession(CausalSession):
     def finish(self) -> Report:
         """Save the model; report what it writes on the test split, beside answers that cost nothing."""
         self.save()
-        return evaluate_written(
+        return evaluate_measured(
             self.answering,
             self.splits.test,
             split="test",

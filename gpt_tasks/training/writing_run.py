@@ -11,8 +11,9 @@ from gpt_tasks.backbone.precision import resolve_precision, resolve_writing_prec
 from gpt_tasks.data.examples import stream_examples
 from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import UsageError
+from gpt_tasks.evaluation.measured import evaluate_measured
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.evaluation.written import GREEDY, AnswerWriter, evaluate_written
+from gpt_tasks.evaluation.written import GREEDY, AnswerWriter
 from gpt_tasks.generation.writer import Writer
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.tasks.text_to_text import TextToTextTask
@@ -69,7 +70,7 @@ class WritingRun(Run[TextToTextTask, str]):
         answering, notes = self.answering, source.notes
         if answering.writer.precision == "int8":
             notes = (*notes, f"The answers are written in int8, perplexity is computed in {answering.precision}.")
-        return evaluate_written(
+        return evaluate_measured(
             answering,
             stream_examples(self.task, source, split, columns=columns, need_labels=True),
             split=split,

@@ -85,7 +85,7 @@ def test_without_shuffling_the_longest_come_first() -> None:
 def test_collate_pads_on_either_side(
     side: Literal["right", "left"], ids: list[list[int]], mask: list[list[int]]
 ) -> None:
-    features = [{"input_ids": np.array([5, 6, 7], dtype=np.int32), "labels": 1}, {"input_ids": [8], "labels": -100}]
+    features = [{"sequences": [np.array([5, 6, 7], dtype=np.int32)], "goal": 1}, {"sequences": [[8]], "goal": -100}]
     batch = collate(features, pad_token_id=0, padding_side=side)
     assert batch["input_ids"].tolist() == ids
     assert batch["attention_mask"].tolist() == mask
@@ -94,5 +94,21 @@ def test_collate_pads_on_either_side(
 
 
 def test_a_pad_id_inside_the_text_is_attended_to() -> None:
-    batch = collate([{"input_ids": [0, 4, 0], "labels": 0}], pad_token_id=0, padding_side="right")
+    batch = collate([{"sequences": [[0, 4, 0]], "goal": 0}], pad_token_id=0, padding_side="right")
     assert batch["attention_mask"].tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_several_sequences_of_an_example_stand_one_below_the_other(side: Literal["right", "left"]) -> None:
+    goals = np.array([[0.0, 1.0], [1.0, 0.5]], dtype=np.float32)
+    sequences = [[[5, 6, 7], [8]], [[9, 9]]]
+    features = [{"sequences": ids, "goal": goal} for ids, goal in zip(sequences, goals, strict=True)]
+    batch = collate(features, pad_token_id=0, padding_side=side)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 2, 3)
+    for row, example in enumerate(sequences):
+        for place in range(2):
+            kept = batch["attention_mask"][row, place].bool()
+            assert batch["input_ids"][row, place][kept].tolist() == (example[place] if place < len(example) else [])
+    assert batch["attention_mask"][0, 1].tolist() == ([1, 0, 0] if side == "right" else [0, 0, 1])
+    assert batch["labels"].tolist() == goals.tolist()
+    assert batch["labels"].dtype == torch.float32

@@ -13,6 +13,7 @@ import pytest
 from gpt_tasks.data.batches import collate
 from gpt_tasks.data.encoded import IGNORED, encode_examples
 from gpt_tasks.data.examples import Examples, store_examples
+from gpt_tasks.data.splits import settle
 from gpt_tasks.errors import MachineError
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask
@@ -87,26 +88,33 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path, examples: Examples) -
     assert examples[:5].fingerprint != examples[1:6].fingerprint
 
 
+def settled(examples: Examples) -> tuple[Topic, Examples]:
+    """The task with the labels of its examples, and these coded by them."""
+    task, meaning = Topic().fitted(examples.observed, examples.fields, "rows")
+    return task, settle(task, examples, meaning)
+
+
 def test_encoding_matches_the_tokenizer(
     tmp_path: Path, examples: Examples, tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     subset = examples.subset(np.random.default_rng(0).permutation(3000))
-    encoded = encode_examples(Topic(), subset, tiny_tokenizer, 64, tmp_path)
+    task, subset = settled(subset)
+    encoded = encode_examples(task, subset, tiny_tokenizer, 64, tmp_path)
     wanted = tiny_tokenizer(list(subset.texts("text")))["input_ids"]
     assert len(encoded) == 3000
-    assert [encoded[index]["input_ids"].tolist() for index in range(3000)] == wanted
+    assert [encoded[index]["sequences"][0].tolist() for index in range(3000)] == wanted
     assert encoded.lengths.tolist() == [len(ids) for ids in wanted]
     assert encoded.labels.tolist() == [IGNORED if label < 0 else label for label in subset.labels]
     assert encoded.truncated == 0
-    assert [row["input_ids"].tolist() for row in encoded.__getitems__([5, 2])] == [wanted[5], wanted[2]]
+    assert [row["sequences"][0].tolist() for row in encoded.__getitems__([5, 2])] == [wanted[5], wanted[2]]
 
 
 def test_a_negative_index_ignores_the_label(
     tmp_path: Path, examples: Examples, tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    encoded = encode_examples(Topic(), examples, tiny_tokenizer, 64, tmp_path)
-    assert encoded[~3]["input_ids"].tolist() == encoded[3]["input_ids"].tolist()
-    assert encoded[3]["labels"] != IGNORED == encoded[~3]["labels"]
+    encoded = encode_examples(*settled(examples), tiny_tokenizer, 64, tmp_path)
+    assert encoded[~3]["sequences"][0].tolist() == encoded[3]["sequences"][0].tolist()
+    assert encoded[3]["goal"] != IGNORED == encoded[~3]["goal"]
     for index in (3000, ~3000):
         with pytest.raises(IndexError):
             encoded[index]
@@ -146,10 +154,23 @@ def test_tokens_to_be_learned_are_known_by_their_labels(
 
 
 def test_truncated_examples_are_counted(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
-    stored = store_examples([Example({"text": "x" * size}, "a", "r") for size in (3, 8, 30)], tmp_path)
-    encoded = encode_examples(Topic(), stored, tiny_tokenizer, 8, tmp_path)
+    rows = [Example({"text": "x" * size}, label, "r") for size, label in ((3, "a"), (8, "b"), (30, "a"))]
+    task, stored = settled(store_examples(rows, tmp_path))
+    task.long_texts = "truncate"
+    encoded = encode_examples(task, stored, tiny_tokenizer, 8, tmp_path)
     assert encoded.lengths.tolist() == [3, 8, 8]
-    assert encoded.truncated == 1
+    assert (encoded.truncated, encoded.windowed) == (1, 0)
+
+
+def test_windows_of_a_long_text_are_its_sequences(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [Example({"text": "x" * size}, label, "r") for size, label in ((3, "a"), (30, "b"), (8, "a"))]
+    encoded = encode_examples(*settled(store_examples(rows, tmp_path)), tiny_tokenizer, 8, tmp_path)
+    counts = [len(encoded[index]["sequences"]) for index in range(3)]
+    assert counts == [1, 5, 1]
+    assert [len(ids) for ids in encoded[1]["sequences"]] == [8, 8, 8, 8, 6]
+    assert encoded.lengths.tolist() == [3, 38, 8]
+    assert (encoded.truncated, encoded.windowed) == (0, 1)
+    assert encoded[~1]["goal"] == IGNORED
 
 
 def test_a_full_disk_is_the_machines_error(

@@ -38,7 +38,7 @@ def fitted(labels: int = 3, seed: int = 0) -> Baselines:
 @pytest.mark.parametrize("labels", [2, 3])
 def test_an_easy_set_is_learnt(labels: int) -> None:
     texts, targets = sentences(100, 3, labels)
-    found = fitted(labels).predict(texts)
+    found = fitted(labels).probabilities(texts)
     assert np.mean(found[TFIDF].argmax(1) == targets) == 1
     for probabilities in found.values():
         assert probabilities.shape == (100, labels)
@@ -51,12 +51,12 @@ def test_it_is_scikit_learns_tfidf_and_logistic_regression() -> None:
     vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
     model = LogisticRegression(C=ours.linear.strength, max_iter=1000).fit(vectorizer.fit_transform(texts), targets)
     theirs = model.predict_proba(vectorizer.transform(tests))
-    assert ours.predict(tests)[TFIDF] == pytest.approx(theirs, abs=2e-3)
+    assert ours.probabilities(tests)[TFIDF] == pytest.approx(theirs, abs=2e-3)
 
 
 def test_the_majority_class_answers_with_the_labels_shares() -> None:
     found = fit_baselines(["x y", "x z", "y z"], np.array([2, 2, 0]), [], np.array([], int), 3, seed=0)
-    assert found.predict(["anything", "else"])[MAJORITY] == pytest.approx(np.array([[1 / 3, 0, 2 / 3]] * 2))
+    assert found.probabilities(["anything", "else"])[MAJORITY] == pytest.approx(np.array([[1 / 3, 0, 2 / 3]] * 2))
 
 
 @pytest.mark.parametrize("labels", [2, 3])
@@ -64,8 +64,8 @@ def test_saved_and_loaded_they_give_equal_probabilities(labels: int, tmp_path: P
     made, texts = fitted(labels), sentences(50, 3, labels)[0]
     made.save(tmp_path / "baselines")
     loaded = load_baselines(tmp_path / "baselines")
-    for name, probabilities in made.predict(texts).items():
-        assert np.array_equal(loaded.predict(texts)[name], probabilities)
+    for name, probabilities in made.probabilities(texts).items():
+        assert np.array_equal(loaded.probabilities(texts)[name], probabilities)
     assert loaded.notes == made.notes
     names = sorted(path.name for path in (tmp_path / "baselines").iterdir())
     assert names == ["baselines.json", "baselines.safetensors"]
@@ -91,8 +91,8 @@ def test_what_is_damaged_is_reported(tmp_path: Path) -> None:
     (tmp_path / "baselines.json").write_text(json.dumps(saved | {"terms": saved["terms"][1:]}))
     with pytest.raises(ModelError, match="tensors do not fit"):
         load_baselines(tmp_path)
-    (tmp_path / "baselines.json").write_text(json.dumps(saved | {"schema_version": 2}))
-    with pytest.raises(ModelError, match="schema version 2"):
+    (tmp_path / "baselines.json").write_text(json.dumps(saved | {"schema_version": 1}))
+    with pytest.raises(ModelError, match="schema version 1"):
         load_baselines(tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_scripts_without_spaces_are_read_by_character() -> None:
     found = fit_baselines(texts, targets, texts, targets, 2, seed=0)
     assert found.linear.analyzer == "char"
     assert {"不", "电影", "很好看"} <= set(found.linear.terms)
-    assert np.array_equal(found.predict(["我喜欢这部电影", "太差了"])[TFIDF].argmax(1), [1, 0])
+    assert np.array_equal(found.probabilities(["我喜欢这部电影", "太差了"])[TFIDF].argmax(1), [1, 0])
     assert fitted().linear.analyzer == "word"
     assert fit_baselines(["Привет мир", "добрый день"], np.array([0, 1]), [], np.array([], int), 2, seed=0).linear.terms
 
@@ -116,7 +116,7 @@ def test_c_is_chosen_by_accuracy_on_validation(monkeypatch: pytest.MonkeyPatch) 
     for strength in rooms.STRENGTHS:
         monkeypatch.setattr(rooms, "STRENGTHS", (strength,))
         only = fit_baselines(texts, noisy, *held_out, 3, seed=0)
-        accuracies.append((np.mean(only.predict(held_out[0])[TFIDF].argmax(1) == held_out[1]), -strength))
+        accuracies.append((np.mean(only.probabilities(held_out[0])[TFIDF].argmax(1) == held_out[1]), -strength))
     assert accuracies[0][0] != accuracies[1][0]
     assert chosen.linear.strength == -max(accuracies)[1]
 
@@ -126,7 +126,7 @@ def test_without_validation_all_training_rows_are_used_in_the_end() -> None:
     texts[17] += " hapax"
     found = fit_baselines(texts, targets, [], np.array([], dtype=int), 3, seed=0)
     assert "hapax" in found.linear.terms
-    assert np.mean(found.predict(sentences(60, 9)[0])[TFIDF].argmax(1) == sentences(60, 9)[1]) == 1
+    assert np.mean(found.probabilities(sentences(60, 9)[0])[TFIDF].argmax(1) == sentences(60, 9)[1]) == 1
 
 
 def test_many_rows_are_drawn_from_with_a_note_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_many_rows_are_drawn_from_with_a_note_and_read_once(monkeypatch: pytest.
     found = fit_baselines(reading(), targets, *sentences(40, 2), 3, seed=0)
     assert read == list(range(1_000))
     assert found.notes == ("The TF-IDF baseline was fitted on 100 of 1,000 training rows, drawn at random.",)
-    assert found.shares == pytest.approx(np.bincount(targets) / 1_000)
+    assert np.exp(found.prior) == pytest.approx(np.bincount(targets) / 1_000)
 
 
 @pytest.mark.parametrize(
@@ -157,19 +157,55 @@ def test_many_rows_are_drawn_from_with_a_note_and_read_once(monkeypatch: pytest.
 )
 def test_hardly_any_data_still_gives_baselines(texts: list[str], targets: list[int], tmp_path: Path) -> None:
     found = fit_baselines(texts, np.array(targets), [], np.array([], int), 2, seed=0)
-    probabilities = found.predict([*texts, "unseen"])[TFIDF]
+    probabilities = found.probabilities([*texts, "unseen"])[TFIDF]
     assert probabilities.sum(1) == pytest.approx(np.ones(len(texts) + 1), abs=1e-6)
     assert probabilities[-1].argmax() == 1 or len(set(targets)) > 1
     found.save(tmp_path)
-    assert np.array_equal(load_baselines(tmp_path).predict(texts)[TFIDF], probabilities[:-1])
+    assert np.array_equal(load_baselines(tmp_path).probabilities(texts)[TFIDF], probabilities[:-1])
 
 
 def test_a_label_without_training_rows_gets_no_probability() -> None:
     texts, targets = sentences(60, 1, 2)
-    found = fit_baselines(texts, targets * 2, [], np.array([], int), 4, seed=0).predict(texts)[TFIDF]
+    found = fit_baselines(texts, targets * 2, [], np.array([], int), 4, seed=0).probabilities(texts)[TFIDF]
     assert np.all(found[:, [1, 3]] == 0)
     assert np.mean(found.argmax(1) == targets * 2) == 1
 
 
 def test_no_texts_give_no_rows() -> None:
-    assert {name: given.shape for name, given in fitted().predict([]).items()} == {MAJORITY: (0, 3), TFIDF: (0, 3)}
+    assert {name: given.shape for name, given in fitted().probabilities([]).items()} == {
+        MAJORITY: (0, 3),
+        TFIDF: (0, 3),
+    }
+
+
+def test_every_label_and_every_number_has_a_baseline_of_its_own(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    words = ("soup", "train", "money")
+    there = random.random((200, 3)) < 0.4
+    texts = [" ".join(["a", *(word for word, is_there in zip(words, row, strict=True) if is_there)]) for row in there]
+    goals = there.astype(np.float32)
+    found = fit_baselines(texts[:150], goals[:150], texts[150:], goals[150:], 3, loss="binary", seed=0)
+    logits = found.logits(texts[150:])
+    assert list(logits) == ["majority", "tfidf_logistic_regression"]
+    assert ((logits["tfidf_logistic_regression"] > 0) == there[150:]).all()
+    assert np.ptp(logits["majority"], axis=0).max() == 0
+    found.save(tmp_path)
+    for name, kept in load_baselines(tmp_path).logits(texts[150:]).items():
+        assert np.allclose(kept, logits[name], atol=1e-3)
+
+    numbers = (there @ np.array([1.0, -2.0, 0.5])).astype(np.float32)
+    found = fit_baselines(texts[:150], numbers[:150], texts[150:], numbers[150:], 1, loss="squared", seed=0)
+    logits = found.logits(texts[150:])
+    assert list(logits) == ["mean", "tfidf_ridge_regression"]
+    assert logits["mean"][:, 0] == pytest.approx(np.full(50, numbers[:150].mean()), abs=1e-5)
+    assert np.corrcoef(logits["tfidf_ridge_regression"][:, 0], numbers[150:])[0, 1] > 0.95
+
+
+def test_of_several_labels_the_cut_is_the_best_on_validation() -> None:
+    texts = [f"word{n % 7}" for n in range(140)]
+    rare = (np.arange(140) % 7 == 0) & (np.arange(140) % 2 == 0)
+    goals = np.stack([rare, np.zeros(140, bool)], axis=1).astype(np.float32)
+    found = fit_baselines(texts, goals, texts, goals, 2, loss="binary", seed=0)
+    given = found.logits(texts)["tfidf_logistic_regression"] > 0
+    assert given[np.arange(140) % 7 == 0, 0].all(), "half of them are right: more than any other answer finds"
+    assert not given[:, 1].any()

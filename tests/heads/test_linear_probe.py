@@ -71,3 +71,34 @@ def test_class_weights_favour_the_label_that_weighs_more() -> None:
     )
     share = [(features @ probe.weight.T + probe.bias).argmax(axis=-1).mean() for probe in (plain, weighed)]
     assert share[1] > share[0] + 0.1
+
+
+def test_each_label_is_fitted_for_itself_and_one_that_never_varies_is_certain() -> None:
+    features, labels = data(3)
+    goals = numpy.stack([labels == 0, labels != 1, labels < 0, labels >= 0], axis=1).astype(numpy.float32)
+    probe = fit_probe(features[:300], goals[:300], features[300:], goals[300:], 4, loss="binary")
+    scaler = StandardScaler().fit(features[:300])
+    logits = features[300:] @ probe.weight.T + probe.bias
+    for label in (0, 1):
+        alone = LogisticRegression(C=probe.strength, max_iter=1000).fit(
+            scaler.transform(features[:300]), goals[:300, label]
+        )
+        expected = alone.decision_function(scaler.transform(features[300:]))
+        assert numpy.corrcoef(logits[:, label], expected)[0, 1] > 0.999
+    assert (logits[:, 2] < -20).all()
+    assert (logits[:, 3] > 20).all()
+
+
+def test_numbers_are_fitted_by_ridge_regression() -> None:
+    from sklearn.linear_model import Ridge
+
+    features, _ = data(2)
+    draw = numpy.random.default_rng(3)
+    scaled = StandardScaler().fit_transform(features)
+    numbers = (scaled @ draw.normal(size=scaled.shape[1]) + draw.normal(size=len(scaled))).astype(numpy.float32)
+    probe = fit_probe(features[:300], numbers[:300], features[300:], numbers[300:], 1, loss="squared")
+    scaler = StandardScaler().fit(features[:300])
+    expected = Ridge(alpha=1 / probe.strength).fit(scaler.transform(features[:300]), numbers[:300])
+    found = (features[300:] @ probe.weight.T + probe.bias)[:, 0]
+    numpy.testing.assert_allclose(found, expected.predict(scaler.transform(features[300:])), atol=1e-2)
+    assert numpy.corrcoef(found, numbers[300:])[0, 1] > 0.9

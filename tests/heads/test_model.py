@@ -322,3 +322,45 @@ def test_a_full_disk_is_told_and_leaves_nothing(
         save_model(tmp_path / "model", backbone.model, tiny_tokenizer, SequenceHead(16, 3), RECORD)
     assert_one_line(caught.value, str(tmp_path / "model"), "cannot be written")
     assert list(tmp_path.iterdir()) == []
+
+
+def several(texts: list[list[list[int]]], left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Examples of one or more sequences as the collation lays them out."""
+    most, longest = max(map(len, texts)), max(len(ids) for example in texts for ids in example)
+    rows = [padded(example, longest, left) for example in texts]
+    ids, mask = (torch.zeros(len(texts), most, longest, dtype=torch.long) for _ in range(2))
+    for row, (given, kept) in enumerate(rows):
+        ids[row, : len(given)], mask[row, : len(given)] = given, kept
+    return ids, mask
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_what_is_said_of_several_sequences_is_averaged(left: bool) -> None:
+    model = gpt2()
+    texts = [TEXTS[:1], TEXTS[1:4], TEXTS[3:5]]
+    with torch.no_grad():
+        each = [model(*padded(example, 11, False))["logits"].mean(dim=0) for example in texts]
+        found = model(*several(texts, left))["logits"]
+    torch.testing.assert_close(found, torch.stack(each), atol=1e-5, rtol=1e-5)
+
+
+def test_sequences_of_one_example_share_its_loss() -> None:
+    model, labels = gpt2(), torch.tensor([1, -100, 2])
+    texts = [TEXTS[:1], TEXTS[1:4], TEXTS[3:5]]
+    logits = model(*several(texts))["logits"]
+    expected = torch.nn.functional.cross_entropy(logits[[0, 2]], labels[[0, 2]])
+    torch.testing.assert_close(model(*several(texts), labels=labels)["loss"], expected)
+
+
+def test_each_label_for_itself_and_numbers_have_losses_of_their_own() -> None:
+    batch, ignored = padded(TEXTS[:3], 11, False), -100.0
+    model = gpt2()
+    logits = model(*batch)["logits"]
+    model.loss = "binary"
+    goals = torch.tensor([[1.0, 0, 1], [ignored] * 3, [0, 0, 0]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[[0, 2]], goals[[0, 2]])
+    torch.testing.assert_close(model(*batch, labels=goals)["loss"], expected)
+    model.loss = "squared"
+    numbers = torch.tensor([0.5, ignored, -2.0])
+    expected = torch.nn.functional.mse_loss(logits[[0, 2], 0], numbers[[0, 2]])
+    torch.testing.assert_close(model(*batch, labels=numbers)["loss"], expected)

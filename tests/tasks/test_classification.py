@@ -212,6 +212,12 @@ def example(**inputs: str) -> Example:
     return Example(inputs, None, "x.csv:1")
 
 
+def cutting(task: ClassificationTask) -> ClassificationTask:
+    """The task, which reads the beginning of what is too long."""
+    task.long_texts = "truncate"
+    return task
+
+
 class TestEncoding:
     def test_the_filled_prompt_is_encoded_as_one_text(self, tiny_tokenizer) -> None:
         (encoded,) = Tone().encode([example(text="The train was late.")], tiny_tokenizer, 64)
@@ -222,7 +228,7 @@ class TestEncoding:
     @pytest.mark.parametrize("text", ["The train was late. " * 20, "schön " * 40, "😀" * 50, "a b"])
     def test_a_long_text_is_cut_and_the_prompt_kept(self, tiny_tokenizer, length, text) -> None:
         full = tiny_tokenizer(Tone.prompt.format(text=text))["input_ids"]
-        (encoded,) = Tone().encode([example(text=text)], tiny_tokenizer, length)
+        (encoded,) = cutting(Tone()).encode([example(text=text)], tiny_tokenizer, length)
         read = tiny_tokenizer.decode(encoded.input_ids)
         assert len(encoded.input_ids) == min(length, len(full)) or len(encoded.input_ids) < length < len(full)
         assert encoded.truncated == len(full) - len(encoded.input_ids)
@@ -231,12 +237,12 @@ class TestEncoding:
         assert text.startswith(read.removeprefix("Letter: ").removesuffix("\nTone:"))
 
     def test_cutting_wastes_little(self, tiny_tokenizer) -> None:
-        (encoded,) = Tone().encode([example(text="The train was late. " * 20)], tiny_tokenizer, 40)
+        (encoded,) = cutting(Tone()).encode([example(text="The train was late. " * 20)], tiny_tokenizer, 40)
         assert len(encoded.input_ids) >= 38
 
     def test_of_a_pair_the_longer_text_is_cut_first(self, tiny_tokenizer) -> None:
         pair = example(text_a="Short.", text_b="A warm, generous film that I would gladly see again. " * 5)
-        (encoded,) = Topics().encode([pair], tiny_tokenizer, 30)
+        (encoded,) = cutting(Topics()).encode([pair], tiny_tokenizer, 30)
         assert tiny_tokenizer.decode(encoded.input_ids).startswith("Short. / A warm")
 
     def test_of_a_pair_both_are_cut_where_both_are_long(self, tiny_tokenizer) -> None:

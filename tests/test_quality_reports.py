@@ -20,13 +20,13 @@ SAID = ("The train was late.", "The soup was cold.", "We laughed.", "The view wa
 
 @pytest.fixture(scope="module")
 def quality() -> Iterator[Any]:
-    """The benchmark's room for sets that are written, imported as a script imports it."""
+    """The benchmark's room for sets of which the report is shown, imported as a script imports it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-        import _quality_writing  # type: ignore[import-not-found]
+        import _quality_reports  # type: ignore[import-not-found]
 
-        yield _quality_writing
-        for name in ("_quality_writing", "_quality_run", "_cores", "kneser_ney"):
+        yield _quality_reports
+        for name in ("_quality_reports", "_quality_run", "_cores", "kneser_ney"):
             sys.modules.pop(name, None)
 
 
@@ -113,7 +113,7 @@ def test_rows_are_cut_evenly_and_hold_every_right_answer(quality, tmp_path) -> N
     )
     files = {"train": "train.jsonl", "test": "test.jsonl"}
     chosen = replace(
-        quality.WRITING["dialogsum"], folder="set", files=files, most={"test": 4}, several=("summary", "summaries")
+        quality.REPORTED["dialogsum"], folder="set", files=files, most={"test": 4}, several=("summary", "summaries")
     )
     folder = quality.prepared(chosen, tmp_path, tmp_path / "made")
     train, test = (

@@ -1,10 +1,11 @@
-"""The sets of `quality.py` whose answers are written, or whose texts are foretold: one run each, beside what is cheap.
+"""The sets of `quality.py` of which the report is shown: one run each, beside what is cheap.
 
-The rows that a run reads are cut evenly from the set's own splits and stand beside it as `data/NAME`. Figures are the
-report's, with its intervals over the test rows. The peers `copy` and `first_words` are the report's too, and so is
-`not fine-tuned`, `tiny` as it was before. `5-gram` is an interpolated modified Kneser-Ney model of the run's training
-rows (all of their tokens, by the same tokenizer), asked for the tokens that the report counts, with what stands to
-their left.
+They are those whose answers are written or whose texts are foretold, and labels and numbers beyond the sets that are
+trained on three seeds. The rows that a run reads are cut evenly from the set's own splits and stand beside it as
+`data/NAME`. Figures are the report's, with its intervals over the test rows, and so are the peers: `copy` and
+`first_words`, TF-IDF with logistic or ridge regression, and `not fine-tuned`, `tiny` as it was before. `5-gram` is an
+interpolated modified Kneser-Ney model of the run's training rows (all of their tokens, by the same tokenizer), asked
+for the tokens that the report counts, with what stands to their left.
 """
 
 from __future__ import annotations
@@ -41,13 +42,17 @@ UNITS = {
     "perplexity": "perplexity by token",
     "word_perplexity": "perplexity by word",
     "bits_per_byte": "bits per byte",
+    "accuracy": "test accuracy",
+    "mcc": "MCC",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
 }
 LOWER = ("perplexity", "word_perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True)
-class WritingSet:
-    """A set: how many rows are trained on (`limit`) and which metrics are set beside which peers.
+class ReportedSet:
+    """A set: how many rows are trained on (`limit`, None for all) and which metrics are set beside which peers.
 
     `files` are its splits, of which no more than `most` rows are kept; `several` is a column, and the one that holds
     several right answers in its place, where that is there; `flags` are the command's.
@@ -55,7 +60,7 @@ class WritingSet:
 
     task: str
     folder: str
-    limit: int
+    limit: int | None
     metrics: tuple[str, ...]
     peers: tuple[str, ...]
     files: Mapping[str, str] = field(
@@ -66,12 +71,14 @@ class WritingSet:
     flags: tuple[str, ...] = ()
 
 
+LOGISTIC = ("tfidf_logistic_regression",)
+PLAIN = {split: f"{split}.jsonl" for split in ("train", "validation", "test")}
 FORETOLD = ("bits_per_byte", "word_perplexity"), (N_GRAM, "before")
-WRITING = {
-    "multi30k_en_de": WritingSet(
+REPORTED = {
+    "multi30k_en_de": ReportedSet(
         "translation", "translation/multi30k_en_de", 5000, ("bleu", "chrf"), ("copy",), most={"validation": 200}
     ),
-    "dialogsum": WritingSet(
+    "dialogsum": ReportedSet(
         "summarization",
         "summarization/dialogsum",
         800,
@@ -80,7 +87,7 @@ WRITING = {
         most={"validation": 200},
         several=("summary", "summaries"),
     ),
-    "sgd": WritingSet(
+    "sgd": ReportedSet(
         "dialogue",
         "dialogue/sgd",
         300,
@@ -90,11 +97,11 @@ WRITING = {
         most={"validation": 100, "test": 400},
         flags=("--column", "messages=turns"),
     ),
-    "tinyshakespeare": WritingSet(
+    "tinyshakespeare": ReportedSet(
         "generation", "generation/tinyshakespeare", 80, *FORETOLD, {"train": "train.txt", "test": "validation.txt"}
     ),
     # Its train file is not among the data.
-    "wikitext2": WritingSet(
+    "wikitext2": ReportedSet(
         "generation",
         "generation/wikitext2",
         60,
@@ -102,14 +109,34 @@ WRITING = {
         {"train": "validation.txt", "test": "test.txt"},
         most={"test": 80},
     ),
+    # Its test labels are hidden: validation is what is judged by, and another is drawn from train.
+    "cola": ReportedSet(
+        "classification",
+        "classification/cola",
+        None,
+        ("mcc",),
+        LOGISTIC,
+        {"train": "train.jsonl", "test": "validation.jsonl"},
+    ),
+    "sst5": ReportedSet("classification", "sentiment/sst5", None, ("accuracy",), LOGISTIC, PLAIN),
+    "chnsenticorp_zh": ReportedSet("sentiment", "sentiment/chnsenticorp_zh", None, ("accuracy",), LOGISTIC),
+    "stsb": ReportedSet(
+        "similarity",
+        "classification/stsb",
+        None,
+        ("pearson", "spearman"),
+        ("tfidf_ridge_regression",),
+        PLAIN,
+        flags=("--column", "text_a=text", "--column", "text_b=text_pair"),
+    ),
 }
 # Of --quick: so many rows to train on, and so many of the other splits. A row of plain text is a passage of 8 KB.
 QUICK, QUICK_PASSAGES = (100, 20), (8, 4)
 
 
-def written(name: str, data: Path, folder: Path, *, quick: bool, core: int | None) -> list[dict[str, Any]]:
+def reported(name: str, data: Path, folder: Path, *, quick: bool, core: int | None) -> list[dict[str, Any]]:
     """Fine-tune `tiny` to a set, and return its cases: each metric beside each peer."""
-    chosen = WRITING[name]
+    chosen = REPORTED[name]
     if quick:
         limit, rows = QUICK_PASSAGES if chosen.task == "generation" else QUICK
         chosen = replace(chosen, limit=limit, most={"validation": rows, "test": rows})
@@ -132,7 +159,7 @@ def written(name: str, data: Path, folder: Path, *, quick: bool, core: int | Non
     ]
 
 
-def prepared(chosen: WritingSet, data: Path, folder: Path) -> Path:
+def prepared(chosen: ReportedSet, data: Path, folder: Path) -> Path:
     """Write a set's splits, cut evenly to what is kept of them, as files of a folder; return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, file in chosen.files.items():

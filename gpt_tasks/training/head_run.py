@@ -1,38 +1,44 @@
-"""A finished run of a classification: labels with their probabilities, and a report beside the baselines."""
+"""A finished run of a model with a head: what it answers, and a report beside the baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from gpt_tasks.backbone.precision import resolve_precision
+from gpt_tasks.data.examples import stream_examples
 from gpt_tasks.data.sources import Source
 from gpt_tasks.data.splits import load_examples
+from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.baselines import load_baselines
 from gpt_tasks.evaluation.evaluate import evaluate_examples
+from gpt_tasks.evaluation.measured import HeadAnswers, evaluate_measured
 from gpt_tasks.evaluation.predictor import Predictor
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.headed import HeadTask, MeasuredTask
 from gpt_tasks.training.run import Run
-from gpt_tasks.types import Example, Prediction
+from gpt_tasks.types import Example, Prediction, Tagging
+
+HeadTaskT = TypeVar("HeadTaskT", bound=HeadTask)
+AnswerT = TypeVar("AnswerT", bound=Prediction | Tagging | float)
 
 
-class ClassificationRun(Run[ClassificationTask, Prediction]):
-    """A model that was fine-tuned to tell labels."""
-
-    family = ClassificationTask
+class HeadRun(Run[HeadTaskT, AnswerT]):
+    """A model that was fine-tuned with a head."""
 
     @cached_property
-    def predictor(self) -> Predictor:
+    def predictor(self) -> Predictor[HeadTaskT]:
         """The model with its task, loaded when it is first asked for."""
         with self._guarded():
             saved, task, device = self._saved()
             assert saved.head is not None
             return Predictor(
                 task=task,
-                model=TaskModel(saved.backbone.model.base_model, saved.head).to(device),
+                model=TaskModel(saved.backbone.model.base_model, saved.head, loss=task.loss).to(device),
                 tokenizer=saved.backbone.tokenizer,
                 max_length=self.record["settings"]["max_length"],
                 batch_tokens=self.record["settings"]["batch_tokens"],
@@ -40,15 +46,21 @@ class ClassificationRun(Run[ClassificationTask, Prediction]):
             )
 
     @property
-    def task(self) -> ClassificationTask:
-        """The task, with the labels and the prompt that it was trained with."""
+    def task(self) -> HeadTaskT:
+        """The task, as training settled it."""
         return self.predictor.task
 
     def _reads(self) -> Sequence[str]:
         return self.task.inputs or super()._reads()
 
-    def _answers(self, examples: Iterable[Example]) -> Iterator[tuple[Example, Prediction]]:
+    def _answers(self, examples: Iterable[Example]) -> Iterator[tuple[Example, AnswerT]]:
         return self.predictor.predict(examples)
+
+
+class ClassificationRun(HeadRun[ClassificationTask, Prediction]):
+    """A model that was fine-tuned to tell labels."""
+
+    family = ClassificationTask
 
     def _evaluated(
         self,
@@ -70,5 +82,33 @@ class ClassificationRun(Run[ClassificationTask, Prediction]):
             by=by,
             training=self.report.training,
             notes=(*source.notes, *baselines.notes),
+            output=output,
+        )
+
+
+class MeasuredRun(HeadRun[MeasuredTask, Prediction | Tagging | float]):
+    """A model that was fine-tuned to tell all labels that are right, a number, or which of several choices is right."""
+
+    family = MeasuredTask
+
+    def _evaluated(
+        self,
+        source: Source,
+        split: str,
+        columns: Mapping[str, str],
+        *,
+        by: str | None,
+        scratch: Path,
+        output: Path | None,
+    ) -> Report:
+        if by is not None:
+            raise UsageError(f"--by {by} is for tasks of one label", "Leave it out.")
+        baselines = None if self.task.loss == "choice" else load_baselines(self._folder.baselines)
+        return evaluate_measured(
+            HeadAnswers(self.predictor, baselines),
+            stream_examples(self.task, source, split, columns=columns, need_labels=True),
+            split=split,
+            training=self.report.training,
+            notes=(*source.notes, *(baselines.notes if baselines else ())),
             output=output,
         )

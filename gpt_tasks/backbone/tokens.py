@@ -1,0 +1,34 @@
+"""Tokens that a backbone is given for a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gpt_tasks.backbone.load import Backbone
+
+if TYPE_CHECKING:
+    from tokenizers import AddedToken
+
+
+def add_tokens(backbone: Backbone, tokens: Sequence[str]) -> None:
+    """Give the tokenizer tokens that it lacks, and the model a row of its embedding for each.
+
+    A new row begins as that of the end of text, which also parts what stands before from what comes: on a backbone that
+    does not move, a row drawn at random would say nothing. Raises nothing where the tokens are there.
+    """
+    import torch
+
+    tokenizer, model = backbone.tokenizer, backbone.model
+    lacking: list[str | AddedToken] = [token for token in tokens if token not in tokenizer.get_vocab()]
+    if not lacking:
+        return
+    tokenizer.add_tokens(lacking, special_tokens=True)
+    whole: Any = model
+    rows = whole.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        whole.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        for module in (whole.get_input_embeddings(), whole.get_output_embeddings()):
+            for token in lacking:
+                module.weight[tokenizer.convert_tokens_to_ids(str(token))] = module.weight[tokenizer.eos_token_id]

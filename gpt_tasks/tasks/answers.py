@@ -1,0 +1,28 @@
+"""What a model can answer, as JSON and as a line to be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpt_tasks.types import Prediction, Tagging
+
+Answer = Prediction | Tagging | float | str
+"""One of several labels, all that are right, a number, or a text."""
+
+
+def answer_as_json(answer: Answer) -> dict[str, Any]:
+    """Return an answer as JSON values; labels stand with the probability of every one."""
+    if isinstance(answer, Prediction | Tagging):
+        label = answer.label if isinstance(answer, Prediction) else list(answer.labels)
+        probabilities = {label: round(p, 6) for label, p in answer.probabilities.items()}
+        return {"predicted": label, "probabilities": probabilities}
+    return {"predicted": round(answer, 6) if isinstance(answer, float) else answer}
+
+
+def answer_as_text(answer: Answer) -> str:
+    """Return an answer as a line, without probabilities; a dash where no label is given."""
+    if isinstance(answer, Tagging):
+        return ", ".join(answer.labels) or "-"
+    if isinstance(answer, Prediction):
+        return answer.label
+    return f"{answer:.3g}" if isinstance(answer, float) else answer
