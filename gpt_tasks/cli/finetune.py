@@ -122,22 +122,24 @@ def _finetuning(task: Task) -> Callable[..., None]:
 
 
 def _show(run: Run[Any, Any]) -> None:
+    from gpt_tasks.evaluation.report import ANSWERED
     from gpt_tasks.evaluation.tables import print_report
 
     print_report(run.report)
+    with (run.path / "predictions.jsonl").open(encoding="utf-8") as file:
+        lines = [json.loads(line) for line in islice(file, SHOWN)]
+    asked = [field for field in lines[0] if field not in ANSWERED]
     if run.report.answers == "label":
         print("\nSome texts of the test split:")
-        with (run.path / "predictions.jsonl").open(encoding="utf-8") as lines:
-            show_predictions([_answered(json.loads(line)) for line in islice(lines, SHOWN)])
+        show_predictions([_answered(line, asked) for line in lines])
     command = installed_plugins().registry.tasks[run.report.task].command
-    text = "" if command == "chat" else ' "A text of your own."'
+    text = ' "A text of your own."' if command == "generate" or len(asked) == 1 else " --input FILE"
+    text = "" if command == "chat" else text
     print(f"\nThe run is in {run.path}. Go on with: gpt-tasks {command} {run.path}{text}")
 
 
-def _answered(line: dict[str, Any]) -> tuple[str, Prediction]:
-    prediction = Prediction(line.pop("predicted"), line.pop("probabilities"))
-    texts = [text for field, text in line.items() if field not in ("where", "label")]
-    return " / ".join(texts), prediction
+def _answered(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, Prediction]:
+    return " / ".join(line[field] for field in asked), Prediction(line["predicted"], line["probabilities"])
 
 
 class TaskCommand(TyperCommand):

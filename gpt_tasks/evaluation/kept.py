@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.parts import PARTS, Parts
+from gpt_tasks.evaluation.report import ANSWERED
 from gpt_tasks.evaluation.report import SCHEMA_VERSION as REPORT_VERSION
 from gpt_tasks.scoring.results import EXAMPLES, SCORES
 from gpt_tasks.scoring.results import SCHEMA_VERSION as SCORES_VERSION
@@ -25,8 +26,6 @@ METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
 Kind = Literal["score", "evaluate"]
 FILES: Mapping[Kind, tuple[str, str]] = {"score": (SCORES, EXAMPLES), "evaluate": (METRICS, PREDICTIONS)}
 _AGAIN = {"score": "Score again.", "evaluate": "Evaluate again."}
-_BESIDE_LABELS = {"where", "label", "predicted", "probabilities"}
-_BESIDE_ANSWERS = {"where", "references", "predicted", "finish"}
 
 
 class Identity(NamedTuple):
@@ -164,7 +163,7 @@ def _labelled(folder: Path, saved: Mapping[str, Any], values: Mapping[str, float
     where, identities, references, predictions = [], [], [], []
     for line in _predictions(lines, ("where", "label", "predicted")):
         where.append(line["where"])
-        identities.append(Identity(_asked(line, _BESIDE_LABELS), line["label"], None))
+        identities.append(Identity(_asked(line), line["label"], None))
         references.append(line["label"])
         predictions.append(line["predicted"])
     _check_number(lines, "", len(where), saved["n"], "evaluate")
@@ -189,7 +188,7 @@ def _measured(folder: Path, saved: Mapping[str, Any], values: Mapping[str, float
         references = line.get("references", [])
         target = references[0] if len(references) == 1 else json.dumps(references, ensure_ascii=False)
         where.append(line["where"])
-        identities.append(Identity(_asked(line, _BESIDE_ANSWERS), target if references else None, None))
+        identities.append(Identity(_asked(line), target if references else None, None))
     rows = list(_rows(table, ["where", "parts"], "evaluate"))
     for file, number in ((lines, len(where)), (table, len(rows))):
         _check_number(file, "", number, saved["n"], "evaluate")
@@ -256,8 +255,8 @@ def _damaged(file: Path, error: Exception, kind: Kind) -> DataError:
     return DataError(f"{file} is cut short or damaged: {cause[:200]}", _AGAIN[kind])
 
 
-def _asked(line: Mapping[str, Any], beside: Collection[str]) -> bytes:
-    return _digest([(name, told) for name, told in line.items() if name not in beside], ())
+def _asked(line: Mapping[str, Any]) -> bytes:
+    return _digest([(name, told) for name, told in line.items() if name not in ANSWERED], ())
 
 
 def _digest(inputs: Sequence[tuple[str, Any]], choices: Sequence[str]) -> bytes:

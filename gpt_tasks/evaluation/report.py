@@ -22,6 +22,9 @@ from gpt_tasks.types import Example, Score
 AnswerKind = Literal["label", "labels", "number", "choice", "text"]
 """What a model answers: one of several labels, all that are right, a number, one of an example's choices, or a text."""
 
+ANSWERED = frozenset({"where", "label", "references", "predicted", "probabilities", "finish"})
+"""What a line of predictions.jsonl holds beside what was asked."""
+
 SCHEMA_VERSION = 1
 MOST_MISTAKES = 20
 MOST_SLICES = 50

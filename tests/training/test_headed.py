@@ -152,6 +152,20 @@ def test_evaluating_anew_gives_the_same_report_and_files(
         assert {"where", "references", "predicted"} <= set(json.loads(lines[0]))
 
 
+def test_evaluations_are_compared_example_by_example(tagger: Any, scorer: Any, chooser: Any, tmp_path: Path) -> None:
+    from gpt_tasks.evaluation.compare import compare
+
+    for run in (tagger, scorer, chooser):
+        data = Path(run.record["config"]["data"]) / "test.jsonl"
+        folders = [tmp_path / f"{run.report.task}-{number}" for number in range(2)]
+        for folder in folders:
+            exact(run).evaluate(data, output=folder)
+        compared = compare(folders)
+        differences = [contrast.difference for contrast in compared.contrasts]
+        assert len(differences) == len(run.report.metrics)
+        assert differences == pytest.approx([0.0] * len(differences), nan_ok=True)
+
+
 @pytest.mark.parametrize("method", ["head", "lora"])
 def test_other_methods_learn_too(
     settings: dict[str, Any], tagger: Any, scorer: Any, chooser: Any, tmp_path: Path, method: str
