@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import combinations
 from math import sqrt
+from typing import Any
 
 import pytest
 
@@ -139,3 +140,51 @@ def test_the_labels_can_be_learned(task: str) -> None:
     chance = 1 / len(TASKS[task].labels)
     margin = 1.96 * sqrt(chance * (1 - chance) / len(read(task, "test")))
     assert best_tfidf_accuracy(task) > chance + margin
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "least"),
+    [
+        ("entailment", ["premise", "hypothesis", "label"], 150),
+        ("similarity", ["text_a", "text_b", "score"], 120),
+        ("tagging", ["text", "labels"], 120),
+        ("multiple_choice", ["question", "choices", "answer"], 100),
+    ],
+)
+def test_samples_of_other_heads_have_their_fields_and_share_no_text(task: str, fields: list[str], least: int) -> None:
+    rows = read_all(task)
+    assert len(rows) >= least
+    assert all(list(row) == fields for row in rows)
+    asked = [json.dumps([row[field] for field in fields[:-1]]) for row in rows]
+    assert len(set(asked)) == len(asked)
+
+
+def test_entailment_is_balanced_and_a_premise_stands_in_one_split() -> None:
+    labels = Counter(row["label"] for row in read_all("entailment"))
+    assert set(labels) == {"entailment", "neutral", "contradiction"}
+    assert max(labels.values()) - min(labels.values()) <= 6
+    premises = [{row["premise"] for row in read("entailment", split)} for split in SPLITS]
+    assert not any(one & other for one, other in combinations(premises, 2))
+
+
+def test_similarities_fill_their_scale() -> None:
+    scores = [float(row["score"]) for row in read_all("similarity")]
+    assert all(0 <= score <= 5 for score in scores)
+    counts = Counter(min(4, int(score)) for score in scores)
+    assert min(counts[step] for step in range(5)) >= 12
+
+
+def test_tags_overlap_and_each_is_frequent_enough() -> None:
+    tags = [row["labels"] for row in read_all("tagging")]
+    counts = Counter(tag for several in tags for tag in several)
+    assert min(counts.values()) >= 12
+    assert sum(len(several) > 1 for several in tags) >= 40
+
+
+def test_the_right_choice_is_at_no_place_more_often_and_is_not_the_longest() -> None:
+    rows: list[Any] = read_all("multiple_choice")
+    assert all(0 <= row["answer"] < len(row["choices"]) for row in rows)
+    places = Counter(row["answer"] for row in rows if len(row["choices"]) == 4)
+    assert max(places.values()) <= 0.35 * sum(places.values())
+    longest = [max(row["choices"], key=len) == row["choices"][row["answer"]] for row in rows]
+    assert sum(longest) <= 0.4 * len(rows)
