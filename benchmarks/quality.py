@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time, each on a core of its own")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS), help="of sets with labels")
+    parser.add_argument("--no-untrained", action="store_true", help="without the same shape of random weights")
     parser.add_argument(
         "--keep", type=Path, help="a folder for the runs of one state of the code, so that it can be stopped"
     )
@@ -55,7 +56,7 @@ def main() -> None:
         cases = [*labelled(args, args.keep or Path(scratch)), *reports(args, args.keep or Path(scratch))]
     print_table(cases)
     if not args.quick:
-        everything = set(args.sets) == set(SETS) and set(args.methods) == set(METHODS)
+        everything = set(args.sets) == set(SETS) and set(args.methods) == set(METHODS) and not args.no_untrained
         write_results("quality", cases, keep_others=not everything)
 
 
@@ -66,7 +67,7 @@ def labelled(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
         return []
     seeds = [0] if args.quick else [0, 1, 2]
     limit = 500 if args.quick else None
-    backbones = {"tiny": "tiny", "untrained": random_weights(keep / "untrained")}
+    backbones = {"tiny": "tiny"} | ({} if args.no_untrained else {"untrained": random_weights(keep / "untrained")})
     jobs = list(itertools.product(args.methods, backbones, sets, seeds))
 
     def measured(job: tuple[str, str, str, int], core: int | None) -> dict[str, Any]:
@@ -127,18 +128,15 @@ def result(
 
 
 def compared(name: str, method: str, results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return two cases: against TF-IDF + logistic regression, and against the same shape untrained."""
+    """Return the cases: against TF-IDF + logistic regression, and against the same shape untrained if that was run."""
     from gpt_tasks.metrics.intervals import paired_bootstrap
 
-    ours, untrained = (
-        {key: [result[key] for result in results[kind]] for key in ("accuracy", "baseline", "seconds", "right")}
-        for kind in ("tiny", "untrained")
-    )
+    keys = ("accuracy", "baseline", "seconds", "right")
+    of_kind = {kind: {key: [result[key] for result in found] for key in keys} for kind, found in results.items()}
+    ours = of_kind["tiny"]
     mean = statistics.mean(ours["accuracy"])
     spread = 4.303 * statistics.stdev(ours["accuracy"]) / 3**0.5 if len(ours["accuracy"]) == 3 else float("nan")
     baseline = statistics.mean(ours["baseline"])
-    without = statistics.mean(untrained["accuracy"])
-    difference = paired_bootstrap(np.mean(ours["right"], axis=0), np.mean(untrained["right"], axis=0))
     common = {
         "ours": round(mean, 2),
         "interval": [round(mean - spread, 2), round(mean + spread, 2)] if not math.isnan(spread) else None,
@@ -147,8 +145,19 @@ def compared(name: str, method: str, results: dict[str, list[dict[str, Any]]]) -
         "rounds": [round(accuracy, 2) for accuracy in ours["accuracy"]],
         "seconds": ours["seconds"],
     }
+    beside = {
+        "case": f"{name} {method} / tfidf",
+        **common,
+        "peer": round(baseline, 2),
+        "ratio": round(mean / baseline, 4),
+    }
+    if "untrained" not in of_kind:
+        return [beside]
+    untrained = of_kind["untrained"]
+    without = statistics.mean(untrained["accuracy"])
+    difference = paired_bootstrap(np.mean(ours["right"], axis=0), np.mean(untrained["right"], axis=0))
     return [
-        {"case": f"{name} {method} / tfidf", **common, "peer": round(baseline, 2), "ratio": round(mean / baseline, 4)},
+        beside,
         {
             "case": f"{name} {method} / untrained",
             **common,
