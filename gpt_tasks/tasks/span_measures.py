@@ -40,9 +40,9 @@ class _Rules:
 def span_measures(language: Language = "en", *, unanswerable: bool = False) -> tuple[TextMeasure, ...]:
     """Exact match and F1, each of 0 to 1 and the best over the references (Rajpurkar et al. 2016; Cui et al. 2019).
 
-    With `unanswerable` as SQuAD 2.0 counts them (Rajpurkar et al. 2018): a question without references has no answer,
-    to which only an answer of which nothing is left is right; a reference of which nothing is left is none. Both
-    measures then stand there again for the questions that have an answer, and exact match for those that have none,
+    A question without references has no answer, and nothing else is right than an answer of which nothing is left. With
+    `unanswerable` all is counted as by SQuAD 2.0 (Rajpurkar et al. 2018): a reference of which nothing is left is none,
+    and both measures stand there again for the questions that have an answer, and exact match for those that have none,
     where it is F1 too. An example has the weight 0 in a measure that is not about it: one about no example at all has
     no figure.
     """
@@ -94,8 +94,9 @@ def _part(
 ) -> Part:
     """Compare an answer with its references; `about` says whether questions with or without an answer count."""
     rules = _RULES[language]
+    unanswerable = unanswerable or not references
     given, right = rules.bare(answer), [rules.bare(reference) for reference in references]
-    if unanswerable or not right:
+    if unanswerable:
         right = [reference for reference in right if reference] or [""]
     if kind == "exact_match":
         value = float(given in right)

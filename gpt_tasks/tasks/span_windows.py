@@ -157,17 +157,14 @@ def _characters(text: str, offsets: numpy.ndarray, begins: numpy.ndarray, token_
     """
     import numpy as np
 
-    begin = np.repeat(begins[:-1], token_counts)
-    limit = np.repeat(begins[1:], token_counts)
+    inside = offsets + np.repeat(begins[:-1], token_counts)[:, None]
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     blank = np.isin(codes, _white_space())
     here = np.arange(len(codes) + 1)
     # For every place between two characters the next place before one that is not blank, and the last behind one.
     following = np.minimum.accumulate(np.where(np.append(blank, False), here[-1], here)[::-1])[::-1]
     before = np.maximum.accumulate(np.where(np.append(True, blank), 0, here))
-    starts = np.minimum(following[begin + offsets[:, 0]], limit)
-    ends = np.maximum(before[begin + offsets[:, 1]], begin)
-    return np.stack([starts, ends], axis=1)
+    return np.stack([following[inside[:, 0]], before[inside[:, 1]]], axis=1)
 
 
 @cache
@@ -219,11 +216,11 @@ def _answers(
     nowhere = np.stack([closings, closings], axis=1)
     if answers is None:
         return nowhere
-    known = np.array([answer is not None for answer in answers])
+    # What has no characters has no tokens either.
     spans = begins[:, None] + np.array([answer or (0, 0) for answer in answers])
     # The first token that ends behind the answer's start, and the last that starts before its end.
     first = np.searchsorted(characters[:, 1], spans[:, 0], side="right")[examples]
     last = np.searchsorted(characters[:, 0], spans[:, 1], side="left")[examples] - 1
-    inside = known[examples] & (firsts <= first) & (first <= last) & (last < firsts + closings - openings)
+    inside = (firsts <= first) & (first <= last) & (last < firsts + closings - openings)
     positions = np.stack([first, last], axis=1) + (openings - firsts)[:, None]
     return np.where(inside[:, None], positions, nowhere)

@@ -74,6 +74,11 @@ def test_squad_2_by_hand(answer: str, references: list[str], exact: float, f1: f
     assert both(answer, references, unanswerable=True) == pytest.approx([exact, f1])
 
 
+def test_a_question_without_references_has_no_answer_under_squad_1_too() -> None:
+    assert both("", []) == [1, 1]
+    assert both("Paris", []) == [0, 0]
+
+
 def test_the_split_by_whether_there_is_an_answer() -> None:
     asked = [("Paris", ["Paris"]), ("in Paris", ["Paris"]), ("", ["Rome"]), ("", []), ("Rome", [])]
     found = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,21 +86,33 @@ def test_every_token_of_a_context_is_in_a_window(
         assert last == len(whole)
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.fixture(scope="module", params=["trained on sentences", "embedded"])
+def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """One that splits nearly every character beyond ASCII, and one whose tokens also hold parts of two characters."""
+    if request.param != "embedded":
+        return tiny_tokenizer
+    from transformers import AutoTokenizer
+
+    folder = files("gpt_tasks") / "backbone" / "embedded" / "tiny"
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
+    return found
+
+
+@settings(max_examples=200, deadline=None)
 @given(context=TEXTS, room=st.integers(2, 40), data=st.data())
 def test_the_characters_of_an_answer_come_back(
-    tiny_tokenizer: PreTrainedTokenizerBase, context: str, room: int, data: st.DataObject
+    tokenizer: PreTrainedTokenizerBase, context: str, room: int, data: st.DataObject
 ) -> None:
     """Exactly, where the answer begins and ends with a token but for white space; else with what its tokens add."""
     solid = [place for place, character in enumerate(context) if not character.isspace()]
     start = data.draw(st.sampled_from(solid))
     end = data.draw(st.sampled_from([place for place in solid if place >= start])) + 1
     stride = data.draw(st.integers(0, room - 1))
-    question = tiny_tokenizer("Who?\n")["input_ids"]
+    question = tokenizer("Who?\n")["input_ids"]
     windows = encode_windows(
-        ["Who?"], [context], tiny_tokenizer, max_length=len(question) + room + 1, stride=stride, answers=[(start, end)]
+        ["Who?"], [context], tokenizer, max_length=len(question) + room + 1, stride=stride, answers=[(start, end)]
     )
-    sizes = token_bytes(context, tiny_tokenizer)
+    sizes = token_bytes(context, tokenizer)
     bounds = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
     raw = context.encode()
     begin, finish = len(context[:start].encode()), len(context[:end].encode())
@@ -218,9 +231,11 @@ def test_a_question_that_leaves_its_context_no_room_is_told(
     assert hint in caught.value.hint
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("stride", [3, 4, 5, 30])
 def test_a_stride_beyond_the_room_does_no_harm_where_one_window_is_enough(
-    tiny_tokenizer: PreTrainedTokenizerBase,
+    tiny_tokenizer: PreTrainedTokenizerBase, stride: int
 ) -> None:
     question = tiny_tokenizer("?\n")["input_ids"]
-    windows = encode_windows(["?"], ["0123"], tiny_tokenizer, max_length=len(question) + 5, stride=30)
+    windows = encode_windows(["?"], ["0123"], tiny_tokenizer, max_length=len(question) + 4 + 1, stride=stride)
     assert len(windows) == 1
