@@ -1,4 +1,4 @@
-"""Read the rows of one file: .jsonl, .csv, .tsv, .txt (each also as .gz) and .parquet, in any encoding and dialect."""
+"""Read the rows of one file, of any kind that `SUFFIXES` names, in any encoding and dialect."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from gpt_tasks.data.plain_text import read_passages
+from gpt_tasks.data.squad import read_questions
 from gpt_tasks.errors import DataError, MachineError
 from gpt_tasks.types import Row
 
-TEXT_SUFFIXES = (".jsonl", ".csv", ".tsv", ".txt")
+TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".txt")
 SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), ".parquet")
 
 DELIMITERS = ",;\t|"
@@ -47,6 +48,8 @@ class DataFile:
             return _parquet_rows(self)
         if self.suffix.startswith(".jsonl"):
             return _json_rows(self)
+        if self.suffix.startswith(".json"):
+            return _document_rows(self)
         if self.suffix.startswith(".txt"):
             return _text_rows(self)
         return _csv_rows(self)
@@ -74,7 +77,7 @@ def open_file(path: Path) -> DataFile:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         candidates = ["utf-16"]
     else:
-        candidates = ["utf-8-sig"] if suffix.startswith(".jsonl") else ["utf-8-sig", "cp1252"]
+        candidates = ["utf-8-sig"] if suffix.startswith(".json") else ["utf-8-sig", "cp1252"]
     problems = []
     for encoding in candidates:
         problem = _misreading(path, encoding)
@@ -152,6 +155,20 @@ def _json_rows(file: DataFile) -> Iterator[Row]:
                     'Give one JSON object per line, as in {"text": "...", "label": "..."}.',
                 )
             yield Row(values, where)
+
+
+def _document_rows(file: DataFile) -> Iterator[Row]:
+    """Rows of one JSON document, which stands in memory as a whole."""
+    name, hint = file.path.name, "Give one whole document in SQuAD's form, or .jsonl with one JSON object per line."
+    with _text(file, newline=None) as text:
+        try:
+            document = json.load(text)
+        except json.JSONDecodeError as error:
+            where = f"{name}:{error.lineno}"
+            raise DataError(f"{where}: this is not JSON: {error.msg} (column {error.colno})", hint) from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{name}: this is not JSON: {error}", hint) from error
+    yield from read_questions(document, name)
 
 
 def _text_rows(file: DataFile) -> Iterator[Row]:

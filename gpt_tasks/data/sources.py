@@ -30,6 +30,8 @@ _NAMES = {
 # One letter before a colon is a drive of Windows.
 _SCHEME = re.compile(r"([a-z][a-z0-9._-]+):(.+)", re.DOTALL)
 _SHARD = re.compile(r"([a-z]+)(?:[-_.]?\d+(?:-of-\d+)?)", re.IGNORECASE)
+# As SQuAD names its files: train-v1.1, dev-v2.0.
+_VERSION = re.compile(r"([a-z]+)-v\d+(?:\.\d+)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ def _open_folder(folder: Path) -> Source:
     found: dict[str, list[Path]] = {}
     for path in _data_files(folder) or _data_files(folder / "data"):
         stem = _stem(path)
-        shard = _SHARD.fullmatch(stem)
-        name = split_named(shard[1] if shard else stem)
+        numbered = _SHARD.fullmatch(stem) or _VERSION.fullmatch(stem)
+        name = split_named(numbered[1] if numbered else stem)
         if name:
             found.setdefault(name, []).append(path)
     if not found:

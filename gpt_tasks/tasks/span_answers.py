@@ -1,0 +1,158 @@
+"""The right answers of a question and where they stand in its context: read, checked, and put in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from typing import Any
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.types import Row
+
+UNPLACED = -1
+"""The start of an answer of which the data do not say where it stands."""
+MOST_MISPLACED = 0.05
+"""The share of a training set's answers that may stand elsewhere than the data say."""
+_MOST_NAMED = 3
+_FORMS = 'Give {"text": [...], "answer_start": [...]}, or a list of {"text": ..., "answer_start": ...}.'
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a context: its text, and the place of its first character."""
+
+    text: str
+    start: int = UNPLACED
+
+    @property
+    def end(self) -> int:
+        """The place behind its last character."""
+        return self.start + len(self.text)
+
+
+def read_answers(row: Row, column: str, impossible: str | None = None) -> tuple[Span, ...]:
+    """Return the right answers in a row's column; none where the question has no answer.
+
+    They come as lists side by side, {"text": [...], "answer_start": [...]}, or as a list of objects, as in SQuAD's own
+    file. `impossible` names the column that says of a question that it has no answer. Raises DataError, naming the row,
+    for anything else, for an answer of nothing but white space, and where the two columns contradict each other.
+    """
+    value = row.values.get(column)
+    unanswerable = _flag(row, impossible)
+    if value is None and unanswerable:
+        return ()
+    answers = tuple(_span(row, column, text, start) for text, start in _pairs(row, column, value))
+    if unanswerable is not None and unanswerable == bool(answers):
+        found = f"an answer: {answers[0].text[:60]}" if answers else "none"
+        raise DataError(
+            f"{row.where}: '{impossible}' is {str(unanswerable).lower()}, and '{column}' holds {found}",
+            "Mend one of the two.",
+        )
+    return answers
+
+
+@dataclass(slots=True)
+class Placement:
+    """Puts the answers of training data where they stand in their contexts, and counts those that stood elsewhere.
+
+    An answer that is `moved` stands at exactly one place of its context, though not at the one that was told; one that
+    is `lost` stands at none, or at several others. The first three of either are `named`.
+    """
+
+    answers: int = 0
+    moved: int = 0
+    lost: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def place(self, answer: Span, context: str, where: str) -> Span | None:
+        """Return an answer where it stands in its context, or None where it cannot be told."""
+        self.answers += 1
+        if answer.start >= 0 and context.startswith(answer.text, answer.start):
+            return answer
+        if len(self.named) < _MOST_NAMED:
+            self.named.append(where)
+        first = context.find(answer.text)
+        if first < 0 or context.find(answer.text, first + 1) >= 0:
+            self.lost += 1
+            return None
+        self.moved += 1
+        return replace(answer, start=first)
+
+    def check(self, name: str) -> None:
+        """Raise DataError where the data called `name` held no answer, or too many stood elsewhere than was told."""
+        if not self.answers:
+            raise DataError(
+                f"{name}: not one question has an answer", "There is nothing to learn from: give data with answers."
+            )
+        if self.moved + self.lost > MOST_MISPLACED * self.answers:
+            raise DataError(
+                f"{name}: {self.moved + self.lost} of {self.answers} answers do not stand in their context where "
+                f"answer_start says ({self._names()})",
+                "An answer is copied from its context, and answer_start counts the characters before it, from 0.",
+            )
+
+    @property
+    def note(self) -> str:
+        """A word to the user about the answers that stood elsewhere, or nothing."""
+        if not self.named:
+            return ""
+        done = [f"{self.moved} moved to the one place where they stand"] if self.moved else []
+        done += [f"{self.lost} left out, which stand nowhere or at several places"] if self.lost else []
+        whole = self.moved + self.lost
+        return f"{whole} of {self.answers} answers do not stand where they should: {', '.join(done)} ({self._names()})."
+
+    def _names(self) -> str:
+        more = self.moved + self.lost > len(self.named)
+        return ", ".join(self.named) + (" and others" if more else "")
+
+
+def _flag(row: Row, column: str | None) -> bool | None:
+    value = None if column is None else row.values.get(column)
+    if value is not None and value not in (0, 1):
+        raise DataError(
+            f"{row.where}: column '{column}' holds {value!r}, neither true nor false",
+            "Say true of a question without an answer, false of others.",
+        )
+    return None if value is None else bool(value)
+
+
+def _pairs(row: Row, column: str, value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return texts and starts, of whatever they are."""
+    if isinstance(value, Mapping) and _is_list(value.get("text")):
+        texts, starts = value["text"], value.get("answer_start")
+        starts = [None] * len(texts) if starts is None else starts
+        if _is_list(starts) and len(starts) == len(texts):
+            return zip(texts, starts, strict=True)
+        numbers = f"{len(texts)} texts and {len(starts) if _is_list(starts) else 'no list of'} starts"
+        raise DataError(f"{row.where}: column '{column}' holds {numbers}", _FORMS)
+    if _is_list(value) and all(isinstance(each, Mapping) for each in value):
+        return [(each.get("text"), each.get("answer_start")) for each in value]
+    if value is None:
+        raise DataError(f"{row.where}: column '{column}' is missing", _FORMS)
+    raise DataError(
+        f"{row.where}: column '{column}' holds a {type(value).__name__}, not answers: {str(value)[:60]}", _FORMS
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _span(row: Row, column: str, text: Any, start: Any) -> Span:
+    if not isinstance(text, str):
+        found = "is missing" if text is None else f"is a {type(text).__name__}, not a text: {str(text)[:60]}"
+        raise DataError(f"{row.where}: the text of an answer (column '{column}') {found}", _FORMS)
+    if not text.strip():
+        raise DataError(
+            f"{row.where}: an answer (column '{column}') is empty",
+            "Give a question that has no answer an empty list of answers.",
+        )
+    if start is None:
+        return Span(text)
+    if isinstance(start, bool) or not isinstance(start, Integral):
+        raise DataError(
+            f"{row.where}: the answer_start of '{text[:60]}' (column '{column}') is {start!r}, not a whole number",
+            "It counts the characters of the context before the answer.",
+        )
+    return Span(text, int(start))
