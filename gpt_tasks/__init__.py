@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.multi_label import MultiLabelTask as MultiLabelTask
     from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask as MultipleChoiceTask
     from gpt_tasks.tasks.regression import RegressionTask as RegressionTask
+    from gpt_tasks.tasks.span import SpanTask as SpanTask
     from gpt_tasks.tasks.text_to_text import TextToTextTask as TextToTextTask
     from gpt_tasks.training.finetune import finetune as finetune
     from gpt_tasks.training.run import Run as Run
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gpt_tasks.types import Event as Event
     from gpt_tasks.types import Example as Example
     from gpt_tasks.types import Prediction as Prediction
+    from gpt_tasks.types import SpanAnswer as SpanAnswer
     from gpt_tasks.types import Tagging as Tagging
 
 # Loaded when first asked for, so that importing gpt_tasks never waits for torch.
@@ -37,6 +39,7 @@ _HOMES = {
     "MultiLabelTask": "gpt_tasks.tasks.multi_label",
     "MultipleChoiceTask": "gpt_tasks.tasks.multiple_choice",
     "RegressionTask": "gpt_tasks.tasks.regression",
+    "SpanTask": "gpt_tasks.tasks.span",
     "TextToTextTask": "gpt_tasks.tasks.text_to_text",
     "Event": "gpt_tasks.types",
     "Example": "gpt_tasks.types",
@@ -44,6 +47,7 @@ _HOMES = {
     "Prediction": "gpt_tasks.types",
     "Report": "gpt_tasks.evaluation.report",
     "Run": "gpt_tasks.training.run",
+    "SpanAnswer": "gpt_tasks.types",
     "Tagging": "gpt_tasks.types",
     "Task": "gpt_tasks.tasks.base",
     "finetune": "gpt_tasks.training.finetune",

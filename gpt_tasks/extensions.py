@@ -59,7 +59,8 @@ class HeadKind:
     """A kind of head: `build(hidden_size, outputs)` returns a module.
 
     The module is called with hidden states `[batch, length, hidden]` and attention mask `[batch, length]`, and
-    returns logits `[batch, outputs]`. `frozen` names the kind that takes its place on a backbone that does not move.
+    returns logits `[batch, outputs]`, or those of spans `[batch, length, 2]`. `frozen` names the kind that takes its
+    place on a backbone that does not move.
     """
 
     name: str

@@ -113,6 +113,21 @@ class Tagging:
 
 
 @dataclass(frozen=True, slots=True)
+class SpanAnswer:
+    """What a model answers by a stretch of a context: its characters [start, end), and how probable it is.
+
+    The text is empty where there is no answer. `candidates` are the best ones, "no answer" among them where that can
+    be, whose probabilities sum to 1.
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+    candidates: tuple[SpanAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A figure over `n` examples with its 95 % interval [low, high]."""
 

@@ -36,6 +36,7 @@ _BASELINES = {
     "number": "The baselines were trained on the same rows: one always says their mean, the other is a ridge "
     "regression on TF-IDF. ",
     "choice": "Beside it the answers that the choices' length would give. ",
+    "span": "Beside it the longest run of words that question and context have in common. ",
     "text": "The answers beside the model's cost nothing. ",
 }
 
@@ -94,7 +95,7 @@ def _front_matter(report: Report, run: str, backbone: str) -> str:
         for name, figure in report.metrics.items()
         if name in HUB_METRICS
     ]
-    kind = "text-generation" if report.answers == "text" else "text-classification"
+    kind = {"text": "text-generation", "span": "question-answering"}.get(report.answers, "text-classification")
     result = {
         "task": {"type": kind},
         "dataset": {"name": f"{report.task} ({report.split})", "type": report.task, "split": report.split},
@@ -116,9 +117,13 @@ def _summary(report: Report, backbone: str, command: str) -> str:
     does = f"answers **{_plain(report.task)}** in its own words"
     if command == "generate":
         does = "writes as the texts it was shown are written"
-    if report.answers in ("number", "choice"):
-        with_what = "a number" if report.answers == "number" else "one of the choices that it is given"
-        does = f"answers **{_plain(report.task)}** with {with_what}"
+    others = {
+        "number": "a number",
+        "choice": "one of the choices that it is given",
+        "span": "a stretch of the context that it is given",
+    }
+    if report.answers in others:
+        does = f"answers **{_plain(report.task)}** with {others[report.answers]}"
     if report.labels:
         which = "one" if report.answers == "label" else "those that are right"
         does = f"answers **{_plain(report.task)}** with {which} of {len(report.labels)} labels: " + ", ".join(
@@ -225,6 +230,7 @@ def _usage(fields: Sequence[str], run: str, answers: AnswerKind, command: str) -
             "labels": "the head (`head.safetensors`) and the task with its labels",
             "number": "the head (`head.safetensors`) and the task",
             "choice": "the head (`head.safetensors`) and the task",
+            "span": "the head (`head.safetensors`) and the task",
             "text": "the task",
         }[answers]
         + " (`task.json`)."
@@ -238,6 +244,7 @@ def _limits(report: Report) -> str:
         "labels": [f"It knows {known} labels and decides on each for itself, from one threshold for all on."],
         "number": ["It says a number of any text, also of one unlike all that it learned from."],
         "choice": ["It takes one of the choices that it is given, also where none is right."],
+        "span": ["It answers by what stands in the context, whether that is true or not."],
         "text": ["It writes fluent text that can be wrong; nothing checks what it says."],
     }[report.answers]
     said += [

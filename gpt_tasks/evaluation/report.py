@@ -19,10 +19,13 @@ from gpt_tasks.metrics.classification import confidence, confusion_matrix
 from gpt_tasks.metrics.intervals import label_f1, proportion, score
 from gpt_tasks.types import Example, Score
 
-AnswerKind = Literal["label", "labels", "number", "choice", "text"]
-"""What a model answers: one of several labels, all that are right, a number, one of an example's choices, or a text."""
+AnswerKind = Literal["label", "labels", "number", "choice", "span", "text"]
+"""What a model answers: one of several labels, all that are right, a number, one of an example's choices, a stretch of
+its context, or a text."""
 
-ANSWERED = frozenset({"where", "label", "references", "predicted", "probabilities", "finish"})
+ANSWERED = frozenset(
+    ["where", "label", "references", "predicted", "probabilities", "probability", "start", "end", "n_best", "finish"]
+)
 """What a line of predictions.jsonl holds beside what was asked."""
 
 SCHEMA_VERSION = 1

@@ -19,6 +19,7 @@ BASELINE_NAMES = {
     "mean": "mean",
     "tfidf_ridge_regression": "TF-IDF + ridge regr.",
     "longest": "longest choice",
+    "longest_shared": "longest shared span",
     "first_words": "first words",
     "copy": "the text itself",
     "most_frequent": "most frequent answer",

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_heads() -> Sequence[HeadKind]:
-    """Bring the heads for a whole text."""
+    """Bring the heads for a whole text, and the one for a stretch of it."""
     return [
         HeadKind("sequence", "One row of logits for a text, read off its last token.", _sequence, frozen="pooled"),
+        HeadKind("span", "Two logits for every token: does it begin the answer, does it end it?", _span),
         HeadKind("pooled", "One row of logits for a text, read off its last token and the mean of all.", _pooled),
     ]
 
@@ -31,3 +32,9 @@ def _pooled(hidden_size: int, outputs: int) -> nn.Module:
     from gpt_tasks.heads.sequence import PooledHead
 
     return PooledHead(hidden_size, outputs)
+
+
+def _span(hidden_size: int, outputs: int) -> nn.Module:
+    from gpt_tasks.heads.span import SpanHead
+
+    return SpanHead(hidden_size, outputs)

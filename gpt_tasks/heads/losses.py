@@ -38,9 +38,17 @@ def choice(logits: Tensor, goals: Tensor, class_weights: Tensor | None) -> Tenso
     return cross_entropy(logits, goals, None)
 
 
+def span(logits: Tensor, goals: Tensor, class_weights: Tensor | None) -> Tensor:
+    """The cross-entropy of the positions of first and last tokens: logits `[n, length, 2]`, positions `[n, 2]`."""
+    return sum(
+        (cross_entropy(logits[..., side], goals[:, side], None) for side in range(2)), start=logits.new_zeros(())
+    )
+
+
 LOSSES: Mapping[Loss, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "cross_entropy": cross_entropy,
     "binary": binary,
     "squared": squared,
     "choice": choice,
+    "span": span,
 }

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 DELIMITER = "<|delimiter|>"
 """Stands between the texts of a pair, as a token of its own that the model is given for it (Radford et al. 2018)."""
 
-Loss = Literal["cross_entropy", "binary", "squared", "choice"]
-"""What a head learns by: one of several labels, each label for itself, a number, or one of an example's own choices."""
+Loss = Literal["cross_entropy", "binary", "squared", "choice", "span"]
+"""What a head learns by: one of several labels, each label for itself, a number, one of an example's own choices, or
+the positions of a stretch of tokens."""
 
 
 class HeadOptions(TaskOptions):

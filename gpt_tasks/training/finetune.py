@@ -17,8 +17,9 @@ from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import agreed, alone_in, join, rank, wait
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.tasks.headed import HeadTask, MeasuredTask
+from gpt_tasks.tasks.headed import MeasuredTask
 from gpt_tasks.tasks.language_modeling import LanguageModelingTask
+from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml, validated
 from gpt_tasks.training.run import Run, load
@@ -115,12 +116,14 @@ def _train(
     from gpt_tasks.training.headed import MeasuredSession
     from gpt_tasks.training.modeling import ModelingSession
     from gpt_tasks.training.session import Session
+    from gpt_tasks.training.spanning import SpanSession
     from gpt_tasks.training.writing import WritingSession
 
     started = time.monotonic()
     families: Sequence[tuple[Any, type[Session]]] = [
         (ClassificationTask, ClassificationSession),
         (MeasuredTask, MeasuredSession),
+        (SpanTask, SpanSession),
         (TextToTextTask, WritingSession),
         (LanguageModelingTask, ModelingSession),
     ]
@@ -142,11 +145,11 @@ def _fine_tunable(name: str, plugins: Plugins) -> Task:
     registry = plugins.registry
     task = registry.tasks[name]
     missing: list[str] = []
-    if isinstance(task, HeadTask) and task.head not in registry.heads:
+    if task.head is not None and task.head not in registry.heads:
         missing.append(f"head '{task.head}'")
     if isinstance(task, ClassificationTask):
         missing += [f"metric '{metric}'" for metric in task.metrics if metric not in registry.metrics]
-    elif isinstance(task, MeasuredTask | TextToTextTask | LanguageModelingTask):
+    elif isinstance(task, MeasuredTask | SpanTask | TextToTextTask | LanguageModelingTask):
         known = [measure.name for measure in task.measures]
         missing += [f"metric '{metric}'" for metric in task.metrics if metric not in known]
     else:

@@ -30,7 +30,7 @@ from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import gathered, rank, world_size
 from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.headed import HeadTask, MeasuredTask
+from gpt_tasks.tasks.headed import HeadTask, Loss, MeasuredTask
 from gpt_tasks.tasks.measures import ranked
 from gpt_tasks.training.session import Session
 
@@ -55,22 +55,7 @@ class HeadSession(Session):
     def build(self) -> TaskModel:
         """Join a new head with the backbone, which is given the tokens that the task needs."""
         add_tokens(self.backbone, self.task.own_tokens())
-        causal_lm: Any = self.backbone.model
-        head = self.head.build(self.backbone.hidden_size, self.task.outputs)
-        matrix = None
-        if self.settings.lm_weight:
-            matrix, embedding = causal_lm.get_output_embeddings().weight, causal_lm.get_input_embeddings().weight
-            # An output matrix of its own stays as it is.
-            matrix = matrix if matrix is embedding else matrix.detach()
-        backbone = self.method.prepare(causal_lm.base_model)
-        return TaskModel(
-            backbone,
-            head,
-            self.class_weights(),
-            loss=self.task.loss,
-            output_matrix=matrix,
-            lm_weight=self.settings.lm_weight,
-        )
+        return join_head(self, self.head, self.task.outputs, self.task.loss, self.class_weights())
 
     def class_weights(self) -> torch.Tensor | None:
         """Return the weights `[outputs]` of labels in the loss. Raises UsageError where there is none to weigh."""
@@ -136,9 +121,7 @@ class HeadSession(Session):
 
     def save(self) -> None:
         """Save the model with its head."""
-        self.model.backbone = self.method.finish(self.model.backbone)
-        record = self.task_record(self.head.name, self.task.outputs)
-        save_model(self.folder.model, self.backbone.model, self.backbone.tokenizer, self.model.head, record)
+        save_head(self, self.head, self.task.outputs)
 
     def predictor(self, task: TaskT) -> Predictor[TaskT]:
         """Return what answers `task` by the model as it is now."""
@@ -229,6 +212,30 @@ class MeasuredSession(HeadSession):
             notes=(*self.splits.notes, *(baselines.notes if baselines else ())),
             output=self.folder.path,
         )
+
+
+def join_head(
+    session: Session, kind: HeadKind, outputs: int, loss: Loss, class_weights: torch.Tensor | None = None
+) -> TaskModel:
+    """Join a new head with a session's backbone, as its method prepares that."""
+    causal_lm: Any = session.backbone.model
+    head = kind.build(session.backbone.hidden_size, outputs)
+    matrix, weight = None, session.settings.lm_weight
+    if weight:
+        matrix, embedding = causal_lm.get_output_embeddings().weight, causal_lm.get_input_embeddings().weight
+        # An output matrix of its own stays as it is.
+        matrix = matrix if matrix is embedding else matrix.detach()
+    backbone = session.method.prepare(causal_lm.base_model)
+    return TaskModel(backbone, head, class_weights, loss=loss, output_matrix=matrix, lm_weight=weight)
+
+
+def save_head(session: Session, kind: HeadKind, outputs: int) -> None:
+    """Save a session's model, as its method leaves that, with its head."""
+    model = session.model
+    assert isinstance(model, TaskModel)
+    model.backbone = session.method.finish(model.backbone)
+    record = session.task_record(kind.name, outputs)
+    save_model(session.folder.model, session.backbone.model, session.backbone.tokenizer, model.head, record)
 
 
 def goals_of(encoded: EncodedExamples) -> np.ndarray:

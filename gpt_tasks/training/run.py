@@ -63,9 +63,10 @@ def load(
     # Imported here: these rooms import torch, which nobody should wait for who names a wrong folder.
     from gpt_tasks.training.head_run import ClassificationRun, MeasuredRun
     from gpt_tasks.training.modeling_run import ModelingRun
+    from gpt_tasks.training.span_run import SpanRun
     from gpt_tasks.training.writing_run import WritingRun
 
-    kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, MeasuredRun, WritingRun, ModelingRun)
+    kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, MeasuredRun, SpanRun, WritingRun, ModelingRun)
     for kind in kinds:
         if isinstance(task, kind.family):
             return kind(folder, record, report, plugins, device, precision, _checked(decoding, task))
@@ -110,8 +111,9 @@ class Run(ABC, Generic[TaskT, AnswerT]):
     def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[AnswerT]:
         """Answer texts, or mappings of the task's fields, or of its columns, to texts (as for pairs), in order.
 
-        The answer is a Prediction where one of several labels is right, a Tagging where several can be, a number, or a
-        text where the model writes. Raises DataError for what is no text.
+        The answer is a Prediction where one of several labels is right, a Tagging where several can be, a
+        SpanAnswer where it stands in a context, a number, or a text where the model writes. Raises DataError for what
+        is no text.
         """
         with self._guarded():
             examples = (self._example(given, f"text {number}") for number, given in enumerate(texts, start=1))

@@ -1,0 +1,15 @@
+"""What in this text answers that question?"""
+
+from gpt_tasks import SpanTask, hookimpl
+
+
+class QuestionAnswering(SpanTask):
+    """Find the answer to a question in a text, or say that it is not there."""
+
+    name = "qa"
+
+
+@hookimpl
+def register_tasks() -> list[QuestionAnswering]:
+    """Bring the task."""
+    return [QuestionAnswering()]
