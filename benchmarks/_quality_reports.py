@@ -95,7 +95,7 @@ REPORTED = {
         (N_GRAM,),
         {"train": "train.jsonl.gz", "validation": "validation.jsonl.gz", "test": "test.jsonl.gz"},
         most={"validation": 100, "test": 400},
-        flags=("--column", "messages=turns"),
+        flags=("--column", "messages=turns", "--empty-turns", "end"),
     ),
     "tinyshakespeare": ReportedSet(
         "generation", "generation/tinyshakespeare", 80, *FORETOLD, {"train": "train.txt", "test": "validation.txt"}

@@ -91,6 +91,9 @@ def figure(measure: Measure, parts: Sequence[Part]) -> Figure:
     otherwise the normal one, of a perplexity on the scale of logarithms.
     """
     n = len(parts)
+    if not any(part.weight for part in parts):
+        # None of them is about what is measured.
+        return Figure(math.nan, math.nan, math.nan, math.nan, 0, measure.form)
     weights = np.array([part.weight for part in parts])
     weighted = np.array([part.columns for part in parts]) * weights[:, None]
     sums, total = weighted.sum(axis=0), float(weights.sum())

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Windows:
     """Windows of `n` in number, in the order of the examples that they are of, each of which has at least one.
 
-    A window is the question and the separator, some tokens of the context, and the closing token. A causal model has
-    read all of the window at the closing token and nothing but itself at the first, so that it is there that "no
-    answer" stands.
+    A window is what the tokenizer makes of the question with the separator behind it, special tokens in front among
+    them; some tokens of the context; and the closing token, the end of text. There a causal model has read all of the
+    window, where at the first token it has read nothing else: it is the closing token that stands for "no answer".
 
     - `input_ids` `[tokens]`: window i is `input_ids[bounds[i]:bounds[i + 1]]`.
     - `examples` `[n]`: the example that a window is of.
@@ -88,7 +88,7 @@ def encode_windows(
     rows = {context: row for row, context in enumerate(dict.fromkeys(contexts))}
     context_of = np.array([rows[context] for context in contexts])
     asked = _tokenized([question.strip() + separator for question in questions], tokenizer)
-    read = _tokenized(list(rows), tokenizer, return_offsets_mapping=True)
+    read = _tokenized(list(rows), tokenizer, add_special_tokens=False, return_offsets_mapping=True)
     question_tokens, context_tokens = _Ragged.of(asked["input_ids"]), _Ragged.of(read["input_ids"])
     begins = np.cumsum([0, *map(len, rows)])
     offsets = np.fromiter(chain.from_iterable(chain.from_iterable(read["offset_mapping"])), dtype=np.int64)
@@ -141,7 +141,6 @@ class _Ragged:
 def _tokenized(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options: Any) -> Mapping[str, Any]:
     found: Mapping[str, Any] = tokenizer(
         texts,
-        add_special_tokens=False,
         return_attention_mask=False,
         return_token_type_ids=False,
         verbose=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -239,3 +240,16 @@ def test_a_stride_beyond_the_room_does_no_harm_where_one_window_is_enough(
     question = tiny_tokenizer("?\n")["input_ids"]
     windows = encode_windows(["?"], ["0123"], tiny_tokenizer, max_length=len(question) + 4 + 1, stride=stride)
     assert len(windows) == 1
+
+
+def test_special_tokens_stand_in_front_of_the_question_alone(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    end = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{end} $A", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    windows = encode_windows(["Who?"], ["The train."], tokenizer, max_length=40, stride=0, answers=[(4, 9)])
+    assert tokenizer.decode(windows.tokens(0)) == f"{end}Who?\nThe train.{end}"
+    assert held(windows, ["The train."], 0) == "train"
