@@ -43,6 +43,8 @@ UNITS = {
     "word_perplexity": "perplexity by word",
     "bits_per_byte": "bits per byte",
     "accuracy": "test accuracy",
+    "exact_match": "exact match",
+    "f1": "F1",
     "mcc": "MCC",
     "pearson": "Pearson",
     "spearman": "Spearman",
@@ -73,6 +75,8 @@ class ReportedSet:
 
 LOGISTIC = ("tfidf_logistic_regression",)
 PLAIN = {split: f"{split}.jsonl" for split in ("train", "validation", "test")}
+# What they are judged by is called validation; another is drawn from train.
+FOUND = ("exact_match", "f1"), ("longest_shared",), {"train": "train.jsonl.gz", "test": "validation.jsonl.gz"}
 FORETOLD = ("bits_per_byte", "word_perplexity"), (N_GRAM, "before")
 REPORTED = {
     "multi30k_en_de": ReportedSet(
@@ -129,6 +133,8 @@ REPORTED = {
         PLAIN,
         flags=("--column", "text_a=text", "--column", "text_b=text_pair"),
     ),
+    "squad_v1.1_by_article": ReportedSet("qa", "qa/squad_v1.1_by_article", None, *FOUND),
+    "cmrc2018_zh": ReportedSet("qa", "qa/cmrc2018_zh", None, *FOUND, flags=("--language", "zh")),
 }
 # Of --quick: so many rows to train on, and so many of the other splits. A row of plain text is a passage of 8 KB.
 QUICK, QUICK_PASSAGES = (100, 20), (8, 4)
