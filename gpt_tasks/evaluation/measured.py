@@ -12,7 +12,7 @@ import numpy as np
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.baselines import Baselines
 from gpt_tasks.evaluation.evaluate import plain_texts
-from gpt_tasks.evaluation.parts import score, write_lines, write_parts
+from gpt_tasks.evaluation.parts import Gathering, Parts, write_lines, write_parts
 from gpt_tasks.evaluation.predictor import CHUNK, Predictor, chunks
 from gpt_tasks.evaluation.report import AnswerKind, LabelScores, Report, Sample
 from gpt_tasks.files import write_json
@@ -20,7 +20,7 @@ from gpt_tasks.metrics.intervals import label_f1, proportion
 from gpt_tasks.tasks.answers import answer_as_json
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.headed import Loss, MeasuredTask
-from gpt_tasks.tasks.measures import Measure, Part, ranked
+from gpt_tasks.tasks.measures import Measure, Part
 from gpt_tasks.tasks.multi_label import MultiLabelTask
 from gpt_tasks.types import Example
 
@@ -89,17 +89,17 @@ def evaluate_measured(
     """
     measures = list(answering.measures)
     where: list[str] = []
-    found: list[Brought] = []
-    cheap: dict[str, list[Brought]] = {}
+    found = Gathering(measures)
+    cheap: dict[str, Gathering] = {}
     samples: list[Sample] = []
     references: set[int] = set()
 
     def lines() -> Iterator[Mapping[str, Any]]:
         for chunk in chunks(examples, CHUNK):
             answers = answering.answers(chunk)
-            found.extend(answering.parts(chunk, answers))
+            found.add(answering.parts(chunk, answers))
             for way, brought in answering.cheap(chunk).items():
-                cheap.setdefault(way, []).extend(brought)
+                cheap.setdefault(way, Gathering(measures)).add(brought)
             for example, answer in zip(chunk, answers, strict=True):
                 where.append(example.where)
                 references.add(len(example.references))
@@ -110,43 +110,31 @@ def evaluate_measured(
     write_lines(output, lines())
     if not where:
         raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
-    parts = _by_measure(measures, found)
+    parts = found.parts()
     labels = answering.task.labels if isinstance(answering.task, MultiLabelTask) else ()
     report = Report(
         task=answering.task.name,
         split=split,
         n=len(where),
         labels=labels,
-        metrics={measure.name: score(measure, parts[measure.name]) for measure in measures},
-        per_label=_per_label(labels, [brought["macro_f1"] for brought in found]) if labels else {},
+        metrics=found.scores(),
+        per_label=_per_label(labels, parts["macro_f1"]) if labels else {},
         confusion_matrix=(),
-        baselines={
-            way: {measure.name: score(measure, theirs[measure.name]) for measure in measures if measure.name in theirs}
-            for way, theirs in ((way, _by_measure(measures, brought)) for way, brought in cheap.items())
-        },
+        baselines={way: theirs.scores() for way, theirs in cheap.items()},
         samples=tuple(samples),
         training=dict(training or {}),
         notes=(*notes, *answering.signed(references)),
         answers=answering.kind,
     )
     if output is not None:
-        write_parts(output, where, measures, parts)
+        write_parts(output, where, parts)
         write_json(output / "metrics.json", report.to_json())
     return report
 
 
-def _by_measure(measures: Sequence[Measure], brought: Sequence[Brought]) -> dict[str, Sequence[Part]]:
-    """Return what was brought to each measure, `[n]`, of those that were brought anything."""
-    return {
-        measure.name: ranked(measure, [parts[measure.name] for parts in brought])
-        for measure in measures
-        if measure.name in brought[0]
-    }
-
-
-def _per_label(labels: Sequence[str], parts: Sequence[Part]) -> dict[str, LabelScores]:
+def _per_label(labels: Sequence[str], parts: Parts) -> dict[str, LabelScores]:
     """Return how well each label is told, by the counts that the macro F1 is made of."""
-    counts = np.array([part.columns for part in parts]).sum(axis=0).astype(int).reshape(-1, 3)
+    counts = parts.values.sum(axis=0).astype(int).reshape(-1, 3)
     return {
         label: LabelScores(
             precision=proportion(right, right + surplus),

@@ -10,7 +10,7 @@ import torch
 
 from gpt_tasks.backbone.load import Backbone
 from gpt_tasks.errors import DataError
-from gpt_tasks.evaluation.parts import score, write_lines, write_parts
+from gpt_tasks.evaluation.parts import Gathering, write_lines, write_parts
 from gpt_tasks.evaluation.predictor import chunks
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import write_json
@@ -18,7 +18,6 @@ from gpt_tasks.processes import by_itself
 from gpt_tasks.scoring.engine import BATCH_TOKENS
 from gpt_tasks.scoring.scorer import Scorer
 from gpt_tasks.tasks.language_modeling import LanguageModelingTask
-from gpt_tasks.tasks.measures import Part
 from gpt_tasks.types import Example
 
 # Texts are long: so many are asked about at a time.
@@ -49,17 +48,17 @@ def evaluate_modeled(
         name: Scorer(model, device=device, precision=precision, batch_tokens=BATCH_TOKENS)
         for name, model in models.items()
     }
-    found: dict[str, dict[str, list[Part]]] = {name: {measure.name: [] for measure in measures} for name in models}
+    found = {name: Gathering(measures) for name in models}
     where: list[str] = []
 
     def lines() -> Iterator[dict[str, Any]]:
         for chunk in chunks(examples, CHUNK):
             requests = [request for example in chunk for request in task.ask(example, "")]
             for name, scorer in scorers.items():
-                for example, answer in zip(chunk, scorer.answer(requests).answers, strict=True):
-                    brought = task.measure(example, [answer])
-                    for measure in measures:
-                        found[name][measure.name].append(brought[measure.name])
+                answers = scorer.answer(requests).answers
+                found[name].add(
+                    [task.measure(example, [answer]) for example, answer in zip(chunk, answers, strict=True)]
+                )
             where.extend(example.where for example in chunk)
             yield from ({"where": example.where, **example.inputs} for example in chunk)
 
@@ -67,10 +66,7 @@ def evaluate_modeled(
         write_lines(output, lines())
     if not where:
         raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
-    scores = {
-        name: {measure.name: score(measure, parts[measure.name]) for measure in measures}
-        for name, parts in found.items()
-    }
+    scores = {name: gathered.scores() for name, gathered in found.items()}
     named = measures[0].name
     if before is not None and scores[""][named].value > scores["before"][named].value:
         notes = (*notes, "It foretells these texts worse than before: lower --learning-rate, or take fewer --epochs.")
@@ -88,6 +84,6 @@ def evaluate_modeled(
         answers="text",
     )
     if output is not None:
-        write_parts(output, where, measures, found[""])
+        write_parts(output, where, found[""].parts())
         write_json(output / "metrics.json", report.to_json())
     return report

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from gpt_tasks.files import drafted, finite, write_json
 from gpt_tasks.metrics.intervals import Z, wilson
-from gpt_tasks.tasks.measures import Form, Measure, Part, finished
+from gpt_tasks.tasks.measures import Form, Measure, Part, finished, ranked
 from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.types import Answer, Example, Likelihood
 
@@ -84,30 +84,38 @@ class ScoredExample:
 
 
 def figure(measure: Measure, parts: Sequence[Part]) -> Figure:
-    """Combine parts into a figure with its standard error and interval.
+    """Combine parts into a figure with its standard error and interval."""
+    values, weights = np.array([part.columns for part in parts]), np.array([part.weight for part in parts])
+    return figure_of(measure, ranked(measure, values), weights)
+
+
+def figure_of(measure: Measure, values: np.ndarray, weights: np.ndarray) -> Figure:
+    """Combine what examples bring, `[n, columns]` as `ranked` returns it, and their weights `[n]`, into a figure.
 
     Of a weighted mean the error is by linearization, and the exponential's follows by the delta method; of corpus
     scores it is the jackknife's (Efron and Stein 1981). The interval of a share (every part 0 or 1) is Wilson's,
-    otherwise the normal one, of a perplexity on the scale of logarithms.
+    otherwise the normal one, of a perplexity on the scale of logarithms. Where every weight is 0, no example is about
+    what is measured, and there is no figure.
     """
-    n = len(parts)
-    if not any(part.weight for part in parts):
-        # None of them is about what is measured.
+    n = len(weights)
+    if not weights.any():
         return Figure(math.nan, math.nan, math.nan, math.nan, 0, measure.form)
-    weights = np.array([part.weight for part in parts])
-    weighted = np.array([part.columns for part in parts]) * weights[:, None]
+    weighted = values * weights[:, None]
     sums, total = weighted.sum(axis=0), float(weights.sum())
     if measure.form in _OF_MEANS:
         mean = math.fsum(weighted[:, 0]) / math.fsum(weights)
         spread = math.fsum((weighted[:, 0] - weights * mean) ** 2)
         stderr = math.sqrt(spread * n / (n - 1)) / total if n > 1 else math.nan
-        low, high = wilson(round(mean * n), n) if _are_shares(parts) else (mean - Z * stderr, mean + Z * stderr)
+        shares = bool((weights == 1.0).all()) and bool(np.isin(values, (0.0, 1.0)).all())
+        low, high = wilson(round(mean * n), n) if shares else (mean - Z * stderr, mean + Z * stderr)
         value, low, high = finished(measure.form, np.array([[mean], [low], [high]]), np.ones(3)).tolist()
         stderr *= value if measure.form == "exponential" else 1.0
     else:
         value = float(finished(measure.form, sums, np.array(total)))
         without = finished(measure.form, sums - weighted, total - weights) if n > 1 else np.full(1, math.nan)
-        stderr = math.sqrt((n - 1) / n * math.fsum((without - without.mean()) ** 2))
+        # A figure that is infinite without some example has no error that could be told.
+        with np.errstate(invalid="ignore"):
+            stderr = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
         low, high = value - Z * stderr, value + Z * stderr
     if measure.highest is not None:
         low, high = max(0.0, low), min(measure.highest, high)

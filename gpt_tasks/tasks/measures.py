@@ -7,8 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy
 
 Form = Literal["mean", "exponential", "root", "correlation", "micro_f1", "macro_f1", "bleu", "chrf"]
@@ -78,25 +76,23 @@ def finished(form: Form, sums: numpy.ndarray, weights: numpy.ndarray) -> numpy.n
         return np.exp(mean) if form == "exponential" else np.sqrt(mean) if form == "root" else mean
 
 
-def ranked(measure: Measure, parts: Sequence[Part]) -> Sequence[Part]:
-    """Return the parts of a correlation, each x and y, as the sums of it take them: with x², y² and xy beside.
+def ranked(measure: Measure, values: numpy.ndarray) -> numpy.ndarray:
+    """Return what examples bring to a correlation, x and y `[n, 2]`, as the sums of it take them: with x², y² and xy.
 
-    Of a measure by `ranks` x and y become their ranks among all parts, those that tie their mean rank: Spearman's
-    correlation is Pearson's of the ranks. The parts of other measures are returned as they are.
+    Of a measure by `ranks` x and y become their ranks among all, those that tie their mean rank: Spearman's correlation
+    is Pearson's of the ranks. What they bring to other measures is returned as it is.
     """
     if measure.form != "correlation":
-        return parts
+        return values
     import numpy as np
 
-    pairs = np.array([part.columns for part in parts], dtype=float).reshape(-1, 2)
     if measure.ranks:
         from scipy.stats import rankdata
 
-        pairs = rankdata(pairs, axis=0)
+        values = rankdata(values, axis=0)
     # Numbers far from zero would lose their differences in the squares; a correlation does not see what is taken away.
-    x, y = (pairs - pairs.mean(axis=0)).T if len(pairs) else pairs.T
-    rows = np.stack([x, y, x * x, y * y, x * y], axis=1).tolist()
-    return [Part(tuple(row), part.weight) for row, part in zip(rows, parts, strict=True)]
+    x, y = (values - values.mean(axis=0)).T
+    return np.stack([x, y, x * x, y * y, x * y], axis=1)
 
 
 def _f1(sums: numpy.ndarray) -> numpy.ndarray:

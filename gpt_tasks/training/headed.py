@@ -31,7 +31,6 @@ from gpt_tasks.processes import gathered, rank, world_size
 from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.headed import HeadTask, Loss, MeasuredTask
-from gpt_tasks.tasks.measures import ranked
 from gpt_tasks.training.session import Session
 
 # A frozen backbone's features are kept in memory, a few KiB for each row.
@@ -192,7 +191,7 @@ class MeasuredSession(HeadSession):
             for example, answer in zip(self.splits.validation, task.decode(logits), strict=True)
         ]
         return {"loss": float(total) / goals.size} | {
-            measure.name: figure(measure, ranked(measure, [parts[measure.name] for parts in brought])).value
+            measure.name: figure(measure, [parts[measure.name] for parts in brought]).value
             for measure in task.measures
             if measure.name in task.metrics
         }

@@ -8,7 +8,6 @@ from scipy import stats
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.parts import score
-from gpt_tasks.tasks.measures import ranked
 from gpt_tasks.tasks.regression import RegressionTask
 from gpt_tasks.types import Example, Row
 
@@ -45,10 +44,7 @@ def test_the_figures_are_those_of_scipy(far: float) -> None:
     brought = [
         Stars().measure(Example({"text": "a"}, repr(float(x)), ""), float(y)) for x, y in zip(right, given, strict=True)
     ]
-    found = {
-        measure.name: score(measure, ranked(measure, [parts[measure.name] for parts in brought]))
-        for measure in Stars.measures
-    }
+    found = {measure.name: score(measure, [parts[measure.name] for parts in brought]) for measure in Stars.measures}
     assert found["pearson"].value == pytest.approx(stats.pearsonr(right, given).statistic, abs=1e-9)
     assert found["spearman"].value == pytest.approx(stats.spearmanr(right, given).statistic, abs=1e-9)
     assert found["rmse"].value == pytest.approx(float(np.sqrt(np.mean((right - given) ** 2))))
@@ -59,4 +55,4 @@ def test_the_figures_are_those_of_scipy(far: float) -> None:
 def test_one_number_for_all_has_no_correlation() -> None:
     brought = [Stars().measure(Example({"text": "a"}, repr(x), ""), 2.0) for x in (1.0, 2.0, 4.0)]
     pearson = Stars.measures[0]
-    assert np.isnan(score(pearson, ranked(pearson, [parts["pearson"] for parts in brought])).value)
+    assert np.isnan(score(pearson, [parts["pearson"] for parts in brought]).value)
