@@ -29,7 +29,9 @@ def write_results(name: str, cases: Sequence[Mapping[str, Any]], *, keep_others:
     """Write `results/NAME.json`, with `keep_others` also the cases that stand there already; return its path."""
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
+    # Where somebody keeps things is nothing to others.
+    given = ["FOLDER" if Path(argument).is_absolute() else argument for argument in sys.argv[1:]]
+    command = " ".join(["python", f"benchmarks/{name}.py", *given])
     if keep_others and path.exists():
         measured = {case["case"] for case in cases}
         earlier = json.loads(path.read_text(encoding="utf-8"))
