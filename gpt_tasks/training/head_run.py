@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from gpt_tasks.backbone.precision import resolve_precision
-from gpt_tasks.data.examples import stream_examples
 from gpt_tasks.data.sources import Source
 from gpt_tasks.data.splits import load_examples
 from gpt_tasks.errors import UsageError
@@ -106,7 +105,7 @@ class MeasuredRun(HeadRun[MeasuredTask, Prediction | Tagging | float]):
         baselines = None if self.task.loss == "choice" else load_baselines(self._folder.baselines)
         return evaluate_measured(
             HeadAnswers(self.predictor, baselines),
-            stream_examples(self.task, source, split, columns=columns, need_labels=True),
+            load_examples(self.task, source, split, columns=columns, scratch=scratch),
             split=split,
             training=self.report.training,
             notes=(*source.notes, *(baselines.notes if baselines else ())),

@@ -227,6 +227,13 @@ def test_a_bad_row_is_one_clear_error(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_label_that_training_did_not_know_is_named_with_its_row(tagger: Any, tmp_path: Path) -> None:
+    rows = [{"text": "Rain.", "labels": []}, {"text": "Soup.", "labels": ["food", "weather"]}]
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"new\.jsonl:2: label 'weather' is not one of food, money, travel, work"):
+        tagger.evaluate(tmp_path / "new.jsonl")
+
+
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
