@@ -117,7 +117,7 @@ def test_version(cli) -> None:
     ("arguments", "told"),
     [
         (["fintune"], "Did you mean 'finetune'?"),
-        (["finetune"], "There are: classification, dialogue, entailment, generation, multiple-choice, sentiment, "),
+        (["finetune"], "There are: classification, dialogue, entailment, generation, multiple-choice, qa, "),
         (["finetune", "sentimant"], "Did you mean 'sentiment'?"),
         (["finetune", "sentiment", "--epoch", "3"], "--epochs"),
         (["finetune", "sentiment", "--column", "review"], "--column review names no pair"),

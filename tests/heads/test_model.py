@@ -38,6 +38,7 @@ from gpt_tasks.heads.model import TaskModel, TaskRecord, load_model, save_model
 from gpt_tasks.heads.sequence import Features, PooledHead, SequenceHead, pool_last
 
 HEADS: dict[str, HeadKind] = {kind.name: kind for kind in register_heads()}
+OF_TEXTS = ("sequence", "pooled")
 RECORD = TaskRecord(
     task="mood",
     plugin="gpt-tasks-mood",
@@ -77,7 +78,7 @@ def padded(texts: list[list[int]], length: int, left: bool) -> tuple[torch.Tenso
     return ids, mask
 
 
-@pytest.fixture(params=HEADS)
+@pytest.fixture(params=OF_TEXTS)
 def kind(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -364,3 +365,31 @@ def test_each_label_for_itself_and_numbers_have_losses_of_their_own() -> None:
     numbers = torch.tensor([0.5, ignored, -2.0])
     expected = torch.nn.functional.mse_loss(logits[[0, 2], 0], numbers[[0, 2]])
     torch.testing.assert_close(model(*batch, labels=numbers)["loss"], expected)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padding_and_batch_mates_change_no_logit_of_a_token(architecture: str) -> None:
+    torch.manual_seed(0)
+    causal_lm = ARCHITECTURES[architecture]()
+    for parameter in causal_lm.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    head = HEADS["span"].build(causal_lm.get_output_embeddings().weight.shape[1], 2)
+    head.linear.weight.data.normal_()
+    model = TaskModel(causal_lm.base_model, head, loss="span").eval()
+    with torch.no_grad():
+        alone = [model(*padded([text], len(text), left=False))["logits"][0] for text in TEXTS]
+        for left in (False, True):
+            logits = model(*padded(TEXTS, 17, left))["logits"]
+            for row, text in enumerate(TEXTS):
+                own = slice(17 - len(text), None) if left else slice(len(text))
+                torch.testing.assert_close(logits[row, own], alone[row], atol=1e-5, rtol=1e-5)
+                assert logits[row].isinf().sum() == 2 * (17 - len(text)), "padding begins and ends no answer"
+
+
+def test_the_loss_of_a_span_is_that_of_its_first_and_its_last_token() -> None:
+    torch.manual_seed(0)
+    model = TaskModel(ARCHITECTURES["gpt2"]().base_model, HEADS["span"].build(16, 2), loss="span").eval()
+    goals = torch.tensor([[0, 1], [-100, -100], [0, 0]])
+    logits = model(*padded(TEXTS[:3], 11, False))["logits"]
+    each = [torch.nn.functional.cross_entropy(logits[[0, 2], :, side], goals[[0, 2], side]) for side in range(2)]
+    torch.testing.assert_close(model(*padded(TEXTS[:3], 11, False), labels=goals)["loss"], sum(each) / 2)
