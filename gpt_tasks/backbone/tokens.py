@@ -12,23 +12,25 @@ if TYPE_CHECKING:
 
 
 def add_tokens(backbone: Backbone, tokens: Sequence[str]) -> None:
-    """Give the tokenizer tokens that it lacks, and the model a row of its embedding for each.
+    """Give the tokenizer the tokens that it lacks, and the model a row of its embedding for each.
 
-    A new row begins as that of the end of text, which also parts what stands before from what comes: on a backbone that
-    does not move, a row drawn at random would say nothing. Raises nothing where the tokens are there.
+    A new row begins as that of the end of text, which also parts what stands before from what comes, or where there is
+    none as the mean of all: on a backbone that does not move, a row drawn at random would say nothing.
     """
     import torch
 
     tokenizer, model = backbone.tokenizer, backbone.model
-    lacking: list[str | AddedToken] = [token for token in tokens if token not in tokenizer.get_vocab()]
+    known = tokenizer.get_vocab() if tokens else {}
+    lacking: list[str | AddedToken] = [token for token in tokens if token not in known]
     if not lacking:
         return
     tokenizer.add_tokens(lacking, special_tokens=True)
     whole: Any = model
-    rows = whole.get_input_embeddings().weight.shape[0]
+    rows, end = whole.get_input_embeddings().weight.shape[0], tokenizer.eos_token_id
     if len(tokenizer) > rows:
         whole.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
         for module in (whole.get_input_embeddings(), whole.get_output_embeddings()):
+            start = module.weight[:rows].mean(dim=0) if end is None else module.weight[end].clone()
             for token in lacking:
-                module.weight[tokenizer.convert_tokens_to_ids(str(token))] = module.weight[tokenizer.eos_token_id]
+                module.weight[tokenizer.convert_tokens_to_ids(str(token))] = start

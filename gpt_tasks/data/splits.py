@@ -221,7 +221,7 @@ def _is_labelled(task: HeadTask, source: Source, split: str, columns: Mapping[st
     texts = {field: column for field, column in columns.items() if field != task.target}
     fields = task.fields(list(first.values), texts, source.name)
     label = columns.get(task.target, fields.get(task.target, ""))
-    return first.values.get(label) not in (None, "")
+    return not task.hides(first.values.get(label))
 
 
 def _same_fields(train: Examples, other: Examples) -> None:

@@ -211,8 +211,9 @@ def _samples(report: Report) -> list[str]:
 
 def _usage(fields: Sequence[str], run: str, answers: AnswerKind, command: str) -> str:
     folder = shlex.quote(run)
-    single = len(fields) == 1
-    given = '"..."' if single else "{" + ", ".join(f'"{field}": "..."' for field in fields) + "}"
+    values = {**dict.fromkeys(fields, '"..."'), **({"choices": '["...", "..."]'} if answers == "choice" else {})}
+    single = len(values) == 1
+    given = '"..."' if single else "{" + ", ".join(f'"{field}": {value}' for field, value in values.items()) + "}"
     asked = {"chat": "", "generate": ' "..."'}.get(command, ' "..."' if single else " --input FILE")
     if command == "predict":
         opened = json.dumps(run, ensure_ascii=False)
@@ -262,7 +263,9 @@ def _limits(report: Report) -> str:
 
 
 def _headline(report: Report) -> tuple[str, Score]:
-    name = "accuracy" if "accuracy" in report.metrics else list(report.metrics)[-1]
+    # What is written has its perplexity first; "no answer" has figures of its own behind those of all questions.
+    names = list(report.metrics)
+    name = next((name for name in ("accuracy", "f1") if name in names), names[-1 if report.answers == "text" else 0])
     return name, report.metrics[name]
 
 

@@ -74,6 +74,10 @@ class HeadTask(Task):
     def outputs(self) -> int:
         """How many numbers the head says of an example, once the task is fitted."""
 
+    def hides(self, value: object) -> bool:
+        """Tell whether data that holds `value` in place of a right answer keep the answers to themselves."""
+        return value in (None, "")
+
     @abstractmethod
     def read_target(self, row: Row, column: str) -> str:
         """Return the right answer as a text. Raises DataError naming the row where it cannot be one."""

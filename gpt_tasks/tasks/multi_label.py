@@ -61,6 +61,10 @@ class MultiLabelTask(MeasuredTask):
         """One logit for each label."""
         return len(self.labels)
 
+    def hides(self, value: object) -> bool:
+        """Nothing written is an answer: no label is right."""
+        return value is None
+
     def read_target(self, row: Row, column: str) -> str:
         """Return the labels, sorted, as a JSON list."""
         value: Any = row.values.get(column)

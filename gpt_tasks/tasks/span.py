@@ -12,6 +12,7 @@ from pydantic import Field
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task, TaskOptions, text_of
+from gpt_tasks.tasks.headed import Loss
 from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.span_answers import Span, read_answers
 from gpt_tasks.tasks.span_measures import Language, span_measures
@@ -52,6 +53,7 @@ class SpanTask(Task):
     unanswerable: bool = False
     above: float = 0.5
     metrics: ClassVar[Sequence[str]] = ("exact_match", "f1")
+    loss: ClassVar[Loss] = "span"
     trains: ClassVar[bool] = True
     head: ClassVar[str] = "span"
     best_by: ClassVar[str] = "f1"

@@ -53,8 +53,6 @@ class ModelingRun(Run[LanguageModelingTask, Never]):
         scratch: Path,
         output: Path | None,
     ) -> Report:
-        if by is not None:
-            raise UsageError(f"--by {by} is for tasks with labels", "Leave it out.")
         saved, task, device = self._opened_model
         return evaluate_modeled(
             task,

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
 from gpt_tasks.evaluation.report import Report
@@ -61,9 +61,8 @@ def load(
     plugins, plugin = installed_plugins(), record["plugin"]
     task = _installed(plugins, folder.path, record["task"], plugin["distribution"], plugin["version"])
     # Imported here: these rooms import torch, which nobody should wait for who names a wrong folder.
-    from gpt_tasks.training.head_run import ClassificationRun, MeasuredRun
+    from gpt_tasks.training.head_run import ClassificationRun, MeasuredRun, SpanRun
     from gpt_tasks.training.modeling_run import ModelingRun
-    from gpt_tasks.training.span_run import SpanRun
     from gpt_tasks.training.writing_run import WritingRun
 
     kinds: tuple[type[Run[Any, Any]], ...] = (ClassificationRun, MeasuredRun, SpanRun, WritingRun, ModelingRun)
@@ -76,10 +75,12 @@ def load(
 class Run(ABC, Generic[TaskT, AnswerT]):
     """A fine-tuned model with its task. `path` is its folder, `report` what it scored on its test split.
 
-    Each family of tasks has its own kind of run, which says how the model is loaded, answers and is evaluated.
+    Each family of tasks has its own kind of run, which says how the model is loaded, answers and is evaluated, and
+    whether its figures can be told `by` the values of a column.
     """
 
     family: type[TaskT]
+    sliced: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -149,6 +150,8 @@ class Run(ABC, Generic[TaskT, AnswerT]):
         also evaluated each by itself; `column` is as in `predict_rows`. Raises UsageError for `by` where there are
         no labels.
         """
+        if by is not None and not self.sliced:
+            raise UsageError(f"--by {by} is for tasks of one label for each example", "Leave it out.")
         folder = _empty(output)
         with self._guarded(), tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
             source, split, columns = self._opened(data, split, column or {})

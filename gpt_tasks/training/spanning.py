@@ -59,7 +59,7 @@ class SpanSession(Session):
             )
         self.task = copy.copy(self.task)
         self.task.unanswerable = "[]" in self.splits.train.observed
-        return join_head(self, self.plugins.registry.heads[self.task.head], OUTPUTS, "span")
+        return join_head(self, self.plugins.registry.heads[self.task.head], OUTPUTS, self.task.loss)
 
     def _encoded(self, examples: Examples, split: str) -> EncodedExamples:
         if not len(examples):

@@ -10,7 +10,6 @@ from typing import Any
 from gpt_tasks.backbone.precision import resolve_precision, resolve_writing_precision
 from gpt_tasks.data.examples import stream_examples
 from gpt_tasks.data.sources import Source
-from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.measured import evaluate_measured
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.written import GREEDY, AnswerWriter
@@ -65,8 +64,6 @@ class WritingRun(Run[TextToTextTask, str]):
         scratch: Path,
         output: Path | None,
     ) -> Report:
-        if by is not None:
-            raise UsageError(f"--by {by} is for tasks with labels", f"Leave it out: '{self.task.name}' writes.")
         answering, notes = self.answering, source.notes
         if answering.writer.precision == "int8":
             notes = (*notes, f"The answers are written in int8, perplexity is computed in {answering.precision}.")

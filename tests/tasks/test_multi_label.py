@@ -39,6 +39,11 @@ def test_labels_are_a_list_or_a_text_with_bars(value: object, read: list[str]) -
     assert json.loads(Tags().read_target(Row({"labels": value}, "file:1"), "labels")) == read
 
 
+def test_no_labels_are_an_answer_and_do_not_hide_one() -> None:
+    assert not any(Tags().hides(value) for value in ("", [], "food"))
+    assert Tags().hides(None)
+
+
 @pytest.mark.parametrize("value", [None, 3.5, {"food": 1}, ["food", 2.5], ["food", ""]])
 def test_what_is_no_labels_names_the_row(value: object) -> None:
     with pytest.raises(DataError, match=r"file:1: the label"):

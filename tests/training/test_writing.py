@@ -84,7 +84,7 @@ def test_a_loaded_run_answers_and_evaluates_as_before(run: Any, rows: list[dict[
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]["bleu"]["value"] == pytest.approx(100)
     unanswered = write(tmp_path / "questions.jsonl", [{"en": source} for source, _ in PAIRS])
     assert [answer for _, answer in loaded.predict_rows(unanswered)] == [target for _, target in PAIRS]
-    with pytest.raises(UsageError, match="--by en is for tasks with labels"):
+    with pytest.raises(UsageError, match="--by en is for tasks of one label"):
         loaded.evaluate(data, by="en")
 
 
