@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,9 @@ from gpt_tasks.evaluation.report import AnswerKind, Sample
 from gpt_tasks.evaluation.spans import BestSpans, best_spans
 from gpt_tasks.scoring.results import signatures_of
 from gpt_tasks.tasks.answers import answer_as_json
+from gpt_tasks.tasks.generative_qa import QUESTION
 from gpt_tasks.tasks.measures import Measure
-from gpt_tasks.tasks.span import CONTEXT, QUESTION, SpanTask
+from gpt_tasks.tasks.span import CONTEXT, SpanTask
 from gpt_tasks.tasks.span_windows import Windows, encode_windows
 from gpt_tasks.types import Example, SpanAnswer
 
@@ -57,22 +58,32 @@ class SpanFinder:
         """Return the logits of start and end, `[windows, length]`, minus infinity behind each window's own length."""
         lengths = np.diff(windows.bounds)
         found = np.full((2, len(windows), int(lengths.max())), -np.inf, dtype=np.float32)
-        device = next(self.model.parameters()).device
-        was_training = self.model.training
-        self.model.eval()
+        for rows, said in self.said(self.model, lengths, windows.tokens):
+            found[:, rows, : said.shape[1]] = said.transpose(2, 0, 1)
+        return found[0], found[1]
+
+    def said(
+        self, model: nn.Module, lengths: np.ndarray, tokens: Callable[[int], Sequence[int]]
+    ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+        """Yield what a model says of every token of the rows of a batch, `[rows, length, outputs]`, with these rows.
+
+        `lengths` `[n]` are those of all rows, and `tokens` gives their ids.
+        """
+        device = next(model.parameters()).device
+        was_training = model.training
+        model.eval()
         try:
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 for rows in TokenBudgetBatches(lengths, batch_tokens=self.batch_tokens, seed=0, shuffle=False):
                     batch = collate(
-                        [{"sequences": [windows.tokens(row)], "goal": IGNORED} for row in rows],
+                        [{"sequences": [tokens(row)], "goal": IGNORED} for row in rows],
                         pad_token_id=int(self.tokenizer.pad_token_id),
                         padding_side="right",
                     )
-                    said = self.model(batch["input_ids"].to(device), batch["attention_mask"].to(device))["logits"]
-                    found[:, rows, : said.shape[1]] = said.float().permute(2, 0, 1).cpu().numpy()
+                    said = model(batch["input_ids"].to(device), batch["attention_mask"].to(device))["logits"]
+                    yield rows, said.float().cpu().numpy()
         finally:
-            self.model.train(was_training)
-        return found[0], found[1]
+            model.train(was_training)
 
     def best(self, examples: Sequence[Example]) -> BestSpans:
         """Return the best answers to each question."""

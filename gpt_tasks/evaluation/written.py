@@ -113,14 +113,13 @@ class AnswerWriter:
 
     def line(self, example: Example, answer: Written) -> Mapping[str, Any]:
         """Return what was asked, the right answers and what was written."""
-        right = [reference.strip() for reference in example.references]
-        told = {"references": right, "predicted": answer.text.strip(), "finish": answer.finish}
+        told = {"references": self.task.right(example), "predicted": answer.text.strip(), "finish": answer.finish}
         return {**self.task.record(example), **told}
 
     def sample(self, example: Example, answer: Written) -> Sample:
         """Return what was asked, the right answers and what was written."""
-        right = tuple(reference.strip() for reference in example.references)
-        return Sample(example.where, dict(self.task.shown(example)), right, answer.text.strip())
+        right, written = self.task.right(example) or ("-",), answer.text.strip() or "-"
+        return Sample(example.where, dict(self.task.shown(example)), right, written)
 
     def signed(self, references: Collection[int]) -> Sequence[str]:
         """Say how the metrics were computed, given the numbers of right answers that examples have."""

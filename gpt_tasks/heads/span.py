@@ -27,3 +27,11 @@ class SpanHead(nn.Module):
         """
         logits: Tensor = self.linear(self.dropout(hidden))
         return logits.masked_fill((attention_mask == 0)[..., None], -math.inf)
+
+
+class TokenFeatures(nn.Module):
+    """What a span head reads of every token in place of its logits, for methods that compute it once."""
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the hidden states `[batch, length, hidden]`."""
+        return hidden

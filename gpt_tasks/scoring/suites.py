@@ -180,7 +180,7 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         task = registry.tasks[entry.task]
     except UsageError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from error
-    if not isinstance(task, UntrainedTask | ClassificationTask):
+    if not isinstance(task.untrained(), UntrainedTask | ClassificationTask):
         raise DataError(f"{where}: '{entry.task}' is not asked of a model as it is", f"Take {_askable(registry)}.")
     options = dict(entry.model_extra or {})
     source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
@@ -197,7 +197,8 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         fields = fields if entry.local.fields is None else entry.local.fields
         by, groups = entry.local.by, ()
     try:
-        configured = task.configured(task.Options(**options))
+        configured = task.configured(task.Options(**options)).untrained()
+        assert isinstance(configured, UntrainedTask | ClassificationTask)
         if not isinstance(configured, ClassificationTask) and (entry.question is not None or entry.label_words):
             raise DataError(f"{where}: question and label_words are for classifications", "Leave them out.")
         if isinstance(configured, ClassificationTask):
@@ -208,10 +209,10 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         raise DataError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}", f"It knows {known}.") from error
     if isinstance(configured, ClassificationTask) and not configured.labels:
         raise DataError(f"{where}: it declares no labels", "Name them in the suite: labels: [A, B].")
-    measured = {measure.name for measure in task.measures}
-    usual = task.asked_metrics if isinstance(task, UntrainedTask) else task.metrics
+    measured = {measure.name for measure in configured.measures}
+    usual = configured.asked_metrics if isinstance(configured, UntrainedTask) else configured.metrics
     metrics = tuple(entry.metrics or (metric for metric in usual if metric in measured))
-    _check_metrics(metrics, task, where)
+    _check_metrics(metrics, configured, where)
     return ScoredTask(
         name=name,
         task=configured,
@@ -237,7 +238,9 @@ def _check_metrics(metrics: Sequence[str], task: UntrainedTask | ClassificationT
 
 def _askable(registry: Registry) -> str:
     return ", ".join(
-        name for name, task in registry.tasks.items() if isinstance(task, UntrainedTask | ClassificationTask)
+        name
+        for name, task in registry.tasks.items()
+        if isinstance(task.untrained(), UntrainedTask | ClassificationTask)
     )
 
 

@@ -66,6 +66,14 @@ class Task(ABC):
             setattr(task, field, value)
         return task
 
+    def resolved(self) -> Task:
+        """Return the task that does the work: this one, unless a setting makes it one of another family."""
+        return self
+
+    def untrained(self) -> Task:
+        """Return the task that is asked of a model as it is, in place of this one."""
+        return self
+
     @abstractmethod
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns to read: field -> column, given the columns there are and the user's own mapping.

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.base import Task, TaskOptions, text_of
+from gpt_tasks.tasks.generative_qa import QUESTION, AnswerOptions, GenerativeQATask
 from gpt_tasks.tasks.headed import Loss
 from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.span_answers import Span, read_answers
@@ -19,19 +20,17 @@ from gpt_tasks.tasks.span_measures import Language, span_measures
 from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.types import Example, Row, SpanAnswer
 
-QUESTION, CONTEXT, ANSWERS, IMPOSSIBLE = "question", "context", "answers", "is_impossible"
+CONTEXT, ANSWERS, IMPOSSIBLE = "context", "answers", "is_impossible"
+Mode = Literal["extractive", "generative"]
 # Chinese characters stand by themselves, other letters and digits in words.
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
-class SpanOptions(TaskOptions):
+class SpanOptions(AnswerOptions):
     """The options of every task whose answers stand in a context."""
 
-    language: Language | None = Field(
-        None, description="By whose evaluation answers are compared: SQuAD's, MLQA's for German, CMRC 2018's."
-    )
+    mode: Mode | None = Field(None, description="Whether answers are found in the context, or written behind it.")
     stride: int | None = Field(None, ge=0, description="Tokens that windows of a long context have in common.")
-    longest_answer: int | None = Field(None, ge=1, description="The most tokens of an answer.")
     n_best: int | None = Field(None, ge=1, description="So many answers are given with their probabilities.")
 
 
@@ -41,11 +40,12 @@ class SpanTask(Task):
     The question stands before the context, because a causal model cannot look ahead, and a context that is too long is
     read in windows. A row's `answers` are {"text": [...], "answer_start": [...]} or a list of such objects; a question
     without one has no answer, and where training data hold such questions the model may say so: from a probability on
-    (`above`) that is chosen on validation.
+    (`above`) that is chosen on validation. With the option `mode` the answer is written instead.
     """
 
     columns: ClassVar[Mapping[str, str]] = {QUESTION: QUESTION, CONTEXT: CONTEXT, ANSWERS: ANSWERS}
     prompt: str = "{question}\n{context}"
+    mode: Mode = "extractive"
     language: Language = "en"
     stride: int = 64
     longest_answer: int = 30
@@ -63,6 +63,25 @@ class SpanTask(Task):
     def measures(self) -> Sequence[TextMeasure]:
         """Exact match and F1; where there may be no answer, also of the questions that have one and have none."""
         return span_measures(self.language, unanswerable=self.unanswerable)
+
+    def configured(self, options: TaskOptions) -> Self:
+        """Return this task with its options applied. Raises UsageError for those that its mode has no use for."""
+        task = super().configured(options)
+        for name in ("stride", "n_best"):
+            if task.mode == "generative" and getattr(options, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is for answers that are found, not for --mode generative",
+                    "Leave it out.",
+                )
+        return task
+
+    def resolved(self) -> Task:
+        """Return this task, or that of answers that are written."""
+        return self if self.mode == "extractive" else GenerativeQATask(self)
+
+    def untrained(self) -> Task:
+        """Return the task of answers that are written: without training nothing finds them."""
+        return GenerativeQATask(self)
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns of question, context and answers, and the one that says that there is none, if any."""
@@ -123,5 +142,5 @@ class SpanTask(Task):
 
     def state(self) -> dict[str, Any]:
         """All that options, training data and validation have settled."""
-        names = ("language", "stride", "longest_answer", "n_best", "unanswerable", "above")
+        names = ("mode", "language", "stride", "longest_answer", "n_best", "unanswerable", "above")
         return {name: getattr(self, name) for name in names}

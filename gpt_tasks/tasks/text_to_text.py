@@ -127,6 +127,10 @@ class TextToTextTask(UntrainedTask):
         """Return answers that cost nothing, by the names of their ways: what a model has to beat."""
         return {}
 
+    def right(self, example: Example) -> tuple[str, ...]:
+        """Return the right answers as they are written down."""
+        return tuple(reference.strip() for reference in example.references)
+
     def shown(self, example: Example) -> Mapping[str, str]:
         """Return what was asked as texts, to be shown beside the answer."""
         return example.inputs

@@ -79,7 +79,7 @@ def _finetune(
         config = _agreeing(_recorded(folder, name), merged(read, settings))
     else:
         config = configured(settings, read, file)
-    task = task.configured(validated(task.Options, config.options))
+    task = task.configured(validated(task.Options, config.options)).resolved()
     method = plugins.registry.methods[config.method]
     _refuse_useless(config, task, method)
     # Before torch is imported: a wrong name or a missing network is told at once.

@@ -60,6 +60,8 @@ def load(
             raise ModelError(f"{file} cannot be read: {error}", "Train the run again.") from None
     plugins, plugin = installed_plugins(), record["plugin"]
     task = _installed(plugins, folder.path, record["task"], plugin["distribution"], plugin["version"])
+    # The options were valid when the run was made.
+    task = task.configured(task.Options.model_construct(**record["config"]["options"])).resolved()
     # Imported here: these rooms import torch, which nobody should wait for who names a wrong folder.
     from gpt_tasks.training.head_run import ClassificationRun, MeasuredRun, SpanRun
     from gpt_tasks.training.modeling_run import ModelingRun
@@ -187,12 +189,13 @@ class Run(ABC, Generic[TaskT, AnswerT]):
         saved = load_model(self._folder.model, self._plugins.registry.heads)
         record = saved.record
         task = _installed(self._plugins, self.path, record.task, record.plugin, record.plugin_version)
+        task = task.restored(record.state).resolved()
         if not isinstance(task, self.family) or (task.head is None) != (saved.head is None):
             raise ModelError(
                 f"Task '{record.task}' is of another family than when the run was trained",
                 _way_out(record.plugin, record.plugin_version),
             )
-        return saved, task.restored(record.state), device
+        return saved, task, device
 
     def _opened(
         self, data: str | Path, split: str | None, given: Mapping[str, str]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.special import logsumexp
 
 from gpt_tasks.data.encoded import EncodedExamples
@@ -20,7 +21,9 @@ from gpt_tasks.evaluation.predictor import chunks
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.spanned import CHUNK, SpanFinder, chosen, windows_of
 from gpt_tasks.files import machine_errors
+from gpt_tasks.heads.choice_probe import fit_choice_probe
 from gpt_tasks.heads.model import TaskModel
+from gpt_tasks.heads.span import SpanHead, TokenFeatures
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import gathered, rank, world_size
 from gpt_tasks.scoring.results import figure
@@ -28,11 +31,13 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.span import CONTEXT, SpanTask
 from gpt_tasks.tasks.span_answers import Placement, Span
 from gpt_tasks.tasks.span_measures import best_threshold
-from gpt_tasks.training.headed import join_head, save_head
+from gpt_tasks.training.headed import goals_of, join_head, save_head
 from gpt_tasks.training.session import Session
 from gpt_tasks.types import Example
 
 OUTPUTS = 2
+# A frozen backbone's features are kept in memory, of every token.
+MOST_PROBE_TOKENS = 200_000
 _TOKEN = np.int32
 
 
@@ -52,14 +57,65 @@ class SpanSession(Session):
         """Join a new head with the backbone; and let the task know whether there may be no answer."""
         if self.settings.class_weights != "none":
             raise UsageError(f"--class-weights is for labels, and task '{self.task.name}' has none", "Leave it out.")
-        if self.method.frozen:
-            raise UsageError(
-                f"--method {self.method.name} keeps what a head reads, and task '{self.task.name}' reads every token",
-                "Take --method full or lora.",
-            )
         self.task = copy.copy(self.task)
         self.task.unanswerable = "[]" in self.splits.train.observed
         return join_head(self, self.plugins.registry.heads[self.task.head], OUTPUTS, self.task.loss)
+
+    def learn(self, train: EncodedExamples, validation: EncodedExamples) -> None:
+        """Move the weights; or compute a frozen backbone's features once, and fit the head on them.
+
+        The head is two conditional logits over the tokens of a window, for the first and the last of the answer.
+        """
+        if not self.method.frozen:
+            super().learn(train, validation)
+            return
+        head = self.model.head
+        if not isinstance(head, SpanHead):
+            raise UsageError(
+                f"--method {self.method.name} fits a span head; the head of task '{self.task.name}' is another",
+                "Take --method full or lora.",
+            )
+        fitted, judged = self._drawn(train, MOST_PROBE_TOKENS), self._drawn(validation, MOST_PROBE_TOKENS // 2)
+        if len(fitted) < len(train):
+            note = f"The head was fitted on {len(fitted):,} of {len(train):,} windows, drawn at random."
+            self.splits = replace(self.splits, notes=(*self.splits.notes, note))
+            if rank() == 0:
+                print(note, file=sys.stderr)
+        features, judging = self._features(train, fitted), self._features(validation, judged)
+        strengths = []
+        for side in range(OUTPUTS):
+            goals = (goals_of(encoded)[rows, side] for encoded, rows in ((train, fitted), (validation, judged)))
+            probe = fit_choice_probe(*features, next(goals), *judging, next(goals))
+            strengths.append(probe.strength)
+            with torch.no_grad():
+                head.linear.weight[side] = torch.from_numpy(probe.weight[0])
+        seen = len(self.splits.train)
+        self.training |= {"updates": 0, "epochs": 1, "examples_seen": seen, "examples_now": seen}
+        self.training["probe_strength"] = strengths[0]
+
+    def _drawn(self, encoded: EncodedExamples, most: int) -> np.ndarray:
+        """Return rows, in order, that hold no more than about so many tokens."""
+        share = most / int(encoded.lengths.sum())
+        if share >= 1:
+            return np.arange(len(encoded))
+        random = np.random.default_rng([self.settings.seed, 2])
+        return np.sort(random.permutation(len(encoded))[: max(1, int(share * len(encoded)))])
+
+    def _features(self, encoded: EncodedExamples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a span head reads of the tokens of rows, `[tokens, hidden]`, and where each row's begin."""
+        lengths = encoded.lengths[rows]
+        starts = np.cumsum(lengths) - lengths
+        found = np.empty((int(lengths.sum()), self.backbone.hidden_size), dtype=np.float32)
+        model = TaskModel(self.model.backbone, TokenFeatures())
+
+        def tokens(place: int) -> Sequence[int]:
+            ids: Sequence[int] = encoded[int(rows[place])]["sequences"][0]
+            return ids
+
+        for places, said in self.finder(self.task).said(model, lengths, tokens):
+            for place, states in zip(places, said, strict=True):
+                found[starts[place] : starts[place] + lengths[place]] = states[: lengths[place]]
+        return found, starts
 
     def _encoded(self, examples: Examples, split: str) -> EncodedExamples:
         if not len(examples):
@@ -77,7 +133,7 @@ class SpanSession(Session):
 
     def _windows(self, examples: Examples, placement: Placement | None, scratch: Path) -> EncodedExamples:
         """Encode the windows of examples into a file, each with the positions of its answer; see `answer_places`."""
-        lengths, goals, windowed = [], [], 0
+        lengths, goals, windowed, missed = [], [], 0, 0
         used = np.zeros(len(self.backbone.tokenizer), dtype=bool)
         with machine_errors():
             scratch.mkdir(parents=True, exist_ok=True)
@@ -92,9 +148,13 @@ class SpanSession(Session):
                     lengths.append(np.diff(windows.bounds).astype(np.int32))
                     goals.append(windows.answers)
                     windowed += int((np.bincount(windows.examples) > 1).sum())
+                    held = np.bincount(windows.examples, windows.hold_answers) > 0
+                    missed += sum(bool(place) and not there for place, there in zip(places, held, strict=True))
         if not lengths:
             raise DataError("No answer stands where its row says", "Give data whose answers stand in their contexts.")
         sizes = np.concatenate(lengths)
+        if placement is not None:
+            self.training |= {"windows": len(sizes)} | ({"answers_in_no_window": missed} if missed else {})
         return EncodedExamples(
             path=Path(file.name),
             lengths=sizes,

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 import gpt_tasks
-from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.errors import DataError
+from gpt_tasks.types import Example
 
 SPLITS = ("train", "validation", "test")
 FILLER = "The view was splendid, and the price of it was not. "
@@ -118,15 +121,48 @@ def test_where_every_question_has_an_answer_one_is_always_given(settings: dict[s
     assert all(answer.text for answer in trained.predict(asked()))
 
 
-def test_lora_learns_too_and_a_frozen_backbone_is_refused(settings: dict[str, Any], run: Any, tmp_path: Path) -> None:
+def test_lora_learns_too(settings: dict[str, Any], run: Any, tmp_path: Path) -> None:
     data = run.record["config"]["data"]
     tuned = gpt_tasks.finetune("qa", data=data, output=tmp_path / "run", method="lora", **{**settings, "epochs": 20})
     history = json.loads((tuned.path / "logs" / "history.json").read_text())
     losses = [entry["loss"] for entry in history if "loss" in entry]
     assert losses[-1] < losses[0]
-    plain = {"backbone": settings["backbone"], "max_length": 64, "device": "cpu"}
-    with pytest.raises(UsageError, match="--method head keeps what a head reads, and task 'qa' reads every token"):
-        gpt_tasks.finetune("qa", data=data, output=tmp_path / "head", method="head", **plain)
+
+
+def test_on_a_frozen_backbone_the_head_is_fitted_to_where_answers_begin_and_end(
+    settings: dict[str, Any], run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {
+        name: settings[name] for name in ("backbone", "batch_tokens", "max_length", "precision", "device", "options")
+    }
+    data = run.record["config"]["data"]
+    fitted = gpt_tasks.finetune("qa", data=data, output=tmp_path / "run", method="head", **plain)
+    finder = gpt_tasks.load(fitted.path, precision="float32", device="cpu").predictor
+    examples = [Example({"question": each["question"], "context": each["context"]}, None, "") for each in asked()]
+    places = [
+        None if answer is None else (CONTEXTS[place].index(answer), CONTEXTS[place].index(answer) + len(answer))
+        for place, _, answer in QUESTIONS
+    ]
+    windows = finder.windows(examples, places)
+    for side, logits in enumerate(finder.logits(windows)):
+        right = logits[np.arange(len(logits)), windows.answers[:, side]]
+        assert np.mean(logsumexp(logits, axis=1) - right) < 0.97 * np.mean(np.log(np.diff(windows.bounds)))
+    assert fitted.report.training["updates"] == 0
+    assert not any("fitted on" in note for note in fitted.report.notes)
+
+    monkeypatch.setattr("gpt_tasks.training.spanning.MOST_PROBE_TOKENS", 200)
+    part = gpt_tasks.finetune("qa", data=data, output=tmp_path / "part", method="head", **plain)
+    windows = part.report.training["windows"]
+    assert any(
+        note.startswith("The head was fitted on") and f"of {windows} windows" in note for note in part.report.notes
+    )
+
+
+def test_an_answer_that_no_window_holds_is_counted(settings: dict[str, Any], tmp_path: Path) -> None:
+    long = row(1, "What was splendid?", CONTEXTS[1][: CONTEXTS[1].index(" The wine")])
+    data = written(tmp_path / "data", [row(*QUESTIONS[0]), long])
+    trained = gpt_tasks.finetune("qa", data=data, output=tmp_path / "run", **{**settings, "epochs": 1})
+    assert trained.report.training["answers_in_no_window"] == 1
 
 
 def test_an_answer_that_stands_elsewhere_is_moved_counted_and_named(settings: dict[str, Any], tmp_path: Path) -> None:

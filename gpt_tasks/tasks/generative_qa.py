@@ -1,0 +1,116 @@
+"""Question answering in words of the model's own: the answer is written behind the context and the question."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field
+
+from gpt_tasks.tasks.base import TaskOptions
+from gpt_tasks.tasks.measures import Part
+from gpt_tasks.tasks.span_measures import Language
+from gpt_tasks.tasks.text_measures import TextMeasure
+from gpt_tasks.tasks.text_to_text import TextToTextTask
+from gpt_tasks.types import Answer, Example, Row
+
+if TYPE_CHECKING:
+    from gpt_tasks.tasks.span import SpanTask
+
+
+QUESTION = "question"
+
+
+class AnswerOptions(TaskOptions):
+    """The options of every task whose answers are those of a context, found or written."""
+
+    language: Language | None = Field(
+        None, description="By whose evaluation answers are compared: SQuAD's, MLQA's for German, CMRC 2018's."
+    )
+    longest_answer: int | None = Field(None, ge=1, description="The most tokens of an answer.")
+
+
+class GenerativeQATask(TextToTextTask):
+    """A task of answers that stand in a context, written instead of found.
+
+    It reads the same data, and is measured in the same way. Where there is no answer, nothing is to be written.
+    """
+
+    prompt = "{context}\nQuestion: {question}\nAnswer:"
+    answer = " {answers}"
+    Options = AnswerOptions
+
+    def __init__(self, found: SpanTask) -> None:
+        self.found = found
+        self.name = found.name  # type: ignore[misc]
+        self.columns = found.columns  # type: ignore[misc]
+        self.language = found.language
+        self.longest_answer = self.max_tokens = found.longest_answer
+
+    @property
+    def description(self) -> str:
+        """That of the task."""
+        return self.found.description
+
+    @property
+    def measures(self) -> Sequence[TextMeasure]:
+        """Those of answers that are found."""
+        return self.found.measures
+
+    @property
+    def metrics(self) -> Sequence[str]:  # type: ignore[override]
+        """All of them."""
+        return [measure.name for measure in self.measures]
+
+    def samples(self) -> Path | None:
+        """Return the task's samples."""
+        return self.found.samples()
+
+    def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns as for answers that are found."""
+        return self.found.fields(available, mapping, where)
+
+    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns as for answers that are found."""
+        return self.found.asked_fields(available, mapping, where)
+
+    def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
+        """Read one row; where the question has no answer, the target is empty."""
+        example = self.found.example(row, columns, extra)
+        if example.target is None:
+            return example
+        texts = [self.answer.format(answers=span.text) for span in self.found.right(example)]
+        references = tuple(dict.fromkeys(texts)) or ("",)
+        return replace(example, target=references[0], references=references)
+
+    def settled(self, train: Iterable[Example]) -> Self:
+        """Return this task, which knows of questions without an answer if there are some in the training data."""
+        task = copy.copy(self)
+        task.found = copy.copy(self.found)
+        task.found.unanswerable = any(not example.target for example in train)
+        return task
+
+    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+        """Compare what was written with the right answers."""
+        (answer,) = answers
+        right = self.right(example)
+        return {measure.name: measure.part(str(answer).strip(), right) for measure in self.measures}
+
+    def right(self, example: Example) -> tuple[str, ...]:
+        """Return the right answers; none where the question has none."""
+        return tuple(reference for reference in super().right(example) if reference)
+
+    def shown(self, example: Example) -> Mapping[str, str]:
+        """Return the question."""
+        return {QUESTION: example.inputs[QUESTION]}
+
+    def naive(self, example: Example) -> Mapping[str, str]:
+        """The longest run of words that question and context have in common."""
+        return {"longest_shared": self.found.naive(example).text}
+
+    def state(self) -> dict[str, Any]:
+        """What the task needs to be this one again."""
+        return self.found.state()

@@ -1,0 +1,116 @@
+"""Questions whose answers are written behind the context: the same data and measures as for answers that are found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gpt_tasks_plugins.qa import QuestionAnswering
+
+import gpt_tasks
+from gpt_tasks.errors import UsageError
+from gpt_tasks.evaluation.compare import compare
+from gpt_tasks.tasks.generative_qa import GenerativeQATask
+from gpt_tasks.types import Example, Row
+
+CONTEXT = "The soup was cold."
+QUESTIONS = (
+    (CONTEXT, "What was cold?", "soup"),
+    ("The waiter said 太好了 🚂\tand left.", "What did he say?", "太好了 🚂"),
+    ("Anna came by train.", "Who played?", None),
+)
+WRITTEN = GenerativeQATask(QuestionAnswering())
+COLUMNS = {name: name for name in ("question", "context", "answers")}
+
+
+def row(context: str, question: str, *answers: str) -> dict[str, Any]:
+    found = [{"text": answer, "answer_start": context.index(answer)} for answer in answers]
+    return {"question": question, "context": context, "answers": found}
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_backbone_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    data = tmp_path_factory.mktemp("data")
+    for split, mark in (("train", ""), ("validation", " now"), ("test", " then")):
+        rows = [row(context, question + mark, *([answer] if answer else [])) for context, question, answer in QUESTIONS]
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    return {
+        "backbone": str(tiny_backbone_folder),
+        "data": str(data),
+        "epochs": 200,
+        "learning_rate": 0.02,
+        "max_length": 128,
+        "checkpoint_steps": 200,
+        "precision": "float32",
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="module")
+def run(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    options = {"mode": "generative", "longest_answer": 20}
+    return gpt_tasks.finetune("qa", output=tmp_path_factory.mktemp("qa") / "run", options=options, **settings)
+
+
+def test_answers_are_said_by_heart_and_nothing_is_said_where_there_is_none(run: Any) -> None:
+    asked = [{"question": question, "context": context} for context, question, _ in QUESTIONS]
+    again = gpt_tasks.load(run.path, precision="float32", device="cpu")
+    assert again.predict(asked) == [answer or "" for _, _, answer in QUESTIONS]
+    assert again.task.found.unanswerable
+
+
+def test_its_report_is_comparable_with_that_of_answers_that_are_found(
+    run: Any, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    found = gpt_tasks.finetune("qa", output=tmp_path / "found", **{**settings, "epochs": 1}, options={"stride": 16})
+    assert list(run.report.metrics) == ["perplexity", *found.report.metrics]
+    assert run.report.baselines["longest_shared"] == found.report.baselines["longest_shared"]
+    assert any("SQuAD 2.0" in note for note in run.report.notes)
+    compared = compare([run.path, found.path])
+    assert [contrast.metric for contrast in compared.contrasts] == list(found.report.metrics)
+
+
+def test_a_row_is_read_as_the_text_behind_context_and_question(tiny_tokenizer: Any) -> None:
+    several = WRITTEN.example(Row(row(CONTEXT, "What was cold?", "soup", "The soup"), "a:1"), COLUMNS)
+    assert several.references == (" soup", " The soup")
+    nothing = WRITTEN.example(Row(row(CONTEXT, "Who played?"), "a:2"), COLUMNS)
+    assert (nothing.target, nothing.references) == ("", ("",))
+    encoded = WRITTEN.encode([several, nothing], tiny_tokenizer, 128)
+    texts = [tiny_tokenizer.decode(each.input_ids) for each in encoded]
+    end = tiny_tokenizer.eos_token
+    assert texts[0] == f"{CONTEXT}\nQuestion: What was cold?\nAnswer: soup{end}"
+    assert texts[1] == f"{CONTEXT}\nQuestion: Who played?\nAnswer:{end}"
+    learned = [tiny_tokenizer.decode(each.input_ids[slice(*each.learned[0])]) for each in encoded]
+    assert learned == [f" soup{end}", end]
+
+
+def test_what_is_written_is_measured_as_the_evaluations_do() -> None:
+    task = WRITTEN.settled([Example({}, "", "")])
+    right = Example({"question": "", "context": CONTEXT}, " the soup", "", references=(" the soup", " a bowl"))
+    nothing = Example({"question": "", "context": CONTEXT}, "", "", references=("",))
+    assert task.measure(right, ["\n Soup. "])["exact_match"].value == 1
+    assert task.measure(right, ["cold soup"])["f1"].value == pytest.approx(2 / 3)
+    assert task.measure(nothing, [" "])["exact_match"].value == 1
+    assert task.measure(nothing, [" soup"])["no_answer_exact_match"].value == 0
+    assert task.measure(right, [""])["no_answer_exact_match"].weight == 0
+
+
+@pytest.mark.parametrize("option", ["stride", "n_best"])
+def test_options_of_answers_that_are_found_are_refused(option: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} is for answers that are found"):
+        gpt_tasks.finetune("qa", output=tmp_path / "run", options={"mode": "generative", option: 4}, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_asked_to_write_without_training(settings: dict[str, Any], tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    source = str(Path(settings["data"]) / "test.jsonl")
+    suite.write_text(
+        f"name: asked\ntasks:\n  - task: qa\n    source: {source}\n    longest_answer: 5\n", encoding="utf-8"
+    )
+    scores, _ = gpt_tasks.score(settings["backbone"], str(suite), device="cpu", output=tmp_path / "scores")
+    (scored,) = scores.tasks
+    assert scored.n == len(QUESTIONS)
+    assert set(scored.metrics) == {"exact_match", "f1"}
