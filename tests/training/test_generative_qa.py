@@ -18,7 +18,7 @@ from gpt_tasks.types import Example, Row
 CONTEXT = "The soup was cold."
 QUESTIONS = (
     (CONTEXT, "What was cold?", "soup"),
-    ("The waiter said 太好了 🚂\tand left.", "What did he say?", "太好了 🚂"),
+    ("The waiter left at noon.", "When did he leave?", "at noon"),
     ("Anna came by train.", "Who played?", None),
 )
 WRITTEN = GenerativeQATask(QuestionAnswering())
@@ -31,18 +31,18 @@ def row(context: str, question: str, *answers: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def settings(tiny_backbone_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data = tmp_path_factory.mktemp("data")
     for split, mark in (("train", ""), ("validation", " now"), ("test", " then")):
         rows = [row(context, question + mark, *([answer] if answer else [])) for context, question, answer in QUESTIONS]
         (data / f"{split}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
     return {
-        "backbone": str(tiny_backbone_folder),
+        "backbone": "tiny",
         "data": str(data),
-        "epochs": 200,
-        "learning_rate": 0.02,
+        "epochs": 40,
+        "learning_rate": 0.003,
         "max_length": 128,
-        "checkpoint_steps": 200,
+        "checkpoint_steps": 40,
         "precision": "float32",
         "device": "cpu",
     }
