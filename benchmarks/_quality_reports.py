@@ -121,6 +121,7 @@ REPORTED = {
         ("mcc",),
         LOGISTIC,
         {"train": "train.jsonl", "test": "validation.jsonl"},
+        flags=("--best-by", "mcc"),
     ),
     "sst5": ReportedSet("classification", "sentiment/sst5", None, ("accuracy",), LOGISTIC, PLAIN),
     "chnsenticorp_zh": ReportedSet("sentiment", "sentiment/chnsenticorp_zh", None, ("accuracy",), LOGISTIC),

@@ -81,7 +81,8 @@ class Encoded:
 
     `learned` are the stretches [start, end) of tokens that a language model is to foretell; none for a head. A head
     reads `others` too, further sequences of the same example, and what it says of them all is averaged; `windows` says
-    in how many parts a text that is too long for one is read.
+    in how many parts a text that is too long for one is read. Where an example has choices, `choices` says of every
+    sequence by its place which one it is about.
     """
 
     input_ids: list[int]
@@ -89,6 +90,7 @@ class Encoded:
     learned: tuple[tuple[int, int], ...] = ()
     others: tuple[list[int], ...] = ()
     windows: int = 1
+    choices: tuple[int, ...] = ()
 
     @property
     def sequences(self) -> list[list[int]]:

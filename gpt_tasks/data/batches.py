@@ -84,7 +84,9 @@ def collate(
 
     A feature is {"input_ids", "labels"}, and then labels are those of tokens, `[batch, length]`, -100 where there is
     none; or it is {"sequences", "goal"}, and labels are the goals, `[batch]` or `[batch, outputs]`. Where an example
-    has several sequences, ids and mask are `[batch, sequences, length]`; the mask of those that one lacks is 0.
+    has several sequences, ids and mask are `[batch, sequences, length]`; the mask of those that one lacks is 0. With
+    "choices", which say of each sequence by its place which choice it is about, there are `choices`
+    `[batch, sequences]` too.
     """
     rows = [feature["sequences"] if "goal" in feature else [feature["input_ids"]] for feature in features]
     shape = (len(rows), max(map(len, rows)), max(len(ids) for row in rows for ids in row))
@@ -100,10 +102,15 @@ def collate(
     goals = np.stack([feature["goal"] for feature in features]) if "goal" in features[0] else None
     if shape[1] == 1:
         input_ids, attention_mask, of_tokens = input_ids[:, 0], attention_mask[:, 0], of_tokens[:, 0]
+    choices = np.zeros(shape[:2], dtype=np.int64)
+    for number, feature in enumerate(features):
+        about = feature.get("choices", ())
+        choices[number, : len(about)] = about
     return {
         "input_ids": torch.from_numpy(input_ids),
         "attention_mask": torch.from_numpy(attention_mask),
         "labels": torch.from_numpy(of_tokens if goals is None else goals),
+        **({"choices": torch.from_numpy(choices)} if choices.any() else {}),
     }
 
 

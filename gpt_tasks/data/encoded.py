@@ -32,13 +32,14 @@ class EncodedExamples:
     """Encodings as a torch data set.
 
     For a head each is {"sequences": a list of int32 `[length]`, mostly one, "goal": what it is to say, a number or
-    `[outputs]`}. For a language model it is {"input_ids": int32 `[length]`, "labels": `[length]`, the token itself
-    where it is to be learned and -100 elsewhere}. The index `~i` gives encoding `i` with goal or labels of -100.
+    `[outputs]`, "choices": where it has some, which one each sequence is about}. For a language model it is
+    {"input_ids": int32 `[length]`, "labels": `[length]`, the token itself where it is to be learned and -100
+    elsewhere}. The index `~i` gives encoding `i` with goal or labels of -100.
 
     `lengths` is `[n]`, in tokens of all sequences together. So is `labels`, the goals' rows in `goals`, which a
     language model has not. `learned` counts its tokens to be learned, `truncated` the examples that were cut to fit and
     `windowed` those that are read in parts; `used_tokens` holds every token id that occurs, sorted. `ends` tells of
-    each example of several sequences where they end.
+    each example of several sequences where they end, `choices` of one that has choices what they are about.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class EncodedExamples:
     goals: np.ndarray | None = None
     windowed: int = 0
     ends: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    choices: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -80,7 +82,8 @@ class EncodedExamples:
                     continue
                 known = index >= 0 and self.labels[row] >= 0
                 goal = self.goals[self.labels[row]] if known else np.full_like(self.goals[0], IGNORED)
-                examples.append({"sequences": np.split(input_ids, self.ends.get(row, [0])[:-1]), "goal": goal})
+                sequences = np.split(input_ids, self.ends.get(row, [0])[:-1])
+                examples.append({"sequences": sequences, "goal": goal, "choices": self.choices.get(row, ())})
         return examples
 
 
@@ -94,6 +97,7 @@ def encode_examples(
     lengths = array("i")
     truncated = learned = windowed = 0
     ends: dict[int, list[int]] = {}
+    choices: dict[int, Sequence[int]] = {}
     used: set[int] = set()
     with machine_errors():
         scratch.mkdir(parents=True, exist_ok=True)
@@ -112,6 +116,8 @@ def encode_examples(
                         ends[len(lengths)] = list(accumulate(map(len, sequences)))
                         stored = np.concatenate([np.asarray(ids, dtype=_TOKEN) for ids in sequences])
                         used.update(*encoded.others)
+                    if encoded.choices:
+                        choices[len(lengths)] = encoded.choices
                     file.write(stored.tobytes())
                     lengths.append(len(stored))
                     truncated += encoded.truncated > 0
@@ -122,4 +128,6 @@ def encode_examples(
     if isinstance(task, HeadTask):
         labels, goals = np.where(examples.labels < 0, IGNORED, examples.labels), task.goals(examples.label_names)
     tokens = np.array(sorted(used), dtype=np.int64)
-    return EncodedExamples(Path(file.name), sizes, labels, learned, truncated, starts, tokens, goals, windowed, ends)
+    return EncodedExamples(
+        Path(file.name), sizes, labels, learned, truncated, starts, tokens, goals, windowed, ends, choices
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,18 +16,19 @@ from gpt_tasks.files import is_out_of_memory
 
 CHUNK = 4096
 
-Sequences = Sequence[Sequence[int]]
+Feature = Mapping[str, Any]
+"""The "sequences" of an example, and the "choices" that they are about where it has some; see `collate`."""
 
 
 def head_logits(
     model: nn.Module,
-    encodings: Iterable[Sequences],
+    encodings: Iterable[Feature],
     *,
     batch_tokens: int,
     pad_token_id: int,
     precision: str,
 ) -> np.ndarray:
-    """Return the head's logits `[n, outputs]` in float32, in the order of `encodings`: the sequences of each example.
+    """Return the head's logits `[n, outputs]` in float32, in the order of the examples' `encodings`.
 
     They are taken in chunks of 4,096, within which batches are formed from those of like length.
     """
@@ -49,25 +51,26 @@ def stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
     )
 
 
-def _chunks(encodings: Iterable[Sequences]) -> Iterator[list[Sequences]]:
+def _chunks(encodings: Iterable[Feature]) -> Iterator[list[Feature]]:
     iterator = iter(encodings)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
 
 
 def _chunk(
-    model: nn.Module, chunk: list[Sequences], batch_tokens: int, pad_token_id: int, device: torch.device
+    model: nn.Module, chunk: list[Feature], batch_tokens: int, pad_token_id: int, device: torch.device
 ) -> np.ndarray:
-    lengths = np.array([sum(map(len, sequences)) for sequences in chunk], dtype=np.int32)
+    lengths = np.array([sum(map(len, feature["sequences"])) for feature in chunk], dtype=np.int32)
     places: list[int] = []
     found: list[np.ndarray] = []
     for indices in TokenBudgetBatches(lengths, batch_tokens=batch_tokens, seed=0, shuffle=False):
         batch = collate(
-            [{"sequences": chunk[index], "goal": IGNORED} for index in indices],
+            [{**chunk[index], "goal": IGNORED} for index in indices],
             pad_token_id=pad_token_id,
             padding_side="right",
         )
-        rows = _logits(model, batch["input_ids"].to(device), batch["attention_mask"].to(device))
+        del batch["labels"]
+        rows = _logits(model, {name: values.to(device) for name, values in batch.items()})
         found.append(rows.float().cpu().numpy())
         places += indices
     ordered = stacked(found)
@@ -76,13 +79,13 @@ def _chunk(
     return logits
 
 
-def _logits(model: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return the logits `[batch, outputs]`, computed in halves where memory does not hold the batch whole."""
     try:
-        logits: torch.Tensor = model(input_ids, attention_mask)["logits"]
+        logits: torch.Tensor = model(**batch)["logits"]
         return logits
     except RuntimeError as error:
-        if len(input_ids) == 1 or not is_out_of_memory(error):
+        if len(batch["input_ids"]) == 1 or not is_out_of_memory(error):
             raise
-    halves = zip(input_ids.tensor_split(2), attention_mask.tensor_split(2), strict=True)
-    return torch.cat([_logits(model, ids, mask) for ids, mask in halves])
+    halves = ({name: values.tensor_split(2)[half] for name, values in batch.items()} for half in range(2))
+    return torch.from_numpy(stacked([_logits(model, half).float().cpu().numpy() for half in halves]))

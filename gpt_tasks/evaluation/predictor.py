@@ -34,7 +34,7 @@ class Predictor(Generic[TaskT]):
     def logits(self, examples: Iterable[Example]) -> np.ndarray:
         """Return the head's logits `[n, outputs]`."""
         encodings = (
-            encoded.sequences
+            {"sequences": encoded.sequences, "choices": encoded.choices}
             for chunk in chunks(examples, CHUNK)
             for encoded in self.task.encode(chunk, self.tokenizer, self.max_length)
         )

@@ -69,13 +69,15 @@ class TaskModel(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor,
         labels: Tensor | None = None,
+        choices: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
         """Return `logits` `[batch, outputs]`, and with `labels`, their goals, the `loss`.
 
         `input_ids` and `attention_mask` are `[batch, length]`; or `[batch, sequences, length]`, where a sequence whose
         mask is 0 all over is not there. The logits are the mean of those of the sequences; where these are choices,
-        each has one, and the logits are `[batch, choices]`, minus infinity for one that is not there. Goals are
+        they are those of each choice, `[batch, choices]`, minus infinity for one that is not there; `choices`
+        `[batch, sequences]` say which one a sequence is about. Goals are
         `[batch]` or `[batch, outputs]`, and those of -100 do not count. The loss is summed and divided by
         `num_items_in_batch`, or else by the number of goals.
         """
@@ -87,8 +89,14 @@ class TaskModel(nn.Module):
         last_only = getattr(self.head, "reads_last_token_only", False) and not with_texts
         hidden, mask = last_hidden_state(self.backbone, input_ids, attention_mask, last_only=last_only)
         logits = self.head(hidden, mask)
-        if there is not None and self.loss == "choice":
-            logits = logits.new_full(there.shape, -math.inf).masked_scatter(there, logits)
+        if self.loss == "choice":
+            assert owners is not None
+            assert choices is not None
+            width = int(choices.max()) + 1
+            of_choice = owners * width + choices[there]
+            missing = torch.bincount(of_choice, minlength=examples * width) == 0
+            scores = _means(logits, of_choice, examples * width)
+            logits = scores[:, 0].masked_fill(missing, -math.inf).reshape(examples, width)
         elif owners is not None:
             logits = _means(logits, owners, examples)
         if labels is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -29,13 +29,17 @@ Loss = Literal["cross_entropy", "binary", "squared", "choice", "span"]
 the positions of a stretch of tokens."""
 
 
+LongTexts = Literal["windows", "truncate"]
+LONG_TEXTS: Any = Field(
+    None, description="windows: read a text that is too long in parts that overlap; truncate: read its beginning."
+)
+
+
 class HeadOptions(TaskOptions):
     """The options of every task that a head answers."""
 
     prompt: str | None = Field(None, min_length=1, description="How an example reads as text, as in '{text}'.")
-    long_texts: Literal["windows", "truncate"] | None = Field(
-        None, description="windows: read a text that is too long in parts that overlap; truncate: read its beginning."
-    )
+    long_texts: LongTexts | None = LONG_TEXTS
 
     @field_validator("prompt")
     @classmethod
@@ -63,7 +67,7 @@ class HeadTask(Task):
     prompt: str = "{text}"
     pair_prompt: str | None = None
     symmetric: ClassVar[bool] = False
-    long_texts: Literal["windows", "truncate"] = "windows"
+    long_texts: LongTexts = "windows"
     inputs: tuple[str, ...] = ()
     trains: ClassVar[bool] = True
     head: ClassVar[str] = "sequence"
@@ -159,11 +163,10 @@ class HeadTask(Task):
         if not examples:
             return []
         prompt = self._prompt_for(examples[0].inputs)
-        encoding = encode_prompts if self.long_texts == "truncate" else encode_windows
-        encoded = encoding(prompt, [example.inputs for example in examples], tokenizer, max_length)
+        encoded = self.encoding(prompt, [example.inputs for example in examples], tokenizer, max_length)
         if not self.symmetric or len(examples[0].inputs) != 2:
             return encoded
-        turned = encoding(prompt, [_turned(example.inputs) for example in examples], tokenizer, max_length)
+        turned = self.encoding(prompt, [_turned(example.inputs) for example in examples], tokenizer, max_length)
         return [
             replace(
                 one,
@@ -173,6 +176,11 @@ class HeadTask(Task):
             )
             for one, other in zip(encoded, turned, strict=True)
         ]
+
+    @property
+    def encoding(self) -> Callable[..., list[Encoded]]:
+        """How filled prompts become tokens: cut where they are too long, or in windows."""
+        return encode_prompts if self.long_texts == "truncate" else encode_windows
 
     def own_tokens(self) -> tuple[str, ...]:
         """Return the tokens that the model must be given to read what the task was fitted to."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.base import TaskOptions, encode_prompts, prompt_fields
-from gpt_tasks.tasks.headed import DELIMITER, Loss, MeasuredTask
+from gpt_tasks.tasks.base import TaskOptions, prompt_fields
+from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, LongTexts, Loss, MeasuredTask
 from gpt_tasks.tasks.measures import Measure, Part
 from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
 from gpt_tasks.types import Answer, Continuation, Encoded, Example, Likelihood, Prediction, Request, Row
@@ -28,6 +28,7 @@ class MultipleChoiceOptions(PromptOptions):
 
     choice: str | None = Field(None, description="How a choice reads after the prompt, as in ' {choice}'.")
     equal_choices: Literal["refuse", "allow"] | None = Field(None, description="allow: the first of them counts.")
+    long_texts: LongTexts | None = LONG_TEXTS
 
 
 class MultipleChoiceTask(UntrainedTask, MeasuredTask):
@@ -111,15 +112,23 @@ class MultipleChoiceTask(UntrainedTask, MeasuredTask):
         return numpy.array([int(target) for target in targets], dtype=numpy.int64)
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
-        """Encode each choice behind the prompt, in a sequence of its own, of which the longest text is cut first."""
+        """Encode each choice behind the prompt, in a sequence of its own, or in several where that is too long."""
         prompt = f"{self.prompt}{DELIMITER}{self.choice.strip()}"
         filled = [{**example.inputs, CHOICE: choice} for example in examples for choice in example.choices]
-        encoded = iter(encode_prompts(prompt, filled, tokenizer, max_length))
+        encoded = iter(self.encoding(prompt, filled, tokenizer, max_length))
         found = []
         for example in examples:
-            first, *others = (next(encoded) for _ in example.choices)
-            cut = max(each.truncated for each in (first, *others))
-            found.append(Encoded(first.input_ids, cut, others=tuple(each.input_ids for each in others)))
+            some = [next(encoded) for _ in example.choices]
+            first, *others = (ids for each in some for ids in each.sequences)
+            found.append(
+                Encoded(
+                    first,
+                    max(each.truncated for each in some),
+                    others=tuple(others),
+                    windows=max(each.windows for each in some),
+                    choices=tuple(place for place, each in enumerate(some) for _ in each.sequences),
+                )
+            )
         return found
 
     def own_tokens(self) -> tuple[str, ...]:

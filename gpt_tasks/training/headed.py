@@ -16,7 +16,7 @@ from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.baselines import Baselines, fit_baselines
 from gpt_tasks.evaluation.evaluate import plain_texts
-from gpt_tasks.evaluation.logits import Sequences, head_logits, stacked
+from gpt_tasks.evaluation.logits import Feature, head_logits, stacked
 from gpt_tasks.evaluation.measured import HeadAnswers, evaluate_measured
 from gpt_tasks.evaluation.predictor import Predictor, TaskT
 from gpt_tasks.evaluation.report import Report
@@ -150,19 +150,27 @@ class HeadSession(Session):
         self, head: LinearHead, encoded: EncodedExamples, rows: Iterable[int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return what a linear head reads of every choice, `[choices, features]`, and where each example's begin."""
-        sequences = [encoded[index]["sequences"] for index in rows]
-        counts = np.array([len(each) for each in sequences])
+        examples = [encoded[index] for index in rows]
+        counts = np.array([max(each["choices"]) + 1 for each in examples])
+        starts = np.cumsum(counts) - counts
         model = TaskModel(self.model.backbone, Features(head))
-        return self._said(model, ([ids] for each in sequences for ids in each)), np.cumsum(counts) - counts
+        said = self._said(model, ({"sequences": [ids]} for each in examples for ids in each["sequences"]))
+        # A linear head says of a mean what is the mean of what it says.
+        of_choice = np.concatenate(
+            [start + np.array(each["choices"]) for start, each in zip(starts, examples, strict=True)]
+        )
+        sums = np.zeros((counts.sum(), said.shape[1]), dtype=np.float32)
+        np.add.at(sums, of_choice, said)
+        return sums / np.bincount(of_choice)[:, None].astype(np.float32), starts
 
     def _shown(self, model: TaskModel, encoded: EncodedExamples, rows: Iterable[int]) -> np.ndarray:
         """Return what a model with a head says of these rows, `[rows, outputs]`."""
-        return self._said(model, (encoded[index]["sequences"] for index in rows))
+        return self._said(model, (encoded[index] for index in rows))
 
-    def _said(self, model: TaskModel, sequences: Iterable[Sequences]) -> np.ndarray:
+    def _said(self, model: TaskModel, encodings: Iterable[Feature]) -> np.ndarray:
         return head_logits(
             model,
-            sequences,
+            encodings,
             batch_tokens=self.settings.batch_tokens,
             pad_token_id=self.backbone.tokenizer.pad_token_id,
             precision=self.settings.precision,

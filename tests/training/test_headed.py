@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from scipy.special import softmax
 
 import gpt_tasks
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.heads.model import last_hidden_state
 
 SPLITS = ("train", "validation", "test")
 TAGS = [
@@ -96,6 +100,43 @@ def test_choices_are_learned_by_heart_whatever_their_number_and_order(chooser: A
     assert chooser.report.answers == "choice"
     assert chooser.report.baselines["longest"]["accuracy"].value == 0.75
     assert chooser.report.samples[0].references == ("food",)
+
+
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_choices_about_a_long_text_are_each_read_with_all_of_it(
+    method: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    filler = "and so it went on, one day after another, " * 6
+    rows = [
+        {"question": f"{n} {filler}", "choices": choices, "answer": right}
+        for n, (_, choices, right) in enumerate(CHOICES)
+    ]
+    data = written(tmp_path / "data", rows)
+    plain = (
+        settings if method == "full" else {**settings, "epochs": None, "learning_rate": None, "checkpoint_steps": None}
+    )
+    run = exact(gpt_tasks.finetune("multiple-choice", data=data, output=tmp_path / "run", method=method, **plain))
+    assert run.report.training["windowed_examples"] == len(rows)
+    assert run.report.training["truncated_examples"] == 0
+    asked = [{"question": row["question"], "choices": row["choices"]} for row in rows]
+    answers = run.predict(asked)
+    assert [list(answer.probabilities) for answer in answers] == [
+        [str(place) for place in range(len(row["choices"]))] for row in rows
+    ]
+    # The score of a choice is the mean of those of its windows.
+    model = run.predictor.model.eval()
+    (encoded,) = run.task.encode([run._example(asked[1], "")], run.predictor.tokenizer, settings["max_length"])
+    said = np.concatenate(
+        [
+            model.head(*last_hidden_state(model.backbone, ids, torch.ones_like(ids))).detach().numpy()
+            for ids in (torch.tensor([ids]) for ids in encoded.sequences)
+        ]
+    )[:, 0]
+    means = [said[[place == choice for place in encoded.choices]].mean() for choice in range(3)]
+    assert np.allclose(softmax(means), list(answers[1].probabilities.values()), atol=1e-5)
+    cut = run.task.configured(run.task.Options(long_texts="truncate"))
+    (one,) = cut.encode([run._example(asked[1], "")], run.predictor.tokenizer, settings["max_length"])
+    assert (len(one.sequences), one.windows, one.truncated > 0) == (3, 1, True)
 
 
 def test_a_choice_alone_is_refused_and_choices_must_be_given(chooser: Any) -> None:

@@ -196,7 +196,7 @@ def test_validation_out_of_memory_is_computed_in_halves(encoded: EncodedExamples
                 raise torch.OutOfMemoryError("not enough memory for more than two")
             return super().forward(hidden, attention_mask)
 
-    texts = [encoded[index]["sequences"] for index in range(len(encoded))]
+    texts = [encoded[index] for index in range(len(encoded))]
     common: dict[str, Any] = {"batch_tokens": 1000, "pad_token_id": 0, "precision": "float32"}
     whole = head_logits(new_model(tiny_backbone_folder), texts, **common)
     halves = head_logits(new_model(tiny_backbone_folder, Small), texts, **common)
