@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gpt_tasks.errors import GptTasksError as GptTasksError
     from gpt_tasks.evaluation.report import Report as Report
+    from gpt_tasks.extensions import BackbonePreset as BackbonePreset
+    from gpt_tasks.extensions import HeadKind as HeadKind
+    from gpt_tasks.extensions import Method as Method
+    from gpt_tasks.extensions import Metric as Metric
+    from gpt_tasks.extensions import SourceScheme as SourceScheme
+    from gpt_tasks.extensions import Suite as Suite
     from gpt_tasks.hookspecs import hookimpl as hookimpl
     from gpt_tasks.pretraining.pretrain import pretrain as pretrain
     from gpt_tasks.scoring.score import score as score
@@ -32,6 +38,12 @@ if TYPE_CHECKING:
 
 # Loaded when first asked for, so that importing gpt_tasks never waits for torch.
 _HOMES = {
+    "BackbonePreset": "gpt_tasks.extensions",
+    "HeadKind": "gpt_tasks.extensions",
+    "Method": "gpt_tasks.extensions",
+    "Metric": "gpt_tasks.extensions",
+    "SourceScheme": "gpt_tasks.extensions",
+    "Suite": "gpt_tasks.extensions",
     "ClassificationTask": "gpt_tasks.tasks.classification",
     "ClozeTask": "gpt_tasks.tasks.cloze",
     "DELIMITER": "gpt_tasks.tasks.headed",

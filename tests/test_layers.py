@@ -30,6 +30,7 @@ LEVELS = {
     "evaluation": 4,
     "generation": 4,
     "cli": 5,
+    "scaffold": 5,
     "testing": 5,
     "__main__": 5,
 }

@@ -14,6 +14,7 @@ from gpt_tasks.cli import (
     generate,
     list_names,
     lm_eval,
+    new,
     plugins,
     predict,
     pretrain,
@@ -37,5 +38,6 @@ def register_commands() -> Sequence[typer.Typer]:
         chat.app,
         lm_eval.app,
         plugins.app,
+        new.app,
         list_names.app,
     ]
