@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.base import Task
 
 PROJECT = "gpt_tasks"
+# Raised by one when a plugin that was right for the hooks below, and for what they take and return, no longer is.
+HOOKS_VERSION = 1
+# What a plugin's module may say: `GPT_TASKS_HOOKS = 1` is for this version alone.
+DECLARATION = "GPT_TASKS_HOOKS"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

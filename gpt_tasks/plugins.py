@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.abc import InspectLoader
 from types import TracebackType
 
 import pluggy
 
+import gpt_tasks
 from gpt_tasks import hookspecs
-from gpt_tasks.errors import GptTasksError, PluginError, Terminated
+from gpt_tasks.errors import GptTasksError, PluginError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.offers import Offer, checked_offers, refuse_clashes
 from gpt_tasks.registry import Registry
@@ -23,18 +27,35 @@ from gpt_tasks.types import Event
 
 GROUP = "gpt_tasks"
 OWN_DISTRIBUTION = "gpt-tasks"
+SELECTED = "GPT_TASKS_PLUGINS"
+STRICT = "GPT_TASKS_STRICT"
+# How a plugin says for which version of the hooks it was written: a line of its module.
+_DECLARED = re.compile(rf"^{hookspecs.DECLARATION}\s*(?::\s*\w+\s*)?=\s*(\d+)\s*(?:#.*)?$", re.MULTILINE)
+_STRICT_HINT = f"Mend, upgrade or uninstall the plugin, or unset {STRICT}; --trace shows where it failed."
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin as it was found: its entry point, where it comes from, what it brought, and why it failed if it did."""
+    """A plugin as it was found: its entry point, where it comes from, which hooks it implements and what they brought.
+
+    `seconds` is how long it took to load, on the wall clock; what several plugins import counts for the first. `error`
+    says why it failed, if it did.
+    """
 
     name: str
     module: str
     distribution: str
     version: str
+    hooks: tuple[str, ...] = ()
     brings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    selected: bool = True
     error: str = ""
+
+    @property
+    def state(self) -> str:
+        """`ok`, `left out` for one that failed, or `not selected`."""
+        return "left out" if self.error else "ok" if self.selected else "not selected"
 
     @property
     def source(self) -> str:
@@ -49,11 +70,12 @@ class Plugin:
 
 @dataclass
 class Plugins:
-    """All plugins, what they registered, and the observers among them."""
+    """All plugins, what they registered, and the observers among them. If `strict`, a failure is an error at once."""
 
     registry: Registry = field(default_factory=Registry)
     plugins: list[Plugin] = field(default_factory=list)
     observers: dict[str, Callable[[Event], object]] = field(default_factory=dict)
+    strict: bool = False
 
     def failures(self) -> list[Plugin]:
         """Return the plugins that could not be loaded."""
@@ -64,7 +86,9 @@ class Plugins:
         return next(plugin for plugin in self.plugins if plugin.name == name)
 
     def notify(self, observers: dict[str, Callable[[Event], object]], event: Event) -> None:
-        """Tell `observers` of an event. One that raises is reported and taken out of `observers`."""
+        """Tell `observers` of an event. One that raises is reported and taken out of `observers`, or if `strict` a
+        PluginError.
+        """
         for name, observe in list(observers.items()):
             try:
                 observe(event)
@@ -72,11 +96,10 @@ class Plugins:
                 raise
             except (Exception, SystemExit) as error:
                 del observers[name]
-                plugin = self.find(name)
-                _say(
-                    f"Plugin '{name}' ({plugin.source}) raised at '{event.kind}' and is left out for the rest of the "
-                    f"run: {_cause(error)}"
-                )
+                told = f"Plugin '{name}' ({self.find(name).source}) raised at '{event.kind}'"
+                if self.strict:
+                    raise PluginError(f"{told}: {_cause(error)}", _STRICT_HINT) from error
+                _say(f"{told} and is left out for the rest of the run: {_cause(error)}")
 
     @contextmanager
     def blaming(self, *, may_exit: bool = False) -> Iterator[None]:
@@ -116,27 +139,61 @@ class Plugins:
 
 @functools.cache
 def installed_plugins() -> Plugins:
-    """Load every installed plugin, once in a process. Each failure is said in one line on stderr."""
-    plugins = load_plugins(metadata.entry_points(group=GROUP))
+    """Load the installed plugins, once in a process. Each failure is said in one line on stderr.
+
+    The environment variable GPT_TASKS_PLUGINS names the only ones to load beside gpt-tasks' own, with commas between
+    them; empty, it selects none. With GPT_TASKS_STRICT=1 the first failure is a PluginError. Raises UsageError for a
+    selected name that is not installed.
+    """
+    chosen = os.environ.get(SELECTED)
+    selected = None if chosen is None else {name for name in map(str.strip, chosen.split(",")) if name}
+    strict = os.environ.get(STRICT, "0") not in ("", "0")
+    plugins = load_plugins(metadata.entry_points(group=GROUP), selected, strict=strict)
     for plugin in plugins.failures():
         _say(f"Plugin '{plugin.name}' ({plugin.source}) is left out: {plugin.error}")
     return plugins
 
 
-def load_plugins(entry_points: Iterable[metadata.EntryPoint]) -> Plugins:
-    """Load the plugins behind `entry_points`, gpt-tasks' own first and the others in sorted order."""
+def load_plugins(
+    entry_points: Iterable[metadata.EntryPoint], selected: Collection[str] | None = None, *, strict: bool = False
+) -> Plugins:
+    """Load the plugins behind `entry_points`, gpt-tasks' own first and the others in sorted order.
+
+    Of the others only those are loaded that are `selected`, if it is given; UsageError is raised for a name that is
+    none of theirs. If `strict`, the first failure is a PluginError.
+    """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    plugins = Plugins()
+    plugins = Plugins(strict=strict)
     unique = {(point.name, point.value): point for point in entry_points}
+    _refuse_unknown(selected or (), unique.values())
     for point in sorted(unique.values(), key=_order):
-        plugins.plugins.append(_load(point, manager, plugins))
+        if selected is None or point.name in selected or _is_own(point):
+            plugins.plugins.append(_load(point, manager, plugins))
+        else:
+            plugin = Plugin(point.name, point.module, *_origin(point.dist), selected=False)
+            plugins.plugins.append(plugin)
+            told = f"plugin '{plugin.name}' ({plugin.source}) is not among those that {SELECTED} selects"
+            plugins.registry.tasks.lose(plugin.name, told, f"Add it to {SELECTED}, or unset that.")
     return plugins
 
 
+def _refuse_unknown(selected: Collection[str], points: Collection[metadata.EntryPoint]) -> None:
+    unknown = sorted(set(selected) - {point.name for point in points})
+    if unknown:
+        others = sorted({point.name for point in points if not _is_own(point)})
+        raise UsageError(
+            f"{SELECTED}: no plugin called '{unknown[0]}' is installed",
+            f"Installed beside gpt-tasks' own: {', '.join(others)}." if others else "Only gpt-tasks' own are.",
+        )
+
+
+def _is_own(point: metadata.EntryPoint) -> bool:
+    return _origin(point.dist)[0] == OWN_DISTRIBUTION
+
+
 def _order(point: metadata.EntryPoint) -> tuple[bool, str, str]:
-    distribution, _ = _origin(point.dist)
-    return distribution != OWN_DISTRIBUTION, distribution, point.name
+    return not _is_own(point), _origin(point.dist)[0], point.name
 
 
 @functools.cache
@@ -149,11 +206,16 @@ def _origin(distribution: metadata.Distribution | None) -> tuple[str, str]:
 def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Plugins) -> Plugin:
     found = functools.partial(Plugin, point.name, point.module, *_origin(point.dist))
     offers: list[Offer] = []
+    hooks: tuple[str, ...] = ()
+    started = time.perf_counter()
     try:
         if manager.has_plugin(point.name):
             raise ValueError(f"there is already a plugin called '{point.name}'")
+        if not _is_own(point):
+            _refuse_other_version(point)
         implementation = point.load()
         manager.register(implementation, name=point.name)
+        hooks = tuple(caller.name for caller in manager.get_hookcallers(implementation) or ())
         manager.check_pending()
         for hook, implementation in _implementations(manager, point.name):
             if hook == "observe":
@@ -171,11 +233,36 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
             manager.unregister(name=point.name)
             plugins.observers.pop(point.name, None)
         cause = _cause(error)
+        if plugins.strict:
+            told = f"Plugin '{point.name}' ({found().source}) cannot be loaded: {cause}"
+            raise PluginError(told, _STRICT_HINT) from error
         # A plugin that failed on import offered nothing yet; by custom it is called as the task it brings.
         for table, name in [(plugins.registry.tasks, point.name), *((offer.table, offer.name) for offer in offers)]:
-            table.lose(name, f"plugin '{point.name}' ({found().source}) failed to load: {cause}")
-        return found(error=cause)
-    return found(brings=tuple(f"{offer.table.kind} {offer.name}" for offer in offers))
+            table.lose(
+                name,
+                f"plugin '{point.name}' ({found().source}) failed to load: {cause}",
+                "Mend, upgrade or uninstall that plugin; gpt-tasks plugins lists them all.",
+            )
+        return found(hooks=hooks, seconds=time.perf_counter() - started, error=cause)
+    brings = tuple(f"{offer.table.kind} {offer.name}" for offer in offers)
+    return found(hooks=hooks, brings=brings, seconds=time.perf_counter() - started)
+
+
+def _refuse_other_version(point: metadata.EntryPoint) -> None:
+    """Raise ValueError where a plugin declares another version of the hooks.
+
+    Read from its source, so that none of its code runs: what it would import may not be there in this version.
+    """
+    spec = importlib.util.find_spec(point.module)
+    loader = spec.loader if spec else None
+    source = loader.get_source(point.module) if isinstance(loader, InspectLoader) else None
+    declared = _DECLARED.search(source or "")
+    if declared and int(declared[1]) != hookspecs.HOOKS_VERSION:
+        newer = int(declared[1]) > hookspecs.HOOKS_VERSION
+        raise ValueError(
+            f"it is built for version {declared[1]} of the hooks, and gpt-tasks {gpt_tasks.__version__} has version "
+            f"{hookspecs.HOOKS_VERSION}: upgrade {'gpt-tasks' if newer else 'the plugin'}"
+        )
 
 
 def _implementations(manager: pluggy.PluginManager, name: str) -> Iterator[tuple[str, pluggy.HookImpl]]:

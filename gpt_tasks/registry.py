@@ -24,7 +24,7 @@ class Table(Mapping[str, T], Generic[T]):
         self.kind = kind
         self._things: dict[str, T] = {}
         self._owners: dict[str, str] = {}
-        self._lost: dict[str, str] = {}
+        self._lost: dict[str, tuple[str, str]] = {}
 
     def add(self, name: str, thing: T, owner: str) -> None:
         """Enter a thing under a free name; `owner` is the plugin that brings it."""
@@ -33,9 +33,9 @@ class Table(Mapping[str, T], Generic[T]):
         self._things[name] = thing
         self._owners[name] = owner
 
-    def lose(self, name: str, cause: str) -> None:
-        """Remember that `name` would be here, had its plugin not failed."""
-        self._lost.setdefault(name, cause)
+    def lose(self, name: str, cause: str, hint: str) -> None:
+        """Remember that `name` would be here, had its plugin been loaded; `hint` says how it can be."""
+        self._lost.setdefault(name, (cause, hint))
 
     def owner(self, name: str) -> str:
         """Return the plugin that brought the thing called `name`."""
@@ -46,10 +46,8 @@ class Table(Mapping[str, T], Generic[T]):
         if name in self._things:
             return self._things[name]
         if name in self._lost:
-            raise PluginError(
-                f"The {self.kind} '{name}' is not available: {self._lost[name]}",
-                "Mend, upgrade or uninstall that plugin; gpt-tasks plugins lists them all.",
-            )
+            cause, hint = self._lost[name]
+            raise PluginError(f"The {self.kind} '{name}' is not available: {cause}", hint)
         near = get_close_matches(name.lower(), self._things, n=1, cutoff=0.5)
         raise UsageError(
             f"There is no {self.kind} '{name}'",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -141,3 +145,44 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def _stands_in(module: ModuleType, folder: Path) -> bool:
     file = getattr(module, "__file__", None)
     return file is not None and folder in Path(file).parents
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A folder of distributions that pip installed. What runs in it sees them beside the installed libraries."""
+
+    path: Path
+
+    def run(self, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `gpt-tasks ARGUMENTS` in a process of its own, with environment variables of its own."""
+        return self.python("-m", "gpt_tasks", *arguments, **variables)
+
+    def python(self, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `python ARGUMENTS`."""
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(self.path), *sys.path]), **variables},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def pip_install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[Path]], Environment]:
+    """Install projects with pip, from copies and without a network, into a new folder."""
+    pytest.importorskip("pip")
+
+    def install(projects: Sequence[Path]) -> Environment:
+        folder = tmp_path_factory.mktemp("installed")
+        # setuptools writes beside the sources.
+        kept_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+        copies = [shutil.copytree(path, folder / "sources" / path.name, ignore=kept_out) for path in projects]
+        options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "site")]
+        done = subprocess.run([*command, *map(str, copies)], capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Environment(folder / "site")
+
+    return install

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gpt_tasks.errors import MachineError, PluginError, UsageError
-from gpt_tasks.plugins import GROUP, Plugins, load_plugins
+from gpt_tasks.plugins import GROUP, Plugins, installed_plugins, load_plugins
 from gpt_tasks.types import Event
 
 GOOD = """
@@ -334,6 +334,84 @@ def test_a_plugin_that_ends_the_interpreter_failed(site, capsys) -> None:
 def test_a_process_that_was_told_to_end_ends_also_while_plugins_load(site) -> None:
     site.install("slow", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
     assert gpt_tasks(site, "list", "methods").returncode == 143
+
+
+def test_only_selected_plugins_are_loaded_and_gpt_tasks_own(site) -> None:
+    site.install("haiku", GOOD.format(name="haiku"))
+    site.install("sonnet", "raise AssertionError('what is not selected must not be imported')")
+    plugins = load_plugins([*own(), *site.entry_points()], {"haiku"})
+    assert plugins.failures() == []
+    assert {"haiku", "sentiment"} <= set(plugins.registry.tasks)
+    assert {plugin.name for plugin in plugins.plugins if plugin.state == "not selected"} == {"sonnet"}
+    with pytest.raises(PluginError, match=r"plugin 'sonnet' \(acme 1.2\) is not among those that GPT_TASKS_PLUGINS"):
+        plugins.registry.tasks["sonnet"]
+
+
+@pytest.mark.parametrize(("value", "loaded"), [("", set()), ("haiku", {"haiku"}), (" haiku, sonnet,", None)])
+def test_the_environment_selects(site, monkeypatch, value, loaded) -> None:
+    for name in ("haiku", "sonnet"):
+        site.install(name, GOOD.format(name=name))
+    monkeypatch.setenv("GPT_TASKS_PLUGINS", value)
+    installed_plugins.cache_clear()
+    assert set(installed_plugins().registry.tasks) & {"haiku", "sonnet"} == (
+        {"haiku", "sonnet"} if loaded is None else loaded
+    )
+
+
+def test_a_selected_name_that_is_not_installed_is_told_with_what_is(site) -> None:
+    with pytest.raises(UsageError, match="Only gpt-tasks' own are"):
+        load_plugins(own(), {"haikus"})
+    site.install("haiku", GOOD.format(name="haiku"))
+    with pytest.raises(UsageError, match="no plugin called 'haikus' is installed") as raised:
+        load_plugins([*own(), *site.entry_points()], {"haikus"})
+    assert raised.value.hint == "Installed beside gpt-tasks' own: haiku."
+
+
+def test_where_it_is_strict_the_first_failure_is_an_error(site) -> None:
+    site.install("bad", "raise RuntimeError('no luck')")
+    site.install("worse", "raise AssertionError('the first failure is the last')")
+    with pytest.raises(
+        PluginError, match=r"Plugin 'bad' \(acme 1.2\) cannot be loaded: RuntimeError: no luck"
+    ) as raised:
+        load_plugins(site.entry_points(), strict=True)
+    assert isinstance(raised.value.__cause__, RuntimeError)
+
+
+def test_where_it_is_strict_an_observer_that_raises_ends_the_run(site) -> None:
+    site.install(
+        "nosy", "from gpt_tasks import hookimpl\n\n@hookimpl\ndef observe(event):\n    raise KeyError(event.step)"
+    )
+    plugins = load_plugins(site.entry_points(), strict=True)
+    with pytest.raises(PluginError, match=r"Plugin 'nosy' \(acme 1.2\) raised at 'step': KeyError: 7"):
+        plugins.notify(dict(plugins.observers), Event("step", None, 7))
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("GPT_TASKS_HOOKS = 2", "for version 2 of the hooks, and gpt-tasks 0.1.0 has version 1: upgrade gpt-tasks"),
+        ("GPT_TASKS_HOOKS: int = 0  # of old", "has version 1: upgrade the plugin"),
+    ],
+)
+def test_a_plugin_for_another_version_of_the_hooks_is_refused_before_it_runs(site, declared, told) -> None:
+    site.install("other", f"raise AssertionError('it must not be imported')\n{declared}\n")
+    assert told in failure(load_plugins(site.entry_points()))
+
+
+@pytest.mark.parametrize("declared", ["GPT_TASKS_HOOKS = 1", '"""GPT_TASKS_HOOKS says 2."""', "# GPT_TASKS_HOOKS = 2"])
+def test_a_plugin_for_this_version_of_the_hooks_or_for_any_is_loaded(site, declared) -> None:
+    module = site.install("fine", GOOD.format(name="fine"))
+    file = site.path / f"{module}.py"
+    file.write_text(f"{declared}\n{file.read_text()}")
+    plugins = load_plugins(site.entry_points())
+    assert plugins.failures() == []
+    assert plugins.find("fine").hooks == ("register_tasks",)
+
+
+def test_a_module_that_is_not_there_is_the_cause(site) -> None:
+    module = site.install("gone", "")
+    (site.path / f"{module}.py").unlink()
+    assert failure(load_plugins(site.entry_points())) == "ModuleNotFoundError: No module named 'acme_gone'"
 
 
 METHOD = """

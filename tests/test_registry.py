@@ -44,17 +44,20 @@ def test_a_name_like_none_is_met_with_all_there_are(methods) -> None:
 
 
 def test_a_lost_name_fails_with_the_cause_and_counts_as_absent(methods) -> None:
-    methods.lose("dora", "plugin 'dora' failed to load: no luck")
+    methods.lose("dora", "plugin 'dora' failed to load: no luck", "Mend it.")
     assert "dora" not in methods
     assert methods.get("full") == 1
-    with pytest.raises(PluginError, match="The method 'dora' is not available: plugin 'dora' failed to load: no luck"):
+    with pytest.raises(
+        PluginError, match="The method 'dora' is not available: plugin 'dora' failed to load: no luck"
+    ) as raised:
         methods["dora"]
+    assert raised.value.hint == "Mend it."
     with pytest.raises(PluginError):
         methods.owner("dora")
 
 
 def test_a_lost_name_does_not_hide_what_is_there(methods) -> None:
-    methods.lose("full", "another plugin wanted it")
+    methods.lose("full", "another plugin wanted it", "Mend it.")
     assert methods["full"] == 1
 
 

@@ -1,4 +1,4 @@
-"""`gpt-tasks plugins`: every plugin that is installed, what it brings, and why it failed if it did."""
+"""`gpt-tasks plugins`: every plugin that is installed, its hooks, what it brings, and why it failed if it did."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ app = typer.Typer(name="plugins", rich_markup_mode=None, add_completion=False)
 def show_plugins(
     as_json: Json = False,
 ) -> None:
-    """Show the installed plugins, and what each brings or why it failed."""
+    """Show the installed plugins: hooks, what each brings, how long it loads, or why it failed."""
     plugins = installed_plugins().plugins
     with answering(as_json) as answer:
-        answer({"plugins": [asdict(plugin) for plugin in plugins]})
+        answer({"plugins": [{**asdict(plugin), "state": plugin.state} for plugin in plugins]})
     if not as_json:
         rows = [
             (
                 plugin.name,
                 plugin.source,
+                ", ".join(plugin.hooks),
                 ", ".join(plugin.brings),
-                f"left out: {plugin.error}" if plugin.error else "ok",
+                f"{1000 * plugin.seconds:.0f} ms" if plugin.selected else "",
+                f"{plugin.state}: {plugin.error}" if plugin.error else plugin.state,
             )
             for plugin in plugins
         ]
-        show_table(("plugin", "distribution", "brings", "state"), rows)
+        show_table(("plugin", "distribution", "hooks", "brings", "loads in", "state"), rows)

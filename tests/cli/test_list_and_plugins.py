@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -34,10 +35,14 @@ def test_plugins_shows_what_each_brings(cli) -> None:
     shown = cli("plugins")
     (line,) = [line for line in shown.out.splitlines() if line.startswith("sentiment ")]
     assert "gpt-tasks" in line
+    assert "register_tasks" in line
     assert "task sentiment" in line
+    assert re.search(r" \d+ ms ", line)
     assert line.split()[-1] == "ok"
     (entry,) = [
         plugin for plugin in json.loads(cli("plugins", "--json").out)["plugins"] if plugin["name"] == "sentiment"
     ]
     assert entry["brings"] == ["task sentiment"]
-    assert entry["error"] == ""
+    assert entry["hooks"] == ["register_tasks"]
+    assert 0 < entry["seconds"] < 60
+    assert (entry["state"], entry["error"]) == ("ok", "")
