@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,8 +73,8 @@ def test_every_public_name_is_there() -> None:
         _ = gpt_tasks.tune
 
 
-def processor_seconds(*arguments: str) -> float:
-    child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+def processor_seconds(*arguments: str, **variables: str) -> float:
+    child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, env={**os.environ, **variables})
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0
@@ -87,6 +88,45 @@ def test_help_costs_little_more_than_the_libraries_that_it_stands_on() -> None:
     rounds = [(processor_seconds("-m", "gpt_tasks", "--help"), processor_seconds("-c", LIBRARIES)) for _ in range(5)]
     ours, libraries = (min(seconds) for seconds in zip(*rounds, strict=True))
     assert ours < 3 * libraries
+
+
+TRIVIAL = """
+    from gpt_tasks import ClassificationTask, hookimpl
+
+    class Task(ClassificationTask):
+        "A task."
+        name = "trivial-{number}"
+
+    @hookimpl
+    def register_tasks():
+        return [Task()]
+    """
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one child is told by wait4")
+def test_fifty_plugins_cost_less_than_the_libraries_that_help_stands_on(site) -> None:
+    """A quarter of it, where it was measured: a check of each against all others, or one slow library, is caught."""
+    for number in range(50):
+        site.install(f"trivial-{number}", TRIVIAL.format(number=number), distribution=f"acme{number}")
+    path = os.pathsep.join([str(site.path), *sys.path])
+    listed = subprocess.run(
+        [sys.executable, "-m", "gpt_tasks", "list", "tasks", "--json"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sum(task["name"].startswith("trivial-") for task in json.loads(listed.stdout)["tasks"]) == 50
+    rounds = [
+        (
+            processor_seconds("-m", "gpt_tasks", "--help", PYTHONPATH=path),
+            processor_seconds("-m", "gpt_tasks", "--help"),
+            processor_seconds("-c", LIBRARIES),
+        )
+        for _ in range(5)
+    ]
+    with_plugins, without, libraries = (min(seconds) for seconds in zip(*rounds, strict=True))
+    assert with_plugins - without < libraries
 
 
 def test_the_console_script_is_the_module() -> None:
