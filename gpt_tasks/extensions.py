@@ -81,6 +81,12 @@ class Method:
     turns the trained module back into a plain one (LoRA merges its matrices). `defaults(parameters)` gives
     numbers for the settings in `SET_BY_METHODS` by the backbone's number of parameters. With `frozen` the backbone
     does not move at all, so that its features are computed once.
+
+    Some methods add what cannot become part of a plain model, such as vectors before the text. With `kept_beside`,
+    `finish` leaves it where it is, the weights that move are kept beside the model, and `prepare` adds it again when a
+    run is loaded; only tasks with a head can be trained so. Their module is called with `input_ids` and
+    `attention_mask`, both `[batch, length]`, and `use_cache=False`, and returns what has a `last_hidden_state`
+    `[batch, length, hidden]`. `positions` is how many places of the model's window the method takes for itself.
     """
 
     name: str
@@ -89,6 +95,8 @@ class Method:
     finish: Callable[[nn.Module], nn.Module]
     defaults: Callable[[int], Mapping[str, float | int]]
     frozen: bool = False
+    kept_beside: bool = False
+    positions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,4 +158,4 @@ class TaskCommand(TyperCommand):
 
 
 def _line(method: str, size: str, cells: Sequence[str]) -> str:
-    return f"  {method:8}{size:19}{''.join(f'{cell:>14}' for cell in cells)}\n"
+    return f"  {method:7} {size:19}{''.join(f'{cell:>14}' for cell in cells)}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def open_source(spec: str | Path, schemes: Mapping[str, SourceScheme]) -> Source
     path = Path(spec).expanduser()
     scheme = _SCHEME.fullmatch(str(spec))
     with reading(path):
-        if scheme and not path.exists():
+        if scheme and not _is_there(path):
             return _open_scheme(str(spec), schemes[scheme[1]], scheme[2])
         if path.is_dir():
             return _open_folder(path)
@@ -68,6 +69,16 @@ def open_source(spec: str | Path, schemes: Mapping[str, SourceScheme]) -> Source
 def split_named(name: str) -> str | None:
     """Return which of train, validation and test a name as `dev` stands for, or None."""
     return _NAMES.get(name.lower())
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file or folder has this name; what is too long for a name (a query, say) is none."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def _open_scheme(spec: str, scheme: SourceScheme, location: str) -> Source:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gpt_tasks.backbone import speed
 from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, quiet_transformers, read_json
 from gpt_tasks.errors import MachineError, ModelError, PluginError, UsageError
-from gpt_tasks.extensions import HeadKind
+from gpt_tasks.extensions import HeadKind, Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.heads.lm import text_loss
 from gpt_tasks.heads.losses import LOSSES, UNLABELLED
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEAD = "head.safetensors"
+METHOD = "method.safetensors"
 TASK = "task.json"
 
 
@@ -165,7 +166,7 @@ class TaskRecord(BaseModel):
 
     `plugin` is the distribution that brings the task, `head` the kind of head (none where the model writes) and
     `outputs` the number of its logits, `state` what the task needs to be itself again (its labels in order, its
-    prompt).
+    prompt), `method` the one whose weights are kept beside the model, where there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -176,15 +177,20 @@ class TaskRecord(BaseModel):
     head: str
     outputs: int
     state: Mapping[str, Any]
+    method: str = ""
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What the folder of a trained model holds, loaded."""
+    """What the folder of a trained model holds, loaded.
+
+    `transformer` is the base model of the backbone, in what its method added where that is kept beside it.
+    """
 
     backbone: Backbone
     head: nn.Module | None
     record: TaskRecord
+    transformer: nn.Module
 
 
 def save_model(
@@ -193,28 +199,32 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     head: nn.Module | None,
     record: TaskRecord,
+    added: nn.Module | None = None,
 ) -> None:
     """Write a model so that `AutoModelForCausalLM` opens the folder, with its head and its task beside it.
 
-    The folder is written under another name and renamed when it is whole: whenever the process dies, `load_model`
-    finds the old model or the new one. Raises MachineError where it cannot be written.
+    Of `added`, the model as a method prepared it, the weights that move are kept too. The folder is written under
+    another name and renamed when it is whole: whenever the process dies, `load_model` finds the old model or the new
+    one. Raises MachineError where it cannot be written.
     """
     from safetensors.torch import save_file
 
     with quiet_transformers(), _replacing(folder) as new:
         causal_lm.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        if head is not None:
-            state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
-            save_file(state, new / HEAD, metadata={"format": "pt"})
+        beside = [(HEAD, head.state_dict())] if head is not None else []
+        beside += [(METHOD, _moving(added))] if added is not None else []
+        for name, tensors in beside:
+            state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(state, new / name, metadata={"format": "pt"})
         (new / TASK).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(folder: Path, heads: Mapping[str, HeadKind]) -> SavedModel:
+def load_model(folder: Path, heads: Mapping[str, HeadKind], methods: Mapping[str, Method] | None = None) -> SavedModel:
     """Load what `save_model` wrote, in evaluation mode.
 
     Raises ModelError naming the file that is missing, broken or does not fit the others, and PluginError where the
-    plugin that brings the head is not installed.
+    plugin that brings the head, or the method that it needs, is not installed.
     """
     if not folder.exists() and _retired(folder).is_dir():
         folder = _retired(folder)
@@ -233,34 +243,54 @@ def load_model(folder: Path, heads: Mapping[str, HeadKind]) -> SavedModel:
             "Labels and head must belong together; copy the run again.",
         )
     if not record.head:
-        return SavedModel(open_backbone(Location(str(folder), folder)), None, record)
+        backbone = open_backbone(Location(str(folder), folder))
+        return SavedModel(backbone, None, record, backbone.model.base_model)
     if record.head not in heads:
         raise PluginError(
             f"{folder / TASK}: task '{record.task}' needs the head '{record.head}', which no installed plugin brings",
             f"Install {record.plugin} {record.plugin_version}.",
         )
+    if record.method and record.method not in (methods or {}):
+        raise PluginError(
+            f"{folder / TASK}: the run needs the method '{record.method}', which no installed plugin brings",
+            "Install the plugin that it was trained with; gpt-tasks plugins lists those that are here.",
+        )
     check_tensors(folder / HEAD)
     backbone = open_backbone(Location(str(folder), folder))
     head = heads[record.head].build(backbone.hidden_size, record.outputs)
-    _fill(head, folder / HEAD)
-    return SavedModel(backbone, head.eval(), record)
+    _fill(head, head.state_dict(), folder / HEAD)
+    transformer: nn.Module = backbone.model.base_model
+    if methods and record.method:
+        check_tensors(folder / METHOD)
+        # New weights are drawn before the kept ones take their place.
+        with torch.random.fork_rng():
+            transformer = methods[record.method].prepare(transformer)
+        _fill(transformer, _moving(transformer), folder / METHOD)
+    return SavedModel(backbone, head.eval(), record, transformer.eval())
 
 
-def _fill(head: nn.Module, file: Path) -> None:
+def _moving(module: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that training moves, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _fill(module: nn.Module, places: Mapping[str, Tensor], file: Path) -> None:
+    """Load those tensors of a module, its `places`, that a file holds, which must be all of them."""
     from safetensors.torch import load_file
 
     stored = load_file(file)
-    for name, tensor in head.state_dict().items():
+    for name, tensor in places.items():
         found = list(stored[name].shape) if name in stored else "missing"
         if found != list(tensor.shape):
             raise ModelError(
                 f"{file}: '{name}' is {found}, but the labels and the backbone ask for {list(tensor.shape)}",
                 "Labels, head and backbone must belong together; copy the run again.",
             )
-    odd = sorted(set(stored) - set(head.state_dict()))
+    odd = sorted(set(stored) - set(places))
     if odd:
-        raise ModelError(f"{file}: the head has no place for '{odd[0]}'", "Was it saved by another version?")
-    head.load_state_dict(stored)
+        what = "head" if file.name == HEAD else "method"
+        raise ModelError(f"{file}: the {what} has no place for '{odd[0]}'", "Was it saved by another version?")
+    module.load_state_dict(stored, strict=False)
 
 
 @contextmanager

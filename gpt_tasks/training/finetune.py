@@ -175,6 +175,11 @@ def _refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
                 f"--method {config.method} fits a head on a frozen backbone; task '{task.name}' has none",
                 "Take --method full or lora.",
             )
+        if method.kept_beside:
+            raise UsageError(
+                f"--method {config.method} is for tasks with a head; task '{task.name}' is answered by the model alone",
+                "Take --method full or lora.",
+            )
         useless, why = ("lm_weight", "class_weights"), f"for a head, and task '{task.name}' has none"
     elif method.frozen:
         useless = USELESS_WHERE_FROZEN

@@ -41,7 +41,7 @@ class HeadRun(Run[HeadTaskT, AnswerT]):
             assert saved.head is not None
             return self.answering(
                 task=task,
-                model=TaskModel(saved.backbone.model.base_model, saved.head, loss=task.loss).to(device),
+                model=TaskModel(saved.transformer, saved.head, loss=task.loss).to(device),
                 tokenizer=saved.backbone.tokenizer,
                 max_length=self.record["settings"]["max_length"],
                 batch_tokens=self.record["settings"]["batch_tokens"],

@@ -241,8 +241,16 @@ def save_head(session: Session, kind: HeadKind, outputs: int) -> None:
     model = session.model
     assert isinstance(model, TaskModel)
     model.backbone = session.method.finish(model.backbone)
-    record = session.task_record(kind.name, outputs)
-    save_model(session.folder.model, session.backbone.model, session.backbone.tokenizer, model.head, record)
+    beside = session.method.kept_beside
+    record = session.task_record(kind.name, outputs, session.method.name if beside else "")
+    save_model(
+        session.folder.model,
+        session.backbone.model,
+        session.backbone.tokenizer,
+        model.head,
+        record,
+        added=model.backbone if beside else None,
+    )
 
 
 def goals_of(encoded: EncodedExamples) -> np.ndarray:

@@ -186,7 +186,8 @@ class Run(ABC, Generic[TaskT, AnswerT]):
         from gpt_tasks.heads.model import load_model
 
         device = resolve_device(self._device)
-        saved = load_model(self._folder.model, self._plugins.registry.heads)
+        registry = self._plugins.registry
+        saved = load_model(self._folder.model, registry.heads, registry.methods)
         record = saved.record
         task = _installed(self._plugins, self.path, record.task, record.plugin, record.plugin_version)
         task = task.restored(record.state).resolved()

@@ -218,8 +218,8 @@ class Session(ABC):
         with writing(self.folder.path / "README.md") as file:
             file.write(card)
 
-    def task_record(self, head: str, outputs: int) -> TaskRecord:
-        """Return what is kept of the task beside the model."""
+    def task_record(self, head: str, outputs: int, method: str = "") -> TaskRecord:
+        """Return what is kept of the task beside the model, and of the method that the model needs."""
         plugin = self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
         return TaskRecord(
             task=self.task.name,
@@ -228,6 +228,7 @@ class Session(ABC):
             head=head,
             outputs=outputs,
             state=self.task.state(),
+            method=method,
         )
 
     def _mark(self) -> None:

@@ -81,7 +81,7 @@ def settle(
         weight_decay=float(chosen("weight_decay")),
         batch_tokens=int(chosen("batch_tokens")),
         accumulate=config.accumulate,
-        max_length=min(config.max_length, context or config.max_length),
+        max_length=min(config.max_length, context - method.positions if context else config.max_length),
         patience=config.patience,
         best_by=best_by,
         best_is_lowest=best_by == "loss" or better[best_by] == "lower",

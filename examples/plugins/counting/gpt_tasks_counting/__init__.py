@@ -1,0 +1,13 @@
+"""A suite that asks a model to count; its data stand beside it."""
+
+from pathlib import Path
+
+from gpt_tasks import hookimpl
+from gpt_tasks.extensions import Suite
+
+GPT_TASKS_HOOKS = 1
+
+
+@hookimpl
+def register_suites():
+    return [Suite("counting", Path(__file__).with_name("counting.yaml"))]

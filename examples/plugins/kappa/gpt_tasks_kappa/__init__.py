@@ -1,0 +1,21 @@
+"""Cohen's kappa: how far the labels agree beyond chance."""
+
+from gpt_tasks import hookimpl
+from gpt_tasks.extensions import Metric
+
+GPT_TASKS_HOOKS = 1
+
+
+def kappa(references, predictions, probabilities, labels):
+    """Return the agreement above chance by the most there could be (Cohen 1960); 0 where chance explains all of it."""
+    import numpy as np
+
+    agreed = np.mean(references == predictions)
+    shares = (np.bincount(indices, minlength=len(labels)) / len(indices) for indices in (references, predictions))
+    by_chance = np.prod(list(shares), axis=0).sum()
+    return float((agreed - by_chance) / (1 - by_chance)) if by_chance < 1 else 0.0
+
+
+@hookimpl
+def register_metrics():
+    return [Metric("kappa", "Agreement with the right labels beyond chance: 1 is all of it, 0 is none.", kappa)]

@@ -1,0 +1,23 @@
+"""Prompt tuning: a few vectors before the text are all of the backbone that moves (https://arxiv.org/abs/2104.08691)."""
+
+from gpt_tasks import hookimpl
+from gpt_tasks.extensions import Method
+
+GPT_TASKS_HOOKS = 1
+VECTORS = 16
+
+
+def prepare(transformer):
+    from gpt_tasks_prompt_tuning.module import Prompted
+
+    return Prompted(transformer, VECTORS)
+
+
+def defaults(parameters):
+    return {"epochs": 8, "learning_rate": 1e-2, "warmup": 0.1, "weight_decay": 0.0, "batch_tokens": 1024}
+
+
+@hookimpl
+def register_methods():
+    says = f"{VECTORS} vectors before every text move, and are kept beside the model."
+    return [Method("prompt", says, prepare, lambda prompted: prompted, defaults, kept_beside=True, positions=VECTORS)]

@@ -1,0 +1,50 @@
+"""Read data from SQLite: `sqlite:reviews.db`, or `sqlite:reviews.db?query=SELECT text, label FROM reviews`."""
+
+import sqlite3
+from functools import partial
+from pathlib import Path
+
+from gpt_tasks import hookimpl
+from gpt_tasks.errors import DataError
+from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.types import Row
+
+GPT_TASKS_HOOKS = 1
+SPLITS = ("train", "validation", "test")
+
+
+def splits(location):
+    """Return what reads each split: the rows of a query, which are split later, or of the tables named as splits."""
+    name, _, query = location.partition("?query=")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise DataError(f"sqlite:{location}: there is no file {name}", "Check the path.")
+    if query:
+        return {"all": partial(rows, path, query)}
+    there = {row.values["name"] for row in rows(path, "SELECT name FROM sqlite_master")}
+    tables = {split: partial(rows, path, f"SELECT * FROM {split}") for split in SPLITS if split in there}
+    if not tables:
+        raise DataError(
+            f"sqlite:{location}: it has no table train, validation or test",
+            f"Say what to read: 'sqlite:{location}?query=SELECT ... FROM ...'",
+        )
+    return tables
+
+
+def rows(path, query):
+    """Yield the rows of a query, one at a time, from a database that is opened to be read only."""
+    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        cursor = database.execute(query)
+        columns = [column for column, *_ in cursor.description or ()]
+        for number, values in enumerate(cursor, start=1):
+            yield Row(dict(zip(columns, values, strict=True)), f"{path.name}: row {number}")
+    except sqlite3.Error as error:
+        raise DataError(f"sqlite:{path}: {error}", f"It was asked: {query}") from error
+    finally:
+        database.close()
+
+
+@hookimpl
+def register_sources():
+    return [SourceScheme("sqlite:", "A database, or what a query gives: sqlite:FILE[?query=SELECT ...]", splits)]
