@@ -262,9 +262,7 @@ def load_model(folder: Path, heads: Mapping[str, HeadKind], methods: Mapping[str
     transformer: nn.Module = backbone.model.base_model
     if methods and record.method:
         check_tensors(folder / METHOD)
-        # New weights are drawn before the kept ones take their place.
-        with torch.random.fork_rng():
-            transformer = methods[record.method].prepare(transformer)
+        transformer = methods[record.method].prepare(transformer)
         _fill(transformer, _moving(transformer), folder / METHOD)
     return SavedModel(backbone, head.eval(), record, transformer.eval())
 
@@ -279,17 +277,21 @@ def _fill(module: nn.Module, places: Mapping[str, Tensor], file: Path) -> None:
     from safetensors.torch import load_file
 
     stored = load_file(file)
+    whose, asking = (
+        ("head", "the labels and the backbone ask")
+        if file.name == HEAD
+        else ("method", "the method and the backbone ask")
+    )
     for name, tensor in places.items():
         found = list(stored[name].shape) if name in stored else "missing"
         if found != list(tensor.shape):
             raise ModelError(
-                f"{file}: '{name}' is {found}, but the labels and the backbone ask for {list(tensor.shape)}",
-                "Labels, head and backbone must belong together; copy the run again.",
+                f"{file}: '{name}' is {found}, but {asking} for {list(tensor.shape)}",
+                "Labels, head, method and backbone must belong together; copy the run again.",
             )
     odd = sorted(set(stored) - set(places))
     if odd:
-        what = "head" if file.name == HEAD else "method"
-        raise ModelError(f"{file}: the {what} has no place for '{odd[0]}'", "Was it saved by another version?")
+        raise ModelError(f"{file}: the {whose} has no place for '{odd[0]}'", "Was it saved by another version?")
     module.load_state_dict(stored, strict=False)
 
 

@@ -85,6 +85,12 @@ def test_a_scheme_reads_what_stands_behind_its_colon() -> None:
     assert texts(open_source("list:a,b", registry.sources).splits["all"]()) == ["a", "b"]
 
 
+def test_a_location_may_be_longer_than_a_name_of_a_file() -> None:
+    registry = registry_with(lambda words: {"all": lambda: iter([Row({"text": words}, "1")])})
+    (read,) = texts(open_source(f"list:{'a' * 5000}", registry.sources).splits["all"]())
+    assert len(read) == 5000
+
+
 def test_an_unknown_scheme_is_met_with_the_near_one() -> None:
     with pytest.raises(UsageError, match="Did you mean 'list'"):
         open_source("lists:a,b", registry_with(lambda words: {}).sources)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -29,10 +31,11 @@ from transformers import (
     OPTForCausalLM,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_outputs import BaseModelOutput
 
 from gpt_tasks.backbone.load import Location, open_backbone
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError, PluginError
-from gpt_tasks.extensions import HeadKind
+from gpt_tasks.extensions import HeadKind, Method
 from gpt_tasks.heads import register_heads
 from gpt_tasks.heads.model import TaskModel, TaskRecord, load_model, save_model
 from gpt_tasks.heads.sequence import Features, PooledHead, SequenceHead, pool_last
@@ -270,6 +273,62 @@ def test_a_head_of_a_missing_plugin_says_what_to_install(saved: Path) -> None:
         load_model(saved, HEADS)
     assert_one_line(caught.value, "'crystal-ball'")
     assert caught.value.hint == "Install gpt-tasks-mood 1.2."
+
+
+class Shifted(nn.Module):
+    """A frozen transformer whose last hidden states are shifted by a vector, which moves."""
+
+    def __init__(self, transformer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.transformer = transformer.requires_grad_(False)
+        self.shift = nn.Parameter(torch.randn(width))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool) -> BaseModelOutput:
+        states = self.transformer(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
+        return BaseModelOutput(last_hidden_state=states.last_hidden_state + self.shift)
+
+
+def shifting(width: int = 16) -> Mapping[str, Method]:
+    """A method that keeps what it adds beside the model."""
+    prepare = partial(Shifted, width=width)
+    return {"shift": Method("shift", "", prepare, lambda model: model, lambda parameters: {}, kept_beside=True)}
+
+
+@pytest.fixture
+def shifted(tiny_backbone_folder: Path, tmp_path: Path) -> tuple[TaskModel, Path]:
+    """A model that was prepared by that method, and the folder in which it was saved."""
+    backbone = open_backbone(Location("tiny", tiny_backbone_folder))
+    model = TaskModel(shifting()["shift"].prepare(backbone.model.base_model), SequenceHead(16, 3)).eval()
+    record = RECORD.model_copy(update={"method": "shift"})
+    save_model(tmp_path / "model", backbone.model, backbone.tokenizer, model.head, record, added=model.backbone)
+    return model, tmp_path / "model"
+
+
+def test_what_a_method_keeps_beside_the_model_is_there_again(shifted: tuple[TaskModel, Path]) -> None:
+    model, folder = shifted
+    loaded = load_model(folder, HEADS, shifting())
+    again = TaskModel(loaded.transformer, loaded.head)
+    batch = padded(TEXTS, 11, False)
+    with torch.no_grad():
+        assert torch.equal(again(*batch)["logits"], model(*batch)["logits"])
+    assert not any(module.training for module in loaded.transformer.modules())
+    plain = load_file(folder / "model.safetensors")
+    assert not [name for name in plain if "shift" in name]
+    assert AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([[3, 7, 1]])).logits.shape[:2] == (1, 3)
+
+
+def test_what_is_kept_beside_the_model_must_be_whole_and_fit(shifted: tuple[TaskModel, Path]) -> None:
+    _, folder = shifted
+    with pytest.raises(PluginError) as lacking:
+        load_model(folder, HEADS)
+    assert_one_line(lacking.value, "task.json", "the method 'shift'")
+    with pytest.raises(ModelError) as wide:
+        load_model(folder, HEADS, shifting(width=1))
+    assert_one_line(wide.value, "method.safetensors", "'shift' is [16], but the method and the backbone ask for [1]")
+    cut(folder / "method.safetensors")
+    with pytest.raises(ModelError) as short:
+        load_model(folder, HEADS, shifting())
+    assert_one_line(short.value, "method.safetensors", "truncated")
 
 
 class Stopped(BaseException):
