@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.abc import InspectLoader
 from typing import Any
 
+import gpt_tasks
+from gpt_tasks import hookspecs
 from gpt_tasks.extensions import SET_BY_METHODS, BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
 from gpt_tasks.registry import Registry, Table
 from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
@@ -14,6 +19,8 @@ from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 # A method's defaults are asked for backbones from small to large: parameters.
 SIZES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 100_000_000_000)
+# How a plugin says for which version of the hooks it was written: a line of its module.
+_DECLARED = re.compile(rf"^{hookspecs.DECLARATION}\s*(?::\s*\w+\s*)?=\s*(\d+)\s*(?:#.*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,33 @@ class Offer:
     table: Table[Any]
     name: str
     thing: Any
+
+
+def refuse_other_version(module: str) -> None:
+    """Raise ValueError where a plugin's module declares another version of the hooks.
+
+    Its source is read and not run: what it would import may not be there in this version.
+    """
+    spec = importlib.util.find_spec(module)
+    loader = spec.loader if spec else None
+    source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
+    declared = _DECLARED.search(source or "")
+    if declared and int(declared[1]) != hookspecs.HOOKS_VERSION:
+        newer = int(declared[1]) > hookspecs.HOOKS_VERSION
+        raise ValueError(
+            f"it is built for version {declared[1]} of the hooks, and gpt-tasks {gpt_tasks.__version__} has version "
+            f"{hookspecs.HOOKS_VERSION}: upgrade {'gpt-tasks' if newer else 'the plugin'}"
+        )
+
+
+def refuse_unknown_hooks(hooks: Sequence[str]) -> None:
+    """Raise ValueError where one of the names that a plugin marked as hooks is none."""
+    known = [name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")]
+    for name in hooks:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"unknown hook '{name}': {hint}")
 
 
 def checked_offers(hook: str, returned: object, registry: Registry) -> list[Offer]:
@@ -97,6 +131,8 @@ def _check_task(task: Task) -> None:
 
 
 def _check_method(method: Method) -> None:
+    if not isinstance(method.positions, int) or method.positions < 0:
+        raise TypeError(f"method '{method.name}': its positions are {method.positions!r}, not a number of places")
     for size in SIZES:
         defaults = method.defaults(size)
         if not isinstance(defaults, Mapping):

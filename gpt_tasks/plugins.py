@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import re
 import sys
@@ -12,16 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
-from importlib.abc import InspectLoader
 from types import TracebackType
 
 import pluggy
 
-import gpt_tasks
 from gpt_tasks import hookspecs
 from gpt_tasks.errors import GptTasksError, PluginError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
-from gpt_tasks.offers import Offer, checked_offers, refuse_clashes
+from gpt_tasks.offers import Offer, checked_offers, refuse_clashes, refuse_other_version, refuse_unknown_hooks
 from gpt_tasks.registry import Registry
 from gpt_tasks.types import Event
 
@@ -29,8 +26,6 @@ GROUP = "gpt_tasks"
 OWN_DISTRIBUTION = "gpt-tasks"
 SELECTED = "GPT_TASKS_PLUGINS"
 STRICT = "GPT_TASKS_STRICT"
-# How a plugin says for which version of the hooks it was written: a line of its module.
-_DECLARED = re.compile(rf"^{hookspecs.DECLARATION}\s*(?::\s*\w+\s*)?=\s*(\d+)\s*(?:#.*)?$", re.MULTILINE)
 _STRICT_HINT = f"Mend, upgrade or uninstall the plugin, or unset {STRICT}; --trace shows where it failed."
 
 
@@ -212,10 +207,11 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
         if manager.has_plugin(point.name):
             raise ValueError(f"there is already a plugin called '{point.name}'")
         if not _is_own(point):
-            _refuse_other_version(point)
+            refuse_other_version(point.module)
         implementation = point.load()
         manager.register(implementation, name=point.name)
         hooks = tuple(caller.name for caller in manager.get_hookcallers(implementation) or ())
+        refuse_unknown_hooks(hooks)
         manager.check_pending()
         for hook, implementation in _implementations(manager, point.name):
             if hook == "observe":
@@ -246,23 +242,6 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
         return found(hooks=hooks, seconds=time.perf_counter() - started, error=cause)
     brings = tuple(f"{offer.table.kind} {offer.name}" for offer in offers)
     return found(hooks=hooks, brings=brings, seconds=time.perf_counter() - started)
-
-
-def _refuse_other_version(point: metadata.EntryPoint) -> None:
-    """Raise ValueError where a plugin declares another version of the hooks.
-
-    Read from its source, so that none of its code runs: what it would import may not be there in this version.
-    """
-    spec = importlib.util.find_spec(point.module)
-    loader = spec.loader if spec else None
-    source = loader.get_source(point.module) if isinstance(loader, InspectLoader) else None
-    declared = _DECLARED.search(source or "")
-    if declared and int(declared[1]) != hookspecs.HOOKS_VERSION:
-        newer = int(declared[1]) > hookspecs.HOOKS_VERSION
-        raise ValueError(
-            f"it is built for version {declared[1]} of the hooks, and gpt-tasks {gpt_tasks.__version__} has version "
-            f"{hookspecs.HOOKS_VERSION}: upgrade {'gpt-tasks' if newer else 'the plugin'}"
-        )
 
 
 def _implementations(manager: pluggy.PluginManager, name: str) -> Iterator[tuple[str, pluggy.HookImpl]]:

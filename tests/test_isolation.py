@@ -24,7 +24,10 @@ SLEEPS = 0.3
 BROKEN = {
     "raises": ("raise RuntimeError('no luck')", r"RuntimeError: no luck"),
     "exits": ("import sys\nsys.exit(0)", r"SystemExit: 0"),
-    "misnames": (TASK.format(name="misnames").replace("register_tasks", "register_task"), r".*hook 'register_task'.*"),
+    "misnames": (
+        TASK.format(name="misnames").replace("register_tasks", "register_task"),
+        r"ValueError: unknown hook 'register_task': did you mean 'register_tasks'\?",
+    ),
     "mistypes": (
         TASK.format(name="mistypes").replace("[Task()]", "Task()"),
         r"TypeError: register_tasks must return a list of Task, not Task",

@@ -136,7 +136,8 @@ HOOKS = """
 @pytest.mark.parametrize(
     ("signature", "returned", "cause"),
     [
-        ("register_task()", "[Fine()]", "unknown hook 'register_task'"),
+        ("register_task()", "[Fine()]", "ValueError: unknown hook 'register_task': did you mean 'register_tasks'?"),
+        ("on_step()", "None", "ValueError: unknown hook 'on_step': there are register_tasks, register_metrics, "),
         ("register_tasks(registry)", "[Fine()]", "can not be found in the hookspec"),
         ("observe(event, run)", "None", "can not be found in the hookspec"),
         ("register_tasks()", "None", "register_tasks must return a list of Task, not NoneType"),
@@ -447,6 +448,7 @@ TASK = """
         (METHOD.format(defaults="1 / 0"), "ZeroDivisionError"),
         (METHOD.format(defaults="{'epochs': '3'}"), "TypeError: method 'mine': its default epochs is '3'"),
         (METHOD.format(defaults="{'epoch': 3}"), "ValueError: method 'mine': there is no setting 'epoch'"),
+        (METHOD.format(defaults="{}, positions='4'"), "TypeError: method 'mine': its positions are '4'"),
         (METHOD.format(defaults="[]"), "TypeError: method 'mine': its defaults are a list"),
         (TASK.format(line='prompt = "{text"'), "ValueError: task 'mine': its prompt '{text' cannot be read"),
         (

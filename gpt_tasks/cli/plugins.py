@@ -17,7 +17,10 @@ app = typer.Typer(name="plugins", rich_markup_mode=None, add_completion=False)
 def show_plugins(
     as_json: Json = False,
 ) -> None:
-    """Show the installed plugins: hooks, what each brings, how long it loads, or why it failed."""
+    """Show the installed plugins: hooks, what each brings, how long it loads, or why it failed.
+
+    GPT_TASKS_PLUGINS=a,b loads only these beside gpt-tasks' own; GPT_TASKS_STRICT=1 makes a failure an error.
+    """
     plugins = installed_plugins().plugins
     with answering(as_json) as answer:
         answer({"plugins": [{**asdict(plugin), "state": plugin.state} for plugin in plugins]})

@@ -58,10 +58,16 @@ def settle(
 
     `better` holds what is measured on validation, with its direction (higher, lower).
 
-    Raises UsageError for a metric or a device that is not there.
+    Raises UsageError for a metric or a device that is not there, and a window that the method fills.
     """
     defaults = {**method.defaults(parameters), **task.defaults(method.name, parameters)}
     device = resolve_device(config.device)
+    window = context - method.positions if context else config.max_length
+    if window < 1:
+        raise UsageError(
+            f"--method {method.name} takes {method.positions} places of the model's window, which has {context}",
+            "Take another method, or a model with a longer window.",
+        )
     best_by = config.best_by or task.best_by
     if best_by != "loss" and best_by not in better:
         raise UsageError(
@@ -81,7 +87,7 @@ def settle(
         weight_decay=float(chosen("weight_decay")),
         batch_tokens=int(chosen("batch_tokens")),
         accumulate=config.accumulate,
-        max_length=min(config.max_length, context - method.positions if context else config.max_length),
+        max_length=min(config.max_length, window),
         patience=config.patience,
         best_by=best_by,
         best_is_lowest=best_by == "loss" or better[best_by] == "lower",

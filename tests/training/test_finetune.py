@@ -14,9 +14,11 @@ import torch
 
 import gpt_tasks
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
+from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in
 from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.finetune import _agreeing
+from gpt_tasks.training.settings import settle
 
 GOOD = ("lovely", "splendid", "warm", "worth it", "a joy", "kind")
 BAD = ("awful", "cold", "a waste", "dull", "rude", "broken")
@@ -457,3 +459,19 @@ def test_an_interruption_after_the_end_leaves_the_finished_run(
     finally:
         installed_plugins.cache_clear()
     assert gpt_tasks.load(tmp_path / "run").predict(["The soup was lovely"])
+
+
+def test_texts_are_left_what_a_method_does_not_take_of_the_window() -> None:
+    registry = installed_plugins().registry
+    task, full = registry.tasks["sentiment"], registry.methods["full"]
+
+    def longest(positions: int, context: int | None, asked: int = 512) -> int:
+        method, config = replace(full, positions=positions), FinetuneConfig(max_length=asked)
+        return settle(config, task, method, {"accuracy": "higher"}, 1000, context).max_length
+
+    assert longest(0, 64) == 64
+    assert longest(16, 64) == 48
+    assert longest(16, 64, asked=40) == 40
+    assert longest(16, None) == 512
+    with pytest.raises(UsageError, match="--method full takes 64 places of the model's window, which has 64"):
+        longest(64, 64)
