@@ -26,7 +26,6 @@ autodoc_typehints = "description"
 nitpicky = False
 
 GENERATED = Path(__file__).parent / "generated"
-SOURCES = "https://github.com/gpt-tasks/gpt-tasks/blob/main"
 
 
 def commands() -> str:
@@ -34,7 +33,8 @@ def commands() -> str:
     plugins = installed_plugins()
     own = {plugin.name for plugin in plugins.plugins if plugin.distribution == "gpt-tasks"}
     names = [name for name in plugins.registry.commands if plugins.registry.commands.owner(name) in own]
-    pages = ["# Commands", "Exit codes: 1 a bug, 2 usage, 3 a plugin, 4 data, 5 a model, 6 the machine, 130 interrupted."]
+    codes = "1 a bug, 2 usage, 3 a plugin, 4 data, 5 a model that cannot be loaded, 6 the machine, 130 interrupted"
+    pages = ["# Commands", f"Exit codes: {codes}."]
     for name in names:
         pages += [f"## gpt-tasks {name}", f"```text\n{_help(name)}```"]
     pages += ["## gpt-tasks finetune sentiment", f"```text\n{_help('finetune', 'sentiment')}```"]

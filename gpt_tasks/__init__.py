@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gpt_tasks.errors import DataError as DataError
     from gpt_tasks.errors import GptTasksError as GptTasksError
+    from gpt_tasks.errors import UsageError as UsageError
     from gpt_tasks.evaluation.report import Report as Report
     from gpt_tasks.extensions import BackbonePreset as BackbonePreset
     from gpt_tasks.extensions import HeadKind as HeadKind
@@ -18,14 +20,26 @@ if TYPE_CHECKING:
     from gpt_tasks.pretraining.pretrain import pretrain as pretrain
     from gpt_tasks.scoring.score import score as score
     from gpt_tasks.tasks.base import Task as Task
+    from gpt_tasks.tasks.base import TaskOptions as TaskOptions
+    from gpt_tasks.tasks.classification import ClassificationOptions as ClassificationOptions
     from gpt_tasks.tasks.classification import ClassificationTask as ClassificationTask
     from gpt_tasks.tasks.cloze import ClozeTask as ClozeTask
+    from gpt_tasks.tasks.dialogue import DialogueTask as DialogueTask
     from gpt_tasks.tasks.headed import DELIMITER as DELIMITER
+    from gpt_tasks.tasks.headed import HeadOptions as HeadOptions
     from gpt_tasks.tasks.language_modeling import LanguageModelingTask as LanguageModelingTask
     from gpt_tasks.tasks.multi_label import MultiLabelTask as MultiLabelTask
+    from gpt_tasks.tasks.multiple_choice import MultipleChoiceOptions as MultipleChoiceOptions
     from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask as MultipleChoiceTask
     from gpt_tasks.tasks.regression import RegressionTask as RegressionTask
+    from gpt_tasks.tasks.span import SpanOptions as SpanOptions
     from gpt_tasks.tasks.span import SpanTask as SpanTask
+    from gpt_tasks.tasks.text_measures import ROUGE as ROUGE
+    from gpt_tasks.tasks.text_measures import TextMeasure as TextMeasure
+    from gpt_tasks.tasks.text_measures import bleu as bleu
+    from gpt_tasks.tasks.text_measures import chrf as chrf
+    from gpt_tasks.tasks.text_measures import rouge as rouge
+    from gpt_tasks.tasks.text_to_text import TextToTextOptions as TextToTextOptions
     from gpt_tasks.tasks.text_to_text import TextToTextTask as TextToTextTask
     from gpt_tasks.training.finetune import finetune as finetune
     from gpt_tasks.training.run import Run as Run
@@ -33,39 +47,55 @@ if TYPE_CHECKING:
     from gpt_tasks.types import Event as Event
     from gpt_tasks.types import Example as Example
     from gpt_tasks.types import Prediction as Prediction
+    from gpt_tasks.types import Row as Row
     from gpt_tasks.types import SpanAnswer as SpanAnswer
     from gpt_tasks.types import Tagging as Tagging
 
 # Loaded when first asked for, so that importing gpt_tasks never waits for torch.
 _HOMES = {
     "BackbonePreset": "gpt_tasks.extensions",
-    "HeadKind": "gpt_tasks.extensions",
-    "Method": "gpt_tasks.extensions",
-    "Metric": "gpt_tasks.extensions",
-    "SourceScheme": "gpt_tasks.extensions",
-    "Suite": "gpt_tasks.extensions",
+    "ClassificationOptions": "gpt_tasks.tasks.classification",
     "ClassificationTask": "gpt_tasks.tasks.classification",
     "ClozeTask": "gpt_tasks.tasks.cloze",
     "DELIMITER": "gpt_tasks.tasks.headed",
-    "LanguageModelingTask": "gpt_tasks.tasks.language_modeling",
-    "MultiLabelTask": "gpt_tasks.tasks.multi_label",
-    "MultipleChoiceTask": "gpt_tasks.tasks.multiple_choice",
-    "RegressionTask": "gpt_tasks.tasks.regression",
-    "SpanTask": "gpt_tasks.tasks.span",
-    "TextToTextTask": "gpt_tasks.tasks.text_to_text",
+    "DataError": "gpt_tasks.errors",
+    "DialogueTask": "gpt_tasks.tasks.dialogue",
     "Event": "gpt_tasks.types",
     "Example": "gpt_tasks.types",
     "GptTasksError": "gpt_tasks.errors",
+    "HeadKind": "gpt_tasks.extensions",
+    "HeadOptions": "gpt_tasks.tasks.headed",
+    "LanguageModelingTask": "gpt_tasks.tasks.language_modeling",
+    "Method": "gpt_tasks.extensions",
+    "Metric": "gpt_tasks.extensions",
+    "MultiLabelTask": "gpt_tasks.tasks.multi_label",
+    "MultipleChoiceOptions": "gpt_tasks.tasks.multiple_choice",
+    "MultipleChoiceTask": "gpt_tasks.tasks.multiple_choice",
     "Prediction": "gpt_tasks.types",
+    "ROUGE": "gpt_tasks.tasks.text_measures",
+    "RegressionTask": "gpt_tasks.tasks.regression",
     "Report": "gpt_tasks.evaluation.report",
+    "Row": "gpt_tasks.types",
     "Run": "gpt_tasks.training.run",
+    "SourceScheme": "gpt_tasks.extensions",
     "SpanAnswer": "gpt_tasks.types",
+    "SpanOptions": "gpt_tasks.tasks.span",
+    "SpanTask": "gpt_tasks.tasks.span",
+    "Suite": "gpt_tasks.extensions",
     "Tagging": "gpt_tasks.types",
     "Task": "gpt_tasks.tasks.base",
+    "TaskOptions": "gpt_tasks.tasks.base",
+    "TextMeasure": "gpt_tasks.tasks.text_measures",
+    "TextToTextOptions": "gpt_tasks.tasks.text_to_text",
+    "TextToTextTask": "gpt_tasks.tasks.text_to_text",
+    "UsageError": "gpt_tasks.errors",
+    "bleu": "gpt_tasks.tasks.text_measures",
+    "chrf": "gpt_tasks.tasks.text_measures",
     "finetune": "gpt_tasks.training.finetune",
     "hookimpl": "gpt_tasks.hookspecs",
     "load": "gpt_tasks.training.run",
     "pretrain": "gpt_tasks.pretraining.pretrain",
+    "rouge": "gpt_tasks.tasks.text_measures",
     "score": "gpt_tasks.scoring.score",
 }
 

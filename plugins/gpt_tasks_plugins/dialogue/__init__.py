@@ -1,7 +1,6 @@
 """What does the assistant say next?"""
 
-from gpt_tasks import hookimpl
-from gpt_tasks.tasks.dialogue import DialogueTask
+from gpt_tasks import DialogueTask, hookimpl
 
 
 class Dialogue(DialogueTask):

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from gpt_tasks import hookimpl
-from gpt_tasks.extensions import Suite
+from gpt_tasks import Suite, hookimpl
 
 
 @hookimpl

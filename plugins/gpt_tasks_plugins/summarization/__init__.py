@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from gpt_tasks import Example, TextToTextTask, hookimpl
-from gpt_tasks.tasks.text_measures import ROUGE, rouge
+from gpt_tasks import ROUGE, Example, TextToTextTask, hookimpl, rouge
 
 
 class Summarization(TextToTextTask):

@@ -9,10 +9,7 @@ from typing import ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from gpt_tasks import Example, TextToTextTask, hookimpl
-from gpt_tasks.tasks.base import TaskOptions
-from gpt_tasks.tasks.text_measures import TextMeasure, bleu, chrf
-from gpt_tasks.tasks.text_to_text import TextToTextOptions
+from gpt_tasks import Example, TaskOptions, TextMeasure, TextToTextOptions, TextToTextTask, bleu, chrf, hookimpl
 from gpt_tasks_plugins.translation.languages import LANGUAGES
 
 SOURCE, TARGET = "source", "target"

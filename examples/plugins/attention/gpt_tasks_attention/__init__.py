@@ -1,7 +1,6 @@
 """A head that learns which tokens of a text to look at."""
 
-from gpt_tasks import hookimpl
-from gpt_tasks.extensions import HeadKind
+from gpt_tasks import HeadKind, hookimpl
 
 GPT_TASKS_HOOKS = 1
 

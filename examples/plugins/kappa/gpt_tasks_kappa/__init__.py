@@ -1,7 +1,6 @@
 """Cohen's kappa: how far the labels agree beyond chance."""
 
-from gpt_tasks import hookimpl
-from gpt_tasks.extensions import Metric
+from gpt_tasks import Metric, hookimpl
 
 GPT_TASKS_HOOKS = 1
 

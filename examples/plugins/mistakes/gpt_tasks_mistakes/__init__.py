@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gpt_tasks import hookimpl
-from gpt_tasks.errors import UsageError
+from gpt_tasks import UsageError, hookimpl
 
 GPT_TASKS_HOOKS = 1
 app = typer.Typer(name="mistakes")

@@ -1,7 +1,6 @@
 """Prompt tuning: a few vectors before the text are all of the backbone that moves (https://arxiv.org/abs/2104.08691)."""
 
-from gpt_tasks import hookimpl
-from gpt_tasks.extensions import Method
+from gpt_tasks import Method, hookimpl
 
 GPT_TASKS_HOOKS = 1
 VECTORS = 16

@@ -2,9 +2,7 @@
 
 import os
 
-from gpt_tasks import hookimpl
-from gpt_tasks.errors import UsageError
-from gpt_tasks.extensions import BackbonePreset
+from gpt_tasks import BackbonePreset, UsageError, hookimpl
 
 GPT_TASKS_HOOKS = 1
 

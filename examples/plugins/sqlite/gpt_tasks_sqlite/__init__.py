@@ -4,10 +4,7 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 
-from gpt_tasks import hookimpl
-from gpt_tasks.errors import DataError
-from gpt_tasks.extensions import SourceScheme
-from gpt_tasks.types import Row
+from gpt_tasks import DataError, Row, SourceScheme, hookimpl
 
 GPT_TASKS_HOOKS = 1
 SPLITS = ("train", "validation", "test")
