@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.backbone.load import Location, locate
 from gpt_tasks.errors import DataError, PluginError, UsageError
@@ -25,6 +25,9 @@ from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_y
 from gpt_tasks.training.run import Run, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
 from gpt_tasks.types import Event
+
+if TYPE_CHECKING:
+    from gpt_tasks.training.session import Session
 
 USELESS_WHERE_FROZEN = (
     "epochs",
@@ -73,7 +76,7 @@ def _finetune(
     if resume and output is None:
         raise UsageError("--resume needs the run to go on with", "Name its folder with --output.")
     folder = RunFolder(Path(output)) if output else None
-    task = _fine_tunable(name, plugins)
+    task = fine_tunable(name, plugins)
     read = read_yaml(file, task.Options.model_fields) if file else {}
     if folder and resume:
         config = _agreeing(_recorded(folder, name), merged(read, settings))
@@ -111,23 +114,8 @@ def _train(
     folder: RunFolder,
     plugins: Plugins,
 ) -> None:
-    # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
-    from gpt_tasks.training.classifying import ClassificationSession
-    from gpt_tasks.training.headed import MeasuredSession
-    from gpt_tasks.training.modeling import ModelingSession
-    from gpt_tasks.training.session import Session
-    from gpt_tasks.training.spanning import SpanSession
-    from gpt_tasks.training.writing import WritingSession
-
+    family = session_kind(task)
     started = time.monotonic()
-    families: Sequence[tuple[Any, type[Session]]] = [
-        (ClassificationTask, ClassificationSession),
-        (MeasuredTask, MeasuredSession),
-        (SpanTask, SpanSession),
-        (TextToTextTask, WritingSession),
-        (LanguageModelingTask, ModelingSession),
-    ]
-    family = next(session for kind, session in families if isinstance(task, kind))
     session = family.open(task, method, location, config, folder, plugins)
     try:
         session.train()
@@ -140,7 +128,26 @@ def _train(
         raise
 
 
-def _fine_tunable(name: str, plugins: Plugins) -> Task:
+def session_kind(task: Task) -> type[Session]:
+    """Return how tasks of this family are trained."""
+    # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
+    from gpt_tasks.training.classifying import ClassificationSession
+    from gpt_tasks.training.headed import MeasuredSession
+    from gpt_tasks.training.modeling import ModelingSession
+    from gpt_tasks.training.spanning import SpanSession
+    from gpt_tasks.training.writing import WritingSession
+
+    families: Sequence[tuple[Any, type[Session]]] = [
+        (ClassificationTask, ClassificationSession),
+        (MeasuredTask, MeasuredSession),
+        (SpanTask, SpanSession),
+        (TextToTextTask, WritingSession),
+        (LanguageModelingTask, ModelingSession),
+    ]
+    return next(session for kind, session in families if isinstance(task, kind))
+
+
+def fine_tunable(name: str, plugins: Plugins) -> Task:
     """Return a task. Raises PluginError where its plugin names a head or a metric that nobody brings."""
     registry = plugins.registry
     task = registry.tasks[name]

@@ -206,7 +206,7 @@ class MeasuredSession(HeadSession):
 
     def finish(self) -> Report:
         """Settle the task on validation and save the model; report it on the test split, beside the baselines."""
-        validation = self._encoded(self.splits.validation, "validation")
+        validation = self.encoded(self.splits.validation, "validation")
         self.task = self.task.tuned(self.logits(validation), goals_of(validation))
         self.save()
         # The words of choices are new with every example.

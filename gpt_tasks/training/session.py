@@ -128,8 +128,8 @@ class Session(ABC):
         """Train, from the last checkpoint where there is one."""
         self.observers.tell(Event("run_started", self.folder.path, values={"task": self.task.name}))
         started = time.monotonic()
-        train = self._encoded(self.splits.train, "train")
-        validation = self._encoded(self.splits.validation, "validation")
+        train = self.encoded(self.splits.train, "train")
+        validation = self.encoded(self.splits.validation, "validation")
         self.learn(train, validation)
         seconds = time.monotonic() - started
         self.training |= {
@@ -185,7 +185,8 @@ class Session(ABC):
                 trainer.state.log_history, self.settings.best_by, self.folder.path / "learning_curve.png"
             )
 
-    def _encoded(self, examples: Examples, split: str) -> EncodedExamples:
+    def encoded(self, examples: Examples, split: str) -> EncodedExamples:
+        """Encode the examples of a split into a file. Raises DataError where there is none."""
         if not len(examples):
             raise DataError(f"The {split} split is empty", "Give more rows.")
         scratch = self.folder.scratch / f"rank-{rank()}"

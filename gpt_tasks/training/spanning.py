@@ -117,7 +117,8 @@ class SpanSession(Session):
                 found[starts[place] : starts[place] + lengths[place]] = states[: lengths[place]]
         return found, starts
 
-    def _encoded(self, examples: Examples, split: str) -> EncodedExamples:
+    def encoded(self, examples: Examples, split: str) -> EncodedExamples:
+        """Encode the windows of a split's examples into a file; answers of train are put in their place first."""
         if not len(examples):
             raise DataError(f"The {split} split is empty", "Give more rows.")
         scratch = self.folder.scratch / f"rank-{rank()}"

@@ -1,0 +1,37 @@
+"""The backbone of the checks: a GPT-2 of two layers with random weights, and the tokenizer of `tiny`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONTEXT = 256
+"""The most tokens that it reads."""
+_WIDTH = 32
+
+
+def write_backbone(folder: Path) -> Path:
+    """Write the backbone into a folder, as transformers opens it, and return the folder."""
+    import torch
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    from gpt_tasks.backbone.load import quiet_transformers
+    from gpt_tasks.backbone.presets import register_backbones
+
+    (tiny,) = (preset for preset in register_backbones() if preset.name == "tiny")
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(tiny.location(), local_files_only=True)
+        end = tokenizer.eos_token_id
+        config = GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=CONTEXT,
+            n_embd=_WIDTH,
+            n_layer=2,
+            n_head=2,
+            bos_token_id=end,
+            eos_token_id=end,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            GPT2LMHeadModel(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder

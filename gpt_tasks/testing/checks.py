@@ -1,0 +1,52 @@
+"""What a check is, and what comes of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from gpt_tasks.testing.bench import Bench
+
+Status = Literal["passed", "FAILED", "not run", "skipped", "expected"]
+"""`not run`: a check that this one needs has failed. `skipped`: it has no meaning for such a task. `expected`: it fails,
+as was foreseen."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question about a task. `reason` says in a line why it is asked.
+
+    `function(bench)` raises CheckFailed with what to change, or Meaningless where a task of this kind cannot be asked;
+    whatever else it raises is a failure too. `needs` names checks without which the answer would say nothing.
+    """
+
+    name: str
+    reason: str
+    function: Callable[[Bench], None]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one check; `message` says what to change, or why it was not run, skipped or expected to fail."""
+
+    name: str
+    status: Status
+    reason: str
+    message: str = ""
+
+
+class CheckFailed(AssertionError):
+    """A task does not do what a check asks; the text says what to change."""
+
+
+class Meaningless(Exception):
+    """A check has no meaning for a task; the text says why."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise CheckFailed with the message where the condition does not hold."""
+    if not condition:
+        raise CheckFailed(message)

@@ -1,0 +1,239 @@
+"""Checks of a task joined with the backbone of the checks: what it computes, trains and keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from gpt_tasks.errors import UsageError
+from gpt_tasks.tasks.span import SpanTask
+from gpt_tasks.testing.bench import Bench
+from gpt_tasks.testing.checks import CheckFailed, Meaningless, require
+from gpt_tasks.testing.tokens import encodings, needs_training
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor, nn
+
+    from gpt_tasks.heads.model import SavedModel
+    from gpt_tasks.training.session import Session
+
+MOST_UPDATES = 240
+UPDATES_OF_A_SEED = 3
+LEARNED = 0.2
+"""The share of its first loss that a model must come down to."""
+_RATE = 1e-2
+_TOLERANCE = 1e-4
+
+
+def loss_is_finite(bench: Bench) -> None:
+    """Build the model and compute the loss of four examples."""
+    import torch
+
+    session = bench.session()
+    with torch.no_grad():
+        outputs = session.model(**_batch(session))
+    loss = float(outputs["loss"])
+    require(
+        loss == loss and abs(loss) != float("inf"),
+        f"The loss of four examples is {loss}. The head must return finite logits for every real token.",
+    )
+
+
+def padding_changes_no_logit(bench: Bench) -> None:
+    """Compare what is computed of examples alone, and in a batch that is padded on either side."""
+    import numpy as np
+
+    task, examples = bench.fitted, bench.examples
+    needs_training(task)
+    together = encodings(task, examples, bench.tokenizer)
+    apart = [each for example in examples for each in encodings(task, [example], bench.tokenizer)]
+    require(together == apart, "Examples are encoded otherwise beside others. encode() must take each by itself.")
+    session = bench.session()
+    features = _features(session)
+    alone = [_computed(session, [feature], "right")[0] for feature in features]
+    sides: tuple[Literal["right", "left"], ...] = ("right", "left")
+    for side in sides:
+        for single, shared in zip(alone, _computed(session, features, side), strict=True):
+            require(
+                np.allclose(single, shared, atol=_TOLERANCE, rtol=_TOLERANCE),
+                f"Logits differ by {np.abs(single - shared).max():.2g} in a batch that is padded on the {side}. The head "
+                "must read hidden states by the attention mask, and of each row by itself.",
+            )
+
+
+def intended_weights_move(bench: Bench) -> None:
+    """Compute gradients by each method, and see which weights have one."""
+    needs_training(bench.task)
+    _gradients(bench, "full")
+    if bench.task.head is None or isinstance(bench.task, SpanTask):
+        return
+    _gradients(bench, "head")
+
+
+def saved_model_answers_alike(bench: Bench) -> None:
+    """Save the model, load it with the task's state, and compare what both compute."""
+    import numpy as np
+
+    session = bench.new_session()
+    before = _computed(session, _features(session), "right")
+    _save(session)
+    from gpt_tasks.heads.model import load_model
+
+    saved = load_model(session.folder.model, bench.plugins.registry.heads)
+    restored = bench.task.restored(saved.record.state)
+    tokenizer = saved.backbone.tokenizer
+    require(
+        encodings(restored, bench.examples, tokenizer, session.settings.max_length)
+        == encodings(session.task, bench.examples, session.backbone.tokenizer, session.settings.max_length),
+        "A restored task encodes otherwise. Return from state() what encode() reads.",
+    )
+    session.model = _joined(saved, bench).eval()
+    for one, other in zip(before, _computed(session, _features(session), "right"), strict=True):
+        require(
+            np.allclose(one, other, atol=_TOLERANCE, rtol=_TOLERANCE),
+            f"A model that is saved and loaded computes otherwise, by {np.abs(one - other).max():.2g}. What a head "
+            "draws or learns must be a parameter, or a buffer that is persistent.",
+        )
+
+
+def four_examples_are_learned(bench: Bench) -> None:
+    """Train on four examples until they are known by heart."""
+    session = bench.new_session()
+    batch = _batch(session)
+    first = _loss(session, batch)
+    with _learning(session, batch, dropout=False) as update:
+        for number in range(1, MOST_UPDATES + 1):
+            update()
+            if number % 10 == 0 and _loss(session, batch) < LEARNED * first:
+                return
+    raise CheckFailed(
+        f"After {MOST_UPDATES} updates on four examples the loss is {_loss(session, batch):.3g}, and was {first:.3g} at "
+        "first. The prompt must hold the texts in which the examples differ, and the head must reach the backbone."
+    )
+
+
+def same_seed_same_result(bench: Bench) -> None:
+    """Train twice with the same seed, and compare the weights."""
+    import torch
+
+    def trained() -> dict[str, Tensor]:
+        session = bench.new_session()
+        with _learning(session, _batch(session), dropout=True) as update:
+            for _ in range(UPDATES_OF_A_SEED):
+                update()
+        return session.model.state_dict()
+
+    first, second = trained(), trained()
+    odd = [name for name, tensor in first.items() if not torch.equal(tensor, second[name])]
+    require(
+        not odd,
+        f"Two trainings with the same seed differ, at first in '{odd[0] if odd else ''}'. Draw weights and noise from "
+        "torch's own generator, which the seed is set of, and nothing from the clock or from a set's order.",
+    )
+
+
+@contextmanager
+def _learning(session: Session, batch: dict[str, Tensor], *, dropout: bool) -> Iterator[Any]:
+    """Give a function that moves the weights once, with what the seed draws."""
+    import torch
+    from transformers import set_seed
+
+    set_seed(session.settings.seed)
+    session.model.train(dropout)
+    moving = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(moving, lr=_RATE)
+
+    def update() -> None:
+        optimizer.zero_grad()
+        session.model(**batch)["loss"].backward()
+        optimizer.step()
+
+    yield update
+    session.model.eval()
+
+
+def _gradients(bench: Bench, method: str) -> None:
+    session = bench.new_session(method)
+    model: Any = session.model
+    loss = model(**_batch(session))["loss"]
+    loss.backward()
+    frozen = session.method.frozen
+    for name, parameter in model.named_parameters():
+        moves = not (frozen and name.startswith("backbone."))
+        require(
+            (parameter.grad is not None) == moves,
+            f"By --method {method} the weight '{name}' gets {'no' if moves else 'a'} gradient. "
+            + ("Use it, or take it out of the head." if moves else "The head must not unfreeze the backbone."),
+        )
+    for part in ("head", *(() if frozen else ("backbone",))):
+        module: nn.Module | None = getattr(model, part, None)
+        if module is not None and any(True for _ in module.parameters()):
+            require(
+                any(bool(weight.grad.any()) for weight in module.parameters() if weight.grad is not None),
+                f"By --method {method} every gradient of the {part} is 0. The loss must follow from what the {part} "
+                "computes: detach nothing.",
+            )
+
+
+def _features(session: Session) -> list[dict[str, Any]]:
+    train = session.encoded(session.splits.train, "train")
+    return train.__getitems__(range(len(train)))
+
+
+def _batch(session: Session) -> dict[str, Tensor]:
+    return _collated(session, _features(session), "right")
+
+
+def _collated(
+    session: Session, features: Sequence[dict[str, Any]], side: Literal["right", "left"]
+) -> dict[str, Tensor]:
+    from gpt_tasks.data.batches import collate
+
+    return collate(features, pad_token_id=int(session.backbone.tokenizer.pad_token_id), padding_side=side)
+
+
+def _loss(session: Session, batch: dict[str, Tensor]) -> float:
+    import torch
+
+    with torch.no_grad():
+        return float(session.model(**batch)["loss"])
+
+
+def _computed(
+    session: Session, features: Sequence[dict[str, Any]], side: Literal["right", "left"]
+) -> list[numpy.ndarray]:
+    """Return what the model computes of each example: its logits, or the nats of what it is to foretell."""
+    import torch
+
+    model: Any = session.model.eval()
+    batch = _collated(session, features, side)
+    with torch.no_grad():
+        if session.task.head is None:
+            return [row.numpy() for row in model.nats(**batch)[:, None]]
+        logits = model(batch["input_ids"], batch["attention_mask"])["logits"]
+    if not isinstance(session.task, SpanTask):
+        # Choices that an example has not are minus infinity.
+        return [row[torch.isfinite(row)].numpy() for row in logits]
+    return [row[mask.bool()].numpy() for row, mask in zip(logits, batch["attention_mask"], strict=True)]
+
+
+def _save(session: Any) -> None:
+    from gpt_tasks.training.headed import save_head
+
+    if isinstance(session.task, SpanTask):
+        save_head(session, session.plugins.registry.heads[session.task.head], 2)
+    else:
+        session.save()
+
+
+def _joined(saved: SavedModel, bench: Bench) -> Any:
+    from gpt_tasks.heads.language_model import LanguageModel
+    from gpt_tasks.heads.model import TaskModel
+
+    task: Any = bench.task
+    backbone: Any = saved.backbone.model
+    if saved.head is None:
+        return LanguageModel(backbone.base_model, backbone)
+    return TaskModel(backbone.base_model, saved.head, loss=task.loss)

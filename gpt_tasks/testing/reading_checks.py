@@ -1,0 +1,208 @@
+"""Checks that need nothing but the task's own code and its rows."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, get_args, get_origin
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.base import Task, TaskOptions
+from gpt_tasks.tasks.headed import HeadTask
+from gpt_tasks.tasks.span import SpanTask
+from gpt_tasks.tasks.untrained import UntrainedTask
+from gpt_tasks.testing.bench import Bench, read_all
+from gpt_tasks.testing.checks import CheckFailed, Meaningless, require
+from gpt_tasks.testing.tokens import encodings
+
+HEAVY = ("torch", "transformers")
+_IMPORT = f"""
+import importlib, importlib.util, sys
+name, file = sys.argv[1:]
+try:
+    importlib.import_module(name)
+except ImportError:
+    spec = importlib.util.spec_from_file_location("task_under_test", file)
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+print(*[heavy for heavy in {HEAVY} if heavy in sys.modules])
+"""
+
+
+def imports_no_torch(bench: Bench) -> None:
+    """Import the task's module in another process, and see what that has loaded."""
+    kind = type(bench.task)
+    process = subprocess.run(
+        [sys.executable, "-c", _IMPORT, kind.__module__, inspect.getfile(kind)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        *_, last = process.stderr.strip().splitlines() or [""]
+        raise CheckFailed(f"The module {kind.__module__} cannot be imported by itself: {last}")
+    lines = process.stdout.splitlines()
+    loaded = lines[-1].split() if lines else []
+    require(
+        not loaded,
+        f"Importing {kind.__module__} loads {' and '.join(loaded)}, for which every command would wait. Move the import "
+        "into the function that needs it.",
+    )
+
+
+def uses_no_network(bench: Bench) -> None:
+    """Use the task with every connection refused; an attempt counts, even one that is given up without a word."""
+    with connections_refused() as attempts:
+        try:
+            _use(bench)
+        except Exception as error:
+            # What else may be wrong is for other checks to say.
+            if not attempts:
+                raise Meaningless(f"The task cannot be used: {type(error).__name__}.") from error
+    require(
+        not attempts,
+        f"The task asks the network for {', '.join(dict.fromkeys(attempts))}. Ship what it needs with the package, or "
+        "read it through a source scheme.",
+    )
+
+
+def names_what_exists(bench: Bench) -> None:
+    """Look the task's head and metrics up, as a fine-tuning does."""
+    from gpt_tasks.training.finetune import fine_tunable
+
+    task = bench.task
+    if task.trains:
+        fine_tunable(task.name, bench.plugins)
+        return
+    if isinstance(task, UntrainedTask):
+        known = [measure.name for measure in task.measures]
+        for metric in task.metrics:
+            require(metric in known, f"`metrics` names '{metric}', and `measures` holds {', '.join(known)}.")
+
+
+def samples_fit(bench: Bench) -> None:
+    """Read all samples by the task's columns, and make splits of some."""
+    missing = bench.samples is None
+    try:
+        read_all(bench)
+        splits = bench.splits
+        require(len(splits.validation) > 0 and len(splits.test) > 0, "No sample is left to validate or to test by.")
+    except DataError as error:
+        if missing:
+            raise CheckFailed(
+                f"The task has no samples, and rows made up for its family do not fit ({error.message}). Put "
+                "train.jsonl, validation.jsonl and test.jsonl into `samples/` beside its module."
+            ) from error
+        raise CheckFailed(f"{error.message}. Mend the samples, or `columns`: {error.hint}") from error
+    if missing:
+        raise Meaningless("The task has no samples; rows made up for its family stand in for them.")
+
+
+def state_survives_json(bench: Bench) -> None:
+    """Keep the task's state as JSON, restore the task, and compare what was settled."""
+    task = bench.task
+    for settled in [bench.fitted, *_configured(task)]:
+        try:
+            state = json.loads(json.dumps(settled.state()))
+        except TypeError as error:
+            raise CheckFailed(f"state() holds more than JSON values: {error}. Return lists, texts and numbers.") from error
+        restored = task.restored(state)
+        for name, value in vars(settled).items():
+            if name.startswith("_") or not task.trains:
+                continue
+            found = getattr(restored, name, None)
+            require(
+                _plain(found) == _plain(value),
+                f"`{name}` is {value!r} before the task is saved and {found!r} after it is restored. Return it from "
+                "state(), beside what super().state() holds.",
+            )
+        require(
+            _plain(restored.state()) == _plain(settled.state()), "restored() does not bring back what state() returned."
+        )
+
+
+@contextmanager
+def connections_refused() -> Iterator[list[str]]:
+    """Refuse connections by name and by address; what is yielded is filled with whom they were for."""
+    import socket
+
+    attempts: list[str] = []
+    before = {name: getattr(socket, name) for name in ("getaddrinfo", "gethostbyname")}
+
+    def refuse(host: Any, *_: Any, **__: Any) -> Any:
+        attempts.append(str(host))
+        raise OSError("The network is refused while a task is checked")
+
+    class Refusing(socket.socket):
+        def connect(self, address: Any, /) -> None:
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                refuse(address[0])
+            super().connect(address)
+
+        def connect_ex(self, address: Any, /) -> int:
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                refuse(address[0])
+            return super().connect_ex(address)
+
+    real = socket.socket
+    try:
+        socket.socket = Refusing  # type: ignore[misc]
+        for name in before:
+            setattr(socket, name, refuse)
+        yield attempts
+    finally:
+        socket.socket = real  # type: ignore[misc]
+        for name, function in before.items():
+            setattr(socket, name, function)
+
+
+def _use(bench: Bench) -> None:
+    """Do with the task what a command does with it before and after a model computes."""
+    read_all(bench)
+    task, examples = bench.fitted, bench.examples
+    task.restored(task.state())
+    for example in examples:
+        task.record(example)
+    if isinstance(task, UntrainedTask | HeadTask) and hasattr(task, "ask"):
+        for example in examples:
+            task.ask(example, "")
+            task.shot(example)
+    if task.trains and not isinstance(task, SpanTask):
+        encodings(task, examples, bench.tokenizer)
+
+
+def _configured(task: Task) -> Sequence[Task]:
+    """Return the task with each of its options set to something else, as far as can be told what that may be."""
+    if not task.trains:
+        return []
+    found = []
+    for name, field in task.Options.model_fields.items():
+        other = _other(getattr(task, name, None), field.annotation)
+        if other is not None:
+            options: TaskOptions = task.Options.model_construct(**{name: other})
+            found.append(task.configured(options))
+    return found
+
+
+def _other(value: Any, annotation: Any) -> Any:
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)] or [annotation]
+    if kinds == [bool]:
+        return not value
+    if get_origin(kinds[0]) is Literal:
+        return next((choice for choice in get_args(kinds[0]) if choice != value), None)
+    if kinds in ([int], [float]):
+        return kinds[0]((value or 0) + 0.25 if kinds == [float] else (value or 0) + 1)
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON would bring it back, so that lists and tuples are the same."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,113 @@
+"""Run the checks of a task, each once and after those that it needs."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from gpt_tasks.errors import GptTasksError, UsageError
+from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.testing.bench import Bench
+from gpt_tasks.testing.catalogue import CHECKS
+from gpt_tasks.testing.checks import Check, CheckFailed, Meaningless, Result
+
+
+def check_task(
+    task: Task, *, expected_failures: Mapping[str, str] | None = None, plugins: Plugins | None = None
+) -> list[Result]:
+    """Ask all checks of a task, and return what came of each, in their order.
+
+    `expected_failures` says of checks that will fail why they may; one of them that passes is a failure. `plugins` are
+    those that bring the heads and metrics which the task names, by default all that are installed. Raises UsageError
+    for what is no task, and for an expected failure of a check that there is not.
+    """
+    checking = Checking(task, expected_failures or {}, plugins)
+    try:
+        return [checking.result(check) for check in CHECKS]
+    finally:
+        checking.bench.close()
+
+
+class Checking:
+    """The checks of one task, each of which is run when its result is first asked for."""
+
+    def __init__(
+        self, task: Task, expected_failures: Mapping[str, str] | None = None, plugins: Plugins | None = None
+    ) -> None:
+        if not isinstance(task, Task):
+            hint = "Give an instance: write its parentheses." if isinstance(task, type) else "Give an instance of one."
+            raise UsageError(f"{task!r} is no task", hint)
+        self.expected = dict(expected_failures or {})
+        for name in self.expected:
+            if name not in _BY_NAME:
+                near = get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
+                hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(_BY_NAME)}."
+                raise UsageError(f"There is no check '{name}' that could be expected to fail", hint)
+        self._plugins = plugins
+        self._task = task
+        self._bench: Bench | None = None
+        self._results: dict[str, Result] = {}
+        self._errors: dict[str, Exception] = {}
+
+    @property
+    def bench(self) -> Bench:
+        """What the checks work on."""
+        if self._bench is None:
+            self._bench = Bench(self._task, self._plugins or installed_plugins())
+        return self._bench
+
+    def error(self, check: Check) -> Exception | None:
+        """Return what a check raised, where it failed."""
+        return self._errors.get(check.name)
+
+    def result(self, check: Check) -> Result:
+        """Return what came of a check, after those that it needs were run."""
+        if check.name not in self._results:
+            self._results[check.name] = self._expecting(check, self._run(check))
+        return self._results[check.name]
+
+    def _run(self, check: Check) -> Result:
+        for needed in check.needs:
+            before = self.result(_BY_NAME[needed])
+            if before.status in ("FAILED", "expected", "not run"):
+                return Result(check.name, "not run", check.reason, f"It needs '{needed}', which {_told(before)}.")
+        try:
+            check.function(self.bench)
+        except Meaningless as why:
+            return Result(check.name, "skipped", check.reason, str(why))
+        except CheckFailed as error:
+            self._errors[check.name] = error
+            return Result(check.name, "FAILED", check.reason, str(error))
+        except Exception as error:
+            self._errors[check.name] = error
+            return Result(check.name, "FAILED", check.reason, _cause(error))
+        return Result(check.name, "passed", check.reason)
+
+    def _expecting(self, check: Check, result: Result) -> Result:
+        why = self.expected.get(check.name)
+        if why is None or result.status in ("not run", "skipped"):
+            return result
+        if result.status == "FAILED":
+            return Result(check.name, "expected", check.reason, why)
+        message = f"It passes, and was expected to fail ({why}). Take it out of expected_failures."
+        self._errors[check.name] = CheckFailed(message)
+        return Result(check.name, "FAILED", check.reason, message)
+
+
+def _told(result: Result) -> str:
+    return {"FAILED": "failed", "expected": "is expected to fail"}.get(result.status, "was not run")
+
+
+def _cause(error: Exception) -> str:
+    """Return what was raised and by which line, and the way out where the error itself knows one."""
+    said = " ".join(str(error).split())
+    if isinstance(error, GptTasksError):
+        return f"It raised {type(error).__name__}: {said}"
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"It raised {type(error).__name__}: {said} ({Path(last.filename).name}:{last.lineno}). Mend what raises it."
+
+
+_BY_NAME = {check.name: check for check in CHECKS}
