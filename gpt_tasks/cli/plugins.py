@@ -8,19 +8,24 @@ import typer
 
 from gpt_tasks.cli.arguments import Json
 from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.plugins_check import check
 from gpt_tasks.plugins import installed_plugins
 
 app = typer.Typer(name="plugins", rich_markup_mode=None, add_completion=False)
+app.command("check")(check)
 
 
-@app.command("plugins")
+@app.callback(invoke_without_command=True)
 def show_plugins(
+    context: typer.Context,
     as_json: Json = False,
 ) -> None:
     """Show the installed plugins: hooks, what each brings, how long it loads, or why it failed.
 
     GPT_TASKS_PLUGINS=a,b loads only these beside gpt-tasks' own; GPT_TASKS_STRICT=1 makes a failure an error.
     """
+    if context.invoked_subcommand is not None:
+        return
     plugins = installed_plugins().plugins
     with answering(as_json) as answer:
         answer({"plugins": [{**asdict(plugin), "state": plugin.state} for plugin in plugins]})

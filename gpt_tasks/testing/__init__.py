@@ -1,5 +1,6 @@
-"""The conformance kit: is this task a good citizen? In pytest by `parametrize_with_checks`, from Python by `check_task`,
-in a terminal by `gpt-tasks plugins check`.
+"""The conformance kit: is this task a good citizen?
+
+In pytest by `parametrize_with_checks`, from Python by `check_task`, in a terminal by `gpt-tasks plugins check`.
 """
 
 from __future__ import annotations

@@ -12,13 +12,13 @@ from gpt_tasks.tasks.cloze import ClozeTask
 from gpt_tasks.tasks.headed import HeadTask, MeasuredTask
 from gpt_tasks.tasks.language_modeling import LanguageModelingTask
 from gpt_tasks.tasks.measures import Measure
-from gpt_tasks.tasks.multi_label import MultiLabelTask
 from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask
 from gpt_tasks.tasks.regression import RegressionTask
 from gpt_tasks.tasks.span import SpanTask
+from gpt_tasks.tasks.span_answers import Span
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.testing.bench import Bench
-from gpt_tasks.testing.checks import Meaningless, require
+from gpt_tasks.testing.checks import SkipError, require
 from gpt_tasks.types import Example, Likelihood, Prediction, SpanAnswer, Tagging
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ def _is_answer(task: HeadTask, answer: Any, sort: str) -> None:
     told = f"decode() answers {answer!r} to logits of {sort}"
     if isinstance(answer, Prediction | Tagging):
         probabilities = list(answer.probabilities.values())
-        require(
-            all(0 <= p <= 1 for p in probabilities), f"{told}. Give each label a probability between 0 and 1."
-        )
+        require(all(0 <= p <= 1 for p in probabilities), f"{told}. Give each label a probability between 0 and 1.")
         given = [answer.label] if isinstance(answer, Prediction) else answer.labels
         require(set(given) <= set(answer.probabilities), f"{told}. Answer labels of which it gives a probability.")
     elif isinstance(task, RegressionTask):
@@ -143,10 +141,9 @@ def _gold(task: Task, examples: Sequence[Example]) -> list[list[Any]]:
             logits = goals.reshape(len(examples), -1) if task.loss == "squared" else (2 * goals - 1) * SURE
         found.append(list(task.decode(logits.astype(np.float32))))
     if isinstance(task, SpanTask):
-        spans = [next(iter(task.right(example)), None) for example in examples]
-        found.append(
-            [SpanAnswer(span.text, span.start, span.end, 1.0, ()) if span else SpanAnswer("", 0, 0, 1.0, ()) for span in spans]
-        )
+        # Where nothing is right, no answer is.
+        spans = [next(iter(task.right(example)), Span("", 0)) for example in examples]
+        found.append([SpanAnswer(each.text, each.start, each.end, 1.0, ()) for each in spans])
     elif isinstance(task, TextToTextTask):
         found.append([[str(example.target)] for example in examples])
     elif isinstance(task, MultipleChoiceTask | ClassificationTask):
@@ -214,7 +211,7 @@ def _best(measure: Measure) -> float | None:
 
 def _is_best(name: str, value: float, best: float | None) -> None:
     if math.isnan(value):
-        raise Meaningless(f"'{name}' has no value for the rows.")
+        raise SkipError(f"'{name}' has no value for the rows.")
     require(
         best is None or math.isclose(value, best, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE),
         f"Right answers get {value:.4g} of '{name}', whose best is {best}. measure() must compare an answer with "

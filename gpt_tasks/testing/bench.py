@@ -21,7 +21,7 @@ from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.testing.backbone import CONTEXT, write_backbone
-from gpt_tasks.testing.checks import Meaningless
+from gpt_tasks.testing.checks import SkipError
 from gpt_tasks.testing.rows import TRAINED, as_jsonl, few_rows, made_up_rows, sample_rows
 from gpt_tasks.types import Example, Row
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from gpt_tasks.data.splits import Splits
     from gpt_tasks.training.session import Session
 
-LONG = 100_000
-"""The most tokens where nothing is to be cut."""
 _OWNER = "the task under test"
 
 
@@ -45,7 +43,6 @@ class Bench:
     def __init__(self, task: Task, plugins: Plugins) -> None:
         self.task = task
         self.plugins = _with_task(plugins, task)
-        self._sessions: dict[tuple[str, int], Session] = {}
 
     def close(self) -> None:
         """Remove the files that were written."""
@@ -119,24 +116,22 @@ class Bench:
         found: PreTrainedTokenizerBase = tokenizer
         return found
 
-    def session(self, method: str = "full") -> Session:
-        """Return a fine-tuning by a method that is ready to begin, the same one each time. See `new_session`."""
-        key = (method, 0)
-        if key not in self._sessions:
-            self._sessions[key] = self.new_session(method)
-        return self._sessions[key]
+    @cached_property
+    def session(self) -> Session:
+        """A fine-tuning of all weights that is ready to begin. See `new_session`."""
+        return self.new_session()
 
     def new_session(self, method: str = "full") -> Session:
-        """Open a fine-tuning of the rows by a method. Raises Meaningless for a task that trains nothing."""
+        """Open a fine-tuning of the rows by a method. Raises SkipError for a task that trains nothing."""
         if not self.task.trains:
-            raise Meaningless("The task trains nothing.")
+            raise SkipError("The task trains nothing.")
         from gpt_tasks.backbone.load import Location
-        from gpt_tasks.training.config import FinetuneConfig
+        from gpt_tasks.training.config import configured
         from gpt_tasks.training.finetune import session_kind
         from gpt_tasks.training.run_folder import RunFolder
 
-        config = FinetuneConfig(
-            data=str(self.data), method=method, max_length=CONTEXT, device="cpu", precision="float32", seed=0
+        config = configured(
+            {"data": self.data, "method": method, "max_length": CONTEXT, "device": "cpu", "precision": "float32"}, {}
         )
         folder = RunFolder(Path(tempfile.mkdtemp(dir=self.scratch)))
         folder.write({}, "unfinished")
@@ -144,15 +139,7 @@ class Bench:
         # What is noted of the data is for who trains on them.
         with contextlib.redirect_stderr(io.StringIO()):
             kind = session_kind(self.task)
-            return kind.open(
-                self.task, self.plugins.registry.methods[method], location, config, folder, self.plugins
-            )
-
-
-def of_family(task: Task) -> str:
-    """Return the name of the task's own family, as it stands in what is said of a check."""
-    families = (kind.__name__ for kind in type(task).__mro__ if kind.__module__.startswith("gpt_tasks.tasks."))
-    return next(families, "Task")
+            return kind.open(self.task, self.plugins.registry.methods[method], location, config, folder, self.plugins)
 
 
 def read_all(bench: Bench) -> None:

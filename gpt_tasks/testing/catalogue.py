@@ -92,7 +92,7 @@ CHECKS: tuple[Check, ...] = (
         "four_examples_are_learned",
         "What cannot be learned by heart cannot be learned.",
         models.four_examples_are_learned,
-        (*_BUILT, "intended_weights_move"),
+        (*_BUILT, "padding_changes_no_logit", "intended_weights_move"),
     ),
     Check(
         "same_seed_same_result",

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from gpt_tasks.testing.bench import Bench
 
 Status = Literal["passed", "FAILED", "not run", "skipped", "expected"]
-"""`not run`: a check that this one needs has failed. `skipped`: it has no meaning for such a task. `expected`: it fails,
-as was foreseen."""
+"""`not run`: a check that this one needs has failed. `skipped`: it has no meaning for such a task. `expected`: it
+fails, as was foreseen."""
 
 
 @dataclass(frozen=True)
 class Check:
     """One question about a task. `reason` says in a line why it is asked.
 
-    `function(bench)` raises CheckFailed with what to change, or Meaningless where a task of this kind cannot be asked;
+    `function(bench)` raises CheckError with what to change, or SkipError where a task of this kind cannot be asked;
     whatever else it raises is a failure too. `needs` names checks without which the answer would say nothing.
     """
 
@@ -38,15 +38,19 @@ class Result:
     message: str = ""
 
 
-class CheckFailed(AssertionError):
+class CheckError(AssertionError):
     """A task does not do what a check asks; the text says what to change."""
 
 
-class Meaningless(Exception):
-    """A check has no meaning for a task; the text says why."""
+class SkipError(Exception):
+    """A check has no meaning for a task, or cannot be run; the text says why."""
+
+    def __init__(self, why: str, status: Literal["skipped", "not run"] = "skipped") -> None:
+        super().__init__(why)
+        self.status: Literal["skipped", "not run"] = status
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise CheckFailed with the message where the condition does not hold."""
+    """Raise CheckError with the message where the condition does not hold."""
     if not condition:
-        raise CheckFailed(message)
+        raise CheckError(message)

@@ -16,7 +16,7 @@ from gpt_tasks.tasks.span import CONTEXT, QUESTION, SpanTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.tasks.turns import ASSISTANT, USER, as_text, from_text
 from gpt_tasks.testing.bench import Bench
-from gpt_tasks.testing.checks import Meaningless, require
+from gpt_tasks.testing.checks import SkipError, require
 from gpt_tasks.testing.rows import retargeted
 from gpt_tasks.testing.tokens import LONG, asked_of_model, encodings, needs_training
 from gpt_tasks.types import Encoded, Example
@@ -30,13 +30,13 @@ def target_does_not_leak(bench: Bench) -> None:
     """Change the right answer of rows, and take it away; what the model is shown must stay."""
     task: Any = bench.fitted
     if isinstance(task, LanguageModelingTask):
-        raise Meaningless("The text is what is to be foretold: it has no target beside it.")
+        raise SkipError("The text is what is to be foretold: it has no target beside it.")
     available = list(bench.rows[0].values)
     asked = task.asked_fields(available, {}, "the rows")
     for number, row in enumerate(bench.rows):
         other = retargeted(task, row, _of_another_target(bench, number), bench.columns)
         if other is None:
-            raise Meaningless("The task reads no right answer.")
+            raise SkipError("The task reads no right answer.")
         before = asked_of_model(task, task.example(row, bench.columns), bench.tokenizer)
         require(
             before == asked_of_model(task, task.example(other, bench.columns), bench.tokenizer),
@@ -57,7 +57,7 @@ def encoding_is_deterministic(bench: Bench) -> None:
     require(first == second, "Reading a row twice gives two examples. example() must not draw or count anything.")
     for example in first:
         shown = [asked_of_model(task, example, tokenizer) for _ in range(2)]
-        require(shown[0] == shown[1], f"{example.where}: asking twice asks two things. ask() and encode() must not draw.")
+        require(shown[0] == shown[1], f"{example.where}: asking twice asks two things. ask() must not draw anything.")
     if task.trains:
         encoded = [encodings(task, bench.examples, tokenizer) for _ in range(2)]
         require(encoded[0] == encoded[1], "Encoding examples twice gives different tokens. encode() must not draw.")
@@ -68,10 +68,10 @@ def prompt_is_not_learned(bench: Bench) -> None:
     task, tokenizer = bench.fitted, bench.tokenizer
     needs_training(task)
     if not isinstance(task, TextToTextTask):
-        raise Meaningless("What is learned is the text itself." if task.head is None else "A head learns no token.")
+        raise SkipError("What is learned is the text itself." if task.head is None else "A head learns no token.")
     for example in bench.examples:
         learned = [
-            tokenizer.decode(piece.input_ids[start:end], skip_special_tokens=True).strip()
+            str(tokenizer.decode(piece.input_ids[start:end], skip_special_tokens=True)).strip()
             for piece in task.encode([example], tokenizer, LONG)
             for start, end in piece.learned
         ]
@@ -146,13 +146,13 @@ def _prompt_survives(bench: Bench, task: HeadTask) -> None:
         if isinstance(task, MultipleChoiceTask):
             require(
                 len(encoded.sequences) == len(example.choices),
-                f"{example.where}: {len(encoded.sequences)} sequences for {len(example.choices)} choices. encode() must "
-                "return one for each, however long they are.",
+                f"{example.where}: {len(encoded.sequences)} sequences for {len(example.choices)} choices. encode() "
+                "must return one for each, however long they are.",
             )
             continue
         ending = _ending(task, example)
         for ids in encoded.sequences:
-            text = bench.tokenizer.decode(ids)
+            text = str(bench.tokenizer.decode(ids))
             require(
                 text.endswith(ending),
                 f"{example.where}: in {room} tokens the end of the prompt, {ending!r}, is cut off: {text[-40:]!r}. "
@@ -178,9 +178,7 @@ def _longer(task: Any, example: Example) -> Example:
         fields = prompt_fields(task.prompt)
     return replace(
         example,
-        inputs={
-            field: _repeated(text) if field in fields else text for field, text in example.inputs.items()
-        },
+        inputs={field: _repeated(text) if field in fields else text for field, text in example.inputs.items()},
     )
 
 

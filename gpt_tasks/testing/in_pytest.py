@@ -7,7 +7,7 @@ from typing import Any
 
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.testing.catalogue import CHECKS
-from gpt_tasks.testing.checks import Check
+from gpt_tasks.testing.checks import Check, CheckError
 from gpt_tasks.testing.running import Checking
 
 
@@ -47,8 +47,9 @@ class _Bound:
         result = self.checking.result(self.check)
         match result.status:
             case "FAILED":
-                # The traceback leads to the line of the task that failed.
-                raise AssertionError(f"{self.check.name}: {result.message}") from self.checking.error(self.check)
+                error = self.checking.error(self.check)
+                # Of what the task itself raised, the traceback leads to its line.
+                raise AssertionError(result.message) from (None if isinstance(error, CheckError) else error)
             case "expected":
                 pytest.xfail(result.message)
             case "skipped" | "not run":

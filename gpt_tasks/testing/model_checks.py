@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from gpt_tasks.errors import UsageError
 from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.testing.bench import Bench
-from gpt_tasks.testing.checks import CheckFailed, Meaningless, require
+from gpt_tasks.testing.checks import CheckError, require
 from gpt_tasks.testing.tokens import encodings, needs_training
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def loss_is_finite(bench: Bench) -> None:
     """Build the model and compute the loss of four examples."""
     import torch
 
-    session = bench.session()
+    session = bench.session
     with torch.no_grad():
         outputs = session.model(**_batch(session))
     loss = float(outputs["loss"])
     require(
-        loss == loss and abs(loss) != float("inf"),
+        math.isfinite(loss),
         f"The loss of four examples is {loss}. The head must return finite logits for every real token.",
     )
 
@@ -50,7 +50,7 @@ def padding_changes_no_logit(bench: Bench) -> None:
     together = encodings(task, examples, bench.tokenizer)
     apart = [each for example in examples for each in encodings(task, [example], bench.tokenizer)]
     require(together == apart, "Examples are encoded otherwise beside others. encode() must take each by itself.")
-    session = bench.session()
+    session = bench.session
     features = _features(session)
     alone = [_computed(session, [feature], "right")[0] for feature in features]
     sides: tuple[Literal["right", "left"], ...] = ("right", "left")
@@ -58,8 +58,8 @@ def padding_changes_no_logit(bench: Bench) -> None:
         for single, shared in zip(alone, _computed(session, features, side), strict=True):
             require(
                 np.allclose(single, shared, atol=_TOLERANCE, rtol=_TOLERANCE),
-                f"Logits differ by {np.abs(single - shared).max():.2g} in a batch that is padded on the {side}. The head "
-                "must read hidden states by the attention mask, and of each row by itself.",
+                f"Logits differ by {np.abs(single - shared).max():.2g} in a batch that is padded on the {side}. The "
+                "head must read hidden states by the attention mask, and each row by itself.",
             )
 
 
@@ -76,11 +76,11 @@ def saved_model_answers_alike(bench: Bench) -> None:
     """Save the model, load it with the task's state, and compare what both compute."""
     import numpy as np
 
-    session = bench.new_session()
-    before = _computed(session, _features(session), "right")
-    _save(session)
     from gpt_tasks.heads.model import load_model
 
+    session = bench.session
+    features = _features(session)
+    _save(session)
     saved = load_model(session.folder.model, bench.plugins.registry.heads)
     restored = bench.task.restored(saved.record.state)
     tokenizer = saved.backbone.tokenizer
@@ -89,8 +89,8 @@ def saved_model_answers_alike(bench: Bench) -> None:
         == encodings(session.task, bench.examples, session.backbone.tokenizer, session.settings.max_length),
         "A restored task encodes otherwise. Return from state() what encode() reads.",
     )
-    session.model = _joined(saved, bench).eval()
-    for one, other in zip(before, _computed(session, _features(session), "right"), strict=True):
+    found = (_computed(session, features, "right", model) for model in (session.model, _joined(saved, bench)))
+    for one, other in zip(*found, strict=True):
         require(
             np.allclose(one, other, atol=_TOLERANCE, rtol=_TOLERANCE),
             f"A model that is saved and loaded computes otherwise, by {np.abs(one - other).max():.2g}. What a head "
@@ -108,9 +108,9 @@ def four_examples_are_learned(bench: Bench) -> None:
             update()
             if number % 10 == 0 and _loss(session, batch) < LEARNED * first:
                 return
-    raise CheckFailed(
-        f"After {MOST_UPDATES} updates on four examples the loss is {_loss(session, batch):.3g}, and was {first:.3g} at "
-        "first. The prompt must hold the texts in which the examples differ, and the head must reach the backbone."
+    raise CheckError(
+        f"After {MOST_UPDATES} updates on four examples the loss is {_loss(session, batch):.3g}, and at first it was "
+        f"{first:.3g}. The prompt must hold the texts in which examples differ, and the head must read what they say."
     )
 
 
@@ -155,10 +155,10 @@ def _learning(session: Session, batch: dict[str, Tensor], *, dropout: bool) -> I
 
 
 def _gradients(bench: Bench, method: str) -> None:
-    session = bench.new_session(method)
+    session = bench.session if method == "full" else bench.new_session(method)
     model: Any = session.model
-    loss = model(**_batch(session))["loss"]
-    loss.backward()
+    model.zero_grad()
+    model(**_batch(session))["loss"].backward()
     frozen = session.method.frozen
     for name, parameter in model.named_parameters():
         moves = not (frozen and name.startswith("backbone."))
@@ -202,12 +202,12 @@ def _loss(session: Session, batch: dict[str, Tensor]) -> float:
 
 
 def _computed(
-    session: Session, features: Sequence[dict[str, Any]], side: Literal["right", "left"]
+    session: Session, features: Sequence[dict[str, Any]], side: Literal["right", "left"], model: Any = None
 ) -> list[numpy.ndarray]:
-    """Return what the model computes of each example: its logits, or the nats of what it is to foretell."""
+    """Return what a model, the session's by default, computes of each example: logits, or nats of what it foretells."""
     import torch
 
-    model: Any = session.model.eval()
+    model = (session.model if model is None else model).eval()
     batch = _collated(session, features, side)
     with torch.no_grad():
         if session.task.head is None:

@@ -13,11 +13,11 @@ from typing import Any, Literal, get_args, get_origin
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task, TaskOptions
-from gpt_tasks.tasks.headed import HeadTask
+from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.tasks.untrained import UntrainedTask
 from gpt_tasks.testing.bench import Bench, read_all
-from gpt_tasks.testing.checks import CheckFailed, Meaningless, require
+from gpt_tasks.testing.checks import CheckError, SkipError, require
 from gpt_tasks.testing.tokens import encodings
 
 HEAVY = ("torch", "transformers")
@@ -46,13 +46,13 @@ def imports_no_torch(bench: Bench) -> None:
     )
     if process.returncode:
         *_, last = process.stderr.strip().splitlines() or [""]
-        raise CheckFailed(f"The module {kind.__module__} cannot be imported by itself: {last}")
+        raise CheckError(f"The module {kind.__module__} cannot be imported by itself: {last}")
     lines = process.stdout.splitlines()
     loaded = lines[-1].split() if lines else []
     require(
         not loaded,
-        f"Importing {kind.__module__} loads {' and '.join(loaded)}, for which every command would wait. Move the import "
-        "into the function that needs it.",
+        f"Importing {kind.__module__} loads {' and '.join(loaded)}, for which every command would wait. Move the "
+        "import into the function that needs it.",
     )
 
 
@@ -64,7 +64,7 @@ def uses_no_network(bench: Bench) -> None:
         except Exception as error:
             # What else may be wrong is for other checks to say.
             if not attempts:
-                raise Meaningless(f"The task cannot be used: {type(error).__name__}.") from error
+                raise SkipError(f"The task cannot be used: {type(error).__name__}.", "not run") from error
     require(
         not attempts,
         f"The task asks the network for {', '.join(dict.fromkeys(attempts))}. Ship what it needs with the package, or "
@@ -95,13 +95,13 @@ def samples_fit(bench: Bench) -> None:
         require(len(splits.validation) > 0 and len(splits.test) > 0, "No sample is left to validate or to test by.")
     except DataError as error:
         if missing:
-            raise CheckFailed(
+            raise CheckError(
                 f"The task has no samples, and rows made up for its family do not fit ({error.message}). Put "
                 "train.jsonl, validation.jsonl and test.jsonl into `samples/` beside its module."
             ) from error
-        raise CheckFailed(f"{error.message}. Mend the samples, or `columns`: {error.hint}") from error
+        raise CheckError(f"{error.message}. Mend the samples, or `columns`: {error.hint}") from error
     if missing:
-        raise Meaningless("The task has no samples; rows made up for its family stand in for them.")
+        raise SkipError("The task has no samples; rows made up for its family stand in for them.")
 
 
 def state_survives_json(bench: Bench) -> None:
@@ -111,7 +111,9 @@ def state_survives_json(bench: Bench) -> None:
         try:
             state = json.loads(json.dumps(settled.state()))
         except TypeError as error:
-            raise CheckFailed(f"state() holds more than JSON values: {error}. Return lists, texts and numbers.") from error
+            raise CheckError(
+                f"state() holds more than JSON values: {error}. Return lists, texts and numbers."
+            ) from error
         restored = task.restored(state)
         for name, value in vars(settled).items():
             if name.startswith("_") or not task.trains:
@@ -169,7 +171,7 @@ def _use(bench: Bench) -> None:
     task.restored(task.state())
     for example in examples:
         task.record(example)
-    if isinstance(task, UntrainedTask | HeadTask) and hasattr(task, "ask"):
+    if isinstance(task, UntrainedTask | ClassificationTask):
         for example in examples:
             task.ask(example, "")
             task.shot(example)

@@ -98,8 +98,7 @@ def retargeted(task: Task, row: Row, other: Row, columns: Mapping[str, str]) -> 
         turns = from_text(task.example(row, columns).inputs[MESSAGES])
         last = max(place for place, turn in enumerate(turns) if turn.role == ASSISTANT)
         said = [
-            replace(turn, content="Nobody can say that.") if place == last else turn
-            for place, turn in enumerate(turns)
+            replace(turn, content="Nobody can say that.") if place == last else turn for place, turn in enumerate(turns)
         ]
         values[columns[MESSAGES]] = messages(said)
     else:
@@ -134,7 +133,7 @@ def _made_up(task: Task, number: int) -> dict[str, Any]:
         return {column.get(MESSAGES, MESSAGES): [{"role": role, "content": said} for role, said in turns]}
     if isinstance(task, SpanTask):
         answers = {"text": [word], "answer_start": [text.index(word)]}
-        values = {QUESTION: f"What is number {number} about?", CONTEXT: text, ANSWERS: answers}
+        values: dict[str, Any] = {QUESTION: f"What is number {number} about?", CONTEXT: text, ANSWERS: answers}
         return {column.get(field, field): value for field, value in values.items()}
     named = task.reads() if isinstance(task, UntrainedTask) else prompt_fields(task.prompt)
     if isinstance(task, MultipleChoiceTask):
@@ -142,10 +141,11 @@ def _made_up(task: Task, number: int) -> dict[str, Any]:
         choices = [*others, word] if number % 2 else [word, *others]
         values = {CHOICES: choices, ANSWER: choices.index(word)}
         texts = [field for field in named if field not in values]
-        return {column.get(field, field): value for field, value in (*dict.fromkeys(texts, text).items(), *values.items())}
-    targets = _target_fields(task)
-    texts = dict.fromkeys((field for field in named if field not in targets), text)
-    values = {**texts, **{field: _made_up_target(task, number, word) for field in targets}}
+        values = {**dict.fromkeys(texts, text), **values}
+    else:
+        targets = _target_fields(task)
+        texts = [field for field in named if field not in targets]
+        values = {**dict.fromkeys(texts, text), **{field: _made_up_target(task, number, word) for field in targets}}
     return {column.get(field, field): value for field, value in values.items()} or {TEXT: text}
 
 

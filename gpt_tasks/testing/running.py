@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from gpt_tasks.errors import GptTasksError, UsageError
+from gpt_tasks.errors import GptTasksError, Terminated, UsageError
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.testing.bench import Bench
 from gpt_tasks.testing.catalogue import CHECKS
-from gpt_tasks.testing.checks import Check, CheckFailed, Meaningless, Result
+from gpt_tasks.testing.checks import Check, CheckError, Result, SkipError
 
 
 def check_task(
@@ -50,7 +50,9 @@ class Checking:
         self._task = task
         self._bench: Bench | None = None
         self._results: dict[str, Result] = {}
-        self._errors: dict[str, Exception] = {}
+        # Those that were not run because of others; one that stops by itself stops no other.
+        self._blocked: set[str] = set()
+        self._errors: dict[str, BaseException] = {}
 
     @property
     def bench(self) -> Bench:
@@ -59,7 +61,7 @@ class Checking:
             self._bench = Bench(self._task, self._plugins or installed_plugins())
         return self._bench
 
-    def error(self, check: Check) -> Exception | None:
+    def error(self, check: Check) -> BaseException | None:
         """Return what a check raised, where it failed."""
         return self._errors.get(check.name)
 
@@ -72,16 +74,19 @@ class Checking:
     def _run(self, check: Check) -> Result:
         for needed in check.needs:
             before = self.result(_BY_NAME[needed])
-            if before.status in ("FAILED", "expected", "not run"):
+            if before.status in ("FAILED", "expected") or needed in self._blocked:
+                self._blocked.add(check.name)
                 return Result(check.name, "not run", check.reason, f"It needs '{needed}', which {_told(before)}.")
         try:
             check.function(self.bench)
-        except Meaningless as why:
-            return Result(check.name, "skipped", check.reason, str(why))
-        except CheckFailed as error:
+        except SkipError as error:
+            return Result(check.name, error.status, check.reason, str(error))
+        except CheckError as error:
             self._errors[check.name] = error
             return Result(check.name, "FAILED", check.reason, str(error))
-        except Exception as error:
+        except Terminated:
+            raise
+        except (Exception, SystemExit) as error:
             self._errors[check.name] = error
             return Result(check.name, "FAILED", check.reason, _cause(error))
         return Result(check.name, "passed", check.reason)
@@ -93,7 +98,7 @@ class Checking:
         if result.status == "FAILED":
             return Result(check.name, "expected", check.reason, why)
         message = f"It passes, and was expected to fail ({why}). Take it out of expected_failures."
-        self._errors[check.name] = CheckFailed(message)
+        self._errors[check.name] = CheckError(message)
         return Result(check.name, "FAILED", check.reason, message)
 
 
@@ -101,7 +106,7 @@ def _told(result: Result) -> str:
     return {"FAILED": "failed", "expected": "is expected to fail"}.get(result.status, "was not run")
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """Return what was raised and by which line, and the way out where the error itself knows one."""
     said = " ".join(str(error).split())
     if isinstance(error, GptTasksError):

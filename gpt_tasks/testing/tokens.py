@@ -9,7 +9,7 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask
-from gpt_tasks.testing.checks import Meaningless
+from gpt_tasks.testing.checks import SkipError
 from gpt_tasks.types import Continuation, Encoded, Example, Generation
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def encodings(
 
 
 def needs_training(task: Task) -> None:
-    """Raise Meaningless for a task that encodes nothing, because it trains nothing."""
+    """Raise SkipError for a task that encodes nothing, because it trains nothing."""
     if not task.trains:
-        raise Meaningless("The task trains nothing, so that it encodes nothing.")
+        raise SkipError("The task trains nothing, so that it encodes nothing.")
 
 
 def asked_of_model(task: Any, example: Example, tokenizer: PreTrainedTokenizerBase) -> list[Any]:

@@ -1,0 +1,260 @@
+"""Each check finds the one thing that is wrong with a task, and no other check blames the task for it."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import socket
+from contextlib import suppress
+from dataclasses import replace
+from importlib import metadata
+from typing import ClassVar
+
+import pytest
+
+from gpt_tasks import ClassificationTask, TextToTextTask
+from gpt_tasks.extensions import HeadKind
+from gpt_tasks.plugins import GROUP, Plugins, load_plugins
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.classification import ClassificationOptions
+from gpt_tasks.testing import CHECKS, check_task
+
+
+class Tone(ClassificationTask):
+    """Tell cheerful from gloomy sentences. Nothing is wrong with this one."""
+
+    name = "tone"
+    columns: ClassVar = {"text": "text", "label": "tone"}
+    labels = ("cheerful", "gloomy")
+    prompt = "Sentence: {text}\nTone:"
+
+
+class Reason(TextToTextTask):
+    """Say why a sentence has its tone. Nothing is wrong with this one."""
+
+    name = "reason"
+    prompt = "Sentence: {text}\nWhy:"
+    answer = " {why}"
+
+
+class Calling(Tone):
+    def encode(self, examples, tokenizer, max_length):
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", 9), timeout=0.1).close()
+        return super().encode(examples, tokenizer, max_length)
+
+
+class NamingTooMuch(Tone):
+    metrics = ("accuracy", "sparkle")
+
+
+class Misnamed(Tone):
+    columns: ClassVar = {"text": "text", "label": "mood"}
+
+
+class Drawing(Tone):
+    def encode(self, examples, tokenizer, max_length):
+        encoded = super().encode(examples, tokenizer, max_length)
+        return [replace(each, input_ids=[random.randrange(99), *each.input_ids[1:]]) for each in encoded]
+
+
+class Leaking(Tone):
+    def example(self, row, columns, extra=()):
+        example = super().example(row, columns, extra)
+        return replace(example, inputs={"text": f"{example.inputs['text']} {row.values['tone']}"})
+
+
+class LearningThePrompt(Reason):
+    def encode(self, examples, tokenizer, max_length):
+        encoded = super().encode(examples, tokenizer, max_length)
+        return [replace(each, learned=((1, len(each.input_ids)),)) for each in encoded]
+
+
+class CuttingTheEnd(Tone):
+    def encode(self, examples, tokenizer, max_length):
+        encoded = super().encode(examples, tokenizer, 10_000)
+        return [replace(each, input_ids=each.input_ids[:max_length]) for each in encoded]
+
+
+class CuttingTheAnswer(Reason):
+    def encode(self, examples, tokenizer, max_length):
+        encoded = super().encode(examples, tokenizer, 10_000)
+        return [
+            replace(each, input_ids=each.input_ids[:max_length], learned=((start, min(end, max_length)),))
+            for each in encoded
+            for start, end in each.learned
+        ]
+
+
+class ForgettingOptions(ClassificationOptions):
+    lower: bool | None = None
+
+
+class Forgetting(Tone):
+    lower = False
+    Options = ForgettingOptions
+
+    def example(self, row, columns, extra=()):
+        example = super().example(row, columns, extra)
+        return replace(example, inputs={"text": example.inputs["text"].lower()}) if self.lower else example
+
+
+class ExpectingWords(Reason):
+    def measure(self, example, answers):
+        first, *others = str(answers[0]).split()
+        return super().measure(example, [" ".join([first, *others])])
+
+
+class Unfair(Reason):
+    def measure(self, example, answers):
+        return super().measure(replace(example, references=(example.inputs["text"],)), answers)
+
+
+class Undefined(Tone):
+    head = "undefined"
+
+
+class ReadingTheLastPlace(Tone):
+    head = "last-place"
+
+
+class Detached(Tone):
+    head = "detached"
+
+
+class KeepingASecret(Tone):
+    head = "secret"
+
+
+class Deaf(Tone):
+    def encode(self, examples, tokenizer, max_length):
+        return super().encode([replace(each, inputs={"text": "Hm."}) for each in examples], tokenizer, max_length)
+
+
+class Unseeded(Tone):
+    head = "unseeded"
+
+
+def heads() -> list[HeadKind]:
+    """Heads with a fault each."""
+
+    def kind(name, read, drawn=lambda hidden, outputs: None):
+        def build(hidden_size, outputs):
+            from torch import nn
+
+            class Head(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.linear = nn.Linear(hidden_size, outputs)
+                    self.drawn = drawn(self.linear, outputs)
+
+                def forward(self, hidden, attention_mask):
+                    return read(self, hidden, attention_mask)
+
+            return Head()
+
+        return HeadKind(name, "A head with a fault.", build)
+
+    def mean(hidden, attention_mask):
+        real = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * real).sum(dim=1) / real.sum(dim=1)
+
+    def randomly(linear, outputs):
+        import torch
+
+        return torch.randn(outputs)
+
+    def by_the_clock(linear, outputs):
+        import numpy
+        import torch
+
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(numpy.random.default_rng().normal(size=linear.weight.shape)))
+
+    return [
+        kind("undefined", lambda head, hidden, mask: head.linear(mean(hidden, mask)) / 0 * 0),
+        kind("last-place", lambda head, hidden, mask: head.linear(hidden[:, -1])),
+        kind("detached", lambda head, hidden, mask: head.linear(mean(hidden, mask).detach())),
+        kind("secret", lambda head, hidden, mask: head.linear(mean(hidden, mask)) + head.drawn, randomly),
+        kind("unseeded", lambda head, hidden, mask: head.linear(mean(hidden, mask)), by_the_clock),
+    ]
+
+
+BROKEN: list[tuple[Task, str, str]] = [
+    (Calling(), "uses_no_network", "127.0.0.1"),
+    (NamingTooMuch(), "names_what_exists", "sparkle"),
+    (Misnamed(), "samples_fit", "mood"),
+    (Drawing(), "encoding_is_deterministic", "draw"),
+    (Leaking(), "target_does_not_leak", "train.jsonl:"),
+    (LearningThePrompt(), "prompt_is_not_learned", "Why:"),
+    (CuttingTheEnd(), "target_survives_truncation", "Tone:"),
+    (CuttingTheAnswer(), "target_survives_truncation", "to be learned"),
+    (Forgetting(), "state_survives_json", "`lower`"),
+    (ExpectingWords(), "decoding_survives_anything", "test_broken.py:"),
+    (Unfair(), "gold_answers_score_best", "exact_match"),
+    (Undefined(), "loss_is_finite", "nan"),
+    (ReadingTheLastPlace(), "padding_changes_no_logit", "attention mask"),
+    (Detached(), "intended_weights_move", "backbone"),
+    (KeepingASecret(), "saved_model_answers_alike", "parameter"),
+    (Deaf(), "four_examples_are_learned", "texts"),
+    (Unseeded(), "same_seed_same_result", "head.linear.weight"),
+]
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    loaded = load_plugins(point for point in metadata.entry_points(group=GROUP) if point.module.startswith("gpt_tasks"))
+    for kind in heads():
+        loaded.registry.heads.add(kind.name, kind, "heads")
+    return loaded
+
+
+def needing(name: str) -> set[str]:
+    """The checks that need the one called `name`, be it by another."""
+    found = {name}
+    for check in CHECKS:
+        if found & set(check.needs):
+            found.add(check.name)
+    return found - {name}
+
+
+def only_failure(task: Task, name: str, plugins: Plugins) -> str:
+    """Check a task that must fail by one check alone, and return what is said of that."""
+    results = {result.name: result for result in check_task(task, plugins=plugins)}
+    failed = [result for result in results.values() if result.status == "FAILED"]
+    assert [result.name for result in failed] == [name], failed
+    not_run = {result.name for result in results.values() if result.status == "not run"}
+    # What cannot be read cannot be used either.
+    assert not_run - {"uses_no_network"} == {each for each in needing(name) if results[each].status != "skipped"}
+    return failed[0].message
+
+
+@pytest.mark.parametrize(("task", "name", "told"), BROKEN, ids=lambda value: getattr(type(value), "__name__", ""))
+def test_a_broken_task_fails_by_one_check_alone(task, name, told, plugins) -> None:
+    assert told in only_failure(task, name, plugins)
+
+
+@pytest.fixture
+def importing_torch(site) -> Task:
+    """A task in a module that imports torch."""
+    source = (
+        "import torch\nfrom gpt_tasks import ClassificationTask\nclass Heavy(ClassificationTask):\n    name = 'heavy'"
+    )
+    task: Task = importlib.import_module(site.install("heavy", source)).Heavy()
+    return task
+
+
+def test_a_module_that_imports_torch_is_named(importing_torch, plugins) -> None:
+    told = only_failure(importing_torch, "imports_no_torch", plugins)
+    assert "torch" in told
+    assert "function" in told
+
+
+def test_there_is_a_broken_task_for_every_check() -> None:
+    assert {name for _, name, _ in BROKEN} | {"imports_no_torch"} == {check.name for check in CHECKS}
+
+
+@pytest.mark.parametrize("task", [Tone(), Reason()], ids=lambda task: task.name)
+def test_the_tasks_that_were_broken_are_right_by_themselves(task, plugins) -> None:
+    odd = [result for result in check_task(task, plugins=plugins) if result.status not in ("passed", "skipped")]
+    assert odd == []
