@@ -61,6 +61,8 @@ def decoding_survives_anything(bench: Bench) -> None:
         for value in (0.0, -1e-9, -1e9, -math.inf):
             answers = [Likelihood(value, False, 1)] * asked
             _measured(task, examples[0], answers, f"likelihoods of {value}", finite=value > -1e9)
+    elif not isinstance(task, HeadTask):
+        raise SkipError("The task is of no family of which answers are known.")
 
 
 def gold_answers_score_best(bench: Bench) -> None:
@@ -68,10 +70,12 @@ def gold_answers_score_best(bench: Bench) -> None:
     task, examples = bench.fitted, bench.examples
     if isinstance(task, ClassificationTask):
         _gold_labels_score_best(bench, task, examples)
-    given = _gold(task, examples)
+    given = gold_answers(task, examples)
+    if not given and not isinstance(task, ClassificationTask):
+        raise SkipError("The task is of no family of which right answers are known.")
     for said in given:
         measures: Sequence[Measure] = task.measures  # type: ignore[attr-defined]
-        brought = [_parts(task, example, answer) for example, answer in zip(examples, said, strict=True)]
+        brought = [parts_of(task, example, answer) for example, answer in zip(examples, said, strict=True)]
         for measure in measures:
             if measure.name in task.metrics and all(measure.name in parts for parts in brought):
                 _is_best(measure.name, _figure(measure, brought), _best(measure))
@@ -107,7 +111,7 @@ def _is_answer(task: HeadTask, answer: Any, sort: str) -> None:
 
 def _measured(task: Any, example: Example, answer: Any, told: str, *, finite: bool = True) -> None:
     """Measure an answer, of which every metric must get a number."""
-    parts = _parts(task, example, answer)
+    parts = parts_of(task, example, answer)
     for name in task.metrics if not isinstance(task, ClassificationTask) else ("accuracy",):
         if isinstance(task, MultipleChoiceTask) or name in parts:
             numbers = parts[name].columns
@@ -119,7 +123,8 @@ def _measured(task: Any, example: Example, answer: Any, told: str, *, finite: bo
             require(False, f"measure() brings nothing to '{name}' of the answer {told}. Bring a part to each metric.")
 
 
-def _parts(task: Any, example: Example, answer: Any) -> Mapping[str, Any]:
+def parts_of(task: Any, example: Example, answer: Any) -> Mapping[str, Any]:
+    """Return what an answer brings to each measure."""
     parts: Mapping[str, Any] = task.measure(example, answer)
     return parts
 
@@ -128,7 +133,7 @@ def _outputs(task: HeadTask, examples: Sequence[Example]) -> int:
     return max(len(each.choices) for each in examples) if isinstance(task, MultipleChoiceTask) else task.outputs
 
 
-def _gold(task: Task, examples: Sequence[Example]) -> list[list[Any]]:
+def gold_answers(task: Task, examples: Sequence[Example]) -> list[list[Any]]:
     """Return the right answers to examples, in each of the ways in which the task can be answered."""
     import numpy as np
 

@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt_tasks.backbone.load import Location
 from gpt_tasks.errors import DataError
 from gpt_tasks.plugins import Plugin, Plugins
 from gpt_tasks.registry import Table
@@ -103,6 +104,11 @@ class Bench:
         """The fields of the rows, and the columns that they stand in."""
         return self.fitted.fields(list(self.rows[0].values), {}, "the rows")
 
+    @property
+    def backbone(self) -> Location:
+        """Where the backbone of the checks stands."""
+        return Location("the backbone of the checks", _backbone())
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The backbone's tokenizer, with what the task needs."""
@@ -125,7 +131,6 @@ class Bench:
         """Open a fine-tuning of the rows by a method. Raises SkipError for a task that trains nothing."""
         if not self.task.trains:
             raise SkipError("The task trains nothing.")
-        from gpt_tasks.backbone.load import Location
         from gpt_tasks.training.config import configured
         from gpt_tasks.training.finetune import session_kind
         from gpt_tasks.training.run_folder import RunFolder
@@ -135,11 +140,12 @@ class Bench:
         )
         folder = RunFolder(Path(tempfile.mkdtemp(dir=self.scratch)))
         folder.write({}, "unfinished")
-        location = Location("the backbone of the checks", _backbone())
         # What is noted of the data is for who trains on them.
         with contextlib.redirect_stderr(io.StringIO()):
             kind = session_kind(self.task)
-            return kind.open(self.task, self.plugins.registry.methods[method], location, config, folder, self.plugins)
+            return kind.open(
+                self.task, self.plugins.registry.methods[method], self.backbone, config, folder, self.plugins
+            )
 
 
 def read_all(bench: Bench) -> None:

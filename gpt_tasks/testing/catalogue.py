@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpt_tasks.testing import answer_checks as answers
+from gpt_tasks.testing import asking_checks as asking
 from gpt_tasks.testing import encoding_checks as encoding
 from gpt_tasks.testing import model_checks as models
 from gpt_tasks.testing import reading_checks as reading
@@ -63,6 +64,12 @@ CHECKS: tuple[Check, ...] = (
         "A right answer counts as right.",
         answers.gold_answers_score_best,
         ("names_what_exists", *_READ, "decoding_survives_anything"),
+    ),
+    Check(
+        "untrained_model_can_be_asked",
+        "Before anybody trains, a model as it is can be scored, with shots and without.",
+        asking.untrained_model_can_be_asked,
+        (*_READ, "decoding_survives_anything"),
     ),
     Check(
         "loss_is_finite",

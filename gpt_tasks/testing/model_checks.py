@@ -115,23 +115,26 @@ def four_examples_are_learned(bench: Bench) -> None:
 
 
 def same_seed_same_result(bench: Bench) -> None:
-    """Train twice with the same seed, and compare the weights."""
-    import torch
-
-    def trained() -> dict[str, Tensor]:
-        session = bench.new_session()
+    """Train twice with the same seed, and compare the weights before and after."""
+    sessions = [bench.new_session() for _ in range(2)]
+    _are_equal(sessions, "drawn")
+    for session in sessions:
         with _learning(session, _batch(session), dropout=True) as update:
             for _ in range(UPDATES_OF_A_SEED):
                 update()
-        return session.model.state_dict()
+    _are_equal(sessions, "trained")
 
-    first, second = trained(), trained()
-    odd = [name for name, tensor in first.items() if not torch.equal(tensor, second[name])]
-    require(
-        not odd,
-        f"Two trainings with the same seed differ, at first in '{odd[0] if odd else ''}'. Draw weights and noise from "
-        "torch's own generator, which the seed is set of, and nothing from the clock or from a set's order.",
-    )
+
+def _are_equal(sessions: Sequence[Session], how: str) -> None:
+    import torch
+
+    first, second = (session.model.state_dict() for session in sessions)
+    for name, tensor in first.items():
+        require(
+            torch.equal(tensor, second[name]),
+            f"With the same seed the weight '{name}' is {how} otherwise the second time. Draw weights and noise by "
+            "torch's own generator, which the seed sets; let nothing follow from the clock or a set's order.",
+        )
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args, get_origin
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task, TaskOptions
 from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.tasks.untrained import UntrainedTask
+from gpt_tasks.testing.answer_checks import gold_answers, parts_of
 from gpt_tasks.testing.bench import Bench, read_all
 from gpt_tasks.testing.checks import CheckError, SkipError, require
 from gpt_tasks.testing.tokens import encodings
@@ -88,11 +88,15 @@ def names_what_exists(bench: Bench) -> None:
 
 def samples_fit(bench: Bench) -> None:
     """Read all samples by the task's columns, and make splits of some."""
+    from gpt_tasks.data.splits import load_splits
+
     missing = bench.samples is None
     try:
         read_all(bench)
-        splits = bench.splits
-        require(len(splits.validation) > 0 and len(splits.test) > 0, "No sample is left to validate or to test by.")
+        _ = bench.splits
+        if not missing:
+            schemes = bench.plugins.registry.sources
+            load_splits(bench.task, data=None, seed=0, schemes=schemes, scratch=bench.scratch / "samples")
     except DataError as error:
         if missing:
             raise CheckError(
@@ -105,8 +109,13 @@ def samples_fit(bench: Bench) -> None:
 
 
 def state_survives_json(bench: Bench) -> None:
-    """Keep the task's state as JSON, restore the task, and compare what was settled."""
+    """Keep the task's state as JSON, restore the task, and compare what was settled; keep examples as JSON."""
     task = bench.task
+    for example in bench.examples:
+        try:
+            json.dumps(dict(bench.fitted.record(example)))
+        except TypeError as error:
+            raise CheckError(f"record() holds more than JSON values: {error}. Return lists, texts, numbers.") from error
     for settled in [bench.fitted, *_configured(task)]:
         try:
             state = json.loads(json.dumps(settled.state()))
@@ -175,8 +184,11 @@ def _use(bench: Bench) -> None:
         for example in examples:
             task.ask(example, "")
             task.shot(example)
-    if task.trains and not isinstance(task, SpanTask):
+    if task.trains:
         encodings(task, examples, bench.tokenizer)
+    for given in gold_answers(task, examples):
+        for example, answer in zip(examples, given, strict=True):
+            parts_of(task, example, answer)
 
 
 def _configured(task: Task) -> Sequence[Task]:
