@@ -42,6 +42,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ["chat", "tiny", "--top-p", "1.5"],
         ["evaluate", "--help"],
         ["plugins"],
+        ["plugins", "check", "--help"],
+        ["plugins", "check", "sentimant"],
         ["list", "methods"],
         ["finetune", "sentimant"],
     ],
