@@ -24,6 +24,7 @@ from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.testing.backbone import CONTEXT, write_backbone
 from gpt_tasks.testing.checks import SkipError
 from gpt_tasks.testing.rows import TRAINED, as_jsonl, few_rows, made_up_rows, sample_rows
+from gpt_tasks.testing.tokens import LONG
 from gpt_tasks.types import Example, Row
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ class Bench:
         from transformers import AutoTokenizer
 
         tokenizer: Any = AutoTokenizer.from_pretrained(_backbone(), local_files_only=True)
+        # Whole texts are encoded too, and nobody need be warned of their length.
+        tokenizer.model_max_length = LONG
         if isinstance(self.fitted, HeadTask):
             tokenizer.add_tokens([*self.fitted.own_tokens()], special_tokens=True)
         elif isinstance(self.fitted, TextToTextTask):

@@ -9,14 +9,18 @@ from gpt_tasks.testing import model_checks as models
 from gpt_tasks.testing import reading_checks as reading
 from gpt_tasks.testing.checks import Check
 
-_READ = ("uses_no_network", "samples_fit")
+_READ = ("names_what_exists", "uses_no_network", "samples_fit")
 _ENCODED = (*_READ, "encoding_is_deterministic")
-_BUILT = ("names_what_exists", *_ENCODED, "loss_is_finite")
+_BUILT = (*_ENCODED, "loss_is_finite")
 
 CHECKS: tuple[Check, ...] = (
     Check("imports_no_torch", "No command shall wait for a library that it does not need.", reading.imports_no_torch),
     Check("uses_no_network", "A task works where there is no network.", reading.uses_no_network),
-    Check("names_what_exists", "The head and the metrics that a task names are there.", reading.names_what_exists),
+    Check(
+        "names_what_exists",
+        "The head, the metrics and the fields that a task names are there.",
+        reading.names_what_exists,
+    ),
     Check(
         "samples_fit",
         "The samples show what data look like, and are what a first run trains on.",
@@ -37,7 +41,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "prompt_is_not_learned",
-        "A model that writes learns answers, and not what was asked.",
+        "A model that writes learns answers and their ends, and not what was asked.",
         encoding.prompt_is_not_learned,
         _ENCODED,
     ),
@@ -63,7 +67,7 @@ CHECKS: tuple[Check, ...] = (
         "gold_answers_score_best",
         "A right answer counts as right.",
         answers.gold_answers_score_best,
-        ("names_what_exists", *_READ, "decoding_survives_anything"),
+        (*_READ, "decoding_survives_anything"),
     ),
     Check(
         "untrained_model_can_be_asked",
@@ -75,7 +79,7 @@ CHECKS: tuple[Check, ...] = (
         "loss_is_finite",
         "A model can be built for the task and has something to learn.",
         models.loss_is_finite,
-        ("names_what_exists", *_ENCODED),
+        _ENCODED,
     ),
     Check(
         "padding_changes_no_logit",

@@ -69,16 +69,26 @@ def prompt_is_not_learned(bench: Bench) -> None:
     needs_training(task)
     if not isinstance(task, TextToTextTask):
         raise SkipError("What is learned is the text itself." if task.head is None else "A head learns no token.")
+    ends = {tokenizer.eos_token_id, *task.prepare(tokenizer)}
     for example in bench.examples:
-        learned = [
-            str(tokenizer.decode(piece.input_ids[start:end], skip_special_tokens=True)).strip()
-            for piece in task.encode([example], tokenizer, LONG)
-            for start, end in piece.learned
-        ]
+        pieces = task.encode([example], tokenizer, LONG)
+        stretches = [piece.input_ids[start:end] for piece in pieces for start, end in piece.learned]
+        learned = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in stretches]
         require(
             learned == [each.strip() for each in _answers(task, example)],
             f"{example.where}: {learned!r} is to be learned, and {_answers(task, example)!r} is right. `learned` must "
             "hold the answer's tokens and the end of text, and none of the prompt's.",
+        )
+        require(
+            all(ends & set(ids) for ids in stretches),
+            f"{example.where}: no end is to be learned behind the answer, so that the model would never stop. Let "
+            "encode() end an answer with the end of text, or with a token that prepare() returns.",
+        )
+        last = pieces[-1]
+        require(
+            last.input_ids[: last.learned[-1][0]] == task.prompt_tokens(example, tokenizer, LONG),
+            f"{example.where}: the prompt that is trained is not the one that is answered. encode() and "
+            "prompt_tokens() must make the same tokens of it.",
         )
 
 

@@ -47,9 +47,10 @@ def padding_changes_no_logit(bench: Bench) -> None:
 
     task, examples = bench.fitted, bench.examples
     needs_training(task)
-    together = encodings(task, examples, bench.tokenizer)
-    apart = [each for example in examples for each in encodings(task, [example], bench.tokenizer)]
-    require(together == apart, "Examples are encoded otherwise beside others. encode() must take each by itself.")
+    for order in (examples, examples[::-1]):
+        together = encodings(task, order, bench.tokenizer)
+        apart = [each for example in order for each in encodings(task, [example], bench.tokenizer)]
+        require(together == apart, "Examples are encoded otherwise beside others. encode() must take each by itself.")
     session = bench.session
     features = _features(session)
     alone = [_computed(session, [feature], "right")[0] for feature in features]

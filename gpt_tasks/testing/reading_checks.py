@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args, get_origin
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.base import Task, TaskOptions
+from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
 from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.untrained import UntrainedTask
 from gpt_tasks.testing.answer_checks import gold_answers, parts_of
 from gpt_tasks.testing.bench import Bench, read_all
@@ -73,10 +74,16 @@ def uses_no_network(bench: Bench) -> None:
 
 
 def names_what_exists(bench: Bench) -> None:
-    """Look the task's head and metrics up, as a fine-tuning does."""
+    """Look the task's head and metrics up, as a fine-tuning does; and see that no prompt names the right answer."""
     from gpt_tasks.training.finetune import fine_tunable
 
     task = bench.task
+    if isinstance(task, HeadTask):
+        for prompt in filter(None, (task.prompt, task.pair_prompt, getattr(task, "question", None))):
+            require(
+                task.target not in prompt_fields(prompt),
+                f"The prompt {prompt!r} names the right answer, {{{task.target}}}. Leave it out: no model may read it.",
+            )
     if task.trains:
         fine_tunable(task.name, bench.plugins)
         return

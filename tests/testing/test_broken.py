@@ -48,6 +48,10 @@ class NamingTooMuch(Tone):
     metrics = ("accuracy", "sparkle")
 
 
+class NamingTheAnswer(Tone):
+    prompt = "{text} {label}"
+
+
 class Misnamed(Tone):
     columns: ClassVar = {"text": "text", "label": "mood"}
 
@@ -68,6 +72,27 @@ class LearningThePrompt(Reason):
     def encode(self, examples, tokenizer, max_length):
         encoded = super().encode(examples, tokenizer, max_length)
         return [replace(each, learned=((1, len(each.input_ids)),)) for each in encoded]
+
+
+class NeverEnding(Reason):
+    def encode(self, examples, tokenizer, max_length):
+        encoded = super().encode(examples, tokenizer, max_length)
+        return [
+            replace(each, input_ids=each.input_ids[:-1], learned=((start, end - 1),))
+            for each in encoded
+            for start, end in each.learned
+        ]
+
+
+class AskingOtherwise(Reason):
+    def prompt_tokens(self, example, tokenizer, room):
+        return super().prompt_tokens(example, tokenizer, room)[:-1]
+
+
+class Sorting(Tone):
+    def encode(self, examples, tokenizer, max_length):
+        encoded = super().encode(examples, tokenizer, max_length)
+        return sorted(encoded, key=lambda each: len(each.input_ids))
 
 
 class CuttingTheEnd(Tone):
@@ -188,10 +213,13 @@ def heads() -> list[HeadKind]:
 BROKEN: list[tuple[Task, str, str]] = [
     (Calling(), "uses_no_network", "127.0.0.1"),
     (NamingTooMuch(), "names_what_exists", "sparkle"),
+    (NamingTheAnswer(), "names_what_exists", "{label}"),
     (Misnamed(), "samples_fit", "mood"),
     (Drawing(), "encoding_is_deterministic", "draw"),
     (Leaking(), "target_does_not_leak", "train.jsonl:"),
     (LearningThePrompt(), "prompt_is_not_learned", "Why:"),
+    (NeverEnding(), "prompt_is_not_learned", "never stop"),
+    (AskingOtherwise(), "prompt_is_not_learned", "prompt_tokens()"),
     (CuttingTheEnd(), "target_survives_truncation", "Tone:"),
     (CuttingTheAnswer(), "target_survives_truncation", "to be learned"),
     (Forgetting(), "state_survives_json", "`lower`"),
@@ -200,6 +228,7 @@ BROKEN: list[tuple[Task, str, str]] = [
     (Bashful(), "untrained_model_can_be_asked", "before"),
     (Undefined(), "loss_is_finite", "nan"),
     (ReadingTheLastPlace(), "padding_changes_no_logit", "attention mask"),
+    (Sorting(), "padding_changes_no_logit", "beside others"),
     (Detached(), "intended_weights_move", "backbone"),
     (KeepingASecret(), "saved_model_answers_alike", "parameter"),
     (Deaf(), "four_examples_are_learned", "texts"),
