@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from gpt_tasks.errors import DataError
@@ -38,8 +39,19 @@ print(*[heavy for heavy in {HEAVY} if heavy in sys.modules])
 def imports_no_torch(bench: Bench) -> None:
     """Import the task's module in another process, and see what that has loaded."""
     kind = type(bench.task)
+    loaded = _loaded_by(kind.__module__, inspect.getfile(kind))
+    require(
+        not loaded,
+        f"Importing {kind.__module__} loads {' and '.join(loaded)}, for which every command would wait. Move the "
+        "import into the function that needs it.",
+    )
+
+
+@cache
+def _loaded_by(module: str, file: str) -> Sequence[str]:
+    """Return which heavy libraries importing a module loads. Raises CheckError where it cannot be imported."""
     process = subprocess.run(
-        [sys.executable, "-c", _IMPORT, kind.__module__, inspect.getfile(kind)],
+        [sys.executable, "-c", _IMPORT, module, file],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
@@ -47,14 +59,9 @@ def imports_no_torch(bench: Bench) -> None:
     )
     if process.returncode:
         *_, last = process.stderr.strip().splitlines() or [""]
-        raise CheckError(f"The module {kind.__module__} cannot be imported by itself: {last}")
+        raise CheckError(f"The module {module} cannot be imported by itself: {last}")
     lines = process.stdout.splitlines()
-    loaded = lines[-1].split() if lines else []
-    require(
-        not loaded,
-        f"Importing {kind.__module__} loads {' and '.join(loaded)}, for which every command would wait. Move the "
-        "import into the function that needs it.",
-    )
+    return lines[-1].split() if lines else []
 
 
 def uses_no_network(bench: Bench) -> None:

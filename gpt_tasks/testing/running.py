@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -78,7 +79,8 @@ class Checking:
                 self._blocked.add(check.name)
                 return Result(check.name, "not run", check.reason, f"It needs '{needed}', which {_told(before)}.")
         try:
-            check.function(self.bench)
+            with _one_thread():
+                check.function(self.bench)
         except SkipError as error:
             return Result(check.name, error.status, check.reason, str(error))
         except CheckError as error:
@@ -100,6 +102,19 @@ class Checking:
         message = f"It passes, and was expected to fail ({why}). Take it out of expected_failures."
         self._errors[check.name] = CheckError(message)
         return Result(check.name, "FAILED", check.reason, message)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: more would only wait for each other over so small a model."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _told(result: Result) -> str:
