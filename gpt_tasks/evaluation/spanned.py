@@ -19,9 +19,9 @@ from gpt_tasks.evaluation.report import AnswerKind, Sample
 from gpt_tasks.evaluation.spans import BestSpans, best_spans
 from gpt_tasks.scoring.results import signatures_of
 from gpt_tasks.tasks.answers import answer_as_json
-from gpt_tasks.tasks.generative_qa import QUESTION
 from gpt_tasks.tasks.measures import Measure
-from gpt_tasks.tasks.span import CONTEXT, SpanTask
+from gpt_tasks.tasks.span import SpanTask
+from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION
 from gpt_tasks.tasks.span_windows import Windows, encode_windows
 from gpt_tasks.types import Example, SpanAnswer
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from gpt_tasks.tasks.base import TaskOptions
 from gpt_tasks.tasks.measures import Part
+from gpt_tasks.tasks.span_answers import QUESTION
 from gpt_tasks.tasks.span_measures import Language
 from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.tasks.text_to_text import TextToTextTask
@@ -19,9 +20,6 @@ from gpt_tasks.types import Answer, Example, Row
 
 if TYPE_CHECKING:
     from gpt_tasks.tasks.span import SpanTask
-
-
-QUESTION = "question"
 
 
 class AnswerOptions(TaskOptions):

@@ -12,15 +12,15 @@ from pydantic import Field
 
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.base import Task, TaskOptions, text_of
-from gpt_tasks.tasks.generative_qa import QUESTION, AnswerOptions, GenerativeQATask
+from gpt_tasks.tasks.generative_qa import AnswerOptions, GenerativeQATask
 from gpt_tasks.tasks.headed import Loss
 from gpt_tasks.tasks.measures import Part
-from gpt_tasks.tasks.span_answers import Span, read_answers
+from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION, Span, read_answers
 from gpt_tasks.tasks.span_measures import Language, span_measures
 from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.types import Example, Row, SpanAnswer
 
-CONTEXT, ANSWERS, IMPOSSIBLE = "context", "answers", "is_impossible"
+ANSWERS, IMPOSSIBLE = "answers", "is_impossible"
 Mode = Literal["extractive", "generative"]
 # Chinese characters stand by themselves, other letters and digits in words.
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")

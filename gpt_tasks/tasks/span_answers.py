@@ -10,6 +10,7 @@ from typing import Any
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Row
 
+QUESTION, CONTEXT = "question", "context"
 UNPLACED = -1
 """The start of an answer of which the data do not say where it stands."""
 MOST_MISPLACED = 0.05

@@ -23,12 +23,12 @@ def untrained_model_can_be_asked(bench: Bench) -> None:
     from gpt_tasks.backbone.load import open_backbone
     from gpt_tasks.scoring.scorer import Scorer
 
-    task: Any = bench.fitted
+    task: Any = bench.fitted.untrained()
     if not isinstance(task, UntrainedTask | ClassificationTask):
         raise SkipError("The task is answered by a head alone.")
     backbone = open_backbone(bench.backbone)
     scorer = Scorer(backbone, device=torch.device("cpu"), precision="float32", engine="plain", batch_tokens=1024)
-    *examples, shot = bench.examples[: _ASKED + 1]
+    *examples, shot = [task.example(row, bench.columns) for row in bench.rows[: _ASKED + 1]]
     takes_shots = task.takes_shots if isinstance(task, UntrainedTask) else True
     for before in ("", task.shot(shot) + SHOT_SEPARATOR) if takes_shots else ("",):
         for example in examples:

@@ -12,7 +12,8 @@ from gpt_tasks.tasks.dialogue import MESSAGES, DialogueTask
 from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.language_modeling import LanguageModelingTask
 from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask
-from gpt_tasks.tasks.span import CONTEXT, QUESTION, SpanTask
+from gpt_tasks.tasks.span import SpanTask
+from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.tasks.turns import ASSISTANT, USER, as_text, from_text
 from gpt_tasks.testing.bench import Bench
@@ -155,9 +156,9 @@ def _prompt_survives(bench: Bench, task: HeadTask) -> None:
         _fits([encoded], room, example)
         if isinstance(task, MultipleChoiceTask):
             require(
-                len(encoded.sequences) == len(example.choices),
-                f"{example.where}: {len(encoded.sequences)} sequences for {len(example.choices)} choices. encode() "
-                "must return one for each, however long they are.",
+                sorted({*encoded.choices}) == [*range(len(example.choices))],
+                f"{example.where}: the sequences are about the choices {encoded.choices}, of {len(example.choices)}. "
+                "encode() must return at least one for each, however long they are.",
             )
             continue
         ending = _ending(task, example)

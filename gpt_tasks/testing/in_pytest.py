@@ -15,7 +15,7 @@ def parametrize_with_checks(tasks: Sequence[Task], expected_failures: Mapping[st
     """Let pytest run every check of every task as a test of its own: a decorator of a function `(task, check)`.
 
     `expected_failures` says of checks that will fail why they may: those are xfail, and one that passes fails. Raises
-    UsageError for what is no task, and for an expected failure of a check that there is not.
+    UsageError for what is no task, and for an expected failure of a check that there is not::
 
         @parametrize_with_checks([Sarcasm()])
         def test_is_a_good_citizen(task, check):

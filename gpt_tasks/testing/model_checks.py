@@ -68,7 +68,7 @@ def intended_weights_move(bench: Bench) -> None:
     """Compute gradients by each method, and see which weights have one."""
     needs_training(bench.task)
     _gradients(bench, "full")
-    if bench.task.head is None or isinstance(bench.task, SpanTask):
+    if bench.task.head is None:
         return
     _gradients(bench, "head")
 
@@ -216,7 +216,7 @@ def _computed(
     with torch.no_grad():
         if session.task.head is None:
             return [row.numpy() for row in model.nats(**batch)[:, None]]
-        logits = model(batch["input_ids"], batch["attention_mask"])["logits"]
+        logits = model(**{name: values for name, values in batch.items() if name != "labels"})["logits"]
     if not isinstance(session.task, SpanTask):
         # Choices that an example has not are minus infinity.
         return [row[torch.isfinite(row)].numpy() for row in logits]

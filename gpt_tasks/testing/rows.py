@@ -20,7 +20,8 @@ from gpt_tasks.tasks.language_modeling import TEXT
 from gpt_tasks.tasks.multi_label import MultiLabelTask
 from gpt_tasks.tasks.multiple_choice import ANSWER, CHOICES, MultipleChoiceTask
 from gpt_tasks.tasks.regression import RegressionTask
-from gpt_tasks.tasks.span import ANSWERS, CONTEXT, IMPOSSIBLE, QUESTION, SpanTask
+from gpt_tasks.tasks.span import ANSWERS, IMPOSSIBLE, SpanTask
+from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.tasks.turns import ASSISTANT, from_text, messages
 from gpt_tasks.tasks.untrained import UntrainedTask

@@ -28,8 +28,8 @@ from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import gathered, rank, world_size
 from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.span import CONTEXT, SpanTask
-from gpt_tasks.tasks.span_answers import Placement, Span
+from gpt_tasks.tasks.span import SpanTask
+from gpt_tasks.tasks.span_answers import CONTEXT, Placement, Span
 from gpt_tasks.tasks.span_measures import best_threshold
 from gpt_tasks.training.headed import goals_of, join_head, save_head
 from gpt_tasks.training.session import Session

@@ -25,7 +25,7 @@ def test_the_test_on_the_page_passes_for_the_example_plugin(tmp_path) -> None:
     process = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_sarcasm.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "examples" / "sarcasm"), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "examples" / "plugins" / "sarcasm"), *sys.path])},
         capture_output=True,
         text=True,
         timeout=300,
