@@ -217,7 +217,7 @@ def test_a_run_of_prompt_tuning_is_opened_again_with_what_was_tuned(told) -> Non
 
 
 def test_a_run_of_prompt_tuning_needs_its_plugin(told) -> None:
-    from gpt_tasks.heads.model import load_model
+    from gpt_tasks.heads.saved import load_model
 
     folder, _ = told
     registry = installed_plugins().registry

@@ -1,36 +1,19 @@
-"""A backbone with a head: the module that is trained, and the folder in which it is kept."""
+"""A backbone with a head: the module that is trained."""
 
 from __future__ import annotations
 
 import inspect
 import math
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from gpt_tasks.backbone import speed
-from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, quiet_transformers, read_json
-from gpt_tasks.errors import MachineError, ModelError, PluginError, UsageError
-from gpt_tasks.extensions import HeadKind, Method
-from gpt_tasks.files import machine_errors
+from gpt_tasks.errors import UsageError
 from gpt_tasks.heads.lm import text_loss
 from gpt_tasks.heads.losses import LOSSES, UNLABELLED
 from gpt_tasks.tasks.headed import Loss
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-HEAD = "head.safetensors"
-METHOD = "method.safetensors"
-TASK = "task.json"
 
 
 class TaskModel(nn.Module):
@@ -159,173 +142,3 @@ def last_hidden_state(
 def _base(backbone: Any) -> Any:
     """Return the transformer itself, without peft's wrapper."""
     return backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
-
-
-class TaskRecord(BaseModel):
-    """What task a saved model was trained for: `task.json`.
-
-    `plugin` is the distribution that brings the task, `head` the kind of head (none where the model writes) and
-    `outputs` the number of its logits, `state` what the task needs to be itself again (its labels in order, its
-    prompt), `method` the one whose weights are kept beside the model, where there is one.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    task: str
-    plugin: str
-    plugin_version: str
-    head: str
-    outputs: int
-    state: Mapping[str, Any]
-    method: str = ""
-
-
-@dataclass(frozen=True)
-class SavedModel:
-    """What the folder of a trained model holds, loaded.
-
-    `transformer` is the base model of the backbone, in what its method added where that is kept beside it.
-    """
-
-    backbone: Backbone
-    head: nn.Module | None
-    record: TaskRecord
-    transformer: nn.Module
-
-
-def save_model(
-    folder: Path,
-    causal_lm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    head: nn.Module | None,
-    record: TaskRecord,
-    added: nn.Module | None = None,
-) -> None:
-    """Write a model so that `AutoModelForCausalLM` opens the folder, with its head and its task beside it.
-
-    Of `added`, the model as a method prepared it, the weights that move are kept too. The folder is written under
-    another name and renamed when it is whole: whenever the process dies, `load_model` finds the old model or the new
-    one. Raises MachineError where it cannot be written.
-    """
-    from safetensors.torch import save_file
-
-    with quiet_transformers(), _replacing(folder) as new:
-        causal_lm.save_pretrained(new)
-        tokenizer.save_pretrained(new)
-        beside = [(HEAD, head.state_dict())] if head is not None else []
-        beside += [(METHOD, _moving(added))] if added is not None else []
-        for name, tensors in beside:
-            state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(state, new / name, metadata={"format": "pt"})
-        (new / TASK).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def load_model(folder: Path, heads: Mapping[str, HeadKind], methods: Mapping[str, Method] | None = None) -> SavedModel:
-    """Load what `save_model` wrote, in evaluation mode.
-
-    Raises ModelError naming the file that is missing, broken or does not fit the others, and PluginError where the
-    plugin that brings the head, or the method that it needs, is not installed.
-    """
-    if not folder.exists() and _retired(folder).is_dir():
-        folder = _retired(folder)
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: there is no such folder", "Give the folder of a run that has ended.")
-    try:
-        record = TaskRecord.model_validate(read_json(folder / TASK))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ModelError(f"{folder / TASK}: '{where}': {first['msg'].lower()}", "Copy the run again.") from error
-    labels = record.state.get("labels")
-    if labels is not None and len(labels) != record.outputs:
-        raise ModelError(
-            f"{folder / TASK}: {len(labels)} labels ({', '.join(labels)}) for a head of {record.outputs} outputs",
-            "Labels and head must belong together; copy the run again.",
-        )
-    if not record.head:
-        backbone = open_backbone(Location(str(folder), folder))
-        return SavedModel(backbone, None, record, backbone.model.base_model)
-    if record.head not in heads:
-        raise PluginError(
-            f"{folder / TASK}: task '{record.task}' needs the head '{record.head}', which no installed plugin brings",
-            f"Install {record.plugin} {record.plugin_version}.",
-        )
-    if record.method and record.method not in (methods or {}):
-        raise PluginError(
-            f"{folder / TASK}: the run needs the method '{record.method}', which no installed plugin brings",
-            "Install the plugin that it was trained with; gpt-tasks plugins lists those that are here.",
-        )
-    check_tensors(folder / HEAD)
-    backbone = open_backbone(Location(str(folder), folder))
-    head = heads[record.head].build(backbone.hidden_size, record.outputs)
-    _fill(head, head.state_dict(), folder / HEAD)
-    transformer: nn.Module = backbone.model.base_model
-    if methods and record.method:
-        check_tensors(folder / METHOD)
-        transformer = methods[record.method].prepare(transformer)
-        _fill(transformer, _moving(transformer), folder / METHOD)
-    return SavedModel(backbone, head.eval(), record, transformer.eval())
-
-
-def _moving(module: nn.Module) -> dict[str, Tensor]:
-    """Return the weights that training moves, by name."""
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-
-def _fill(module: nn.Module, places: Mapping[str, Tensor], file: Path) -> None:
-    """Load those tensors of a module, its `places`, that a file holds, which must be all of them."""
-    from safetensors.torch import load_file
-
-    stored = load_file(file)
-    whose, asking = (
-        ("head", "the labels and the backbone ask")
-        if file.name == HEAD
-        else ("method", "the method and the backbone ask")
-    )
-    for name, tensor in places.items():
-        found = list(stored[name].shape) if name in stored else "missing"
-        if found != list(tensor.shape):
-            raise ModelError(
-                f"{file}: '{name}' is {found}, but {asking} for {list(tensor.shape)}",
-                "Labels, head, method and backbone must belong together; copy the run again.",
-            )
-    odd = sorted(set(stored) - set(places))
-    if odd:
-        raise ModelError(f"{file}: the {whose} has no place for '{odd[0]}'", "Was it saved by another version?")
-    module.load_state_dict(stored, strict=False)
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Give a new folder to write into, which takes the place of `folder` at the end, or is gone if anything fails."""
-    new, old = folder.with_name(f".{folder.name}-new"), _retired(folder)
-    try:
-        with machine_errors():
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(parents=True)
-            yield new
-            _flush(new)
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                folder.rename(old)
-            new.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-    except MachineError as error:
-        raise MachineError(f"{folder} cannot be written: {error.message}", error.hint) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _retired(folder: Path) -> Path:
-    """Where the old model stands while the new one takes its place."""
-    return folder.with_name(f".{folder.name}-old")
-
-
-def _flush(folder: Path) -> None:
-    """Have the disk keep what was written, so that the renaming cannot outrun it when the power fails."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor, nn
 
-    from gpt_tasks.heads.model import SavedModel
+    from gpt_tasks.heads.saved import SavedModel
     from gpt_tasks.training.session import Session
 
 MOST_UPDATES = 120
@@ -77,7 +77,7 @@ def saved_model_answers_alike(bench: Bench) -> None:
     """Save the model, load it with the task's state, and compare what both compute."""
     import numpy as np
 
-    from gpt_tasks.heads.model import load_model
+    from gpt_tasks.heads.saved import load_model
 
     session = bench.session
     features = _features(session)

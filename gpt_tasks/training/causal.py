@@ -10,7 +10,7 @@ import numpy as np
 from gpt_tasks.data.encoded import IGNORED, EncodedExamples
 from gpt_tasks.evaluation.nats import learned_nats
 from gpt_tasks.heads.language_model import LanguageModel
-from gpt_tasks.heads.model import save_model
+from gpt_tasks.heads.saved import save_model
 from gpt_tasks.processes import gathered, rank, world_size
 from gpt_tasks.training.session import Session
 

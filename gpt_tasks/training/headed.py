@@ -24,7 +24,8 @@ from gpt_tasks.extensions import HeadKind
 from gpt_tasks.heads.choice_probe import fit_choice_probe
 from gpt_tasks.heads.linear_probe import fit_probe
 from gpt_tasks.heads.losses import LOSSES
-from gpt_tasks.heads.model import TaskModel, save_model
+from gpt_tasks.heads.model import TaskModel
+from gpt_tasks.heads.saved import save_model
 from gpt_tasks.heads.sequence import Features, LinearHead
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import gathered, rank, world_size

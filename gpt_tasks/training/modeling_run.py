@@ -20,7 +20,7 @@ from gpt_tasks.types import Example
 if TYPE_CHECKING:
     import torch
 
-    from gpt_tasks.heads.model import SavedModel
+    from gpt_tasks.heads.saved import SavedModel
 
 
 class ModelingRun(Run[LanguageModelingTask, Never]):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from gpt_tasks.data.sources import Source
-    from gpt_tasks.heads.model import SavedModel
+    from gpt_tasks.heads.saved import SavedModel
 
 TaskT = TypeVar("TaskT", bound=Task)
 AnswerT = TypeVar("AnswerT")
@@ -183,7 +183,7 @@ class Run(ABC, Generic[TaskT, AnswerT]):
     def _saved(self) -> tuple[SavedModel, TaskT, torch.device]:
         """Load the model, in evaluation mode, with its task, and settle the device to run it on."""
         from gpt_tasks.backbone.precision import resolve_device
-        from gpt_tasks.heads.model import load_model
+        from gpt_tasks.heads.saved import load_model
 
         device = resolve_device(self._device)
         registry = self._plugins.registry

@@ -31,7 +31,7 @@ from gpt_tasks.evaluation.plots import plot_learning_curve
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import write_json, writing
-from gpt_tasks.heads.model import TaskRecord
+from gpt_tasks.heads.saved import TaskRecord
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import rank
 from gpt_tasks.tasks.base import Task

@@ -37,7 +37,8 @@ from gpt_tasks.backbone.load import Location, open_backbone
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadKind, Method
 from gpt_tasks.heads import register_heads
-from gpt_tasks.heads.model import TaskModel, TaskRecord, load_model, save_model
+from gpt_tasks.heads.model import TaskModel
+from gpt_tasks.heads.saved import TaskRecord, load_model, save_model
 from gpt_tasks.heads.sequence import Features, PooledHead, SequenceHead, pool_last
 
 HEADS: dict[str, HeadKind] = {kind.name: kind for kind in register_heads()}
