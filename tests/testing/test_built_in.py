@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from gpt_tasks.plugins import GROUP, load_plugins
-from gpt_tasks.testing import check_task, parametrize_with_checks
+from gpt_tasks.testing import check_task
 
 REGISTRY = load_plugins(
     point for point in metadata.entry_points(group=GROUP) if point.module.startswith("gpt_tasks")
@@ -48,8 +48,3 @@ def test_a_built_in_task_passes_every_check_that_has_a_meaning_for_it(name) -> N
     assert [result for result in results if result.status not in ("passed", "skipped")] == []
     assert {result.name for result in results if result.status == "skipped"} == SKIPPED[name]
     assert all(result.message for result in results if result.status == "skipped")
-
-
-@parametrize_with_checks([REGISTRY.tasks["translation"]])
-def test_the_kit_as_authors_use_it(task, check) -> None:
-    check(task)
