@@ -173,7 +173,7 @@ def _with_task(plugins: Plugins, task: Task) -> Plugins:
     registry.tasks.add(task.name, task, owner)
     found = list(plugins.plugins)
     if owner == _OWNER:
-        found.append(Plugin(_OWNER, type(task).__module__, "", ""))
+        found.append(Plugin(_OWNER, type(task).__module__, "not installed", ""))
     return Plugins(registry, found)
 
 

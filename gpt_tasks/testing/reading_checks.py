@@ -27,8 +27,8 @@ _IMPORT = f"""
 import importlib, importlib.util, sys
 name, file = sys.argv[1:]
 try:
-    importlib.import_module(name)
-except ImportError:
+    importlib.import_module(name if name != "__main__" else "")
+except (ImportError, ValueError):
     spec = importlib.util.spec_from_file_location("task_under_test", file)
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

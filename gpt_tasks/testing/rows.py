@@ -160,18 +160,19 @@ def _made_up_target(task: Task, number: int, word: str) -> Any:
 
 def _kind(task: Task, row: Row) -> str:
     """Return by what rows are to differ: the right answer's label or number, or whether there is one."""
-    column = task.columns.get(getattr(task, "target", ANSWERS), "")
-    value = row.values.get(column)
     if isinstance(task, SpanTask):
+        value = row.values.get(task.columns.get(ANSWERS, ANSWERS))
         return str(bool(value.get("text") if isinstance(value, Mapping) else value))
-    return _as_json(value) if isinstance(task, HeadTask) else ""
+    return _as_json(row.values.get(task.target_column({}))) if isinstance(task, HeadTask) else ""
 
 
 def _labels(task: Task, row: Row) -> set[str]:
-    value = row.values.get(task.columns.get(getattr(task, "target", ""), ""))
-    if isinstance(task, MultiLabelTask):
-        return set(map(str, value.split("|") if isinstance(value, str) else value or ()))
-    return {str(value)} if isinstance(task, ClassificationTask) else set()
+    if isinstance(task, ClassificationTask):
+        return {str(row.values.get(task.target_column({})))}
+    if not isinstance(task, MultiLabelTask):
+        return set()
+    value = row.values.get(task.target_column({}))
+    return set(map(str, value.split("|") if isinstance(value, str) else value or ()))
 
 
 def _distinct(rows: Iterator[Row]) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import subprocess
 import sys
 from typing import ClassVar
@@ -14,6 +15,7 @@ from gpt_tasks import ClassificationTask, ClozeTask
 from gpt_tasks.errors import UsageError
 from gpt_tasks.testing import CHECKS, Check, check_task, parametrize_with_checks
 from gpt_tasks.testing.checks import CheckError, SkipError
+from gpt_tasks.testing.reading_checks import _loaded_by, connections_refused
 from gpt_tasks.testing.running import Checking
 
 
@@ -33,9 +35,10 @@ class Overeager(Mood):
 
 
 class Kinds(ClassificationTask):
-    """Labels of the data's own, six of them, in samples of two each."""
+    """Labels of the data's own, six of them, in a column that the task does not name."""
 
     name = "kinds"
+    columns: ClassVar = {"text": "text"}
     folder: ClassVar = None
 
     def samples(self):
@@ -165,6 +168,30 @@ def test_importing_the_kit_imports_neither_torch_nor_pytest() -> None:
     code = "import sys, gpt_tasks.testing; print({'torch', 'numpy', 'transformers', 'pytest'} & set(sys.modules))"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["__main__", "nowhere.at_all"])
+def test_a_module_that_cannot_be_named_is_imported_by_its_file(tmp_path, name) -> None:
+    file = tmp_path / "task.py"
+    file.write_text("import sys\nsys.modules['torch'] = sys\n")
+    assert _loaded_by(name, str(file)) == ["torch"]
+
+
+def test_a_module_that_cannot_be_imported_is_told(tmp_path) -> None:
+    file = tmp_path / "task.py"
+    file.write_text("import no_such_library\n")
+    with pytest.raises(CheckError, match="ModuleNotFoundError: No module named 'no_such_library'"):
+        _loaded_by("nowhere.at_all", str(file))
+
+
+def test_the_network_is_refused_only_while_it_is_asked_to_be() -> None:
+    before = (socket.socket, socket.getaddrinfo)
+    with connections_refused() as attempts, pytest.raises(OSError, match="refused"):
+        socket.create_connection(("example.org", 80))
+    with connections_refused() as numbers, pytest.raises(OSError, match="refused"):
+        socket.socket().connect(("127.0.0.1", 9))
+    assert (attempts, numbers) == (["example.org"], ["127.0.0.1"])
+    assert (socket.socket, socket.getaddrinfo) == before
 
 
 def test_every_public_name_is_there() -> None:
