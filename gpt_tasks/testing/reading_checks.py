@@ -23,6 +23,7 @@ from gpt_tasks.testing.checks import CheckError, SkipError, require
 from gpt_tasks.testing.tokens import encodings
 
 HEAVY = ("torch", "transformers")
+_IMPORTING = "GPT_TASKS_IMPORT_CHECKED"
 _IMPORT = f"""
 import importlib, importlib.util, sys
 name, file = sys.argv[1:]
@@ -50,9 +51,12 @@ def imports_no_torch(bench: Bench) -> None:
 @cache
 def _loaded_by(module: str, file: str) -> Sequence[str]:
     """Return which heavy libraries importing a module loads. Raises CheckError where it cannot be imported."""
+    if _IMPORTING in os.environ:
+        # A script that checks its own tasks would start itself again and again.
+        raise CheckError(f"Importing {file} runs checks. Put them behind `if __name__ == '__main__':`.")
     process = subprocess.run(
         [sys.executable, "-c", _IMPORT, module, file],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, _IMPORTING: "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
         check=False,

@@ -184,6 +184,13 @@ def test_a_module_that_cannot_be_imported_is_told(tmp_path) -> None:
         _loaded_by("nowhere.at_all", str(file))
 
 
+def test_a_script_that_checks_its_own_tasks_does_not_start_itself_forever(tmp_path) -> None:
+    file = tmp_path / "task.py"
+    file.write_text(f"from gpt_tasks.testing.reading_checks import _loaded_by\n_loaded_by('__main__', {str(file)!r})\n")
+    with pytest.raises(CheckError, match="__name__ == '__main__'"):
+        _loaded_by("__main__", str(file))
+
+
 def test_the_network_is_refused_only_while_it_is_asked_to_be() -> None:
     before = (socket.socket, socket.getaddrinfo)
     with connections_refused() as attempts, pytest.raises(OSError, match="refused"):
