@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gpt_tasks.heads.saved import SavedModel
     from gpt_tasks.training.session import Session
 
-MOST_UPDATES = 120
+MOST_UPDATES = 400
 UPDATES_OF_A_SEED = 3
 LEARNED = 0.2
 """The share of its first loss that a model must come down to."""
