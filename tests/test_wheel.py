@@ -39,6 +39,9 @@ def test_wheel_holds_samples_and_backbone_and_stays_small(wheel: Path) -> None:
         for split in ("train", "validation", "test"):
             assert f"gpt_tasks_plugins/{task}/samples/{split}.jsonl" in names
     assert "gpt_tasks_plugins/suites/blimp.yaml" in names
+    assert {"gpt_tasks/py.typed", "gpt_tasks_plugins/py.typed"} <= set(names)
+    templates = ROOT / "gpt_tasks" / "scaffold" / "templates"
+    assert {str(path.relative_to(ROOT)) for path in templates.rglob("*") if path.is_file()} <= set(names)
     assert "gpt_tasks_plugins/suites/starter/sense.jsonl" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
     assert wheel.stat().st_size < 40e6
@@ -76,5 +79,6 @@ def test_installed_wheel_does_the_main_job(wheel: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
     assert Path(where.stdout.strip()).is_relative_to(site)

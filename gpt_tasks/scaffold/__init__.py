@@ -16,6 +16,7 @@ from typing import Literal
 import gpt_tasks
 from gpt_tasks.errors import UsageError
 from gpt_tasks.files import machine_errors
+from gpt_tasks.hookspecs import HOOKS_VERSION
 from gpt_tasks.plugins import Plugins
 
 Kind = Literal["classification", "choice", "span", "text-to-text", "language-modeling", "metric", "suite", "backbone"]
@@ -57,6 +58,7 @@ def write_plugin(name: str, kind: Kind, folder: Path | None, plugins: Plugins) -
         "module": module,
         "class_name": "".join(part.capitalize() for part in re.split("[_-]", name)),
         "version": gpt_tasks.__version__,
+        "hooks": str(HOOKS_VERSION),
         "year": str(date.today().year),
     }
     words["use"] = Template(use).substitute(words)
