@@ -110,15 +110,14 @@ def evaluate_run(
     from gpt_tasks.training.config import validated
 
     plugins = installed_plugins()
-    chosen = plugins.registry.tasks[task]
-    if isinstance(chosen.untrained(), UntrainedTask):
+    chosen = plugins.registry.tasks[task].untrained()
+    if isinstance(chosen, UntrainedTask):
         if calibrate or question is not None or words or by:
             raise UsageError(
                 f"Task '{task}' compares no labels: --calibrate, --question, --label-word and --by are not for it",
                 "Give --option prompt=TEXT for another prompt, or write a suite: see docs/suites.md.",
             )
-        asked = chosen.configured(validated(chosen.Options, pairs(option or [], "--option"))).untrained()
-        assert isinstance(asked, UntrainedTask)
+        asked = chosen.configured(validated(chosen.Options, pairs(option or [], "--option")))
         _score(run, asked, data, split, columns, shots, shots_sampler, seed, device, precision, output, as_json)
         return
     if option:

@@ -70,18 +70,19 @@ class SpanFinder:
         `lengths` `[n]` are those of all rows, and `tokens` gives their ids.
         """
         device = next(model.parameters()).device
-        was_training = model.training
+        half, was_training = self.precision == "bf16", model.training
         model.eval()
         try:
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                for rows in TokenBudgetBatches(lengths, batch_tokens=self.batch_tokens, seed=0, shuffle=False):
-                    batch = collate(
-                        [{"sequences": [tokens(row)], "goal": IGNORED} for row in rows],
-                        pad_token_id=int(self.tokenizer.pad_token_id),
-                        padding_side="right",
-                    )
+            for rows in TokenBudgetBatches(lengths, batch_tokens=self.batch_tokens, seed=0, shuffle=False):
+                batch = collate(
+                    [{"sequences": [tokens(row)], "goal": IGNORED} for row in rows],
+                    pad_token_id=int(self.tokenizer.pad_token_id),
+                    padding_side="right",
+                )
+                # Entered for each batch: what stands around a yield holds for its caller too.
+                with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
                     said = model(batch["input_ids"].to(device), batch["attention_mask"].to(device))["logits"]
-                    yield rows, said.float().cpu().numpy()
+                yield rows, said.float().cpu().numpy()
         finally:
             model.train(was_training)
 

@@ -177,10 +177,10 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
     name = entry.name or entry.task
     where = f"{path}: task '{name}'"
     try:
-        task = registry.tasks[entry.task]
+        task = registry.tasks[entry.task].untrained()
     except UsageError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from error
-    if not isinstance(task.untrained(), UntrainedTask | ClassificationTask):
+    if not isinstance(task, UntrainedTask | ClassificationTask):
         raise DataError(f"{where}: '{entry.task}' is not asked of a model as it is", f"Take {_askable(registry)}.")
     options = dict(entry.model_extra or {})
     source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
@@ -197,8 +197,7 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         fields = fields if entry.local.fields is None else entry.local.fields
         by, groups = entry.local.by, ()
     try:
-        configured = task.configured(task.Options(**options)).untrained()
-        assert isinstance(configured, UntrainedTask | ClassificationTask)
+        configured = task.configured(task.Options(**options))
         if not isinstance(configured, ClassificationTask) and (entry.question is not None or entry.label_words):
             raise DataError(f"{where}: question and label_words are for classifications", "Leave them out.")
         if isinstance(configured, ClassificationTask):
@@ -209,10 +208,10 @@ def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None,
         raise DataError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}", f"It knows {known}.") from error
     if isinstance(configured, ClassificationTask) and not configured.labels:
         raise DataError(f"{where}: it declares no labels", "Name them in the suite: labels: [A, B].")
-    measured = {measure.name for measure in configured.measures}
-    usual = configured.asked_metrics if isinstance(configured, UntrainedTask) else configured.metrics
+    measured = {measure.name for measure in task.measures}
+    usual = task.asked_metrics if isinstance(task, UntrainedTask) else task.metrics
     metrics = tuple(entry.metrics or (metric for metric in usual if metric in measured))
-    _check_metrics(metrics, configured, where)
+    _check_metrics(metrics, task, where)
     return ScoredTask(
         name=name,
         task=configured,

@@ -48,6 +48,10 @@ class GenerativeQATask(TextToTextTask):
         self.language = found.language
         self.longest_answer = self.max_tokens = found.longest_answer
 
+    def configured(self, options: TaskOptions) -> Self:
+        """Return this task with its options applied."""
+        return type(self)(self.found.configured(options))
+
     @property
     def description(self) -> str:
         """That of the task."""

@@ -82,16 +82,14 @@ class SpanSession(Session):
             if rank() == 0:
                 print(note, file=sys.stderr)
         features, judging = self._features(train, fitted), self._features(validation, judged)
-        strengths = []
-        for side in range(OUTPUTS):
+        for side, name in enumerate(("start", "end")):
             goals = (goals_of(encoded)[rows, side] for encoded, rows in ((train, fitted), (validation, judged)))
             probe = fit_choice_probe(*features, next(goals), *judging, next(goals))
-            strengths.append(probe.strength)
+            self.training[f"probe_strength_{name}"] = probe.strength
             with torch.no_grad():
                 head.linear.weight[side] = torch.from_numpy(probe.weight[0])
-        seen = len(self.splits.train)
+        seen = round(len(self.splits.train) * len(fitted) / len(train))
         self.training |= {"updates": 0, "epochs": 1, "examples_seen": seen, "examples_now": seen}
-        self.training["probe_strength"] = strengths[0]
 
     def _drawn(self, encoded: EncodedExamples, most: int) -> np.ndarray:
         """Return rows, in order, that hold no more than about so many tokens."""

@@ -10,6 +10,7 @@ import pytest
 from gpt_tasks_plugins.qa import QuestionAnswering
 
 import gpt_tasks
+from gpt_tasks.cli.main import run as run_command
 from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.compare import compare
 from gpt_tasks.tasks.generative_qa import GenerativeQATask
@@ -114,3 +115,12 @@ def test_a_model_is_asked_to_write_without_training(settings: dict[str, Any], tm
     (scored,) = scores.tasks
     assert scored.n == len(QUESTIONS)
     assert set(scored.metrics) == {"exact_match", "f1"}
+
+
+@pytest.mark.parametrize(("option", "value"), [("stride", "4"), ("mode", "extractive")])
+def test_what_only_training_can_use_is_no_option_of_a_model_as_it_is(
+    option: str, value: str, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(Path(settings["data"]) / "test.jsonl")
+    assert run_command(["evaluate", "tiny", "--task", "qa", "--data", source, "--option", f"{option}={value}"]) == 2
+    assert option in capsys.readouterr().err.splitlines()[0]
