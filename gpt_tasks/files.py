@@ -33,7 +33,7 @@ _FULL = re.compile(r"no space left|file too large|\(os error (28|27|122)\)|file 
 
 
 @contextmanager
-def drafted(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give another name to write a file under, which takes its own only once it is whole."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -45,26 +45,26 @@ def drafted(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[TextIO]:
+def atomic_write(path: Path) -> Iterator[TextIO]:
     """Open a text file that takes its name only once it is whole."""
-    with drafted(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
         yield file
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file that is there as a whole or not at all; a number that is not finite becomes null."""
-    with writing(path) as file:
-        json.dump(finite(value), file, ensure_ascii=False, indent=2, allow_nan=False)
+    with atomic_write(path) as file:
+        json.dump(json_safe(value), file, ensure_ascii=False, indent=2, allow_nan=False)
         file.write("\n")
 
 
-def finite(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """Return a JSON value with null for every number that JSON cannot hold: NaN and the infinities."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: finite(part) for name, part in value.items()}
-    return [finite(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: json_safe(part) for name, part in value.items()}
+    return [json_safe(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def is_out_of_memory(error: BaseException) -> bool:

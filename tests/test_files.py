@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gpt_tasks.errors import MachineError
-from gpt_tasks.files import machine_errors, write_json, writing
+from gpt_tasks.files import atomic_write, machine_errors, write_json
 
 
 def test_numbers_that_json_cannot_hold_become_null(tmp_path) -> None:
@@ -20,7 +20,7 @@ def test_numbers_that_json_cannot_hold_become_null(tmp_path) -> None:
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path) -> None:
     (tmp_path / "x.txt").write_text("old")
-    with pytest.raises(TypeError), writing(tmp_path / "x.txt") as file:
+    with pytest.raises(TypeError), atomic_write(tmp_path / "x.txt") as file:
         file.writelines(["new", 1])  # type: ignore[list-item]
     assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
     assert (tmp_path / "x.txt").read_text() == "old"

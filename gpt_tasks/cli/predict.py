@@ -14,7 +14,7 @@ from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, RunP
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, show_predictions
 from gpt_tasks.errors import UsageError
-from gpt_tasks.files import writing
+from gpt_tasks.files import atomic_write
 from gpt_tasks.types import Example
 
 app = typer.Typer(name="predict", rich_markup_mode=None, add_completion=False)
@@ -80,5 +80,5 @@ def _write(lines: Iterable[str], output: Path | None) -> None:
         for line in lines:
             print(line)
         return
-    with writing(output) as file:
+    with atomic_write(output) as file:
         file.writelines(f"{line}\n" for line in lines)

@@ -13,7 +13,7 @@ from gpt_tasks.evaluation.differences import comparable, shared, tested
 from gpt_tasks.evaluation.kept import FILES, Kept, KeptTask, Kind, kinds, read_kept
 from gpt_tasks.evaluation.matching import matched
 from gpt_tasks.evaluation.paired import holm
-from gpt_tasks.files import finite, machine_errors, write_json
+from gpt_tasks.files import json_safe, machine_errors, write_json
 from gpt_tasks.metrics.intervals import PAIRED_RESAMPLES
 
 SCHEMA_VERSION = 1
@@ -65,7 +65,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return what comparison.json holds: JSON values only, with null for what is not a finite number."""
-        whole: dict[str, Any] = finite(
+        whole: dict[str, Any] = json_safe(
             {
                 "schema_version": SCHEMA_VERSION,
                 "kind": self.kind,

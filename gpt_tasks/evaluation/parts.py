@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from gpt_tasks.files import drafted, writing
+from gpt_tasks.files import atomic_path, atomic_write
 from gpt_tasks.scoring.results import Figure, figure, figure_of
 from gpt_tasks.tasks.measures import Form, Measure, Part, ranked
 from gpt_tasks.types import Score
@@ -88,7 +88,7 @@ def write_lines(folder: Path | None, lines: Iterable[Mapping[str, Any]]) -> None
         deque(lines, maxlen=0)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with writing(folder / "predictions.jsonl") as file:
+    with atomic_write(folder / "predictions.jsonl") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
@@ -97,7 +97,7 @@ def write_parts(folder: Path, where: Sequence[str], parts: Mapping[str, Parts]) 
 
     `where` `[n]` names the examples, `parts` holds what they bring to each measure.
     """
-    with drafted(folder / PARTS) as draft, parquet.ParquetWriter(draft, _SCHEMA) as writer:
+    with atomic_path(folder / PARTS) as draft, parquet.ParquetWriter(draft, _SCHEMA) as writer:
         for start in range(0, len(where), _ROWS):
             some = slice(start, start + _ROWS)
             columns = [

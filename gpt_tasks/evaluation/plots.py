@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.files import drafted
+from gpt_tasks.files import atomic_path
 from gpt_tasks.types import Score
 
 if TYPE_CHECKING:
@@ -191,5 +191,5 @@ def _glyphs() -> set[int]:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a figure under its name only once it is whole."""
-    with drafted(path) as draft, draft.open("wb") as file:
+    with atomic_path(path) as draft, draft.open("wb") as file:
         figure.savefig(file, format="png", dpi=DPI)

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Metric
-from gpt_tasks.files import finite, writing
+from gpt_tasks.files import atomic_write, json_safe
 from gpt_tasks.metrics.classification import confidence, confusion_matrix
 from gpt_tasks.metrics.intervals import label_f1, proportion, score
 from gpt_tasks.types import Example, Score
@@ -124,12 +124,12 @@ class Report:
                     "inputs": dict(mistake.inputs),
                     "label": mistake.label,
                     "predicted": mistake.predicted,
-                    "probability": finite(mistake.probability),
+                    "probability": json_safe(mistake.probability),
                 }
                 for mistake in self.mistakes
             ],
             "samples": [asdict(sample) for sample in self.samples],
-            "training": {name: finite(value) for name, value in self.training.items()},
+            "training": {name: json_safe(value) for name, value in self.training.items()},
             "notes": list(self.notes),
         }
 
@@ -235,7 +235,7 @@ def write_predictions(
     `probabilities` is `[n, labels]`; the label is null where it is not known. The file is there as a whole or not at
     all.
     """
-    with writing(path) as file:
+    with atomic_write(path) as file:
         for example, row in zip(examples, probabilities, strict=True):
             line = {
                 "where": example.where,
@@ -244,7 +244,7 @@ def write_predictions(
                 "predicted": labels[int(row.argmax())],
                 "probabilities": {label: round(float(p), 6) for label, p in zip(labels, row, strict=True)},
             }
-            file.write(json.dumps(finite(line), ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(json.dumps(json_safe(line), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _label_scores(counts: np.ndarray, index: int) -> LabelScores:
@@ -298,9 +298,9 @@ def _number(value: float | None) -> float:
 
 def _score_to_json(figure: Score) -> dict[str, float | int | None]:
     return {
-        "value": finite(figure.value),
-        "low": finite(figure.low),
-        "high": finite(figure.high),
+        "value": json_safe(figure.value),
+        "low": json_safe(figure.low),
+        "high": json_safe(figure.high),
         "n": figure.n,
     }
 

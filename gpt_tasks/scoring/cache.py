@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gpt_tasks.files import writing
+from gpt_tasks.files import atomic_write
 from gpt_tasks.scoring.requests import TokenPath
 from gpt_tasks.types import Answer, Generation, Likelihood
 
@@ -35,7 +35,7 @@ class AnswerCache:
         for other in others:
             self._read(other, say)
         if not whole or others:
-            with writing(path) as file:
+            with atomic_write(path) as file:
                 file.write(json.dumps(self._header) + "\n")
                 file.writelines(_line(key, answer) for key, answer in self._answers.items())
         for other in others:

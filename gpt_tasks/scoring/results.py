@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from gpt_tasks.files import drafted, finite, write_json
+from gpt_tasks.files import atomic_path, json_safe, write_json
 from gpt_tasks.metrics.intervals import Z, wilson
 from gpt_tasks.tasks.measures import Form, Measure, Part, finished, ranked
 from gpt_tasks.tasks.text_measures import TextMeasure
@@ -67,7 +67,7 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """Return what scores.json holds: JSON values only, with null for what is not a finite number."""
-        whole: dict[str, Any] = finite({"schema_version": SCHEMA_VERSION, **asdict(self)})
+        whole: dict[str, Any] = json_safe({"schema_version": SCHEMA_VERSION, **asdict(self)})
         return whole
 
 
@@ -196,7 +196,7 @@ def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]
         }
         for each in examples
     ]
-    with drafted(folder / EXAMPLES) as draft:
+    with atomic_path(folder / EXAMPLES) as draft:
         parquet.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft)
     write_json(folder / SCORES, scores.to_json())
 

@@ -30,7 +30,7 @@ from gpt_tasks.evaluation.card import model_card
 from gpt_tasks.evaluation.plots import plot_learning_curve
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.extensions import Method
-from gpt_tasks.files import write_json, writing
+from gpt_tasks.files import atomic_write, write_json
 from gpt_tasks.heads.saved import TaskRecord
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import rank
@@ -216,7 +216,7 @@ class Session(ABC):
             plots=sorted(plot.name for plot in self.folder.path.glob("*.png")),
             command=self.task.command,
         )
-        with writing(self.folder.path / "README.md") as file:
+        with atomic_write(self.folder.path / "README.md") as file:
             file.write(card)
 
     def task_record(self, head: str, outputs: int, method: str = "") -> TaskRecord:
