@@ -25,7 +25,7 @@ def world_size() -> int:
     return 1 if _by_itself.get() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def join(device: str) -> None:
+def init_processes(device: str) -> None:
     """Meet the other processes, where there are any. `device` is the one asked for."""
     if world_size() > 1:
         from accelerate import PartialState
@@ -33,7 +33,7 @@ def join(device: str) -> None:
         PartialState(cpu=device == "cpu")
 
 
-def agreed(value: T) -> T:
+def broadcast(value: T) -> T:
     """Return the first process's value on all of them."""
     if world_size() == 1:
         return value
@@ -44,7 +44,7 @@ def agreed(value: T) -> T:
     return values[0]
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Return the values of all processes, in the order of their ranks, on all of them."""
     if world_size() == 1:
         return [value]
@@ -55,7 +55,7 @@ def gathered(value: T) -> list[T]:
     return values
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait until every process has come here."""
     if world_size() > 1:
         from torch import distributed

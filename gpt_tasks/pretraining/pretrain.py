@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, UsageError
 from gpt_tasks.pretraining.config import PretrainConfig, begin, write_record
-from gpt_tasks.processes import agreed, alone_in, join, rank, wait, world_size
+from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank, world_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, TrainingArguments
@@ -64,12 +64,12 @@ def _begin_together(config: PretrainConfig) -> tuple[PretrainConfig, int | None]
         return begin(config)
     from gpt_tasks.backbone.precision import resolve_device
 
-    join(resolve_device(config.device).type)
+    init_processes(resolve_device(config.device).type)
     if rank() > 0:
-        wait()
+        barrier()
         return begin(config.model_copy(update={"resume": True}))
     begun = begin(config)
-    wait()
+    barrier()
     return begun
 
 
@@ -117,7 +117,7 @@ def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], No
     if steps is None:
         if config.minutes is not None:
             few = [collate([windows[row] for row in rows]) for rows in islice(batches, config.accumulate)]
-            seconds = agreed(seconds_per_update(model, config, few, arguments))
+            seconds = broadcast(seconds_per_update(model, config, few, arguments))
             more = TRAINING_SHARE * 60 * config.minutes / seconds
         elif config.tokens is not None:
             more = config.tokens / config.batch_tokens

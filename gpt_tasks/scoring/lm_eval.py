@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gpt_tasks.errors import DataError, GptTasksError, UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.metrics.intervals import Z
-from gpt_tasks.processes import agreed
+from gpt_tasks.processes import broadcast
 from gpt_tasks.scoring.harness_model import HarnessModel, tell
 from gpt_tasks.scoring.results import Figure, TaskScores
 
@@ -92,7 +92,7 @@ def score_lm_eval(
             log_samples=False,
         )
     # The first process of each machine has the results.
-    return agreed({key: found[key] for key in ("results", "n-samples", "versions")} if found else {})
+    return broadcast({key: found[key] for key in ("results", "n-samples", "versions")} if found else {})
 
 
 def harness_tasks(found: Mapping[str, Any]) -> tuple[TaskScores, ...]:

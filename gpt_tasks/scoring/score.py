@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpt_tasks.errors import UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.processes import alone_in, rank, wait
+from gpt_tasks.processes import alone_in, barrier, rank
 from gpt_tasks.scoring.asking import ask, read_examples
 from gpt_tasks.scoring.asking import chat_template as chat
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
@@ -130,7 +130,7 @@ def score(
             write_scores(folder, scores, rows)
         elif cache.path.exists():
             cache.path.unlink()  # the first process has it all by now
-        wait()
+        barrier()
     return scores, folder
 
 
@@ -173,9 +173,9 @@ def _cache(folder: Path, identity: Mapping[str, str], say: Callable[[str], None]
 
     if rank() == 0:
         first = AnswerCache(folder / ANSWERS, identity, say, sorted(folder.glob("answers-*.jsonl")))
-        wait()
+        barrier()
         return first
-    wait()
+    barrier()
     return AnswerCache(folder / f"answers-{rank()}.jsonl", identity, say)
 
 
@@ -219,7 +219,7 @@ def _score_harness(
     with machine_errors(), _working_in(folder):
         if rank() == 0:
             write_json(folder / SCORES, scores.to_json())
-        wait()
+        barrier()
     return scores, folder
 
 

@@ -24,7 +24,7 @@ from rich.text import Text
 from gpt_tasks.backbone.load import Backbone, load_backbone
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.processes import agreed, gathered, join, rank, world_size
+from gpt_tasks.processes import all_gather, broadcast, init_processes, rank, world_size
 from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
 from gpt_tasks.scoring.engine import BATCH_TOKENS, Engine, EngineName, PlainEngine, TrieEngine
 from gpt_tasks.scoring.generate import generate
@@ -108,7 +108,7 @@ class Scorer:
     def _likelihoods(self, paths: set[TokenPath], cache: AnswerCache | None) -> dict[TokenPath, Likelihood]:
         known: dict[TokenPath, Likelihood] = {}
         missing = []
-        before = agreed({} if cache is None else cache.answers)
+        before = broadcast({} if cache is None else cache.answers)
         for path in sorted(paths, key=lambda path: (path.inputs, path.targets)):
             answer = before.get(key_of_path(path)) if before else None
             if isinstance(answer, Likelihood):
@@ -137,7 +137,7 @@ class Scorer:
         self, own: dict[str, Likelihood], paths: set[TokenPath], cache: AnswerCache | None
     ) -> dict[TokenPath, Likelihood]:
         """Exchange what the processes found, and keep it all on the first one."""
-        everyone = {key: answer for part in gathered(own) for key, answer in part.items()}
+        everyone = {key: answer for part in all_gather(own) for key, answer in part.items()}
         if cache is not None and rank() == 0:
             for key in everyone.keys() - own.keys():
                 cache.put(key, everyone[key])
@@ -145,7 +145,7 @@ class Scorer:
 
     def _generations(self, requests: Sequence[Request], cache: AnswerCache | None) -> Iterator[tuple[int, str, int]]:
         """Yield the place of every generation, its text, and how many tokens its context lost."""
-        before = agreed({} if cache is None else cache.answers)
+        before = broadcast({} if cache is None else cache.answers)
         missing: list[tuple[int, Generation, tuple[int, ...], str]] = []
         cut = {}
         for place, request in enumerate(requests):
@@ -171,7 +171,7 @@ class Scorer:
                     cache.flush()
                 step()
                 own[place] = text
-        everyone = {place: text for part in gathered(own) for place, text in part.items()}
+        everyone = {place: text for part in all_gather(own) for place, text in part.items()}
         for place, _, _, key in missing:
             if cache is not None and rank() == 0 and place not in own:
                 cache.put(key, everyone[place])
@@ -208,7 +208,7 @@ def open_scorer(
 
     Raises UsageError, ModelError or MachineError.
     """
-    join(device)
+    init_processes(device)
     where = resolve_device(device)
     exact = resolve_precision(precision, where)
     backbone = load_backbone(model, installed_plugins().registry.backbones, trust_remote_code=trust_remote_code)

@@ -11,7 +11,7 @@ from gpt_tasks.data.encoded import IGNORED, EncodedExamples
 from gpt_tasks.evaluation.nats import learned_nats
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.heads.saved import save_model
-from gpt_tasks.processes import gathered, rank, world_size
+from gpt_tasks.processes import all_gather, rank, world_size
 from gpt_tasks.training.session import Session
 
 # So many tokens of validation are judged on the way.
@@ -46,7 +46,7 @@ class CausalSession(Session):
             precision=self.settings.precision,
         )
         learned = sum(int((each["labels"] != IGNORED).sum()) for each in mine)
-        shares = gathered((float(nats.sum()), learned))
+        shares = all_gather((float(nats.sum()), learned))
         return sum(total for total, _ in shares) / sum(count for _, count in shares)
 
     def save(self) -> None:

@@ -14,7 +14,7 @@ from gpt_tasks.errors import DataError, PluginError, UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
-from gpt_tasks.processes import agreed, alone_in, join, rank, wait
+from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.headed import MeasuredTask
@@ -87,15 +87,15 @@ def _finetune(
     _refuse_useless(config, task, method)
     # Before torch is imported: a wrong name or a missing network is told at once.
     location = locate(config.backbone, plugins.registry.backbones)
-    join(config.device)
-    folder = folder or RunFolder(agreed(default_folder(name)))
+    init_processes(config.device)
+    folder = folder or RunFolder(broadcast(default_folder(name)))
     if rank() == 0 and not resume:
         folder.create()
     with alone_in(folder.path):
         try:
             if rank() == 0 and not resume:
                 folder.write({"task": name, "config": config.model_dump()}, "unfinished")
-            wait()
+            barrier()
             _train(task, method, location, config, folder, plugins)
         except BaseException as error:
             if rank() == 0:
@@ -121,7 +121,7 @@ def _train(
         session.train()
         if rank() == 0:
             session.close(time.monotonic() - started)
-        wait()
+        barrier()
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         session.observers.tell(Event("run_ended", folder.path, values={"status": status}))

@@ -28,7 +28,7 @@ from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.heads.saved import save_model
 from gpt_tasks.heads.sequence import Features, LinearHead
 from gpt_tasks.plugins import Plugins
-from gpt_tasks.processes import gathered, rank, world_size
+from gpt_tasks.processes import all_gather, rank, world_size
 from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.headed import HeadTask, Loss, MeasuredTask
@@ -67,7 +67,7 @@ class HeadSession(Session):
 
     def logits(self, validation: EncodedExamples) -> np.ndarray:
         """Return the logits `[n, outputs]` of the validation split, to which each process brings its share."""
-        shares = gathered(self._shown(self.model, validation, range(rank(), len(validation), world_size())))
+        shares = all_gather(self._shown(self.model, validation, range(rank(), len(validation), world_size())))
         # Of fewer examples than processes, the last processes judge none.
         every = stacked([share for share in shares if len(share)])
         places = np.concatenate([np.arange(start, len(validation), world_size()) for start in range(world_size())])

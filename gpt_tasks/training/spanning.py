@@ -25,7 +25,7 @@ from gpt_tasks.heads.choice_probe import fit_choice_probe
 from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.heads.span import SpanHead, TokenFeatures
 from gpt_tasks.plugins import Plugins
-from gpt_tasks.processes import gathered, rank, world_size
+from gpt_tasks.processes import all_gather, rank, world_size
 from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.span import SpanTask
@@ -205,7 +205,7 @@ class SpanSession(Session):
                         self.task.measure(example, nothing),
                     )
                 )
-        shares = gathered((mine, total, positions))
+        shares = all_gather((mine, total, positions))
         loss = sum(share[1] for share in shares) / sum(share[2] for share in shares)
         return [each for share in shares for each in share[0]], loss
 

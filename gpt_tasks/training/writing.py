@@ -15,7 +15,7 @@ from gpt_tasks.generation.ends import end_also_at
 from gpt_tasks.generation.writer import Writer
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.plugins import Plugins
-from gpt_tasks.processes import gathered, rank, world_size
+from gpt_tasks.processes import all_gather, rank, world_size
 from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.text_to_text import TextToTextTask
@@ -65,7 +65,7 @@ class WritingSession(CausalSession):
         few = list(islice(self.splits.validation, rank(), MOST_WRITTEN, world_size()))
         answers = [each.text for each in answering.write(few)] if few else []
         found = [dict(self.task.measure(example, [text])) for example, text in zip(few, answers, strict=True)]
-        everyone = [part for some in gathered(found) for part in some]
+        everyone = [part for some in all_gather(found) for part in some]
         measured = {
             measure.name: figure(measure, [parts[measure.name] for parts in everyone]).value
             for measure in answering.measures[1:]
