@@ -18,9 +18,9 @@ import pluggy
 from gpt_tasks import hookspecs
 from gpt_tasks.errors import GptTasksError, PluginError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
-from gpt_tasks.offers import Offer, checked_offers, refuse_clashes, refuse_other_version, refuse_unknown_hooks
-from gpt_tasks.registry import Registry
+from gpt_tasks.registry import Registries
 from gpt_tasks.types import Event
+from gpt_tasks.validation import Offer, checked_offers, refuse_clashes, refuse_other_version, refuse_unknown_hooks
 
 GROUP = "gpt_tasks"
 OWN_DISTRIBUTION = "gpt-tasks"
@@ -67,7 +67,7 @@ class Plugin:
 class Plugins:
     """All plugins, what they registered, and the observers among them. If `strict`, a failure is an error at once."""
 
-    registry: Registry = field(default_factory=Registry)
+    registry: Registries = field(default_factory=Registries)
     plugins: list[Plugin] = field(default_factory=list)
     observers: dict[str, Callable[[Event], object]] = field(default_factory=dict)
     strict: bool = False
@@ -97,7 +97,7 @@ class Plugins:
                 _say(f"{told} and is left out for the rest of the run: {_cause(error)}")
 
     @contextmanager
-    def blaming(self, *, may_exit: bool = False) -> Iterator[None]:
+    def attribute_errors(self, *, may_exit: bool = False) -> Iterator[None]:
         """Turn what a plugin's code raises into a PluginError that names it, and what the machine refuses into
         MachineError; let everything else through. A plugin that ends the interpreter fails too, unless it `may_exit`,
         as its commands may.
@@ -169,7 +169,7 @@ def load_plugins(
             plugin = Plugin(point.name, point.module, *_origin(point.dist), selected=False)
             plugins.plugins.append(plugin)
             told = f"plugin '{plugin.name}' ({plugin.source}) is not among those that {SELECTED} selects"
-            plugins.registry.tasks.lose(plugin.name, told, f"Add it to {SELECTED}, or unset that.")
+            plugins.registry.tasks.mark_unavailable(plugin.name, told, f"Add it to {SELECTED}, or unset that.")
     return plugins
 
 
@@ -234,7 +234,7 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
             raise PluginError(told, _STRICT_HINT) from error
         # A plugin that failed on import offered nothing yet; by custom it is called as the task it brings.
         for table, name in [(plugins.registry.tasks, point.name), *((offer.table, offer.name) for offer in offers)]:
-            table.lose(
+            table.mark_unavailable(
                 name,
                 f"plugin '{point.name}' ({found().source}) failed to load: {cause}",
                 "Mend, upgrade or uninstall that plugin; gpt-tasks plugins lists them all.",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Table(Mapping[str, T], Generic[T]):
+class Registry(Mapping[str, T], Generic[T]):
     """The things of one kind. Looks names up as a mapping does, but an unknown one raises UsageError."""
 
     def __init__(self, kind: str) -> None:
@@ -33,7 +33,7 @@ class Table(Mapping[str, T], Generic[T]):
         self._things[name] = thing
         self._owners[name] = owner
 
-    def lose(self, name: str, cause: str, hint: str) -> None:
+    def mark_unavailable(self, name: str, cause: str, hint: str) -> None:
         """Remember that `name` would be here, had its plugin been loaded; `hint` says how it can be."""
         self._lost.setdefault(name, (cause, hint))
 
@@ -64,15 +64,15 @@ class Table(Mapping[str, T], Generic[T]):
         return len(self._things)
 
 
-class Registry:
-    """One table for each kind of thing that a plugin can bring."""
+class Registries:
+    """One registry for each kind of thing that a plugin can bring."""
 
     def __init__(self) -> None:
-        self.tasks: Table[Task] = Table("task")
-        self.metrics: Table[Metric] = Table("metric")
-        self.suites: Table[Suite] = Table("suite")
-        self.backbones: Table[BackbonePreset] = Table("backbone")
-        self.heads: Table[HeadKind] = Table("head")
-        self.methods: Table[Method] = Table("method")
-        self.sources: Table[SourceScheme] = Table("source")
-        self.commands: Table[TyperCommand | TyperGroup] = Table("command")
+        self.tasks: Registry[Task] = Registry("task")
+        self.metrics: Registry[Metric] = Registry("metric")
+        self.suites: Registry[Suite] = Registry("suite")
+        self.backbones: Registry[BackbonePreset] = Registry("backbone")
+        self.heads: Registry[HeadKind] = Registry("head")
+        self.methods: Registry[Method] = Registry("method")
+        self.sources: Registry[SourceScheme] = Registry("source")
+        self.commands: Registry[TyperCommand | TyperGroup] = Registry("command")

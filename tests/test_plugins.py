@@ -272,16 +272,22 @@ def test_what_a_plugin_raises_is_blamed_on_it(site) -> None:
     site.install("odd", RAISING)
     site.install("even", GOOD.format(name="even"))
     plugins = load_plugins([*own(), *site.entry_points()])
-    with pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: TypeError"), plugins.blaming():
+    with pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: TypeError"), plugins.attribute_errors():
         plugins.registry.tasks["odd"].decode([])
-    with pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: FileNotFoundError"), plugins.blaming():
+    with (
+        pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: FileNotFoundError"),
+        plugins.attribute_errors(),
+    ):
         plugins.registry.metrics["broken"].function()
 
 
 def test_what_a_library_wraps_around_a_plugins_error_is_blamed_on_the_plugin(site) -> None:
     site.install("odd", RAISING)
     plugins = load_plugins(site.entry_points())
-    with pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: FileNotFoundError"), plugins.blaming():
+    with (
+        pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: FileNotFoundError"),
+        plugins.attribute_errors(),
+    ):
         in_a_library(plugins.registry.metrics["broken"].function)
 
 
@@ -296,7 +302,7 @@ def in_a_library(function: Callable[[], None]) -> None:
 def test_a_full_disk_is_not_blamed_on_the_plugin_that_met_it(site) -> None:
     site.install("odd", RAISING)
     plugins = load_plugins(site.entry_points())
-    with pytest.raises(MachineError, match="No space left"), plugins.blaming():
+    with pytest.raises(MachineError, match="No space left"), plugins.attribute_errors():
         plugins.registry.metrics["full"].function()
 
 
@@ -324,9 +330,12 @@ ENDING = """
 def test_a_plugin_that_ends_the_interpreter_failed(site, capsys) -> None:
     site.install("ending", ENDING)
     plugins = load_plugins([*own(), *site.entry_points()])
-    with pytest.raises(PluginError, match=r"Plugin 'ending' \(acme 1.2\) failed: SystemExit: 0"), plugins.blaming():
+    with (
+        pytest.raises(PluginError, match=r"Plugin 'ending' \(acme 1.2\) failed: SystemExit: 0"),
+        plugins.attribute_errors(),
+    ):
         plugins.registry.tasks["ending"].example(None, {})
-    with pytest.raises(SystemExit), plugins.blaming(may_exit=True):
+    with pytest.raises(SystemExit), plugins.attribute_errors(may_exit=True):
         plugins.registry.tasks["ending"].example(None, {})
     plugins.notify(dict(plugins.observers), Event("saved", Path("run")))
     assert "raised at 'saved' and is left out" in capsys.readouterr().err
@@ -486,9 +495,9 @@ def test_a_task_that_names_what_nobody_brings_is_its_plugins_fault(site, line, t
 def test_what_no_plugin_raised_is_blamed_on_none(site) -> None:
     site.install("even", GOOD.format(name="even"))
     plugins = load_plugins([*own(), *site.entry_points()])
-    with pytest.raises(ZeroDivisionError), plugins.blaming():
+    with pytest.raises(ZeroDivisionError), plugins.attribute_errors():
         _ = 1 / 0
-    with pytest.raises(UsageError), plugins.blaming():
+    with pytest.raises(UsageError), plugins.attribute_errors():
         plugins.registry.tasks["nothing"]
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gpt_tasks.errors import PluginError, UsageError
-from gpt_tasks.registry import Registry, Table
+from gpt_tasks.registry import Registries, Registry
 
 
 @pytest.fixture
-def methods() -> Table[int]:
-    table: Table[int] = Table("method")
+def methods() -> Registry[int]:
+    table: Registry[int] = Registry("method")
     table.add("full", 1, owner="methods")
     table.add("lora", 2, owner="methods")
     return table
@@ -44,7 +44,7 @@ def test_a_name_like_none_is_met_with_all_there_are(methods) -> None:
 
 
 def test_a_lost_name_fails_with_the_cause_and_counts_as_absent(methods) -> None:
-    methods.lose("dora", "plugin 'dora' failed to load: no luck", "Mend it.")
+    methods.mark_unavailable("dora", "plugin 'dora' failed to load: no luck", "Mend it.")
     assert "dora" not in methods
     assert methods.get("full") == 1
     with pytest.raises(
@@ -57,11 +57,11 @@ def test_a_lost_name_fails_with_the_cause_and_counts_as_absent(methods) -> None:
 
 
 def test_a_lost_name_does_not_hide_what_is_there(methods) -> None:
-    methods.lose("full", "another plugin wanted it", "Mend it.")
+    methods.mark_unavailable("full", "another plugin wanted it", "Mend it.")
     assert methods["full"] == 1
 
 
 def test_every_kind_says_its_name() -> None:
-    for table in vars(Registry()).values():
+    for table in vars(Registries()).values():
         with pytest.raises(UsageError, match=f"There is no {table.kind} 'x'"):
             table["x"]

@@ -15,7 +15,7 @@ from gpt_tasks.cli.flags import flag, flags, given, taking
 from gpt_tasks.cli.output import answering, first_process, show_predictions
 from gpt_tasks.errors import PluginError, UsageError
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.registry import Registry
+from gpt_tasks.registry import Registries
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Prediction
 
@@ -68,7 +68,7 @@ def _group(context: typer.Context) -> None:
         raise UsageError("finetune: no task is named", f"There are: {tasks}. See gpt-tasks finetune --help")
 
 
-def _task_command(task: Task, registry: Registry) -> TyperCommand:
+def _task_command(task: Task, registry: Registries) -> TyperCommand:
     from gpt_tasks.training.config import FinetuneConfig
 
     settled = {name for method in registry.methods.values() for name in method.defaults(SIZES["tiny, 9M"])}

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
             # What a plugin prints on import must not end up in the JSON of a command.
             with contextlib.redirect_stdout(sys.stderr):
                 plugins = installed_plugins()
-            with plugins.blaming(may_exit=True), _usage_errors():
+            with plugins.attribute_errors(may_exit=True), _usage_errors():
                 code = _command(plugins).main(arguments, prog_name="gpt-tasks", standalone_mode=False)
                 return code if isinstance(code, int) else 0
     except KeyboardInterrupt as error:

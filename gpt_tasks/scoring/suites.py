@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.registry import Registry
+from gpt_tasks.registry import Registries
 from gpt_tasks.scoring.expressions import Fields
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.untrained import UntrainedTask
@@ -104,7 +104,7 @@ class LoadedSuite:
 
 
 def load_suite(
-    suite: str, registry: Registry, *, data_dir: Path | None = None, shots: int | None = None
+    suite: str, registry: Registries, *, data_dir: Path | None = None, shots: int | None = None
 ) -> LoadedSuite:
     """Read a registered suite by its name, or a suite's file by its path.
 
@@ -173,7 +173,7 @@ def _mapping(path: Path, content: str) -> Mapping[str, Any]:
     return parsed
 
 
-def _scored(entry: Entry, path: Path, registry: Registry, data_dir: Path | None, shots: int | None) -> ScoredTask:
+def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | None, shots: int | None) -> ScoredTask:
     name = entry.name or entry.task
     where = f"{path}: task '{name}'"
     try:
@@ -235,7 +235,7 @@ def _check_metrics(metrics: Sequence[str], task: UntrainedTask | ClassificationT
             raise DataError(f"{where}: there is no metric '{metric}'", f"Task '{task.name}' has {', '.join(known)}.")
 
 
-def _askable(registry: Registry) -> str:
+def _askable(registry: Registries) -> str:
     return ", ".join(
         name
         for name, task in registry.tasks.items()

@@ -103,7 +103,7 @@ def evaluate_untrained(
     """
     if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"--output {output} is not empty", "Give a folder that is empty or not there yet.")
-    with machine_errors(), plugins.blaming(), tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
+    with machine_errors(), plugins.attribute_errors(), tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
         source = open_source(data, plugins.registry.sources)
         chosen = choose_split(source, split)
 

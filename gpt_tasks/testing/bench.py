@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gpt_tasks.backbone.load import Location
 from gpt_tasks.errors import DataError
 from gpt_tasks.plugins import Plugin, Plugins
-from gpt_tasks.registry import Table
+from gpt_tasks.registry import Registry
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.span import SpanTask
@@ -168,7 +168,7 @@ def read_all(bench: Bench) -> None:
 def _with_task(plugins: Plugins, task: Task) -> Plugins:
     """Return plugins that bring the task, in place of one of its name, and observe nothing."""
     registry = copy.copy(plugins.registry)
-    registry.tasks = Table("task")
+    registry.tasks = Registry("task")
     owner = plugins.registry.tasks.owner(task.name) if task.name in plugins.registry.tasks else _OWNER
     registry.tasks.add(task.name, task, owner)
     found = list(plugins.plugins)

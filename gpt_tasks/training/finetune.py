@@ -61,7 +61,7 @@ def finetune(
     checkpoint a run that fails leaves nothing behind.
     """
     plugins = installed_plugins()
-    with machine_errors(), plugins.blaming():
+    with machine_errors(), plugins.attribute_errors():
         return _finetune(task, Path(config) if config else None, output, resume, settings, plugins)
 
 

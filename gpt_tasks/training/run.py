@@ -229,7 +229,7 @@ class Run(ABC, Generic[TaskT, AnswerT]):
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Tell what the machine refuses, and whose plugin fails."""
-        with machine_errors(), self._plugins.blaming():
+        with machine_errors(), self._plugins.attribute_errors():
             yield
 
 

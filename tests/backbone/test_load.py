@@ -23,14 +23,14 @@ from gpt_tasks.backbone import hub, presets
 from gpt_tasks.backbone.load import load_backbone, locate
 from gpt_tasks.errors import GptTasksError, ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
-from gpt_tasks.registry import Table
+from gpt_tasks.registry import Registry
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def table() -> Table[BackbonePreset]:
-    found: Table[BackbonePreset] = Table("backbone")
+def table() -> Registry[BackbonePreset]:
+    found: Registry[BackbonePreset] = Registry("backbone")
     for preset in presets.register_backbones():
         found.add(preset.name, preset, "backbones")
     return found
@@ -68,7 +68,7 @@ def assert_one_line(error: GptTasksError, *parts: str) -> None:
         assert part in error.message
 
 
-def test_a_folder_loads_in_float32_with_its_tokenizer(folder: Path, table: Table[BackbonePreset]) -> None:
+def test_a_folder_loads_in_float32_with_its_tokenizer(folder: Path, table: Registry[BackbonePreset]) -> None:
     backbone = load_backbone(str(folder), table)
     assert {parameter.dtype for parameter in backbone.model.parameters()} == {torch.float32}
     assert not backbone.model.training
@@ -77,7 +77,7 @@ def test_a_folder_loads_in_float32_with_its_tokenizer(folder: Path, table: Table
     assert backbone.parameters == sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
 
 
-def test_weights_kept_in_bf16_become_float32_masters(folder: Path, table: Table[BackbonePreset]) -> None:
+def test_weights_kept_in_bf16_become_float32_masters(folder: Path, table: Registry[BackbonePreset]) -> None:
     file = folder / "model.safetensors"
     halved = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
     save_file(halved, file, metadata={"format": "pt"})
@@ -87,18 +87,18 @@ def test_weights_kept_in_bf16_become_float32_masters(folder: Path, table: Table[
     assert torch.equal(model.transformer.ln_f.weight, halved["transformer.ln_f.weight"].float())
 
 
-def test_a_run_folder_stands_for_its_model(folder: Path, tmp_path: Path, table: Table[BackbonePreset]) -> None:
+def test_a_run_folder_stands_for_its_model(folder: Path, tmp_path: Path, table: Registry[BackbonePreset]) -> None:
     shutil.move(folder, tmp_path / "run" / "model")
     assert locate(str(tmp_path / "run"), table).folder == tmp_path / "run" / "model"
 
 
 def test_a_preset_leads_to_its_folder(folder: Path) -> None:
-    table: Table[BackbonePreset] = Table("backbone")
+    table: Registry[BackbonePreset] = Registry("backbone")
     table.add("mine", BackbonePreset("mine", "", lambda: folder), "me")
     assert load_backbone("mine", table).location.folder == folder
 
 
-def test_sharded_weights_load(folder: Path, table: Table[BackbonePreset]) -> None:
+def test_sharded_weights_load(folder: Path, table: Registry[BackbonePreset]) -> None:
     backbone = load_backbone(str(folder), table)
     (folder / "model.safetensors").unlink()
     backbone.model.save_pretrained(folder, max_shard_size="10KB")
@@ -112,7 +112,7 @@ def test_sharded_weights_load(folder: Path, table: Table[BackbonePreset]) -> Non
     assert_one_line(caught.value, shards[1].name, "missing")
 
 
-def test_the_fingerprint_follows_what_is_in_the_files(folder: Path, table: Table[BackbonePreset]) -> None:
+def test_the_fingerprint_follows_what_is_in_the_files(folder: Path, table: Registry[BackbonePreset]) -> None:
     before = load_backbone(str(folder), table).fingerprint
     assert before == load_backbone(str(folder), table).fingerprint
     (folder / "README.md").write_text("A model card.")
@@ -123,7 +123,7 @@ def test_the_fingerprint_follows_what_is_in_the_files(folder: Path, table: Table
     assert before != load_backbone(str(folder), table).fingerprint
 
 
-def test_a_tokenizer_without_padding_pads_with_the_end_of_text(folder: Path, table: Table[BackbonePreset]) -> None:
+def test_a_tokenizer_without_padding_pads_with_the_end_of_text(folder: Path, table: Registry[BackbonePreset]) -> None:
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text())
     del settings["pad_token"]
@@ -135,7 +135,7 @@ def test_a_tokenizer_without_padding_pads_with_the_end_of_text(folder: Path, tab
     assert load_backbone(str(folder), table).tokenizer.pad_token_id == 0
 
 
-def test_a_misspelt_preset_is_met_with_the_nearest(table: Table[BackbonePreset]) -> None:
+def test_a_misspelt_preset_is_met_with_the_nearest(table: Registry[BackbonePreset]) -> None:
     with pytest.raises(UsageError) as caught:
         load_backbone("gpt2-lage", table)
     assert_one_line(caught.value, "gpt2-lage")
@@ -143,13 +143,13 @@ def test_a_misspelt_preset_is_met_with_the_nearest(table: Table[BackbonePreset])
 
 
 @pytest.mark.parametrize("spec", ["/nowhere/at/all", "./missing", "~/no-such-model", "a/b/c"])
-def test_a_missing_folder_is_named(spec: str, table: Table[BackbonePreset]) -> None:
+def test_a_missing_folder_is_named(spec: str, table: Registry[BackbonePreset]) -> None:
     with pytest.raises(ModelError) as caught:
         load_backbone(spec, table)
     assert_one_line(caught.value, spec, "no such folder")
 
 
-def test_a_file_is_no_backbone(folder: Path, table: Table[BackbonePreset]) -> None:
+def test_a_file_is_no_backbone(folder: Path, table: Registry[BackbonePreset]) -> None:
     with pytest.raises(ModelError) as caught:
         load_backbone(str(folder / "config.json"), table)
     assert_one_line(caught.value, "a file, not a folder")
@@ -203,7 +203,7 @@ BREAKAGES = {
 
 @pytest.mark.parametrize("name", BREAKAGES)
 def test_what_is_broken_is_named_in_one_line(
-    name: str, folder: Path, table: Table[BackbonePreset], capfd: pytest.CaptureFixture[str]
+    name: str, folder: Path, table: Registry[BackbonePreset], capfd: pytest.CaptureFixture[str]
 ) -> None:
     damage, parts = BREAKAGES[name]
     damage(folder)
@@ -213,7 +213,7 @@ def test_what_is_broken_is_named_in_one_line(
     assert capfd.readouterr().err == ""
 
 
-def test_a_tokenizer_must_fit_the_embedding_table(folder: Path, table: Table[BackbonePreset]) -> None:
+def test_a_tokenizer_must_fit_the_embedding_table(folder: Path, table: Registry[BackbonePreset]) -> None:
     file = folder / "model.safetensors"
     weights = load_file(file)
     weights["transformer.wte.weight"] = weights["transformer.wte.weight"][:300].contiguous()
@@ -224,14 +224,14 @@ def test_a_tokenizer_must_fit_the_embedding_table(folder: Path, table: Table[Bac
     assert_one_line(caught.value, "384 tokens", "300 rows")
 
 
-def test_a_head_on_top_may_be_left_behind(folder: Path, table: Table[BackbonePreset]) -> None:
+def test_a_head_on_top_may_be_left_behind(folder: Path, table: Registry[BackbonePreset]) -> None:
     file = folder / "model.safetensors"
     save_file(load_file(file) | {"score.weight": torch.zeros(2, 16)}, file, metadata={"format": "pt"})
     assert load_backbone(str(folder), table).hidden_size == 16
 
 
 def test_the_cache_serves_without_a_network(
-    cache: Path, folder: Path, table: Table[BackbonePreset], monkeypatch: pytest.MonkeyPatch
+    cache: Path, folder: Path, table: Registry[BackbonePreset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot = fill_cache(cache, "acme/mini", folder)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
@@ -242,7 +242,7 @@ def test_the_cache_serves_without_a_network(
 
 
 def test_a_preset_on_the_hub_is_found_in_the_cache(
-    cache: Path, folder: Path, table: Table[BackbonePreset], monkeypatch: pytest.MonkeyPatch
+    cache: Path, folder: Path, table: Registry[BackbonePreset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_cache(cache, "openai-community/gpt2", folder)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
@@ -250,7 +250,7 @@ def test_a_preset_on_the_hub_is_found_in_the_cache(
 
 
 def test_offline_and_not_cached_says_so(
-    cache: Path, table: Table[BackbonePreset], monkeypatch: pytest.MonkeyPatch
+    cache: Path, table: Registry[BackbonePreset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError) as caught:
@@ -259,7 +259,7 @@ def test_offline_and_not_cached_says_so(
 
 
 def test_a_cached_snapshot_that_lacks_weights_does_not_serve(
-    cache: Path, folder: Path, table: Table[BackbonePreset], monkeypatch: pytest.MonkeyPatch
+    cache: Path, folder: Path, table: Registry[BackbonePreset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "model.safetensors").unlink()
     fill_cache(cache, "acme/mini", folder)
@@ -373,7 +373,7 @@ def local_hub(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     close_session()
 
 
-def test_a_model_is_downloaded_and_then_served_from_the_cache(local_hub: str, table: Table[BackbonePreset]) -> None:
+def test_a_model_is_downloaded_and_then_served_from_the_cache(local_hub: str, table: Registry[BackbonePreset]) -> None:
     backbone = load_backbone("acme/mini", table)
     assert backbone.fingerprint == f"commit:{COMMIT}"
     assert (backbone.location.folder / "model.safetensors").is_file()
@@ -391,7 +391,7 @@ def test_a_model_is_downloaded_and_then_served_from_the_cache(local_hub: str, ta
     ],
 )
 def test_what_the_hub_refuses_is_told_in_one_line(
-    spec: str, part: str, local_hub: str, table: Table[BackbonePreset]
+    spec: str, part: str, local_hub: str, table: Registry[BackbonePreset]
 ) -> None:
     with pytest.raises(ModelError) as caught:
         locate(spec, table)

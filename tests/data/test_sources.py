@@ -10,7 +10,7 @@ import pytest
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.errors import DataError, PluginError, UsageError
 from gpt_tasks.extensions import SourceScheme
-from gpt_tasks.registry import Registry
+from gpt_tasks.registry import Registries
 from gpt_tasks.types import Row
 
 HEADER = "text,label\n"
@@ -74,8 +74,8 @@ def test_cp1252_is_told(tmp_path: Path) -> None:
     assert open_source(tmp_path / "r.csv", {}).notes == ("r.csv is not UTF-8; it was read as cp1252 (Windows).",)
 
 
-def registry_with(splits: Callable[[str], Mapping[str, Callable[[], Iterator[Row]]]]) -> Registry:
-    registry = Registry()
+def registry_with(splits: Callable[[str], Mapping[str, Callable[[], Iterator[Row]]]]) -> Registries:
+    registry = Registries()
     registry.sources.add("list", SourceScheme("list:", "Words after the colon", splits), "a test's plugin")
     return registry
 

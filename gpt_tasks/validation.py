@@ -13,7 +13,7 @@ from typing import Any
 import gpt_tasks
 from gpt_tasks import hookspecs
 from gpt_tasks.extensions import SET_BY_METHODS, BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
-from gpt_tasks.registry import Registry, Table
+from gpt_tasks.registry import Registries, Registry
 from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -25,9 +25,9 @@ _DECLARED = re.compile(rf"^{hookspecs.DECLARATION}\s*(?::\s*\w+\s*)?=\s*(\d+)\s*
 
 @dataclass(frozen=True)
 class Offer:
-    """A thing that a plugin brings, its name, and the table that it is for."""
+    """A thing that a plugin brings, its name, and the registry that it is for."""
 
-    table: Table[Any]
+    table: Registry[Any]
     name: str
     thing: Any
 
@@ -59,9 +59,9 @@ def refuse_unknown_hooks(hooks: Sequence[str]) -> None:
             raise ValueError(f"unknown hook '{name}': {hint}")
 
 
-def checked_offers(hook: str, returned: object, registry: Registry) -> list[Offer]:
+def checked_offers(hook: str, returned: object, registry: Registries) -> list[Offer]:
     """Return what a hook `returned` as offers. Raises TypeError or ValueError, naming it, for what cannot be used."""
-    kinds: dict[str, tuple[Table[Any], type]] = {
+    kinds: dict[str, tuple[Registry[Any], type]] = {
         "register_tasks": (registry.tasks, Task),
         "register_metrics": (registry.metrics, Metric),
         "register_suites": (registry.suites, Suite),
