@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gpt_tasks.errors import UsageError as UsageError
     from gpt_tasks.evaluation.report import Report as Report
     from gpt_tasks.extensions import BackbonePreset as BackbonePreset
-    from gpt_tasks.extensions import HeadKind as HeadKind
+    from gpt_tasks.extensions import HeadSpec as HeadSpec
     from gpt_tasks.extensions import Method as Method
     from gpt_tasks.extensions import Metric as Metric
     from gpt_tasks.extensions import SourceScheme as SourceScheme
@@ -63,7 +63,7 @@ _HOMES = {
     "Event": "gpt_tasks.types",
     "Example": "gpt_tasks.types",
     "GptTasksError": "gpt_tasks.errors",
-    "HeadKind": "gpt_tasks.extensions",
+    "HeadSpec": "gpt_tasks.extensions",
     "HeadOptions": "gpt_tasks.tasks.headed",
     "LanguageModelingTask": "gpt_tasks.tasks.language_modeling",
     "Method": "gpt_tasks.extensions",

@@ -55,7 +55,7 @@ class BackbonePreset:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadKind:
+class HeadSpec:
     """A kind of head: `build(hidden_size, outputs)` returns a module.
 
     The module is called with hidden states `[batch, length, hidden]` and attention mask `[batch, length]`, and
@@ -82,11 +82,12 @@ class Method:
     numbers for the settings in `SET_BY_METHODS` by the backbone's number of parameters. With `frozen` the backbone
     does not move at all, so that its features are computed once.
 
-    Some methods add what cannot become part of a plain model, such as vectors before the text. With `kept_beside`,
+    Some methods add what cannot become part of a plain model, such as vectors before the text. With `saved_separately`,
     `finish` leaves it where it is, the weights that move are kept beside the model, and `prepare` adds it again when a
     run is loaded; only tasks with a head can be trained so. Their module is called with `input_ids` and
     `attention_mask`, both `[batch, length]`, and `use_cache=False`, and returns what has a `last_hidden_state`
-    `[batch, length, hidden]`. `positions` is how many places of the model's window the method takes for itself.
+    `[batch, length, hidden]`. `num_virtual_tokens` is how many places of the model's window the method takes for
+    itself.
     """
 
     name: str
@@ -95,8 +96,8 @@ class Method:
     finish: Callable[[nn.Module], nn.Module]
     defaults: Callable[[int], Mapping[str, float | int]]
     frozen: bool = False
-    kept_beside: bool = False
-    positions: int = 0
+    saved_separately: bool = False
+    num_virtual_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from gpt_tasks.extensions import BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
+from gpt_tasks.extensions import BackbonePreset, HeadSpec, Method, Metric, SourceScheme, Suite
 from gpt_tasks.types import Event
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def register_backbones() -> Sequence[BackbonePreset]:
 
 
 @hookspec
-def register_heads() -> Sequence[HeadKind]:
+def register_heads() -> Sequence[HeadSpec]:
     """Return kinds of head: modules on the backbone's hidden states."""
 
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from gpt_tasks.errors import PluginError, UsageError
-from gpt_tasks.extensions import BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
+from gpt_tasks.extensions import BackbonePreset, HeadSpec, Method, Metric, SourceScheme, Suite
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand, TyperGroup
@@ -72,7 +72,7 @@ class Registries:
         self.metrics: Registry[Metric] = Registry("metric")
         self.suites: Registry[Suite] = Registry("suite")
         self.backbones: Registry[BackbonePreset] = Registry("backbone")
-        self.heads: Registry[HeadKind] = Registry("head")
+        self.heads: Registry[HeadSpec] = Registry("head")
         self.methods: Registry[Method] = Registry("method")
         self.sources: Registry[SourceScheme] = Registry("source")
         self.commands: Registry[TyperCommand | TyperGroup] = Registry("command")

@@ -12,7 +12,7 @@ from typing import Any
 
 import gpt_tasks
 from gpt_tasks import hookspecs
-from gpt_tasks.extensions import SET_BY_METHODS, BackbonePreset, HeadKind, Method, Metric, SourceScheme, Suite
+from gpt_tasks.extensions import SET_BY_METHODS, BackbonePreset, HeadSpec, Method, Metric, SourceScheme, Suite
 from gpt_tasks.registry import Registries, Registry
 from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
 
@@ -66,7 +66,7 @@ def checked_offers(hook: str, returned: object, registry: Registries) -> list[Of
         "register_metrics": (registry.metrics, Metric),
         "register_suites": (registry.suites, Suite),
         "register_backbones": (registry.backbones, BackbonePreset),
-        "register_heads": (registry.heads, HeadKind),
+        "register_heads": (registry.heads, HeadSpec),
         "register_methods": (registry.methods, Method),
         "register_sources": (registry.sources, SourceScheme),
     }
@@ -131,8 +131,10 @@ def _check_task(task: Task) -> None:
 
 
 def _check_method(method: Method) -> None:
-    if not isinstance(method.positions, int) or method.positions < 0:
-        raise TypeError(f"method '{method.name}': its positions are {method.positions!r}, not a number of places")
+    if not isinstance(method.num_virtual_tokens, int) or method.num_virtual_tokens < 0:
+        raise TypeError(
+            f"method '{method.name}': its num_virtual_tokens is {method.num_virtual_tokens!r}, not a number of places"
+        )
     for size in SIZES:
         defaults = method.defaults(size)
         if not isinstance(defaults, Mapping):

@@ -457,7 +457,10 @@ TASK = """
         (METHOD.format(defaults="1 / 0"), "ZeroDivisionError"),
         (METHOD.format(defaults="{'epochs': '3'}"), "TypeError: method 'mine': its default epochs is '3'"),
         (METHOD.format(defaults="{'epoch': 3}"), "ValueError: method 'mine': there is no setting 'epoch'"),
-        (METHOD.format(defaults="{}, positions='4'"), "TypeError: method 'mine': its positions are '4'"),
+        (
+            METHOD.format(defaults="{}, num_virtual_tokens='4'"),
+            "TypeError: method 'mine': its num_virtual_tokens is '4'",
+        ),
         (METHOD.format(defaults="[]"), "TypeError: method 'mine': its defaults are a list"),
         (TASK.format(line='prompt = "{text"'), "ValueError: task 'mine': its prompt '{text' cannot be read"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpt_tasks.extensions import HeadKind
+from gpt_tasks.extensions import HeadSpec
 from gpt_tasks.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 @hookimpl
-def register_heads() -> Sequence[HeadKind]:
+def register_heads() -> Sequence[HeadSpec]:
     """Bring the heads for a whole text, and the one for a stretch of it."""
     return [
-        HeadKind("sequence", "One row of logits for a text, read off its last token.", _sequence, frozen="pooled"),
-        HeadKind("span", "Two logits for every token: does it begin the answer, does it end it?", _span),
-        HeadKind("pooled", "One row of logits for a text, read off its last token and the mean of all.", _pooled),
+        HeadSpec("sequence", "One row of logits for a text, read off its last token.", _sequence, frozen="pooled"),
+        HeadSpec("span", "Two logits for every token: does it begin the answer, does it end it?", _span),
+        HeadSpec("pooled", "One row of logits for a text, read off its last token and the mean of all.", _pooled),
     ]
 
 

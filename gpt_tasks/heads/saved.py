@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, quiet_transformers, read_json
 from gpt_tasks.errors import MachineError, ModelError, PluginError
-from gpt_tasks.extensions import HeadKind, Method
+from gpt_tasks.extensions import HeadSpec, Method
 from gpt_tasks.files import machine_errors
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def save_model(
         (new / TASK).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(folder: Path, heads: Mapping[str, HeadKind], methods: Mapping[str, Method] | None = None) -> SavedModel:
+def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str, Method] | None = None) -> SavedModel:
     """Load what `save_model` wrote, in evaluation mode.
 
     Raises ModelError naming the file that is missing, broken or does not fit the others, and PluginError where the

@@ -182,7 +182,7 @@ def _refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
                 f"--method {config.method} fits a head on a frozen backbone; task '{task.name}' has none",
                 "Take --method full or lora.",
             )
-        if method.kept_beside:
+        if method.saved_separately:
             raise UsageError(
                 f"--method {config.method} is for tasks with a head; task '{task.name}' is answered by the model alone",
                 "Take --method full or lora.",

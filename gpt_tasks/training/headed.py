@@ -20,7 +20,7 @@ from gpt_tasks.evaluation.logits import Feature, head_logits, stacked
 from gpt_tasks.evaluation.measured import HeadAnswers, evaluate_measured
 from gpt_tasks.evaluation.predictor import Predictor, TaskT
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.extensions import HeadKind
+from gpt_tasks.extensions import HeadSpec
 from gpt_tasks.heads.choice_probe import fit_choice_probe
 from gpt_tasks.heads.linear_probe import fit_probe
 from gpt_tasks.heads.losses import LOSSES
@@ -46,7 +46,7 @@ class HeadSession(Session):
     model: TaskModel = field(init=False)
 
     @property
-    def head(self) -> HeadKind:
+    def head(self) -> HeadSpec:
         """The kind of head: the task's, or the one that takes its place on a frozen backbone."""
         heads = self.plugins.registry.heads
         kind = heads[self.task.head]
@@ -223,7 +223,7 @@ class MeasuredSession(HeadSession):
 
 
 def join_head(
-    session: Session, kind: HeadKind, outputs: int, loss: Loss, class_weights: torch.Tensor | None = None
+    session: Session, kind: HeadSpec, outputs: int, loss: Loss, class_weights: torch.Tensor | None = None
 ) -> TaskModel:
     """Join a new head with a session's backbone, as its method prepares that."""
     causal_lm: Any = session.backbone.model
@@ -237,12 +237,12 @@ def join_head(
     return TaskModel(backbone, head, class_weights, loss=loss, output_matrix=matrix, lm_weight=weight)
 
 
-def save_head(session: Session, kind: HeadKind, outputs: int) -> None:
+def save_head(session: Session, kind: HeadSpec, outputs: int) -> None:
     """Save a session's model, as its method leaves that, with its head."""
     model = session.model
     assert isinstance(model, TaskModel)
     model.backbone = session.method.finish(model.backbone)
-    beside = session.method.kept_beside
+    beside = session.method.saved_separately
     record = session.task_record(kind.name, outputs, session.method.name if beside else "")
     save_model(
         session.folder.model,

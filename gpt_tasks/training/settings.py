@@ -62,10 +62,11 @@ def settle(
     """
     defaults = {**method.defaults(parameters), **task.defaults(method.name, parameters)}
     device = resolve_device(config.device)
-    window = context - method.positions if context else config.max_length
+    window = context - method.num_virtual_tokens if context else config.max_length
     if window < 1:
         raise UsageError(
-            f"--method {method.name} takes {method.positions} places of the model's window, which has {context}",
+            f"--method {method.name} takes {method.num_virtual_tokens} places of the model's window, which has "
+            f"{context}",
             "Take another method, or a model with a longer window.",
         )
     best_by = config.best_by or task.best_by

@@ -35,13 +35,13 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from gpt_tasks.backbone.load import Location, open_backbone
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError, PluginError
-from gpt_tasks.extensions import HeadKind, Method
+from gpt_tasks.extensions import HeadSpec, Method
 from gpt_tasks.heads import register_heads
 from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.heads.saved import TaskRecord, load_model, save_model
 from gpt_tasks.heads.sequence import Features, PooledHead, SequenceHead, pool_last
 
-HEADS: dict[str, HeadKind] = {kind.name: kind for kind in register_heads()}
+HEADS: dict[str, HeadSpec] = {kind.name: kind for kind in register_heads()}
 OF_TEXTS = ("sequence", "pooled")
 RECORD = TaskRecord(
     task="mood",
@@ -292,7 +292,7 @@ class Shifted(nn.Module):
 def shifting(width: int = 16) -> Mapping[str, Method]:
     """A method that keeps what it adds beside the model."""
     prepare = partial(Shifted, width=width)
-    return {"shift": Method("shift", "", prepare, lambda model: model, lambda parameters: {}, kept_beside=True)}
+    return {"shift": Method("shift", "", prepare, lambda model: model, lambda parameters: {}, saved_separately=True)}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from gpt_tasks import ClassificationTask, TextToTextTask
-from gpt_tasks.extensions import HeadKind
+from gpt_tasks.extensions import HeadSpec
 from gpt_tasks.plugins import GROUP, Plugins, load_plugins
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationOptions
@@ -165,7 +165,7 @@ class Unseeded(Tone):
     head = "unseeded"
 
 
-def heads() -> list[HeadKind]:
+def heads() -> list[HeadSpec]:
     """Heads with a fault each."""
 
     def kind(name, read, drawn=lambda hidden, outputs: None):
@@ -183,7 +183,7 @@ def heads() -> list[HeadKind]:
 
             return Head()
 
-        return HeadKind(name, "A head with a fault.", build)
+        return HeadSpec(name, "A head with a fault.", build)
 
     def mean(hidden, attention_mask):
         real = attention_mask.unsqueeze(-1).to(hidden.dtype)

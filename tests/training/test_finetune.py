@@ -466,7 +466,7 @@ def test_texts_are_left_what_a_method_does_not_take_of_the_window() -> None:
     task, full = registry.tasks["sentiment"], registry.methods["full"]
 
     def longest(positions: int, context: int | None, asked: int = 512) -> int:
-        method, config = replace(full, positions=positions), FinetuneConfig(max_length=asked)
+        method, config = replace(full, num_virtual_tokens=positions), FinetuneConfig(max_length=asked)
         return settle(config, task, method, {"accuracy": "higher"}, 1000, context).max_length
 
     assert longest(0, 64) == 64

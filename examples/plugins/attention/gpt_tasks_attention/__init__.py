@@ -1,6 +1,6 @@
 """A head that learns which tokens of a text to look at."""
 
-from gpt_tasks import HeadKind, hookimpl
+from gpt_tasks import HeadSpec, hookimpl
 
 GPT_TASKS_HOOKS = 1
 
@@ -14,4 +14,4 @@ def build(hidden_size, outputs):
 @hookimpl
 def register_heads():
     says = "One row of logits for a text, from those tokens that it attends to."
-    return [HeadKind("attention", says, build, frozen="pooled")]
+    return [HeadSpec("attention", says, build, frozen="pooled")]

@@ -19,4 +19,14 @@ def defaults(parameters):
 @hookimpl
 def register_methods():
     says = f"{VECTORS} vectors before every text move, and are kept beside the model."
-    return [Method("prompt", says, prepare, lambda prompted: prompted, defaults, kept_beside=True, positions=VECTORS)]
+    return [
+        Method(
+            "prompt",
+            says,
+            prepare,
+            lambda prompted: prompted,
+            defaults,
+            saved_separately=True,
+            num_virtual_tokens=VECTORS,
+        )
+    ]
