@@ -27,7 +27,7 @@ from gpt_tasks.data.splits import load_splits
 from gpt_tasks.evaluation.parts import score
 from gpt_tasks.tasks.language_modeling import CONTINUES, LanguageModelingTask
 from gpt_tasks.tasks.measures import Measure, Part, perplexity
-from gpt_tasks.types import Example, Likelihood, Score
+from gpt_tasks.types import Example, LogLikelihood, Score
 
 ORDER = 5
 N_GRAM = f"{ORDER}-gram"
@@ -236,7 +236,7 @@ def figures(task: Any, examples: list[Example], nats: np.ndarray, tokens: np.nda
         parts = [Part(total / count, count) for total, count in zip(nats.tolist(), tokens.tolist(), strict=True)]
         return {"perplexity": score(perplexity("perplexity"), parts)}
     brought = [
-        task.measure(example, [Likelihood(-total, False, round(count))])
+        task.measure(example, [LogLikelihood(-total, False, round(count))])
         for example, total, count in zip(examples, nats.tolist(), tokens.tolist(), strict=True)
     ]
     measures: list[Measure] = [measure for measure in task.measures if measure.name in task.metrics]

@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from gpt_tasks.training.run import load as load
     from gpt_tasks.types import Event as Event
     from gpt_tasks.types import Example as Example
+    from gpt_tasks.types import MultiLabelPrediction as MultiLabelPrediction
     from gpt_tasks.types import Prediction as Prediction
     from gpt_tasks.types import Row as Row
     from gpt_tasks.types import SpanAnswer as SpanAnswer
-    from gpt_tasks.types import Tagging as Tagging
 
 # Loaded when first asked for, so that importing gpt_tasks never waits for torch.
 _HOMES = {
@@ -63,11 +63,12 @@ _HOMES = {
     "Event": "gpt_tasks.types",
     "Example": "gpt_tasks.types",
     "GptTasksError": "gpt_tasks.errors",
-    "HeadSpec": "gpt_tasks.extensions",
     "HeadOptions": "gpt_tasks.tasks.headed",
+    "HeadSpec": "gpt_tasks.extensions",
     "LanguageModelingTask": "gpt_tasks.tasks.language_modeling",
     "Method": "gpt_tasks.extensions",
     "Metric": "gpt_tasks.extensions",
+    "MultiLabelPrediction": "gpt_tasks.types",
     "MultiLabelTask": "gpt_tasks.tasks.multi_label",
     "MultipleChoiceOptions": "gpt_tasks.tasks.multiple_choice",
     "MultipleChoiceTask": "gpt_tasks.tasks.multiple_choice",
@@ -82,7 +83,6 @@ _HOMES = {
     "SpanOptions": "gpt_tasks.tasks.span",
     "SpanTask": "gpt_tasks.tasks.span",
     "Suite": "gpt_tasks.extensions",
-    "Tagging": "gpt_tasks.types",
     "Task": "gpt_tasks.tasks.base",
     "TaskOptions": "gpt_tasks.tasks.base",
     "TextMeasure": "gpt_tasks.tasks.text_measures",

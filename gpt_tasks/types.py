@@ -62,17 +62,17 @@ Request = Continuation | Rolling | Generation
 
 
 @dataclass(frozen=True, slots=True)
-class Likelihood:
+class LogLikelihood:
     """The natural logarithm of a probability, whether greedy decoding would have said just this, and of how many tokens
     it is; 0 where they were not counted.
     """
 
     value: float
-    greedy: bool
+    is_greedy: bool
     tokens: int = 0
 
 
-Answer = Likelihood | str
+Response = LogLikelihood | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Tagging:
+class MultiLabelPrediction:
     """What a model answers where several labels can be right: those it gives, and the probability of every one."""
 
     labels: tuple[str, ...]

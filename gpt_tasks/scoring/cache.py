@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from gpt_tasks.files import atomic_write
 from gpt_tasks.scoring.requests import TokenPath
-from gpt_tasks.types import Answer, Generation, Likelihood
+from gpt_tasks.types import Generation, LogLikelihood, Response
 
 VERSION = 1
 
@@ -30,7 +30,7 @@ class AnswerCache:
     ) -> None:
         self.path = path
         self._header = {"version": VERSION, **identity}
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, Response] = {}
         whole = self._read(path, say)
         for other in others:
             self._read(other, say)
@@ -51,11 +51,11 @@ class AnswerCache:
         self._file.close()
 
     @property
-    def answers(self) -> dict[str, Answer]:
+    def answers(self) -> dict[str, Response]:
         """All answers, by key."""
         return self._answers
 
-    def put(self, key: str, answer: Answer) -> None:
+    def put(self, key: str, answer: Response) -> None:
         """Keep an answer."""
         self._answers[key] = answer
         self._file.write(_line(key, answer))
@@ -81,7 +81,7 @@ class AnswerCache:
                     key, *answer = json.loads(line)
                     if not line.endswith("\n"):
                         raise ValueError("cut short")
-                    self._answers[key] = answer[0] if isinstance(answer[0], str) else Likelihood(*answer)
+                    self._answers[key] = answer[0] if isinstance(answer[0], str) else LogLikelihood(*answer)
         except (ValueError, TypeError, IndexError):
             say(f"{path}: damaged after {len(self._answers):,} answers: these are used, the rest is written anew.")
             return False
@@ -103,6 +103,6 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
-def _line(key: str, answer: Answer) -> str:
-    values = [answer] if isinstance(answer, str) else [answer.value, answer.greedy]
+def _line(key: str, answer: Response) -> str:
+    values = [answer] if isinstance(answer, str) else [answer.value, answer.is_greedy]
     return json.dumps([key, *values]) + "\n"

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 from gpt_tasks.scoring.model import ScoredModel, repeated
 from gpt_tasks.scoring.requests import TokenPath
 from gpt_tasks.scoring.trie import Drop, Extend, Pack, Trie, lay_out
-from gpt_tasks.types import Likelihood
+from gpt_tasks.types import LogLikelihood
 
 EngineName = Literal["trie", "plain"]
 ROW_TOKENS = 256
@@ -26,7 +26,7 @@ Advance = Callable[[int], None]
 class Engine(Protocol):
     """Scores paths; each answer comes as soon as it is known, with the path's place among those given."""
 
-    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, Likelihood]]:
+    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, LogLikelihood]]:
         """Yield each path's place and its likelihood, once."""
         ...
 
@@ -39,7 +39,7 @@ class PlainEngine:
         self.batch_tokens = batch_tokens
 
     @torch.inference_mode()
-    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, Likelihood]]:
+    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, LogLikelihood]]:
         """Yield the answers, those of the longest paths first."""
         order = sorted(range(len(paths)), key=lambda place: -len(paths[place].inputs))
         batch: list[int] = []
@@ -53,7 +53,7 @@ class PlainEngine:
         if batch:
             yield from self._batch(paths, batch)
 
-    def _batch(self, paths: Sequence[TokenPath], batch: list[int]) -> Iterator[tuple[int, Likelihood]]:
+    def _batch(self, paths: Sequence[TokenPath], batch: list[int]) -> Iterator[tuple[int, LogLikelihood]]:
         rows = [torch.tensor(paths[place].inputs) for place in batch]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         kept = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
@@ -74,7 +74,7 @@ class PlainEngine:
             targets = torch.tensor(path.targets, device=self.model.device)
             value = probabilities.gather(1, targets[:, None]).sum()
             greedy = (probabilities.argmax(-1) == targets).all()
-            yield place, Likelihood(float(value), bool(greedy))
+            yield place, LogLikelihood(float(value), bool(greedy))
 
 
 class TrieEngine:
@@ -86,7 +86,7 @@ class TrieEngine:
         self.row_tokens = row_tokens
 
     @torch.inference_mode()
-    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, Likelihood]]:
+    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, LogLikelihood]]:
         """Yield the answers in the order in which the trie is walked."""
         trie = Trie([path.inputs for path in paths])
         walk = _Walk(self.model, trie, [paths[place] for place in trie.order])
@@ -106,14 +106,14 @@ class _Walk:
         self.known: defaultdict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         self.forwarded = 0
 
-    def take(self, step: Extend | Pack | Drop) -> list[tuple[int, Likelihood]]:
+    def take(self, step: Extend | Pack | Drop) -> list[tuple[int, LogLikelihood]]:
         """Carry out one step; return the answers that are whole now."""
         if isinstance(step, Drop):
             self.caches.pop()
             return []
         return self._extend(step) if isinstance(step, Extend) else self._pack(step)
 
-    def _extend(self, step: Extend) -> list[tuple[int, Likelihood]]:
+    def _extend(self, step: Extend) -> list[tuple[int, LogLikelihood]]:
         tokens = self.trie.paths[step.first][step.start : step.end]
         cache = repeated(self.caches[-1], 1) if self.caches else DynamicCache()
         positions = torch.arange(step.start, step.end, device=self.model.device)
@@ -125,7 +125,7 @@ class _Walk:
         wanted = [(index, step.start, places) for index in range(step.first, step.last)]
         return self._foretell(hidden, wanted)
 
-    def _pack(self, step: Pack) -> list[tuple[int, Likelihood]]:
+    def _pack(self, step: Pack) -> list[tuple[int, LogLikelihood]]:
         device = self.model.device
         layouts = [lay_out(self.trie, row) for row in step.rows]
         width, cached = max(row.tokens for row in step.rows), step.rows[0].cached
@@ -156,7 +156,7 @@ class _Walk:
 
     def _foretell(
         self, hidden: Tensor, wanted: Sequence[tuple[int, int, Sequence[int]]]
-    ) -> list[tuple[int, Likelihood]]:
+    ) -> list[tuple[int, LogLikelihood]]:
         """Score what paths want of states `[n, width]`: each path's index, a depth, and its places from there on."""
         rows: list[int] = []
         targets: list[int] = []
@@ -179,7 +179,7 @@ class _Walk:
             known = [*self.known.pop(index, ()), (value, best)]
             if sum(len(value) for value, _ in known) == len(self.paths[index].targets):
                 total = torch.cat([value for value, _ in known]).sum()
-                answers.append((index, Likelihood(float(total), all(bool(best.all()) for _, best in known))))
+                answers.append((index, LogLikelihood(float(total), all(bool(best.all()) for _, best in known))))
             else:
                 self.known[index] = known
         return answers

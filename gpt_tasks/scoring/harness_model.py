@@ -113,7 +113,7 @@ class HarnessModel(LM):  # type: ignore[misc]
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return each continuation's log-likelihood in nats, and whether greedy decoding would say it."""
         answers = self._answer([Continuation(*request.args) for request in requests])
-        return [(answer.value, answer.greedy) for answer in answers]
+        return [(answer.value, answer.is_greedy) for answer in answers]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Return each text's log-likelihood in nats; that of a text without tokens is 0."""

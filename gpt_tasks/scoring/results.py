@@ -16,7 +16,7 @@ from gpt_tasks.files import atomic_path, json_safe, write_json
 from gpt_tasks.metrics.intervals import Z, wilson
 from gpt_tasks.tasks.measures import Form, Measure, Part, finished, ranked
 from gpt_tasks.tasks.text_measures import TextMeasure
-from gpt_tasks.types import Answer, Example, Likelihood
+from gpt_tasks.types import Example, LogLikelihood, Response
 
 SCHEMA_VERSION = 2
 # Whose standard error follows from that of a mean.
@@ -78,7 +78,7 @@ class ScoredExample:
     task: str
     example: Example
     group: str | None
-    answers: Sequence[Answer]
+    answers: Sequence[Response]
     parts: Mapping[str, Part]
     cut: int
 
@@ -186,8 +186,8 @@ def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]
             "choices": list(each.example.choices),
             "target": each.example.target,
             "group": each.group,
-            "log_likelihoods": [answer.value for answer in each.answers if isinstance(answer, Likelihood)],
-            "greedy": [answer.greedy for answer in each.answers if isinstance(answer, Likelihood)],
+            "log_likelihoods": [answer.value for answer in each.answers if isinstance(answer, LogLikelihood)],
+            "greedy": [answer.is_greedy for answer in each.answers if isinstance(answer, LogLikelihood)],
             "texts": [answer for answer in each.answers if isinstance(answer, str)],
             "cut": each.cut,
             "parts": [

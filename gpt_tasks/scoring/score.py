@@ -16,7 +16,7 @@ from gpt_tasks.scoring.asking import ask, read_examples
 from gpt_tasks.scoring.asking import chat_template as chat
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
 from gpt_tasks.scoring.suites import LoadedSuite, load_suite
-from gpt_tasks.types import Answer
+from gpt_tasks.types import Response
 
 if TYPE_CHECKING:
     from gpt_tasks.scoring.cache import AnswerCache
@@ -108,7 +108,7 @@ def score(
         answers, cuts = iter(found.answers), iter(found.cut)
         rows: list[ScoredExample] = []
         for each in asked:
-            given: list[Answer] = [next(answers) for _ in each.requests]
+            given: list[Response] = [next(answers) for _ in each.requests]
             brought = each.scored.task.measure(each.example, given)
             wanted = {metric: brought[metric] for metric in each.scored.metrics}
             cut = max([next(cuts) for _ in each.requests])

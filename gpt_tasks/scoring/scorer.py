@@ -32,7 +32,7 @@ from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.scoring.probe import packing_fault
 from gpt_tasks.scoring.requests import Tokenization, TokenPath
 from gpt_tasks.scoring.trie import Trie
-from gpt_tasks.types import Answer, Continuation, Generation, Likelihood, Request, Rolling
+from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request, Response, Rolling
 
 UNLIMITED = 2048
 """The window of a model whose positions know no limit, as in lm-evaluation-harness."""
@@ -42,7 +42,7 @@ UNLIMITED = 2048
 class Answered:
     """The answers, in the order of the requests; how many tokens each lost on its left; and how they were found."""
 
-    answers: list[Answer]
+    answers: list[Response]
     cut: list[int]
     engine: EngineName
     notes: tuple[str, ...] = ()
@@ -81,12 +81,12 @@ class Scorer:
         for place, paths in zip(likelihoods, parts, strict=True):
             cut[place] = sum(path.cut for path in paths)
         values = self._likelihoods({path for paths in parts for path in paths}, cache)
-        answers: list[Answer] = [""] * len(requests)
+        answers: list[Response] = [""] * len(requests)
         for place, paths in zip(likelihoods, parts, strict=True):
             found = [values[path] for path in paths]
-            answers[place] = Likelihood(
+            answers[place] = LogLikelihood(
                 sum(each.value for each in found),
-                all(each.greedy for each in found),
+                all(each.is_greedy for each in found),
                 sum(len(path.targets) for path in paths),
             )
         for place, text, lost in self._generations(requests, cache):
@@ -105,13 +105,13 @@ class Scorer:
             return TrieEngine(self._in_precision(), self._batch_tokens)
         return PlainEngine(self._in_precision(), self._batch_tokens)
 
-    def _likelihoods(self, paths: set[TokenPath], cache: AnswerCache | None) -> dict[TokenPath, Likelihood]:
-        known: dict[TokenPath, Likelihood] = {}
+    def _likelihoods(self, paths: set[TokenPath], cache: AnswerCache | None) -> dict[TokenPath, LogLikelihood]:
+        known: dict[TokenPath, LogLikelihood] = {}
         missing = []
         before = broadcast({} if cache is None else cache.answers)
         for path in sorted(paths, key=lambda path: (path.inputs, path.targets)):
             answer = before.get(key_of_path(path)) if before else None
-            if isinstance(answer, Likelihood):
+            if isinstance(answer, LogLikelihood):
                 known[path] = answer
             else:
                 missing.append(path)
@@ -134,8 +134,8 @@ class Scorer:
         return known
 
     def _from_others(
-        self, own: dict[str, Likelihood], paths: set[TokenPath], cache: AnswerCache | None
-    ) -> dict[TokenPath, Likelihood]:
+        self, own: dict[str, LogLikelihood], paths: set[TokenPath], cache: AnswerCache | None
+    ) -> dict[TokenPath, LogLikelihood]:
         """Exchange what the processes found, and keep it all on the first one."""
         everyone = {key: answer for part in all_gather(own) for key, answer in part.items()}
         if cache is not None and rank() == 0:

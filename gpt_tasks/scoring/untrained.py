@@ -24,7 +24,7 @@ from gpt_tasks.scoring.scorer import Scorer, open_scorer
 from gpt_tasks.scoring.shots import Sampler, shots_for
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
-from gpt_tasks.types import Example, Likelihood
+from gpt_tasks.types import Example, LogLikelihood
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """The inputs without content of Zhao et al. (2021), Calibrate before use, section 5."""
@@ -71,7 +71,7 @@ class LikelihoodPredictor:
     def _of(self, asked: Sequence[tuple[Example, str]]) -> np.ndarray:
         requests = [request for example, before in asked for request in self.task.ask(example, before)]
         answers = self.scorer.answer(requests).answers
-        values = [answer.value for answer in answers if isinstance(answer, Likelihood)]
+        values = [answer.value for answer in answers if isinstance(answer, LogLikelihood)]
         probabilities: np.ndarray = log_softmax(np.array(values).reshape(len(asked), -1), axis=-1)
         return probabilities
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpt_tasks.types import Prediction, SpanAnswer, Tagging
+from gpt_tasks.types import MultiLabelPrediction, Prediction, SpanAnswer
 
-Answer = Prediction | Tagging | SpanAnswer | float | str
+Answer = Prediction | MultiLabelPrediction | SpanAnswer | float | str
 """One of several labels, all that are right, a stretch of a context, a number, or a text."""
 
 
 def answer_as_json(answer: Answer) -> dict[str, Any]:
     """Return an answer as JSON values; labels stand with the probability of every one."""
-    if isinstance(answer, Prediction | Tagging):
+    if isinstance(answer, Prediction | MultiLabelPrediction):
         label = answer.label if isinstance(answer, Prediction) else list(answer.labels)
         probabilities = {label: round(p, 6) for label, p in answer.probabilities.items()}
         return {"predicted": label, "probabilities": probabilities}
@@ -23,7 +23,7 @@ def answer_as_json(answer: Answer) -> dict[str, Any]:
 
 def answer_as_text(answer: Answer) -> str:
     """Return an answer as a line, without probabilities; a dash where no label is given."""
-    if isinstance(answer, Tagging):
+    if isinstance(answer, MultiLabelPrediction):
         return ", ".join(answer.labels) or "-"
     if isinstance(answer, Prediction):
         return answer.label

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.types import Encoded, Example, Prediction, Row, Tagging
+from gpt_tasks.types import Encoded, Example, MultiLabelPrediction, Prediction, Row
 
 if TYPE_CHECKING:
     import numpy
@@ -100,7 +100,7 @@ class Task(ABC):
         """Return what was asked as JSON values, to stand beside the answer in a file."""
         return example.inputs
 
-    def decode(self, logits: numpy.ndarray) -> Sequence[Prediction | Tagging | float]:
+    def decode(self, logits: numpy.ndarray) -> Sequence[Prediction | MultiLabelPrediction | float]:
         """Turn the head's logits `[n, outputs]` into answers."""
         raise self._headless()
 

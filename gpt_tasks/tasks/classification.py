@@ -17,7 +17,7 @@ from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.base import TaskOptions, prompt_fields
 from gpt_tasks.tasks.headed import DELIMITER, HeadOptions, HeadTask, Loss
 from gpt_tasks.tasks.measures import Measure, Part
-from gpt_tasks.types import Answer, Continuation, Example, Likelihood, Prediction, Request, Row
+from gpt_tasks.types import Continuation, Example, LogLikelihood, Prediction, Request, Response, Row
 
 if TYPE_CHECKING:
     import numpy
@@ -156,9 +156,9 @@ class ClassificationTask(HeadTask):
             if words.count(word) > 1:
                 raise UsageError(f"Two labels have the same word '{word}'", "Give each label a word of its own.")
 
-    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
         """Compare the words' log-likelihoods. Raises DataError for a label that the task does not know."""
-        values = [answer.value for answer in answers if isinstance(answer, Likelihood)]
+        values = [answer.value for answer in answers if isinstance(answer, LogLikelihood)]
         right = self.labels.index(self.canonical(str(example.target), example.where))
         return {"accuracy": Part(float(values.index(max(values)) == right))}
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from gpt_tasks.tasks.base import TaskOptions, prompt_fields
 from gpt_tasks.tasks.measures import Measure, Part, perplexity
 from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
-from gpt_tasks.types import Answer, Continuation, Example, Likelihood, Request, Row
+from gpt_tasks.types import Continuation, Example, LogLikelihood, Request, Response, Row
 
 
 class ClozeOptions(PromptOptions):
@@ -47,8 +47,8 @@ class ClozeTask(UntrainedTask):
         """Return the whole text."""
         return self.prompt.format_map(example.inputs) + str(example.target)
 
-    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
         """Perplexity is per ending, whatever its number of tokens."""
         (answer,) = answers
-        assert isinstance(answer, Likelihood)
-        return {"accuracy": Part(float(answer.greedy)), "perplexity": Part(-answer.value)}
+        assert isinstance(answer, LogLikelihood)
+        return {"accuracy": Part(float(answer.is_greedy)), "perplexity": Part(-answer.value)}

@@ -29,7 +29,7 @@ from gpt_tasks.tasks.turns import (
     read_turns,
     transcript,
 )
-from gpt_tasks.types import Answer, Continuation, Encoded, Example, Generation, Likelihood, Request, Row
+from gpt_tasks.types import Continuation, Encoded, Example, Generation, LogLikelihood, Request, Response, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -182,11 +182,11 @@ class DialogueTask(TextToTextTask):
         ]
         return [Generation(context(_before_answer(example)), self.stop, self.max_tokens), *said]
 
-    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
         """Compare the answer with the right one; where the likelihoods of turns are given, bring their nats too."""
         written, *said = answers
         found = {measure.name: measure.part(str(written).strip(), example.references) for measure in self.measures[1:]}
-        known = [each for each in said if isinstance(each, Likelihood)]
+        known = [each for each in said if isinstance(each, LogLikelihood)]
         tokens = sum(each.tokens for each in known)
         if tokens:
             found[PERPLEXITY] = Part(-sum(each.value for each in known) / tokens, tokens)

@@ -16,7 +16,7 @@ from gpt_tasks.tasks.span_answers import QUESTION
 from gpt_tasks.tasks.span_measures import Language
 from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.tasks.text_to_text import TextToTextTask
-from gpt_tasks.types import Answer, Example, Row
+from gpt_tasks.types import Example, Response, Row
 
 if TYPE_CHECKING:
     from gpt_tasks.tasks.span import SpanTask
@@ -95,7 +95,7 @@ class GenerativeQATask(TextToTextTask):
         task.found.unanswerable = any(not example.target for example in train)
         return task
 
-    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
         """Compare what was written with the right answers."""
         (answer,) = answers
         right = self.right(example)

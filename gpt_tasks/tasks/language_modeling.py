@@ -12,7 +12,7 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import TaskOptions
 from gpt_tasks.tasks.measures import Measure, Part, perplexity
 from gpt_tasks.tasks.untrained import UntrainedTask, checked_template, plain_text
-from gpt_tasks.types import Answer, Encoded, Example, Likelihood, Request, Rolling, Row
+from gpt_tasks.types import Encoded, Example, LogLikelihood, Request, Response, Rolling, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -115,10 +115,10 @@ class LanguageModelingTask(UntrainedTask):
         """Return the text."""
         return self.prompt.format_map(example.inputs)
 
-    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
         """Nats by tokens, words and bytes, and bits by bytes."""
         (answer,) = answers
-        assert isinstance(answer, Likelihood)
+        assert isinstance(answer, LogLikelihood)
         words, size = float(example.inputs[WORDS]), float(example.inputs[BYTES])
         nats = -answer.value
         return {

@@ -16,7 +16,7 @@ from gpt_tasks.tasks.base import TaskOptions
 from gpt_tasks.tasks.classification import ClassificationOptions, by_value, label_text
 from gpt_tasks.tasks.headed import Loss, MeasuredTask
 from gpt_tasks.tasks.measures import Measure, Part
-from gpt_tasks.types import Example, Row, Tagging
+from gpt_tasks.types import Example, MultiLabelPrediction, Row
 
 if TYPE_CHECKING:
     import numpy
@@ -118,20 +118,20 @@ class MultiLabelTask(MeasuredTask):
         task.threshold = float(expit(best_cut(logits, goals)))
         return task
 
-    def decode(self, logits: numpy.ndarray) -> list[Tagging]:
+    def decode(self, logits: numpy.ndarray) -> list[MultiLabelPrediction]:
         """Turn logits `[n, labels]` into labels and probabilities."""
         from scipy.special import expit
 
         threshold = EVEN if self.threshold is None else self.threshold
         return [
-            Tagging(
+            MultiLabelPrediction(
                 tuple(label for label, p in zip(self.labels, row, strict=True) if p >= threshold),
                 dict(zip(self.labels, row, strict=True)),
             )
             for row in expit(logits.astype("float64")).tolist()
         ]
 
-    def measure(self, example: Example, answer: Tagging) -> Mapping[str, Part]:
+    def measure(self, example: Example, answer: MultiLabelPrediction) -> Mapping[str, Part]:
         """Compare the labels given with the right ones.
 
         `lrap` is label ranking average precision: over the right labels, the mean share of right ones among those that
@@ -163,7 +163,7 @@ class MultiLabelTask(MeasuredTask):
         task.threshold = EVEN
         return task
 
-    def shown(self, example: Example, answer: Tagging) -> tuple[str, str]:
+    def shown(self, example: Example, answer: MultiLabelPrediction) -> tuple[str, str]:
         """Return the right labels and those given, each as one text."""
         return ", ".join(json.loads(str(example.target))) or "-", answer_as_text(answer)
 

@@ -14,7 +14,7 @@ from gpt_tasks.tasks.base import TaskOptions, prompt_fields
 from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, LongTexts, Loss, MeasuredTask
 from gpt_tasks.tasks.measures import Measure, Part
 from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
-from gpt_tasks.types import Answer, Continuation, Encoded, Example, Likelihood, Prediction, Request, Row
+from gpt_tasks.types import Continuation, Encoded, Example, LogLikelihood, Prediction, Request, Response, Row
 
 if TYPE_CHECKING:
     import numpy
@@ -173,14 +173,14 @@ class MultipleChoiceTask(UntrainedTask, MeasuredTask):
         fields = {**example.inputs, CHOICE: example.choices[int(str(example.target))]}
         return self.prompt.format_map(fields) + self.choice.format_map(fields)
 
-    def measure(self, example: Example, answers: Sequence[Answer] | Prediction) -> Mapping[str, Part]:
+    def measure(self, example: Example, answers: Sequence[Response] | Prediction) -> Mapping[str, Part]:
         """Compare the choices' log-likelihoods, and for `acc_norm` those by characters of the choice.
 
         Of a head's answer only the accuracy follows.
         """
         if isinstance(answers, Prediction):
             return {"accuracy": Part(float(answers.label == example.target))}
-        values = [answer.value for answer in answers if isinstance(answer, Likelihood)]
+        values = [answer.value for answer in answers if isinstance(answer, LogLikelihood)]
         by_character = [value / len(choice) for value, choice in zip(values, example.choices, strict=True)]
         right = int(str(example.target))
         return {

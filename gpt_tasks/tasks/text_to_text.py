@@ -15,7 +15,7 @@ from gpt_tasks.tasks.base import TaskOptions, encode_prompts, prompt_fields, tex
 from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.text_measures import TextMeasure
 from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
-from gpt_tasks.types import Answer, Encoded, Example, Generation, Request, Row
+from gpt_tasks.types import Encoded, Example, Generation, Request, Response, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -185,7 +185,7 @@ class TextToTextTask(UntrainedTask):
         """Return the prompt with the right answer behind it."""
         return self.prompt.format_map(example.inputs) + str(example.target)
 
-    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
         """Compare what is extracted of the answer with the right ones."""
         (answer,) = answers
         given = self._extracted(str(answer))

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
 from gpt_tasks.tasks.measures import Measure, Part
-from gpt_tasks.types import Answer, Example, Request, Row
+from gpt_tasks.types import Example, Request, Response, Row
 
 SHOT_SEPARATOR = "\n\n"
 
@@ -63,7 +63,7 @@ class UntrainedTask(Task):
         """Return an example with its right answer, as one that stands in front of others."""
 
     @abstractmethod
-    def measure(self, example: Example, answers: Sequence[Answer]) -> Mapping[str, Part]:
+    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
         """Return what an example brings to every measure, given the answers to what `ask` asked."""
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:

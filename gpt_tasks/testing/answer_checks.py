@@ -19,7 +19,7 @@ from gpt_tasks.tasks.span_answers import Span
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.testing.bench import Bench
 from gpt_tasks.testing.checks import SkipError, require
-from gpt_tasks.types import Example, Likelihood, Prediction, SpanAnswer, Tagging
+from gpt_tasks.types import Example, LogLikelihood, MultiLabelPrediction, Prediction, SpanAnswer
 
 if TYPE_CHECKING:
     import numpy
@@ -59,7 +59,7 @@ def decoding_survives_anything(bench: Bench) -> None:
     elif isinstance(task, ClassificationTask | MultipleChoiceTask | ClozeTask | LanguageModelingTask):
         asked = len(task.ask(examples[0], ""))
         for value in (0.0, -1e-9, -1e9, -math.inf):
-            answers = [Likelihood(value, False, 1)] * asked
+            answers = [LogLikelihood(value, False, 1)] * asked
             _measured(task, examples[0], answers, f"likelihoods of {value}", finite=value > -1e9)
     elif not isinstance(task, HeadTask):
         raise SkipError("The task is of no family of which answers are known.")
@@ -100,7 +100,7 @@ def _decodes_any_logits(task: HeadTask, examples: Sequence[Example]) -> None:
 
 def _is_answer(task: HeadTask, answer: Any, sort: str) -> None:
     told = f"decode() answers {answer!r} to logits of {sort}"
-    if isinstance(answer, Prediction | Tagging):
+    if isinstance(answer, Prediction | MultiLabelPrediction):
         probabilities = list(answer.probabilities.values())
         require(all(0 <= p <= 1 for p in probabilities), f"{told}. Give each label a probability between 0 and 1.")
         given = [answer.label] if isinstance(answer, Prediction) else answer.labels
@@ -154,13 +154,13 @@ def gold_answers(task: Task, examples: Sequence[Example]) -> list[list[Any]]:
     elif isinstance(task, MultipleChoiceTask | ClassificationTask):
         found.append([_likeliest(task, example) for example in examples])
     elif isinstance(task, ClozeTask | LanguageModelingTask):
-        found.append([[Likelihood(0.0, True, 1)] for _ in examples])
+        found.append([[LogLikelihood(0.0, True, 1)] for _ in examples])
     return found
 
 
-def _likeliest(task: MultipleChoiceTask | ClassificationTask, example: Example) -> list[Likelihood]:
+def _likeliest(task: MultipleChoiceTask | ClassificationTask, example: Example) -> list[LogLikelihood]:
     labels = task.labels if isinstance(task, ClassificationTask) else tuple(map(str, range(len(example.choices))))
-    return [Likelihood(-1.0 if label == example.target else -SURE * 100, False, 1) for label in labels]
+    return [LogLikelihood(-1.0 if label == example.target else -SURE * 100, False, 1) for label in labels]
 
 
 def _gold_labels_score_best(bench: Bench, task: ClassificationTask, examples: Sequence[Example]) -> None:

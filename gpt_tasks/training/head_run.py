@@ -22,10 +22,10 @@ from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.headed import HeadTask, MeasuredTask
 from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.training.run import Run
-from gpt_tasks.types import Example, Prediction, SpanAnswer, Tagging
+from gpt_tasks.types import Example, MultiLabelPrediction, Prediction, SpanAnswer
 
 HeadTaskT = TypeVar("HeadTaskT", bound=HeadTask | SpanTask)
-AnswerT = TypeVar("AnswerT", bound=Prediction | Tagging | SpanAnswer | float)
+AnswerT = TypeVar("AnswerT", bound=Prediction | MultiLabelPrediction | SpanAnswer | float)
 
 
 class HeadRun(Run[HeadTaskT, AnswerT]):
@@ -92,7 +92,7 @@ class ClassificationRun(HeadRun[ClassificationTask, Prediction]):
         )
 
 
-class MeasuredRun(HeadRun[MeasuredTask, Prediction | Tagging | float]):
+class MeasuredRun(HeadRun[MeasuredTask, Prediction | MultiLabelPrediction | float]):
     """A model that was fine-tuned to tell all labels that are right, a number, or which of several choices is right."""
 
     family = MeasuredTask

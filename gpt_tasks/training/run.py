@@ -114,7 +114,7 @@ class Run(ABC, Generic[TaskT, AnswerT]):
     def predict(self, texts: Sequence[str | Mapping[str, str]]) -> list[AnswerT]:
         """Answer texts, or mappings of the task's fields, or of its columns, to texts (as for pairs), in order.
 
-        The answer is a Prediction where one of several labels is right, a Tagging where several can be, a
+        The answer is a Prediction where one of several labels is right, a MultiLabelPrediction where several can be, a
         SpanAnswer where it stands in a context, a number, or a text where the model writes. Raises DataError for what
         is no text.
         """

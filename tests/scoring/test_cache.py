@@ -9,7 +9,7 @@ import pytest
 
 from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
 from gpt_tasks.scoring.requests import TokenPath
-from gpt_tasks.types import Generation, Likelihood
+from gpt_tasks.types import Generation, LogLikelihood
 
 IDENTITY = {"model": "sha256:1", "precision": "float32"}
 
@@ -19,32 +19,32 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "answers.jsonl"
 
 
-def fill(path: Path, **answers: Likelihood | str) -> None:
+def fill(path: Path, **answers: LogLikelihood | str) -> None:
     with AnswerCache(path, IDENTITY, print) as cache:
         for key, answer in answers.items():
             cache.put(key, answer)
 
 
-def read(path: Path, identity: dict[str, str] = IDENTITY) -> tuple[dict[str, Likelihood | str], list[str]]:
+def read(path: Path, identity: dict[str, str] = IDENTITY) -> tuple[dict[str, LogLikelihood | str], list[str]]:
     said: list[str] = []
     with AnswerCache(path, identity, said.append) as cache:
         return dict(cache.answers), said
 
 
 def test_answers_come_back_as_they_were(path: Path) -> None:
-    fill(path, a=Likelihood(-1.25, True), b="a text\nof two lines ✓")
-    fill(path, c=Likelihood(float("-inf"), False))
+    fill(path, a=LogLikelihood(-1.25, True), b="a text\nof two lines ✓")
+    fill(path, c=LogLikelihood(float("-inf"), False))
     answers, said = read(path)
     assert answers == {
-        "a": Likelihood(-1.25, True),
+        "a": LogLikelihood(-1.25, True),
         "b": "a text\nof two lines ✓",
-        "c": Likelihood(float("-inf"), False),
+        "c": LogLikelihood(float("-inf"), False),
     }
     assert said == []
 
 
 def test_a_file_that_was_cut_short_is_used_up_to_there(path: Path) -> None:
-    fill(path, a=Likelihood(-1.0, True), b=Likelihood(-2.0, False))
+    fill(path, a=LogLikelihood(-1.0, True), b=LogLikelihood(-2.0, False))
     whole = path.read_text()
     for cut in range(len(whole.splitlines()[0]) + 2, len(whole)):
         path.write_text(whole[:cut])
@@ -57,7 +57,7 @@ def test_a_file_that_was_cut_short_is_used_up_to_there(path: Path) -> None:
 
 @pytest.mark.parametrize("other", [{"model": "sha256:2", "precision": "float32"}, {**IDENTITY, "precision": "bf16"}])
 def test_answers_of_another_model_are_not_used(path: Path, other: dict[str, str]) -> None:
-    fill(path, a=Likelihood(-1.0, True))
+    fill(path, a=LogLikelihood(-1.0, True))
     answers, said = read(path, other)
     assert answers == {}
     assert "another model" in said[0]
@@ -67,7 +67,7 @@ def test_answers_of_another_model_are_not_used(path: Path, other: dict[str, str]
 
 
 def test_a_file_of_another_version_is_not_used(path: Path) -> None:
-    fill(path, a=Likelihood(-1.0, True))
+    fill(path, a=LogLikelihood(-1.0, True))
     path.write_text(path.read_text().replace('"version": 1', '"version": 0'))
     answers, said = read(path)
     assert answers == {}

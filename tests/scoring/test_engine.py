@@ -51,7 +51,7 @@ def test_engines_agree(gpt2: ScoredModel, paths: list[TokenPath], row_tokens: in
     assert plain.keys() == packed.keys() == set(range(len(paths)))
     for place, answer in plain.items():
         assert packed[place].value == pytest.approx(answer.value, abs=1e-4)
-        assert packed[place].greedy == answer.greedy
+        assert packed[place].is_greedy == answer.is_greedy
 
 
 def test_greedy_is_what_the_model_itself_would_say(gpt2: ScoredModel) -> None:
@@ -61,8 +61,8 @@ def test_greedy_is_what_the_model_itself_would_say(gpt2: ScoredModel) -> None:
     wrong = TokenPath(tuple(said[:-1]), (*said[4:-1], (said[-1] + 1) % 384))
     for engine in (PlainEngine(gpt2), TrieEngine(gpt2)):
         answers = dict(engine.score([right, wrong]))
-        assert answers[0].greedy
-        assert not answers[1].greedy
+        assert answers[0].is_greedy
+        assert not answers[1].is_greedy
 
 
 def test_a_path_may_be_as_long_as_the_window(gpt2: ScoredModel) -> None:

@@ -83,7 +83,7 @@ def test_continuations(engine: type, model: Any, tokenizer: Any, harness: Any) -
     answers = dict(engine(ScoredModel(model)).score([path for (path,) in paths]))
     for place, (name, (value, greedy)) in enumerate(zip(CONTINUATIONS, theirs, strict=True)):
         assert answers[place].value == pytest.approx(value, abs=max(1e-4, 1e-6 * abs(value))), name
-        assert answers[place].greedy == greedy, name
+        assert answers[place].is_greedy == greedy, name
 
 
 def test_greedy_continuations(model: Any, tokenizer: Any, harness: Any) -> None:
@@ -96,7 +96,7 @@ def test_greedy_continuations(model: Any, tokenizer: Any, harness: Any) -> None:
             Tokenization(tokenizer, WINDOW).paths([Continuation(context, text)]),
         )
         ((_, ours),) = TrieEngine(ScoredModel(model)).score([path])
-        assert ours.greedy == greedy
+        assert ours.is_greedy == greedy
 
 
 def test_rolling_texts(model: Any, tokenizer: Any, harness: Any) -> None:

@@ -21,7 +21,7 @@ import yaml
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.scoring.asking import ask, read_examples
 from gpt_tasks.scoring.suites import ScoredTask, load_suite
-from gpt_tasks.types import Continuation, Generation, Likelihood, Request
+from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request
 
 pytest.importorskip("lm_eval")
 
@@ -344,7 +344,7 @@ def test_the_same_figures_of_the_same_likelihoods(name: str, tmp_path_factory: p
             continue
         for _ in range(8):
             values = [random.uniform(-9, -1) for _ in own]
-            parts = scored.task.measure(each.example, [Likelihood(value, False) for value in values])
+            parts = scored.task.measure(each.example, [LogLikelihood(value, False) for value in values])
             figures = task.process_results(own[0].doc, [(value, False) for value in values])
             renamed = {"acc": "accuracy"}
             assert {renamed.get(key, key) for key in figures} == set(scored.metrics)

@@ -14,7 +14,7 @@ from gpt_tasks.tasks.chat_window import history
 from gpt_tasks.tasks.dialogue import DialogueTask
 from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.turns import Turn
-from gpt_tasks.types import Continuation, Encoded, Example, Generation, Likelihood, Row
+from gpt_tasks.types import Continuation, Encoded, Example, Generation, LogLikelihood, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -306,7 +306,7 @@ def test_a_model_as_it_is_reads_lines_of_text() -> None:
         Continuation(second, " At eight."),
     ]
     assert TASK.shot(talk).endswith("User: Does it stop here?\nAssistant: At eight.")
-    found = TASK.measure(talk, [" At eight.", Likelihood(-4.0, False, 3), Likelihood(-2.0, False, 5)])
+    found = TASK.measure(talk, [" At eight.", LogLikelihood(-4.0, False, 3), LogLikelihood(-2.0, False, 5)])
     assert found["perplexity"] == Part(0.75, 8)
     assert found["rougeL"].value == 1.0
     assert set(TASK.measure(talk, ["At nine."])) == set(TASK.metrics)

@@ -12,7 +12,7 @@ from gpt_tasks import LanguageModelingTask
 from gpt_tasks.data.plain_text import PASSAGE_CHARACTERS
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.errors import DataError
-from gpt_tasks.types import Encoded, Example, Likelihood, Row
+from gpt_tasks.types import Encoded, Example, LogLikelihood, Row
 
 
 class Texts(LanguageModelingTask):
@@ -77,7 +77,7 @@ def test_an_empty_text_is_refused() -> None:
 
 def test_measures_count_by_tokens_words_and_bytes() -> None:
     example = read("two words")
-    parts = TASK.measure(example, [Likelihood(-12.0, False, tokens=4)])
+    parts = TASK.measure(example, [LogLikelihood(-12.0, False, tokens=4)])
     assert {name: part.value for name, part in parts.items()} == pytest.approx(
         {"perplexity": 3.0, "word_perplexity": 6.0, "byte_perplexity": 12 / 9, "bits_per_byte": 12 / 9 / math.log(2)}
     )

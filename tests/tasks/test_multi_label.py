@@ -11,7 +11,7 @@ from sklearn import metrics
 from gpt_tasks.errors import DataError
 from gpt_tasks.scoring.results import figure
 from gpt_tasks.tasks.multi_label import MultiLabelTask, best_cut
-from gpt_tasks.types import Example, Row, Tagging
+from gpt_tasks.types import Example, MultiLabelPrediction, Row
 
 LABELS = ("food", "money", "travel", "work")
 
@@ -88,12 +88,12 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
 
 
 def test_labels_of_one_probability_rank_alike() -> None:
-    even = Tagging((), dict.fromkeys(LABELS, 0.5))
+    even = MultiLabelPrediction((), dict.fromkeys(LABELS, 0.5))
     assert Tags().measure(tagged(["food"]), even)["lrap"].value == pytest.approx(1 / 4)
 
 
 def test_macro_f1_leaves_out_what_neither_occurs_nor_is_given() -> None:
-    answer = Tagging(("food",), dict(zip(LABELS, (0.9, 0.1, 0.1, 0.1), strict=True)))
+    answer = MultiLabelPrediction(("food",), dict(zip(LABELS, (0.9, 0.1, 0.1, 0.1), strict=True)))
     parts = [Tags().measure(tagged(["food", "work"]), answer)["macro_f1"]]
     macro = next(measure for measure in Tags.measures if measure.name == "macro_f1")
     assert figure(macro, parts).value == pytest.approx((1 + 0) / 2)
