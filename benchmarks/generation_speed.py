@@ -6,8 +6,8 @@ A GPT-2 small with random weights writes 100 tokens, greedily, after one prompt 
 whole way from texts to texts, on a loaded model that has written once. Each side has a process of its own, which waits
 while others write, and the sides take turns.
 
-- `batch 1`, `batch 16`: ours is a `Writer` as `gpt-tasks generate` opens it, in its default precision; the peer is the
-  better of `generate` in float32 and in bf16, over the medians of all rounds.
+- `batch 1`, `batch 16`: ours is a `Generator` as `gpt-tasks generate` opens it, in its default precision; the peer is
+  the better of `generate` in float32 and in bf16, over the medians of all rounds.
 - `batch 1 int8`, `batch 16 int8`: ours is `--precision int8`; the peer is CTranslate2's `Generator` in int8, called
   directly, without a callback, with those threads and types that were fastest in a trial before.
 
@@ -154,7 +154,7 @@ def serve(pipe: Any, side: Callable[[Path, str], Side], backbone: Path, setting:
 def ours(backbone: Path, precision: str) -> Side:
     """Write by the writer that `gpt-tasks generate` uses."""
     from gpt_tasks.generation.decoding import Decoding
-    from gpt_tasks.generation.writer import open_writer
+    from gpt_tasks.generation.generator import open_writer
 
     writer = open_writer(str(backbone), device="cpu", precision=precision)
     decoding = Decoding.checked(max_new_tokens=NEW)
@@ -235,7 +235,7 @@ def same_tokens(model: str, name: str, text: str, number: int) -> list[dict[str,
     import torch
 
     from gpt_tasks.generation.decoding import Decoding
-    from gpt_tasks.generation.writer import open_writer
+    from gpt_tasks.generation.generator import open_writer
 
     writer = open_writer(model, device="cpu", precision="float32")
     causal_lm, tokenizer = writer._model, writer.tokenizer
@@ -265,11 +265,11 @@ class Kept:
         self.writer = writer
 
     def write(self, prompts: Sequence[Sequence[int]], decoding: Any) -> list[list[int]]:
-        from gpt_tasks.generation.rows import Rows
+        from gpt_tasks.generation.rows import BatchOutputs
 
         found: list[list[int]] = [[] for _ in prompts]
 
-        class Tokens(Rows):
+        class Tokens(BatchOutputs):
             def take(self, row: int, token: int) -> bool:
                 if not self.done[row]:
                     found[row].append(token)
@@ -314,9 +314,9 @@ def perplexities(text: str, windows: int) -> list[dict[str, Any]]:
     import numpy as np
     import torch
 
+    from gpt_tasks.generation.generator import open_writer
     from gpt_tasks.generation.int8 import Translated
     from gpt_tasks.generation.packed import PackedGPT2
-    from gpt_tasks.generation.writer import open_writer
 
     writer = open_writer("tiny", device="cpu", precision="float32")
     model, tokenizer = writer._model, writer.tokenizer

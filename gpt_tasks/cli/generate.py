@@ -61,7 +61,7 @@ def generate_text(
         seed=seed,
         stop=tuple(stop or ()),
     )
-    from gpt_tasks.generation.writer import open_writer
+    from gpt_tasks.generation.generator import open_writer
 
     given = sys.stdin.read() if prompt == "-" else prompt
     alone = not as_json and num_return_sequences == 1
@@ -79,7 +79,7 @@ def generate_text(
             {
                 "model": model,
                 "prompt": given,
-                "texts": [{"text": each.text, "tokens": each.tokens, "finish": each.finish} for each in texts],
+                "texts": [{"text": each.text, "tokens": each.tokens, "finish": each.finish_reason} for each in texts],
                 "settings": {**decoding.model_dump(mode="json"), "precision": writer.precision},
             }
         )
@@ -102,7 +102,7 @@ def next_tokens(
     as_json: Json = False,
 ) -> None:
     """Show the likeliest next tokens after a text, with their probabilities."""
-    from gpt_tasks.generation.writer import open_writer
+    from gpt_tasks.generation.generator import open_writer
 
     with answering(as_json) as answer:
         writer = open_writer(model, device=device, precision=precision, trust_remote_code=trust_remote_code)

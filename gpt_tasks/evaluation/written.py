@@ -16,7 +16,7 @@ from gpt_tasks.evaluation.nats import learned_nats
 from gpt_tasks.evaluation.predictor import CHUNK, chunks
 from gpt_tasks.evaluation.report import AnswerKind, Sample
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.writer import Writer, Written
+from gpt_tasks.generation.generator import GeneratedText, Generator
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.scoring.results import signatures_of
 from gpt_tasks.tasks.measures import Measure, Part, perplexity
@@ -34,7 +34,7 @@ class AnswerWriter:
 
     task: TextToTextTask
     model: LanguageModel
-    writer: Writer
+    writer: Generator
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     batch_tokens: int
@@ -46,7 +46,7 @@ class AnswerWriter:
         """What is measured: the perplexity of the right answers, and the task's metrics."""
         return [PERPLEXITY, *(measure for measure in self.task.measures if measure.name in self.task.metrics)]
 
-    def write(self, examples: Sequence[Example]) -> list[Written]:
+    def write(self, examples: Sequence[Example]) -> list[GeneratedText]:
         """Return what the model writes about each example.
 
         Raises UsageError where answers leave no room for a prompt.
@@ -90,11 +90,11 @@ class AnswerWriter:
         """Texts."""
         return "text"
 
-    def answers(self, examples: Sequence[Example]) -> Sequence[Written]:
+    def answers(self, examples: Sequence[Example]) -> Sequence[GeneratedText]:
         """Write about examples."""
         return self.write(examples)
 
-    def parts(self, examples: Sequence[Example], answers: Sequence[Written]) -> Sequence[Brought]:
+    def parts(self, examples: Sequence[Example], answers: Sequence[GeneratedText]) -> Sequence[Brought]:
         """Return what each example brings to each measure, given what was written about it."""
         found = []
         for example, answer, nats in zip(examples, answers, self.nats(examples), strict=True):
@@ -111,12 +111,16 @@ class AnswerWriter:
                 found.setdefault(way, []).append({name: brought[name] for name in self.task.metrics})
         return found
 
-    def line(self, example: Example, answer: Written) -> Mapping[str, Any]:
+    def line(self, example: Example, answer: GeneratedText) -> Mapping[str, Any]:
         """Return what was asked, the right answers and what was written."""
-        told = {"references": self.task.right(example), "predicted": answer.text.strip(), "finish": answer.finish}
+        told = {
+            "references": self.task.right(example),
+            "predicted": answer.text.strip(),
+            "finish": answer.finish_reason,
+        }
         return {**self.task.record(example), **told}
 
-    def sample(self, example: Example, answer: Written) -> Sample:
+    def sample(self, example: Example, answer: GeneratedText) -> Sample:
         """Return what was asked, the right answers and what was written."""
         right, written = self.task.right(example) or ("-",), answer.text.strip() or "-"
         return Sample(example.where, dict(self.task.shown(example)), right, written)

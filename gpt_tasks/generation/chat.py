@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gpt_tasks.errors import DataError, MachineError, ModelError, UsageError
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.writer import Writer, open_writer
+from gpt_tasks.generation.generator import Generator, open_writer
 from gpt_tasks.tasks.chat_template import end_token
 from gpt_tasks.tasks.chat_window import history
 from gpt_tasks.tasks.turns import ASSISTANT, SYSTEM, USER, Turn, messages
@@ -24,7 +24,7 @@ class Chat:
     the last answer was written without, because they no longer fit.
     """
 
-    writer: Writer
+    writer: Generator
     decoding: Decoding
     system: str | None = None
     turns: list[Turn] = field(init=False)

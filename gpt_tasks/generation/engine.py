@@ -25,7 +25,7 @@ from gpt_tasks.backbone import speed
 from gpt_tasks.backbone.precision import WritingPrecision
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.packed import PackedGPT2, can_pack
-from gpt_tasks.generation.rows import Rows
+from gpt_tasks.generation.rows import BatchOutputs
 
 # What a model's generation config may say without its being heeded: `Decoding` says it too, or it is about no token.
 _HARMLESS = frozenset(
@@ -62,7 +62,7 @@ class Engine(Protocol):
         """Whether the whole batch must fit the window, because rows that are done are computed on until it ends."""
         ...
 
-    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: Rows) -> None:
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
         """Give `rows` the tokens after the prompts, those of a prompt's `num_return_sequences` rows side by side."""
         ...
 
@@ -80,7 +80,7 @@ class Generating:
         self._model, self._tokenizer, self._precision = model, tokenizer, precision
 
     @torch.inference_mode()
-    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: Rows) -> None:
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
         """Write with all that `decoding` can say, beams too."""
         width = max(map(len, prompts))
         # A row is padded with its own first token, which is not seen, and changes nothing for a repetition penalty.
@@ -106,7 +106,7 @@ class Generating:
                 generation_config=GenerationConfig(
                     do_sample=decoding.samples,
                     num_beams=decoding.num_beams,
-                    max_new_tokens=max(rows.rooms),
+                    max_new_tokens=max(rows.max_new_tokens),
                     num_return_sequences=decoding.num_return_sequences,
                     repetition_penalty=decoding.repetition_penalty,
                     pad_token_id=self._tokenizer.pad_token_id,
@@ -135,7 +135,7 @@ class Generating:
 class _Each(StoppingCriteria):
     """Hands each row its token, and tells `generate` which are done."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: BatchOutputs) -> None:
         self._rows = rows
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
@@ -144,7 +144,7 @@ class _Each(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device)
 
 
-class Looping:
+class CachedLoop:
     """A GPT-2 that `can_loop`, as its weights were when this was made."""
 
     stays_in_window = False
@@ -154,16 +154,16 @@ class Looping:
         self._gpt2 = PackedGPT2(model, precision)
 
     @torch.inference_mode()
-    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: Rows) -> None:
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
         """Write token by token; rows that are done leave."""
         copies = decoding.num_return_sequences
         standing = list(range(len(prompts) * copies))
-        memory, logits = self._gpt2.start(prompts, max(rows.rooms) - 1)
+        memory, logits = self._gpt2.start(prompts, max(rows.max_new_tokens) - 1)
         if copies > 1:
             each = [row // copies for row in standing]
             memory.keep(each)
             logits = logits[torch.tensor(each)]
-        choose = _Choice(prompts, max(rows.rooms), decoding)
+        choose = _Choice(prompts, max(rows.max_new_tokens), decoding)
         while True:
             tokens = choose(logits)
             done = [rows.take(row, token) for row, token in zip(standing, tokens.tolist(), strict=True)]
@@ -184,11 +184,11 @@ class Looping:
 
 
 def can_loop(model: Any) -> bool:
-    """Whether `Looping` writes what `generate` would: a plain GPT-2, whose config asks for nothing out of the way."""
-    return can_pack(model) and not further_wishes(model)
+    """Whether `CachedLoop` writes what `generate` would: a plain GPT-2, whose config asks for nothing unusual."""
+    return can_pack(model) and not unsupported_settings(model)
 
 
-def further_wishes(model: Any) -> list[str]:
+def unsupported_settings(model: Any) -> list[str]:
     """Return what a model's generation config asks for that only `generate` heeds."""
     asked = {name for name, value in model.generation_config.to_dict().items() if value is not None}
     return sorted(asked - _HARMLESS)

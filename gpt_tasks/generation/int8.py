@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from gpt_tasks.backbone.load import quiet_transformers
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.engine import Engine, Looping, can_loop, further_wishes
-from gpt_tasks.generation.products import multiplies_int8
-from gpt_tasks.generation.rows import Rows
+from gpt_tasks.generation.engine import CachedLoop, Engine, can_loop, unsupported_settings
+from gpt_tasks.generation.linear_kernels import multiplies_int8
+from gpt_tasks.generation.rows import BatchOutputs
 
 _SAMPLE = 16
 # On so many tokens in a row, chosen at random, log-probabilities must go along with the model's own.
@@ -31,7 +31,7 @@ def int8_engine(model: Any, tokenizer: PreTrainedTokenizerBase) -> Engine:
     Raises UsageError where that is CTranslate2 and it is not installed, ModelError where it cannot convert the model.
     """
     if can_loop(model) and multiplies_int8():
-        return Looping(model, "int8")
+        return CachedLoop(model, "int8")
     return Translated(model, tokenizer)
 
 
@@ -49,7 +49,7 @@ class Translated:
                 f"{_CULPRIT}: a model of type '{model.config.model_type}' needs CTranslate2 for that here",
                 "pip install 'gpt-tasks[int8]'",
             ) from error
-        wishes = further_wishes(model)
+        wishes = unsupported_settings(model)
         if wishes:
             raise ModelError(f"{_CULPRIT}: the model's generation config asks for {', '.join(wishes)}", _WAY_OUT)
         self._tokenizer = tokenizer
@@ -72,7 +72,7 @@ class Translated:
         if not likeness > _ALIKE:
             raise ModelError(f"{_CULPRIT}: CTranslate2 does not compute this model as it is", _WAY_OUT)
 
-    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: Rows) -> None:
+    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
         """Write with all that `decoding` can say, but for beams."""
         if decoding.samples:
             # A seed is for threads that begin: those that stand would draw on from where they are.
@@ -86,10 +86,12 @@ class Translated:
         for numbers in alike.values():
             self._write([prompts[row // copies] for row in numbers], numbers, decoding, rows)
 
-    def _write(self, prompts: Sequence[Sequence[int]], numbers: Sequence[int], decoding: Decoding, rows: Rows) -> None:
+    def _write(
+        self, prompts: Sequence[Sequence[int]], numbers: Sequence[int], decoding: Decoding, rows: BatchOutputs
+    ) -> None:
         self._generator.generate_batch(
             list(map(self._tokens, prompts)),
-            max_length=max(rows.rooms[row] for row in numbers),
+            max_length=max(rows.max_new_tokens[row] for row in numbers),
             end_token=sorted(rows.ends) or None,
             return_end_token=True,
             include_prompt_in_result=False,

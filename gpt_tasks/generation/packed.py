@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from gpt_tasks.backbone import speed
 from gpt_tasks.backbone.precision import WritingPrecision
-from gpt_tasks.generation.products import Product, product
+from gpt_tasks.generation.linear_kernels import Product, product
 
 
 def can_pack(model: Any) -> bool:
@@ -41,7 +41,7 @@ def can_pack(model: Any) -> bool:
 _COLUMNS = 16
 
 
-class Memory:
+class KVCache:
     """The keys and values of a batch, whose rows all end in the same column: what is padded is so on the left.
 
     For each layer `keys` hold `[rows, heads, head_dim, columns]` and `values` `[rows, heads, columns, head_dim]`; the
@@ -95,7 +95,7 @@ class PackedGPT2:
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._head = product(model.lm_head.weight.detach(), _detached(model.lm_head.bias), precision)
 
-    def start(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[Memory, Tensor]:
+    def start(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[KVCache, Tensor]:
         """Read prompts, with room for so many tokens behind them; return also the next tokens' logits
         `[prompts, vocabulary]`.
         """
@@ -107,7 +107,7 @@ class PackedGPT2:
         positions = (kept.cumsum(dim=-1) - 1).clamp(min=0)
         return memory, self._logits(self._read(ids, positions, memory)[:, -1])
 
-    def step(self, tokens: Tensor, memory: Memory) -> Tensor:
+    def step(self, tokens: Tensor, memory: KVCache) -> Tensor:
         """Read one more token of each row, `[rows]`; return the logits of the next `[rows, vocabulary]`."""
         # A row that is done may be past the last position by now.
         positions = memory.positions.clamp(max=self._transformer.wpe.num_embeddings - 1)
@@ -120,11 +120,11 @@ class PackedGPT2:
         memory = self._memory(torch.ones_like(ids, dtype=torch.bool), 0)
         return self._logits(self._read(ids, torch.arange(len(tokens))[None], memory)[0])
 
-    def _memory(self, kept: Tensor, room: int) -> Memory:
+    def _memory(self, kept: Tensor, room: int) -> KVCache:
         first = self._layers[0]
-        return Memory(kept, room, len(self._layers), first.heads, first.head_dim, self._dtype)
+        return KVCache(kept, room, len(self._layers), first.heads, first.head_dim, self._dtype)
 
-    def _read(self, ids: Tensor, positions: Tensor, memory: Memory) -> Tensor:
+    def _read(self, ids: Tensor, positions: Tensor, memory: KVCache) -> Tensor:
         """Return the last hidden states `[rows, new, hidden]`."""
         rows, new = ids.shape
         hidden: Tensor = (self._transformer.wte(ids).float() + self._transformer.wpe(positions).float()).flatten(0, 1)

@@ -13,35 +13,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class GeneratedText:
     """A text that was written after a prompt: of so many `tokens`, and why it ended.
 
-    `finish` is `end` where the model ended it, `stop` where a stop text came (which is not part of it), `length` where
-    the most tokens were reached.
+    `finish_reason` is `end` where the model ended it, `stop` where a stop text came (which is not part of it), `length`
+    where the most tokens were reached.
     """
 
     text: str
     tokens: int
-    finish: Literal["end", "stop", "length"]
+    finish_reason: Literal["end", "stop", "length"]
 
 
-class Rows:
+class BatchOutputs:
     """Turns the tokens of rows into texts, and says when each is done: at a stop text, at its end, at its length.
 
-    A row is a prompt's tokens `before` it and its `room`; `ends` are the tokens that end a text.
+    A row is a prompt's tokens `before` it and its `max_new_tokens`; `ends` are the tokens that end a text.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
         before: Sequence[Sequence[int]],
-        rooms: Sequence[int],
+        max_new_tokens: Sequence[int],
         *,
         ends: frozenset[int],
         stop: Sequence[str] = (),
         on_text: Callable[[str], None] | None = None,
     ) -> None:
-        self.rooms, self.ends = rooms, ends
+        self.max_new_tokens, self.ends = max_new_tokens, ends
         self.done = [False] * len(before)
         self._ended = [False] * len(before)
         self._on_text = on_text
@@ -56,16 +56,16 @@ class Rows:
                 self._ended[row] = True
             else:
                 self._show(stream.push(token))
-            self.done[row] = self._ended[row] or stream.stopped or stream.tokens >= self.rooms[row]
+            self.done[row] = self._ended[row] or stream.stopped or stream.tokens >= self.max_new_tokens[row]
         return self.done[row]
 
-    def written(self) -> list[Written]:
+    def written(self) -> list[GeneratedText]:
         """Return the text of each row, when no more tokens will come."""
         found = []
         for stream, ended in zip(self._streams, self._ended, strict=True):
             self._show(stream.finish())
-            finish: Literal["end", "stop", "length"] = "stop" if stream.stopped else "end" if ended else "length"
-            found.append(Written(stream.text, stream.tokens, finish))
+            finish_reason: Literal["end", "stop", "length"] = "stop" if stream.stopped else "end" if ended else "length"
+            found.append(GeneratedText(stream.text, stream.tokens, finish_reason))
         return found
 
     def _show(self, piece: str) -> None:

@@ -11,8 +11,8 @@ from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.evaluation.measured import evaluate_measured
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.written import PERPLEXITY, AnswerWriter
-from gpt_tasks.generation.ends import end_also_at
-from gpt_tasks.generation.writer import Writer
+from gpt_tasks.generation.decoding import end_also_at
+from gpt_tasks.generation.generator import Generator
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import all_gather, rank, world_size
@@ -45,7 +45,7 @@ class WritingSession(CausalSession):
         return AnswerWriter(
             self.task,
             self.model,
-            Writer(backbone.model, backbone.tokenizer, window=backbone.context_length, precision=settings.precision),
+            Generator(backbone.model, backbone.tokenizer, window=backbone.context_length, precision=settings.precision),
             backbone.tokenizer,
             settings.max_length,
             settings.batch_tokens,

@@ -13,7 +13,7 @@ from gpt_tasks.data.sources import Source
 from gpt_tasks.evaluation.measured import evaluate_measured
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.written import GREEDY, AnswerWriter
-from gpt_tasks.generation.writer import Writer
+from gpt_tasks.generation.generator import Generator
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.training.run import Run
@@ -37,7 +37,7 @@ class WritingRun(Run[TextToTextTask, str]):
             return AnswerWriter(
                 task=task,
                 model=LanguageModel(causal_lm.base_model, causal_lm).eval(),
-                writer=Writer(causal_lm, tokenizer, window=window, precision=writes),
+                writer=Generator(causal_lm, tokenizer, window=window, precision=writes),
                 tokenizer=tokenizer,
                 max_length=self.record["settings"]["max_length"],
                 batch_tokens=self.record["settings"]["batch_tokens"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpt_tasks.generation.products import multiplies_int8
+from gpt_tasks.generation.linear_kernels import multiplies_int8
 
 
 def test_a_text_is_shown_behind_its_prompt(cli: Any) -> None:

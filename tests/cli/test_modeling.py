@@ -15,7 +15,7 @@ import pytest
 import gpt_tasks
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.writer import open_writer
+from gpt_tasks.generation.generator import open_writer
 
 TEXTS = ("Ein Käfer 🪲: 你好,世界!", "A cafe\u0301 by the sea.")
 
@@ -51,7 +51,7 @@ def test_a_model_says_what_it_was_shown_and_stops(learned: gpt_tasks.Run) -> Non
     written = writer.write(prompts, Decoding.checked(max_new_tokens=50))
     said = [text.split()[0] + each.text for text, (each,) in zip(TEXTS, written, strict=True)]
     assert said == list(TEXTS)
-    assert [each.finish for (each,) in written] == ["end", "end"]
+    assert [each.finish_reason for (each,) in written] == ["end", "end"]
 
 
 def test_the_report_stands_beside_the_backbone_as_it_was(learned: gpt_tasks.Run) -> None:

@@ -11,10 +11,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerBase
 
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.engine import Generating, Looping, can_loop
+from gpt_tasks.generation.engine import CachedLoop, Generating, can_loop
+from gpt_tasks.generation.generator import Generator, open_writer
 from gpt_tasks.generation.packed import PackedGPT2
-from gpt_tasks.generation.rows import Rows
-from gpt_tasks.generation.writer import Writer, open_writer
+from gpt_tasks.generation.rows import BatchOutputs
 
 CLOSE = 1e-4
 TEXTS = [
@@ -41,7 +41,7 @@ def tokens_by(engine: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], new
     """The tokens of each prompt's rows, without any end."""
     found: list[list[int]] = [[] for _ in range(len(prompts) * settings.get("num_return_sequences", 1))]
 
-    class Kept(Rows):
+    class Kept(BatchOutputs):
         def take(self, row: int, token: int) -> bool:
             if not self.done[row]:
                 found[row].append(token)
@@ -85,7 +85,7 @@ def test_greedy_tokens_are_those_of_generate(tiny_tokenizer: PreTrainedTokenizer
     model = random_gpt2(**settings)
     prompts = random_prompts(3, 17, 8, 1)
     assert can_loop(model)
-    ours = tokens_by(Looping(model, "float32"), tiny_tokenizer, prompts, 30)
+    ours = tokens_by(CachedLoop(model, "float32"), tiny_tokenizer, prompts, 30)
     for prompt, row in zip(prompts, ours, strict=True):
         (alone,) = tokens_by(Generating(model, tiny_tokenizer, "float32"), tiny_tokenizer, [prompt], 30)
         assert row == alone or parted_at_a_tie(model, prompt, row, alone)
@@ -95,7 +95,7 @@ def test_greedy_tokens_of_the_embedded_gpt_are_those_of_generate() -> None:
     writer = open_writer("tiny", device="cpu", precision="float32")
     model, tokenizer = writer._model, writer.tokenizer
     prompts = [tokenizer(text)["input_ids"] for text in TEXTS]
-    looping, generating = Looping(model, "float32"), Generating(model, tokenizer, "float32")
+    looping, generating = CachedLoop(model, "float32"), Generating(model, tokenizer, "float32")
     together = tokens_by(looping, tokenizer, prompts, 40)
     for prompt, row in zip(prompts, together, strict=True):
         (alone,) = tokens_by(looping, tokenizer, [prompt], 40)
@@ -133,24 +133,24 @@ def test_logits_are_the_models_as_near_as_the_precision_allows(precision: Any, a
 def test_rows_that_are_done_leave_and_the_others_write_on(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     model = random_gpt2()
     prompts = random_prompts(3, 17, 8, 1, 5, 12)
-    rooms = [1, 30, 2, 9, 1, 40]
-    writer = Writer(model, tiny_tokenizer, window=None)
-    whole = tokens_by(Looping(model, "float32"), tiny_tokenizer, prompts, 40)
+    max_new_tokens = [1, 30, 2, 9, 1, 40]
+    writer = Generator(model, tiny_tokenizer, window=None)
+    whole = tokens_by(CachedLoop(model, "float32"), tiny_tokenizer, prompts, 40)
     left: list[int] = []
 
-    class Watched(Looping):
+    class Watched(CachedLoop):
         def __init__(self) -> None:
             super().__init__(model, "float32")
             step = self._gpt2.step
             self._gpt2.step = lambda tokens, memory: (left.append(len(tokens)), step(tokens, memory))[1]  # type: ignore
 
-    rows = Rows(tiny_tokenizer, prompts, rooms, ends=frozenset())
+    rows = BatchOutputs(tiny_tokenizer, prompts, max_new_tokens, ends=frozenset())
     Watched().write(prompts, Decoding.checked(max_new_tokens=40), rows)
-    for row, room, written in zip(whole, rooms, rows.written(), strict=True):
+    for row, room, written in zip(whole, max_new_tokens, rows.written(), strict=True):
         assert written.text == tiny_tokenizer.decode(row[:room], skip_special_tokens=True)
     assert left[0] == 4
     assert left[-1] == 1
-    assert isinstance(writer._engine_for(Decoding.checked()), Looping)
+    assert isinstance(writer._engine_for(Decoding.checked()), CachedLoop)
 
 
 def test_a_batch_goes_on_when_its_longest_row_fills_the_window(tiny_backbone_folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_batch_goes_on_when_its_longest_row_fills_the_window(tiny_backbone_fol
     by_ours = writer.write(prompts, Decoding.checked(max_new_tokens=1000))
     writer._model.generation_config.no_repeat_ngram_size = 60  # which changes nothing, but is for `generate` only
     assert not can_loop(writer._model)
-    by_generate = Writer(writer._model, writer.tokenizer, window=64).write(
+    by_generate = Generator(writer._model, writer.tokenizer, window=64).write(
         prompts, Decoding.checked(max_new_tokens=1000)
     )
     assert by_ours == by_generate
@@ -175,7 +175,7 @@ def test_copies_of_a_prompt_are_drawn_from_the_same_logits_by_the_same_draws_as_
     prompts = random_prompts(5, 9)
     settings: dict[str, Any] = {"temperature": 0.8, "top_k": 50, "top_p": 0.9, "num_return_sequences": 3, "seed": 4}
     settings["repetition_penalty"] = 1.3
-    ours = tokens_by(Looping(model, "float32"), tiny_tokenizer, prompts, 20, **settings)
+    ours = tokens_by(CachedLoop(model, "float32"), tiny_tokenizer, prompts, 20, **settings)
     theirs = tokens_by(Generating(model, tiny_tokenizer, "float32"), tiny_tokenizer, prompts, 20, **settings)
     assert ours == theirs
     assert len(set(map(tuple, ours))) == 6
@@ -184,7 +184,7 @@ def test_copies_of_a_prompt_are_drawn_from_the_same_logits_by_the_same_draws_as_
 def test_a_penalty_does_not_depend_on_padding(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     model = random_gpt2()
     prompts = random_prompts(3, 30)
-    for engine in (Looping(model, "float32"), Generating(model, tiny_tokenizer, "float32")):
+    for engine in (CachedLoop(model, "float32"), Generating(model, tiny_tokenizer, "float32")):
         together = tokens_by(engine, tiny_tokenizer, prompts, 25, repetition_penalty=3.0)
         (alone,) = tokens_by(engine, tiny_tokenizer, prompts[:1], 25, repetition_penalty=3.0)
         assert together[0] == alone
@@ -192,13 +192,13 @@ def test_a_penalty_does_not_depend_on_padding(tiny_tokenizer: PreTrainedTokenize
 
 def test_weights_that_changed_are_laid_out_anew(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     model = random_gpt2()
-    writer = Writer(model, tiny_tokenizer, window=64)
+    writer = Generator(model, tiny_tokenizer, window=64)
     before = writer.write(["The soup"], Decoding.checked(max_new_tokens=12))
     assert writer.write(["The soup"], Decoding.checked(max_new_tokens=12)) == before
     other = random_gpt2(seed=1)
     model.load_state_dict(other.state_dict())
     assert writer.write(["The soup"], Decoding.checked(max_new_tokens=12)) != before
-    fresh = Writer(other, tiny_tokenizer, window=64).write(["The soup"], Decoding.checked(max_new_tokens=12))
+    fresh = Generator(other, tiny_tokenizer, window=64).write(["The soup"], Decoding.checked(max_new_tokens=12))
     assert writer.write(["The soup"], Decoding.checked(max_new_tokens=12)) == fresh
 
 
@@ -234,10 +234,10 @@ def altered(change: str) -> Any:
 def test_what_is_no_plain_gpt2_is_left_to_generate(tiny_tokenizer: PreTrainedTokenizerBase, change: str) -> None:
     model = altered(change)
     assert not can_loop(model)
-    writer = Writer(model, tiny_tokenizer, window=64)
+    writer = Generator(model, tiny_tokenizer, window=64)
     assert isinstance(writer._engine_for(Decoding.checked()), Generating)
     ((written,),) = writer.write(["The soup"], Decoding.checked(max_new_tokens=3))
-    assert written.tokens == 3 or written.finish == "end"
+    assert written.tokens == 3 or written.finish_reason == "end"
 
 
 def test_beams_are_those_of_generate() -> None:
@@ -263,7 +263,7 @@ def test_beams_stop_at_a_stop_text_and_have_each_their_own_room(tiny_backbone_fo
     stop = free.text[10:13]
     ((written,),) = writer.write(["The old house"], Decoding.checked(max_new_tokens=12, num_beams=3, stop=(stop,)))
     assert stop not in written.text
-    assert written.finish in ("stop", "length")
+    assert written.finish_reason in ("stop", "length")
     small = open_writer(str(tiny_backbone_folder), device="cpu", precision="float32")
     prompts = ["a", "The soup was cold and the waiter"]
     sizes = [len(small.tokenizer(prompt)["input_ids"]) for prompt in prompts]

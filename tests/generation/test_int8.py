@@ -20,10 +20,10 @@ from transformers import (
 
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.engine import Looping
+from gpt_tasks.generation.engine import CachedLoop
+from gpt_tasks.generation.generator import Generator, open_writer
 from gpt_tasks.generation.int8 import Translated, int8_engine
-from gpt_tasks.generation.products import multiplies_int8, product
-from gpt_tasks.generation.writer import Writer, open_writer
+from gpt_tasks.generation.linear_kernels import multiplies_int8, product
 
 native = pytest.mark.skipif(not multiplies_int8(), reason="this CPU does not multiply int8")
 
@@ -107,33 +107,33 @@ def test_ctranslate2_writes_what_our_loop_does_not_know(
     bloom: BloomForCausalLM, tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     pytest.importorskip("ctranslate2")
-    writer = Writer(bloom, tiny_tokenizer, window=64, precision="int8")
+    writer = Generator(bloom, tiny_tokenizer, window=64, precision="int8")
     assert isinstance(writer._engine_for(Decoding.checked()), Translated)
     prompts = ["The soup was cold and the", "She", "The train was late, the coffee"]
     together = writer.write(prompts, Decoding.checked(max_new_tokens=10))
-    assert [each.tokens for (each,) in together if each.finish == "length"]
+    assert [each.tokens for (each,) in together if each.finish_reason == "length"]
     assert together == [writer.write([prompt], Decoding.checked(max_new_tokens=10))[0] for prompt in prompts]
     sizes = [len(tiny_tokenizer(prompt)["input_ids"]) for prompt in prompts]
     whole = writer.write(prompts, Decoding.checked(max_length=30))
     for size, (each,) in zip(sizes, whole, strict=True):
-        assert each.tokens == 30 - size or each.finish == "end"
+        assert each.tokens == 30 - size or each.finish_reason == "end"
 
 
 def test_ctranslate2_streams_stops_ends_and_draws(
     bloom: BloomForCausalLM, tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     pytest.importorskip("ctranslate2")
-    writer = Writer(bloom, tiny_tokenizer, window=64, precision="int8")
+    writer = Generator(bloom, tiny_tokenizer, window=64, precision="int8")
     shown: list[str] = []
     ((free,),) = writer.write(["The soup"], Decoding.checked(max_new_tokens=12), on_text=shown.append)
     assert "".join(shown) == free.text
     stop = free.text[3:6]
     ((stopped,),) = writer.write(["The soup"], Decoding.checked(max_new_tokens=12, stop=(stop,)))
-    assert (stopped.text, stopped.finish) == (free.text.split(stop)[0], "stop")
+    assert (stopped.text, stopped.finish_reason) == (free.text.split(stop)[0], "stop")
     third = tiny_tokenizer(free.text)["input_ids"][2]
     writer.end_also_at([third])
     ((ended,),) = writer.write(["The soup"], Decoding.checked(max_new_tokens=12))
-    assert ended.finish == "end"
+    assert ended.finish_reason == "end"
     assert free.text.startswith(ended.text)
     drawing = Decoding.checked(max_new_tokens=12, temperature=1.0, num_return_sequences=3, seed=3)
     (drawn,) = writer.write(["The soup"], drawing)
@@ -186,4 +186,4 @@ def test_a_model_that_ctranslate2_takes_for_another_is_told(tiny_tokenizer: PreT
     with pytest.raises(ModelError, match="CTranslate2 does not compute this model as it is"):
         Translated(model, tiny_tokenizer)
     if multiplies_int8():
-        assert isinstance(int8_engine(model, tiny_tokenizer), Looping)
+        assert isinstance(int8_engine(model, tiny_tokenizer), CachedLoop)

@@ -10,7 +10,7 @@ import pytest
 
 import gpt_tasks
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.generation.products import multiplies_int8
+from gpt_tasks.generation.linear_kernels import multiplies_int8
 
 PAIRS = [("The soup was cold.", "Die Suppe war kalt."), ("What a lovely train!", "Was für ein schöner Zug! 🚂 太好了")]
 
@@ -55,7 +55,7 @@ def run(rows: list[dict[str, Any]], settings: dict[str, Any], tmp_path_factory: 
 def test_two_examples_are_said_by_heart_and_end(run: Any) -> None:
     assert run.predict([source for source, _ in PAIRS]) == [target for _, target in PAIRS]
     written = run.answering.write([run._example(source, "") for source, _ in PAIRS])
-    assert [each.finish for each in written] == ["end", "end"]
+    assert [each.finish_reason for each in written] == ["end", "end"]
 
 
 def test_the_report_has_perplexity_and_metrics_beside_what_costs_nothing(run: Any) -> None:

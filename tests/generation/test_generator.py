@@ -10,7 +10,7 @@ import torch
 
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.writer import Writer, open_writer
+from gpt_tasks.generation.generator import Generator, open_writer
 
 PROMPTS = [
     "The old house stood",
@@ -25,17 +25,17 @@ CLOSE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Writer:
+def tiny() -> Generator:
     return open_writer("tiny", device="cpu", precision="float32")
 
 
 @pytest.fixture
-def small(tiny_backbone_folder: Path) -> Writer:
+def small(tiny_backbone_folder: Path) -> Generator:
     """Random weights, a window of 64."""
     return open_writer(str(tiny_backbone_folder), device="cpu", precision="float32")
 
 
-def two_are_close(writer: Writer, prompt: str, texts: Sequence[str]) -> bool:
+def two_are_close(writer: Generator, prompt: str, texts: Sequence[str]) -> bool:
     """Whether the two likeliest tokens are as good as equal where two continuations part."""
     ids = [writer.tokenizer(prompt + text)["input_ids"] for text in texts]
     common = next((place for place, pair in enumerate(zip(*ids, strict=False)) if len(set(pair)) > 1), None)
@@ -46,7 +46,7 @@ def two_are_close(writer: Writer, prompt: str, texts: Sequence[str]) -> bool:
     return bool(best[0] - best[1] < CLOSE)
 
 
-def test_a_batch_writes_what_each_prompt_writes_alone(tiny: Writer) -> None:
+def test_a_batch_writes_what_each_prompt_writes_alone(tiny: Generator) -> None:
     decoding = Decoding(max_new_tokens=24)
     together = [texts[0] for texts in tiny.write(PROMPTS, decoding)]
     one_by_one = [tiny.write([prompt], decoding)[0][0] for prompt in PROMPTS]
@@ -57,23 +57,23 @@ def test_a_batch_writes_what_each_prompt_writes_alone(tiny: Writer) -> None:
         assert len(set(texts)) == 1 or two_are_close(tiny, prompt, texts), prompt
 
 
-def test_what_is_shown_as_it_comes_is_the_text(tiny: Writer) -> None:
+def test_what_is_shown_as_it_comes_is_the_text(tiny: Generator) -> None:
     shown: list[str] = []
     ((written,),) = tiny.write(["The old house"], Decoding(max_new_tokens=20), on_text=shown.append)
     assert "".join(shown) == written.text
     assert len(shown) > 10
-    assert (written.tokens, written.finish) == (20, "length")
+    assert (written.tokens, written.finish_reason) == (20, "length")
 
 
-def test_a_stop_text_ends_one_row_and_not_the_others(tiny: Writer) -> None:
+def test_a_stop_text_ends_one_row_and_not_the_others(tiny: Generator) -> None:
     free = tiny.write(PROMPTS, Decoding(max_new_tokens=24))
     stop = free[0][0].text[8:11]
     for (written,), (before,) in zip(tiny.write(PROMPTS, Decoding(max_new_tokens=24, stop=(stop,))), free, strict=True):
         assert written.text == before.text.split(stop)[0]
-        assert (written.finish == "stop") == (stop in before.text)
+        assert (written.finish_reason == "stop") == (stop in before.text)
 
 
-def test_the_end_of_text_ends_a_text(small: Writer) -> None:
+def test_the_end_of_text_ends_a_text(small: Generator) -> None:
     """With an output matrix of which the end-of-text row wins after any token."""
     model = small._model
     end = small.tokenizer.eos_token_id
@@ -81,10 +81,10 @@ def test_the_end_of_text_ends_a_text(small: Writer) -> None:
         model.lm_head.weight[end] = 100 * model.transformer.ln_f.bias.add(1)
         model.transformer.ln_f.bias.fill_(1.0)
     ((written,),) = small.write(["The soup"], Decoding(max_new_tokens=9))
-    assert (written.text, written.tokens, written.finish) == ("", 0, "end")
+    assert (written.text, written.tokens, written.finish_reason) == ("", 0, "end")
 
 
-def test_the_total_and_the_window_bound_what_is_written(small: Writer) -> None:
+def test_the_total_and_the_window_bound_what_is_written(small: Generator) -> None:
     tokens = len(small.tokenizer("The soup was")["input_ids"])
     for settings, expected in (
         ({"max_length": tokens + 5}, 5),
@@ -94,7 +94,7 @@ def test_the_total_and_the_window_bound_what_is_written(small: Writer) -> None:
         ({"max_new_tokens": 1000}, 64 - tokens),
     ):
         ((written,),) = small.write(["The soup was"], Decoding(**settings))
-        assert written.tokens == expected or written.finish == "end"
+        assert written.tokens == expected or written.finish_reason == "end"
     with pytest.raises(DataError, match=rf"has {tokens} tokens, and prompt and text together may have {tokens}"):
         small.write(["The soup was"], Decoding(max_length=tokens))
     with pytest.raises(DataError, match="and prompt and text together may have 64"):
@@ -103,14 +103,14 @@ def test_the_total_and_the_window_bound_what_is_written(small: Writer) -> None:
         small.next_tokens("The soup was cold " * 20, 3)
 
 
-def test_prompts_of_one_batch_have_each_their_own_room(small: Writer) -> None:
+def test_prompts_of_one_batch_have_each_their_own_room(small: Generator) -> None:
     prompts = ["a", "The soup was cold and the waiter never came back."]
     sizes = [len(small.tokenizer(prompt)["input_ids"]) for prompt in prompts]
     found = small.write(prompts, Decoding(max_length=40))
     assert [each.tokens for (each,) in found] == [40 - size for size in sizes]
 
 
-def test_drawing_goes_by_its_seed(tiny: Writer) -> None:
+def test_drawing_goes_by_its_seed(tiny: Generator) -> None:
     def drawn(seed: int) -> list[str]:
         settings = Decoding(max_new_tokens=12, temperature=1.0, num_return_sequences=3, seed=seed)
         (texts,) = tiny.write(["The old house"], settings)
@@ -121,25 +121,25 @@ def test_drawing_goes_by_its_seed(tiny: Writer) -> None:
     assert len(set(drawn(1))) == 3
 
 
-def test_a_narrow_draw_is_the_likeliest_token(tiny: Writer) -> None:
+def test_a_narrow_draw_is_the_likeliest_token(tiny: Generator) -> None:
     greedy = tiny.write(["The old house"], Decoding(max_new_tokens=12))
     for settings in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 0.0}, {"temperature": 1e-3}):
         assert tiny.write(["The old house"], Decoding(max_new_tokens=12, **settings)) == greedy
 
 
-def test_what_stands_there_is_less_likely_with_a_penalty(tiny: Writer) -> None:
+def test_what_stands_there_is_less_likely_with_a_penalty(tiny: Generator) -> None:
     ((written,),) = tiny.write(["The old house"], Decoding(max_new_tokens=40, repetition_penalty=100.0))
     ids = tiny.tokenizer(written.text)["input_ids"]
     assert len(set(ids)) > 0.9 * len(ids)
 
 
-def test_the_next_tokens_are_a_distribution(small: Writer) -> None:
+def test_the_next_tokens_are_a_distribution(small: Generator) -> None:
     every = small.next_tokens("The soup", 10_000)
     assert len(every) == 384
     assert sum(each.probability for each in every) == pytest.approx(1, abs=1e-4)
     assert [each.probability for each in every] == sorted((each.probability for each in every), reverse=True)
     ((written,),) = small.write(["The soup"], Decoding(max_new_tokens=1))
-    assert every[0].text == written.text or written.finish == "end"
+    assert every[0].text == written.text or written.finish_reason == "end"
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,13 @@ from transformers import PreTrainedTokenizerBase
 from gpt_tasks.backbone.load import load_backbone
 from gpt_tasks.backbone.precision import resolve_device, resolve_writing_precision
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.ends import end_tokens
-from gpt_tasks.generation.engine import Engine, Generating, Looping, can_loop
+from gpt_tasks.generation.decoding import Decoding, end_tokens
+from gpt_tasks.generation.engine import CachedLoop, Engine, Generating, can_loop
 from gpt_tasks.generation.int8 import int8_engine
-from gpt_tasks.generation.rows import Rows, Written
+from gpt_tasks.generation.rows import BatchOutputs, GeneratedText
 from gpt_tasks.plugins import installed_plugins
 
-__all__ = ["NextToken", "Writer", "Written", "open_writer"]
+__all__ = ["GeneratedText", "Generator", "NextToken", "open_writer"]
 
 BATCH_TOKENS = 8192
 GREEDY = Decoding.checked()
@@ -34,7 +33,7 @@ class NextToken:
     probability: float
 
 
-class Writer:
+class Generator:
     """Writes with one causal language model, where it stands and as it is; `window` is the most tokens it reads."""
 
     def __init__(
@@ -64,7 +63,7 @@ class Writer:
         *,
         on_text: Callable[[str], None] | None = None,
         batch_tokens: int = BATCH_TOKENS,
-    ) -> list[list[Written]]:
+    ) -> list[list[GeneratedText]]:
         """Return the texts for each prompt, `num_return_sequences` of them.
 
         `on_text` gets the text as it comes, in pieces; it is for one prompt and one text. A batch holds at most
@@ -80,12 +79,12 @@ class Writer:
         *,
         on_text: Callable[[str], None] | None = None,
         batch_tokens: int = BATCH_TOKENS,
-    ) -> list[list[Written]]:
+    ) -> list[list[GeneratedText]]:
         """Return the texts after each prompt's tokens, as `write` does."""
         if on_text is not None and (len(encoded) * decoding.num_return_sequences != 1 or decoding.num_beams > 1):
             raise ValueError("text can be shown as it comes for one prompt and one text only, without beams")
-        rooms = [self._room(ids, decoding) for ids in encoded]
-        found: list[list[Written]] = [[] for _ in encoded]
+        max_new_tokens = [self._room(ids, decoding) for ids in encoded]
+        found: list[list[GeneratedText]] = [[] for _ in encoded]
         copies = decoding.num_return_sequences
         was_training = self._model.training
         self._model.eval()
@@ -93,11 +92,11 @@ class Writer:
             engine = self._engine_for(decoding)
             with torch.random.fork_rng():
                 torch.manual_seed(decoding.seed)
-                for batch in _batches(encoded, rooms, batch_tokens, decoding, self._bound(engine)):
-                    rows = Rows(
+                for batch in _batches(encoded, max_new_tokens, batch_tokens, decoding, self._bound(engine)):
+                    rows = BatchOutputs(
                         self.tokenizer,
                         [encoded[place] for place in batch for _ in range(copies)],
-                        [rooms[place] for place in batch for _ in range(copies)],
+                        [max_new_tokens[place] for place in batch for _ in range(copies)],
                         ends=self._ends,
                         stop=decoding.stop,
                         on_text=on_text,
@@ -155,7 +154,7 @@ class Writer:
 
 def open_writer(
     model: str, *, device: str = "auto", precision: str = "auto", trust_remote_code: bool = False
-) -> Writer:
+) -> Generator:
     """Load what a user names (a preset, a folder, a run or a hub id) and make a writer of it.
 
     Raises UsageError, ModelError or MachineError.
@@ -165,14 +164,14 @@ def open_writer(
     backbone = load_backbone(model, installed_plugins().registry.backbones, trust_remote_code=trust_remote_code)
     causal_lm: Any = backbone.model
     moved = causal_lm.to(where, torch.bfloat16 if exact == "bf16" else torch.float32).eval()
-    return Writer(moved, backbone.tokenizer, window=backbone.context_length, precision=exact)
+    return Generator(moved, backbone.tokenizer, window=backbone.context_length, precision=exact)
 
 
 def _engine(model: Any, tokenizer: PreTrainedTokenizerBase, precision: str) -> Engine:
     if precision == "int8":
         return int8_engine(model, tokenizer)
     if can_loop(model):
-        return Looping(model, "bf16" if precision == "bf16" or model.dtype == torch.bfloat16 else "float32")
+        return CachedLoop(model, "bf16" if precision == "bf16" or model.dtype == torch.bfloat16 else "float32")
     return Generating(model, tokenizer, precision)
 
 
@@ -183,7 +182,7 @@ def _version(weight: torch.Tensor) -> int:
 
 def _batches(
     encoded: Sequence[Sequence[int]],
-    rooms: Sequence[int],
+    max_new_tokens: Sequence[int],
     batch_tokens: int,
     decoding: Decoding,
     bound: int | None,
@@ -197,16 +196,16 @@ def _batches(
     longest = 0
     for place in sorted(range(len(encoded)), key=lambda place: -len(encoded[place])):
         if batch:
-            longest = max(longest, rooms[place])
+            longest = max(longest, max_new_tokens[place])
             width = len(encoded[batch[0]]) + longest
             too_long = bound is not None and width > bound
             # Beams know one length only.
-            unlike = decoding.num_beams > 1 and rooms[place] != rooms[batch[0]]
+            unlike = decoding.num_beams > 1 and max_new_tokens[place] != max_new_tokens[batch[0]]
             if too_long or unlike or width * (len(batch) + 1) * each > batch_tokens:
                 yield batch
                 batch = []
         if not batch:
-            longest = rooms[place]
+            longest = max_new_tokens[place]
         batch.append(place)
     if batch:
         yield batch
