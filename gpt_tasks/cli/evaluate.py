@@ -50,8 +50,9 @@ def evaluate_run(
     ] = None,
     shots: Annotated[int, typer.Option(help="With --task: examples before each one.", min=0)] = 0,
     shots_sampler: Annotated[
-        Literal["drawn", "fixed"], typer.Option(help="With --task. drawn: for each example anew. fixed: once for all.")
-    ] = "drawn",
+        Literal["random", "fixed"],
+        typer.Option(help="With --task. random: for each example anew. fixed: once for all."),
+    ] = "random",
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="With --task: divide by what it says of inputs without content.")
     ] = False,
@@ -157,7 +158,7 @@ def _score(
     split: str | None,
     columns: Mapping[str, str],
     shots: int,
-    sampler: Literal["drawn", "fixed"],
+    sampler: Literal["random", "fixed"],
     seed: int,
     device: str,
     precision: str | None,

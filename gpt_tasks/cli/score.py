@@ -37,8 +37,8 @@ def score_model(
         int | None, typer.Option(help="Examples before each one. Default: the suite's own number.", min=0)
     ] = None,
     shots_sampler: Annotated[
-        Literal["drawn", "fixed"], typer.Option(help="drawn: for each example anew. fixed: once for all.")
-    ] = "drawn",
+        Literal["random", "fixed"], typer.Option(help="random: for each example anew. fixed: once for all.")
+    ] = "random",
     limit: Annotated[int | None, typer.Option(help="Score so many examples of each task.", min=1)] = None,
     chat_template: Annotated[
         bool, typer.Option("--chat-template", help="Ask through the model's chat template.")

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from gpt_tasks.files import atomic_write
-from gpt_tasks.scoring.requests import TokenPath
+from gpt_tasks.scoring.requests import TokenizedRequest
 from gpt_tasks.types import Generation, LogLikelihood, Response
 
 VERSION = 1
@@ -88,7 +88,7 @@ class AnswerCache:
         return True
 
 
-def key_of_path(path: TokenPath) -> str:
+def key_of_path(path: TokenizedRequest) -> str:
     """Return the key of a path: equal for equal tokens only."""
     return _digest(array("i", [len(path.targets), *path.inputs, *path.targets]).tobytes())
 

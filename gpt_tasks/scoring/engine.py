@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from gpt_tasks.scoring.model import ScoredModel, repeated
-from gpt_tasks.scoring.requests import TokenPath
+from gpt_tasks.scoring.requests import TokenizedRequest
 from gpt_tasks.scoring.trie import Drop, Extend, Pack, Trie, lay_out
 from gpt_tasks.types import LogLikelihood
 
@@ -26,7 +26,9 @@ Advance = Callable[[int], None]
 class Engine(Protocol):
     """Scores paths; each answer comes as soon as it is known, with the path's place among those given."""
 
-    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, LogLikelihood]]:
+    def score(
+        self, paths: Sequence[TokenizedRequest], advance: Advance | None = None
+    ) -> Iterator[tuple[int, LogLikelihood]]:
         """Yield each path's place and its likelihood, once."""
         ...
 
@@ -39,7 +41,9 @@ class PlainEngine:
         self.batch_tokens = batch_tokens
 
     @torch.inference_mode()
-    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, LogLikelihood]]:
+    def score(
+        self, paths: Sequence[TokenizedRequest], advance: Advance | None = None
+    ) -> Iterator[tuple[int, LogLikelihood]]:
         """Yield the answers, those of the longest paths first."""
         order = sorted(range(len(paths)), key=lambda place: -len(paths[place].inputs))
         batch: list[int] = []
@@ -53,7 +57,7 @@ class PlainEngine:
         if batch:
             yield from self._batch(paths, batch)
 
-    def _batch(self, paths: Sequence[TokenPath], batch: list[int]) -> Iterator[tuple[int, LogLikelihood]]:
+    def _batch(self, paths: Sequence[TokenizedRequest], batch: list[int]) -> Iterator[tuple[int, LogLikelihood]]:
         rows = [torch.tensor(paths[place].inputs) for place in batch]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         kept = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
@@ -86,7 +90,9 @@ class TrieEngine:
         self.row_tokens = row_tokens
 
     @torch.inference_mode()
-    def score(self, paths: Sequence[TokenPath], advance: Advance | None = None) -> Iterator[tuple[int, LogLikelihood]]:
+    def score(
+        self, paths: Sequence[TokenizedRequest], advance: Advance | None = None
+    ) -> Iterator[tuple[int, LogLikelihood]]:
         """Yield the answers in the order in which the trie is walked."""
         trie = Trie([path.inputs for path in paths])
         walk = _Walk(self.model, trie, [paths[place] for place in trie.order])
@@ -100,7 +106,7 @@ class TrieEngine:
 class _Walk:
     """The state of one walk: the caches that stand, and what is known of paths of which a part was forwarded."""
 
-    def __init__(self, model: ScoredModel, trie: Trie, paths: Sequence[TokenPath]) -> None:
+    def __init__(self, model: ScoredModel, trie: Trie, paths: Sequence[TokenizedRequest]) -> None:
         self.model, self.trie, self.paths = model, trie, paths
         self.caches: list[DynamicCache] = []
         self.known: defaultdict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
@@ -171,7 +177,7 @@ class _Walk:
                 parts.append((index, high - low))
         if not parts:
             return []
-        values, greedy = self.model.foretell(hidden, rows, targets)
+        values, greedy = self.model.target_log_probs(hidden, rows, targets)
         answers = []
         sizes = [size for _, size in parts]
         for (index, _), *part in zip(parts, values.split(sizes), greedy.split(sizes), strict=True):

@@ -46,7 +46,7 @@ class ScoredModel:
         states: Tensor = outputs.last_hidden_state
         return states
 
-    def foretell(self, hidden: Tensor, rows: Sequence[int], targets: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def target_log_probs(self, hidden: Tensor, rows: Sequence[int], targets: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the log-probability of each target, and whether it is the likeliest token; both `[targets]`.
 
         `hidden` `[n, width]`; target `i` is foretold by the state at `rows[i]`. Each state's logits are computed once.

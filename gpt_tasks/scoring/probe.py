@@ -6,12 +6,12 @@ from random import Random
 
 from gpt_tasks.scoring.engine import ROW_TOKENS, PlainEngine, TrieEngine
 from gpt_tasks.scoring.model import ScoredModel
-from gpt_tasks.scoring.requests import TokenPath
+from gpt_tasks.scoring.requests import TokenizedRequest
 
 TOLERANCE = 1e-4
 
 
-def packing_fault(model: ScoredModel, depth: int, row_tokens: int = ROW_TOKENS) -> str | None:
+def check_tree_attention(model: ScoredModel, depth: int, row_tokens: int = ROW_TOKENS) -> str | None:
     """Return why this model, in float32, cannot be packed for paths of up to `depth` tokens; None where it can.
 
     Both engines score a random tree that branches near its root, in the middle and at its leaves, is as deep as the
@@ -28,7 +28,7 @@ def packing_fault(model: ScoredModel, depth: int, row_tokens: int = ROW_TOKENS) 
     return None if off <= TOLERANCE else f"packed, its log-likelihoods are off by {off:.2g}"
 
 
-def _tree(depth: int, row_tokens: int, vocabulary: int) -> list[TokenPath]:
+def _tree(depth: int, row_tokens: int, vocabulary: int) -> list[TokenizedRequest]:
     random = Random(0)
 
     def draw(count: int) -> tuple[int, ...]:
@@ -40,4 +40,4 @@ def _tree(depth: int, row_tokens: int, vocabulary: int) -> list[TokenPath]:
     many = 2 + row_tokens // (depth - half)
     starts = [depth // 8, *[half] * many, depth - 2]
     inputs = [trunk, *((*trunk[:start], *draw(depth - start)) for start in starts)]
-    return [TokenPath(path, draw(2)) for path in inputs]
+    return [TokenizedRequest(path, draw(2)) for path in inputs]

@@ -20,7 +20,7 @@ _TEXTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPath:
+class TokenizedRequest:
     """The tokens `inputs` to forward, of which the last ones foretell `targets`, one each.
 
     `cut` counts the tokens that were too many and are left out on the left.
@@ -43,7 +43,7 @@ class Tokenization:
         self.first = int(first)
         self._first_text = str(tokenizer.decode([self.first]))
 
-    def paths(self, requests: Sequence[Continuation | Rolling]) -> list[list[TokenPath]]:
+    def paths(self, requests: Sequence[Continuation | Rolling]) -> list[list[TokenizedRequest]]:
         """Return each request's paths: one for a continuation, one for each window of a rolling text.
 
         Raises DataError for a request without tokens to foretell, and for a continuation longer than the window.
@@ -58,7 +58,7 @@ class Tokenization:
                 tokens |= {(text, special): ids for text, ids in zip(some, encoded, strict=True)}
         return [self._paths(request, tokens) for request in requests]
 
-    def context(self, request: Generation) -> TokenPath:
+    def context(self, request: Generation) -> TokenizedRequest:
         """Return the tokens to generate from, as a path without targets: the last that leave room for `max_tokens`.
 
         Raises DataError where the window has no room for them.
@@ -72,7 +72,7 @@ class Tokenization:
             )
         text, special = self._key(request.context)
         ids = self.tokenizer.encode(text, add_special_tokens=special, verbose=False) or [self.first]
-        return TokenPath(tuple(ids[-room:]), (), max(0, len(ids) - room))
+        return TokenizedRequest(tuple(ids[-room:]), (), max(0, len(ids) - room))
 
     def _key(self, text: str) -> tuple[str, bool]:
         """A text, and whether the tokenizer may add special tokens: not a second BOS."""
@@ -86,7 +86,9 @@ class Tokenization:
             return ((request.context + request.text, False),)
         return self._key(context), self._key(request.context + request.text)
 
-    def _paths(self, request: Continuation | Rolling, tokens: dict[tuple[str, bool], list[int]]) -> list[TokenPath]:
+    def _paths(
+        self, request: Continuation | Rolling, tokens: dict[tuple[str, bool], list[int]]
+    ) -> list[TokenizedRequest]:
         if isinstance(request, Rolling):
             whole = tokens[self._key(request.text)]
             if not whole:
@@ -112,12 +114,12 @@ class Tokenization:
             )
         inputs = (*before, *after)[:-1]
         cut = max(0, len(inputs) - self.max_length)
-        return [TokenPath(inputs[cut:], tuple(after), cut)]
+        return [TokenizedRequest(inputs[cut:], tuple(after), cut)]
 
-    def _windows(self, tokens: list[int]) -> Iterator[TokenPath]:
+    def _windows(self, tokens: list[int]) -> Iterator[TokenizedRequest]:
         """Windows in which every token is foretold once: the last window reaches back as far as it can."""
         size = self.max_length
-        yield TokenPath((self.first, *tokens[:size][:-1]), tuple(tokens[:size]))
+        yield TokenizedRequest((self.first, *tokens[:size][:-1]), tuple(tokens[:size]))
         for start in range(size, len(tokens), size):
             end = min(start + size, len(tokens))
-            yield TokenPath(tuple(tokens[end - size - 1 : end - 1]), tuple(tokens[start:end]))
+            yield TokenizedRequest(tuple(tokens[end - size - 1 : end - 1]), tuple(tokens[start:end]))

@@ -12,8 +12,8 @@ from gpt_tasks.errors import UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in, barrier, rank
-from gpt_tasks.scoring.asking import ask, read_examples
-from gpt_tasks.scoring.asking import chat_template as chat
+from gpt_tasks.scoring.prompting import ask, read_examples
+from gpt_tasks.scoring.prompting import chat_template as chat
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
 from gpt_tasks.scoring.suites import LoadedSuite, load_suite
 from gpt_tasks.types import Response
@@ -34,7 +34,7 @@ def score(
     *,
     data_dir: Path | None = None,
     shots: int | None = None,
-    shots_sampler: Sampler = "drawn",
+    shots_sampler: Sampler = "random",
     limit: int | None = None,
     chat_template: bool = False,
     precision: str = "float32",
@@ -62,7 +62,7 @@ def score(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} leaves nothing to score", "Give at least 1.")
     if isinstance(suite, str) and suite.startswith(HARNESS):
-        if data_dir is not None or chat_template or shots_sampler != "drawn":
+        if data_dir is not None or chat_template or shots_sampler != "random":
             raise UsageError(
                 f"--suite {suite}: --data-dir, --chat-template and --shots-sampler are for our own suites",
                 "gpt-tasks lm-eval has lm-evaluation-harness's own flags.",
@@ -159,6 +159,8 @@ def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
         held = {"model": saved["model"]["fingerprint"], "suite": saved["suite"]["sha256"], **saved["settings"]}
     except (OSError, ValueError, KeyError, TypeError):
         return  # nothing there, or nothing to be lost
+    if held.get("shots_sampler") == "drawn":
+        held["shots_sampler"] = "random"  # what it is called since
     for name, value in asked.items():
         if name != "device" and held.get(name) != value:
             raise UsageError(

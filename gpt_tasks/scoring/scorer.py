@@ -29,8 +29,8 @@ from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
 from gpt_tasks.scoring.engine import BATCH_TOKENS, Engine, EngineName, PlainEngine, TrieEngine
 from gpt_tasks.scoring.generate import generate
 from gpt_tasks.scoring.model import ScoredModel
-from gpt_tasks.scoring.probe import packing_fault
-from gpt_tasks.scoring.requests import Tokenization, TokenPath
+from gpt_tasks.scoring.probe import check_tree_attention
+from gpt_tasks.scoring.requests import Tokenization, TokenizedRequest
 from gpt_tasks.scoring.trie import Trie
 from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request, Response, Rolling
 
@@ -39,7 +39,7 @@ UNLIMITED = 2048
 
 
 @dataclass(frozen=True)
-class Answered:
+class Responses:
     """The answers, in the order of the requests; how many tokens each lost on its left; and how they were found."""
 
     answers: list[Response]
@@ -72,7 +72,7 @@ class Scorer:
         self._fault: str | None = None
         self._probed = 0  # the deepest paths that were tried
 
-    def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Answered:
+    def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Responses:
         """Answer everything. Raises DataError for a request that cannot be put to this model."""
         likelihoods = [place for place, request in enumerate(requests) if not isinstance(request, Generation)]
         asked: list[Continuation | Rolling] = [requests[place] for place in likelihoods]  # type: ignore[misc]
@@ -92,7 +92,7 @@ class Scorer:
         for place, text, lost in self._generations(requests, cache):
             answers[place], cut[place] = text, lost
         notes = (f"Scored in plain batches: {self._fault}.",) if self._fault else ()
-        return Answered(answers, cut, "plain" if self._fault else self.engine, notes)
+        return Responses(answers, cut, "plain" if self._fault else self.engine, notes)
 
     def _in_precision(self) -> ScoredModel:
         return ScoredModel(self._model.to(self._dtype))
@@ -100,13 +100,15 @@ class Scorer:
     def _engine(self, depth: int) -> Engine:
         """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
         if self.engine == "trie" and self._fault is None and depth > self._probed:
-            self._fault, self._probed = packing_fault(ScoredModel(self._model.float()), depth), depth
+            self._fault, self._probed = check_tree_attention(ScoredModel(self._model.float()), depth), depth
         if self._fault is None and self.engine == "trie":
             return TrieEngine(self._in_precision(), self._batch_tokens)
         return PlainEngine(self._in_precision(), self._batch_tokens)
 
-    def _likelihoods(self, paths: set[TokenPath], cache: AnswerCache | None) -> dict[TokenPath, LogLikelihood]:
-        known: dict[TokenPath, LogLikelihood] = {}
+    def _likelihoods(
+        self, paths: set[TokenizedRequest], cache: AnswerCache | None
+    ) -> dict[TokenizedRequest, LogLikelihood]:
+        known: dict[TokenizedRequest, LogLikelihood] = {}
         missing = []
         before = broadcast({} if cache is None else cache.answers)
         for path in sorted(paths, key=lambda path: (path.inputs, path.targets)):
@@ -134,8 +136,8 @@ class Scorer:
         return known
 
     def _from_others(
-        self, own: dict[str, LogLikelihood], paths: set[TokenPath], cache: AnswerCache | None
-    ) -> dict[TokenPath, LogLikelihood]:
+        self, own: dict[str, LogLikelihood], paths: set[TokenizedRequest], cache: AnswerCache | None
+    ) -> dict[TokenizedRequest, LogLikelihood]:
         """Exchange what the processes found, and keep it all on the first one."""
         everyone = {key: answer for part in all_gather(own) for key, answer in part.items()}
         if cache is not None and rank() == 0:

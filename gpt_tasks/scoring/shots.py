@@ -9,7 +9,7 @@ from typing import Literal
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Example
 
-Sampler = Literal["drawn", "fixed"]
+Sampler = Literal["random", "fixed"]
 DEFAULT_SEED = 1234
 """lm-evaluation-harness's own."""
 
@@ -19,7 +19,7 @@ def shots_for(
 ) -> Callable[[int], list[Example]]:
     """Return what gives the shots of the example at a place; it must be asked for one place after another.
 
-    `own` says that the pool is what is scored itself: an example is never among its own shots. `drawn` draws the
+    `own` says that the pool is what is scored itself: an example is never among its own shots. `random` draws the
     very ones that lm-evaluation-harness 0.4.13 draws for the same seed, `fixed` draws once. Raises DataError where
     the pool is too small.
     """

@@ -84,7 +84,7 @@ def evaluate_untrained(
     *,
     split: str | None = None,
     shots: int = 0,
-    sampler: Sampler = "drawn",
+    sampler: Sampler = "random",
     seed: int = 0,
     calibrated: bool = False,
     question: str | None = None,

@@ -127,6 +127,22 @@ def test_another_setting_overwrites_nothing(cli: Any, suite: Any, tiny_backbone_
     assert Path("out/scores.json").read_text() == before
 
 
+def test_scores_of_a_run_that_called_the_sampler_drawn_are_those_of_random(
+    cli: Any, suite: Any, tiny_backbone_folder: Path
+) -> None:
+    arguments = ("score", tiny_backbone_folder, "--suite", suite(), "--output", "out")
+    assert cli(*arguments).code == 0
+    told = json.loads(Path("out/scores.json").read_text())
+    assert told["settings"]["shots_sampler"] == "random"
+    told["settings"]["shots_sampler"] = "drawn"
+    Path("out/scores.json").write_text(json.dumps(told))
+    refused = cli(*arguments, "--shots-sampler", "fixed")
+    assert refused.code == 2
+    assert "out holds scores of another shots sampler: random, not fixed" in refused.err
+    assert cli(*arguments, "--shots-sampler", "random").code == 0
+    assert cli(*arguments, "--shots-sampler", "drawn").code == 2
+
+
 @pytest.mark.parametrize("output", ["file", "file/below"])
 def test_a_file_as_output_is_told(cli: Any, suite: Any, output: str) -> None:
     Path("file").write_text("x")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
-from gpt_tasks.scoring.requests import TokenPath
+from gpt_tasks.scoring.requests import TokenizedRequest
 from gpt_tasks.types import Generation, LogLikelihood
 
 IDENTITY = {"model": "sha256:1", "precision": "float32"}
@@ -93,10 +93,10 @@ def test_what_other_processes_left_is_taken_over(path: Path) -> None:
 
 def test_keys_tell_apart_what_differs() -> None:
     paths = [
-        TokenPath((1, 2), (3,)),
-        TokenPath((1,), (2, 3)),
-        TokenPath((1, 2, 3), ()),
-        TokenPath((1, 2), (4,)),
+        TokenizedRequest((1, 2), (3,)),
+        TokenizedRequest((1,), (2, 3)),
+        TokenizedRequest((1, 2, 3), ()),
+        TokenizedRequest((1, 2), (4,)),
     ]
     generations = [((1, 2), ("a",), 3), ((1, 2), ("a",), 4), ((1, 2), ("b",), 3), ((1,), ("a",), 3)]
     keys = [key_of_path(path) for path in paths]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gpt_tasks.scoring.engine import PlainEngine, TrieEngine
 from gpt_tasks.scoring.model import ScoredModel
-from gpt_tasks.scoring.probe import packing_fault
-from gpt_tasks.scoring.requests import TokenPath
+from gpt_tasks.scoring.probe import check_tree_attention
+from gpt_tasks.scoring.requests import TokenizedRequest
 
 LLAMA = {
     "hidden_size": 32,
@@ -28,7 +28,7 @@ NEO = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_position_embeddi
 
 
 @st.composite
-def token_paths(draw: st.DrawFn) -> list[TokenPath]:
+def token_paths(draw: st.DrawFn) -> list[TokenizedRequest]:
     """Paths that share beginnings, from long to none, some equal, some the beginning of others."""
     random = draw(st.randoms(use_true_random=False))
     inputs: list[tuple[int, ...]] = [()]
@@ -38,14 +38,14 @@ def token_paths(draw: st.DrawFn) -> list[TokenPath]:
         more = tuple(random.randrange(384) for _ in range(random.randint(0 if kept else 1, 40)))
         inputs.append((*kept, *more))
     return [
-        TokenPath(path, tuple(random.randrange(384) for _ in range(random.randint(1, min(len(path), 30)))))
+        TokenizedRequest(path, tuple(random.randrange(384) for _ in range(random.randint(1, min(len(path), 30)))))
         for path in inputs[1:]
     ]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(paths=token_paths(), row_tokens=st.integers(4, 128), batch_tokens=st.integers(16, 512))
-def test_engines_agree(gpt2: ScoredModel, paths: list[TokenPath], row_tokens: int, batch_tokens: int) -> None:
+def test_engines_agree(gpt2: ScoredModel, paths: list[TokenizedRequest], row_tokens: int, batch_tokens: int) -> None:
     plain = dict(PlainEngine(gpt2, 256).score(paths))
     packed = dict(TrieEngine(gpt2, batch_tokens, row_tokens).score(paths))
     assert plain.keys() == packed.keys() == set(range(len(paths)))
@@ -57,8 +57,8 @@ def test_engines_agree(gpt2: ScoredModel, paths: list[TokenPath], row_tokens: in
 def test_greedy_is_what_the_model_itself_would_say(gpt2: ScoredModel) -> None:
     context = torch.tensor([[5, 6, 7, 8]])
     said = gpt2.model.generate(context, max_new_tokens=5, do_sample=False)[0].tolist()
-    right = TokenPath(tuple(said[:-1]), tuple(said[4:]))
-    wrong = TokenPath(tuple(said[:-1]), (*said[4:-1], (said[-1] + 1) % 384))
+    right = TokenizedRequest(tuple(said[:-1]), tuple(said[4:]))
+    wrong = TokenizedRequest(tuple(said[:-1]), (*said[4:-1], (said[-1] + 1) % 384))
     for engine in (PlainEngine(gpt2), TrieEngine(gpt2)):
         answers = dict(engine.score([right, wrong]))
         assert answers[0].is_greedy
@@ -66,7 +66,7 @@ def test_greedy_is_what_the_model_itself_would_say(gpt2: ScoredModel) -> None:
 
 
 def test_a_path_may_be_as_long_as_the_window(gpt2: ScoredModel) -> None:
-    path = TokenPath(tuple(range(256)), tuple(range(1, 257)))
+    path = TokenizedRequest(tuple(range(256)), tuple(range(1, 257)))
     (_, plain), (_, packed) = *PlainEngine(gpt2).score([path]), *TrieEngine(gpt2, row_tokens=16).score([path])
     assert packed.value == pytest.approx(plain.value, abs=1e-3)
 
@@ -96,7 +96,7 @@ def test_a_path_may_be_as_long_as_the_window(gpt2: ScoredModel) -> None:
     ],
 )
 def test_models_that_take_a_tree_mask(make_model: Callable[..., Any], config: type, arguments: dict[str, Any]) -> None:
-    assert packing_fault(ScoredModel(make_model(config, **arguments)), depth=200, row_tokens=64) is None
+    assert check_tree_attention(ScoredModel(make_model(config, **arguments)), depth=200, row_tokens=64) is None
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,18 @@ def test_models_that_take_a_tree_mask(make_model: Callable[..., Any], config: ty
 def test_models_that_do_not(
     make_model: Callable[..., Any], config: type, arguments: dict[str, Any], fault: str
 ) -> None:
-    assert fault in str(packing_fault(ScoredModel(make_model(config, **arguments)), depth=200, row_tokens=64))
+    assert fault in str(check_tree_attention(ScoredModel(make_model(config, **arguments)), depth=200, row_tokens=64))
 
 
 def test_a_window_that_no_path_reaches_does_no_harm(make_model: Callable[..., Any]) -> None:
     model = ScoredModel(make_model(transformers.MistralConfig, **{**LLAMA, "sliding_window": 48}))
-    assert packing_fault(model, depth=40, row_tokens=64) is None
+    assert check_tree_attention(model, depth=40, row_tokens=64) is None
 
 
 def test_bf16_is_near_float32(make_model: Callable[..., Any]) -> None:
     from transformers import GPT2Config
 
-    path = TokenPath(tuple(range(100, 140)), (7, 8, 9))
+    path = TokenizedRequest(tuple(range(100, 140)), (7, 8, 9))
     model = make_model(GPT2Config, n_embd=32, n_layer=3, n_head=4, n_positions=256)
     (_, exact), *_ = TrieEngine(ScoredModel(model)).score([path])
     (_, rounded), *_ = TrieEngine(ScoredModel(model.to(torch.bfloat16))).score([path])

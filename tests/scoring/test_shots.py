@@ -25,10 +25,10 @@ def test_the_same_as_lm_evaluation_harness_for_the_same_seed(own: bool) -> None:
         [shot["text"] for shot in theirs.sample(3, eval_doc={"text": example.inputs["text"]} if own else None)]
         for example in POOL[:8]
     ]
-    assert drawn("drawn", own=own) == expected
+    assert drawn("random", own=own) == expected
 
 
-@pytest.mark.parametrize("sampler", ["drawn", "fixed"])
+@pytest.mark.parametrize("sampler", ["random", "fixed"])
 @pytest.mark.parametrize("seed", range(20))
 def test_never_the_example_itself(sampler: str, seed: int) -> None:
     for place, shots in enumerate(drawn(sampler, own=True, seed=seed)):
@@ -38,20 +38,20 @@ def test_never_the_example_itself(sampler: str, seed: int) -> None:
 
 def test_fixed_shots_are_the_same_for_all() -> None:
     assert len(set(map(tuple, drawn("fixed", own=False)))) == 1
-    assert len(set(map(tuple, drawn("drawn", own=False)))) > 1
+    assert len(set(map(tuple, drawn("random", own=False)))) > 1
 
 
 def test_another_seed_draws_others() -> None:
-    assert drawn("drawn", own=False) != drawn("drawn", own=False, seed=1)
+    assert drawn("random", own=False) != drawn("random", own=False, seed=1)
 
 
 def test_equal_examples_in_the_pool_are_not_the_shots_of_each_other() -> None:
     pool = [POOL[0]] * 5 + POOL[1:4]
-    shots = shots_for([POOL[0]], pool, 3, own=True, sampler="drawn", seed=0)
+    shots = shots_for([POOL[0]], pool, 3, own=True, sampler="random", seed=0)
     assert sorted(shot.inputs["text"] for shot in shots(0)) == ["text 1", "text 2", "text 3"]
 
 
-@pytest.mark.parametrize("sampler", ["drawn", "fixed"])
+@pytest.mark.parametrize("sampler", ["random", "fixed"])
 def test_a_pool_of_equal_examples_is_told(sampler: str) -> None:
     pool = [POOL[0]] * 6 + POOL[1:3]
     shots = shots_for([POOL[0], POOL[1]], pool, 3, own=True, sampler=sampler, seed=0)  # type: ignore[arg-type]
@@ -62,5 +62,5 @@ def test_a_pool_of_equal_examples_is_told(sampler: str) -> None:
 
 def test_too_small_a_pool_is_told() -> None:
     with pytest.raises(DataError, match="3 examples are too few to draw 3 shots from"):
-        shots_for(POOL[:3], POOL[:3], 3, own=True, sampler="drawn", seed=0)
-    assert shots_for(POOL[:3], [], 0, own=True, sampler="drawn", seed=0)(0) == []
+        shots_for(POOL[:3], POOL[:3], 3, own=True, sampler="random", seed=0)
+    assert shots_for(POOL[:3], [], 0, own=True, sampler="random", seed=0)(0) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.scoring.asking import read_examples
+from gpt_tasks.scoring.prompting import read_examples
 from gpt_tasks.scoring.suites import ScoredTask, load_suite
 from gpt_tasks.types import Continuation, Example
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.scoring.asking import ask, read_examples
+from gpt_tasks.scoring.prompting import ask, read_examples
 from gpt_tasks.scoring.suites import ScoredTask, load_suite
 from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request
 
@@ -226,7 +226,7 @@ def theirs(file: str, data: datasets.DatasetDict, shots: int, limit: int | None 
 
 def ours(scored: ScoredTask, limit: int | None = None) -> list[Any]:
     sources = installed_plugins().registry.sources
-    return list(ask(scored, list(read_examples(scored, sources, limit)), sources, "drawn", SEED, None))
+    return list(ask(scored, list(read_examples(scored, sources, limit)), sources, "random", SEED, None))
 
 
 def on_hub(

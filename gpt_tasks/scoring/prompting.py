@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExampleRequests:
     """An example of a task, the value of the column it is grouped by, and what is asked about it."""
 
     scored: ScoredTask
@@ -90,7 +90,7 @@ def ask(
     sampler: Sampler,
     seed: int,
     template: Callable[[str], str] | None,
-) -> Iterator[Asked]:
+) -> Iterator[ExampleRequests]:
     """Yield what is asked about each example of a task, of which `scored` is a part with one source.
 
     Raises DataError where there are too few examples to draw the shots from.
@@ -105,7 +105,7 @@ def ask(
     for place, (example, group) in enumerate(examples):
         before = "".join(scored.task.shot(shot) + SHOT_SEPARATOR for shot in shots(place))
         requests = scored.task.ask(example, scored.task.introduction + before)
-        yield Asked(scored, example, group, [_templated(request, template) for request in requests])
+        yield ExampleRequests(scored, example, group, [_templated(request, template) for request in requests])
 
 
 def _templated(request: Request, template: Callable[[str], str] | None) -> Request:
