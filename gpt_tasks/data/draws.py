@@ -12,7 +12,7 @@ SHARE = 0.1
 LARGEST = 10_000
 
 
-def divide(
+def stratified_split(
     keys: np.ndarray, labels: np.ndarray, wanted: Sequence[str], rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], int]:
     """Part rows into train and the `wanted` splits; rows of equal key stay together, in order.
@@ -39,7 +39,7 @@ def divide(
     return drawn, len(keys) - len(firsts)
 
 
-def stratified(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def stratified_sample(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `size` of the rows `[rows]`, at least one of each label, and return their indices in order.
 
     Raises UsageError where `size` is smaller than the number of labels.

@@ -255,7 +255,7 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
     return Examples(table, every, tuple(targets), np.array([*range(len(targets)), UNKNOWN], dtype=np.int32))
 
 
-def whole_text(example: Example) -> Example:
+def check_encodable(example: Example) -> Example:
     """Return the example. Raises DataError for a text that no encoding can hold."""
     _content(example)
     return example

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt_tasks.data.draws import divide, stratified
+from gpt_tasks.data.draws import stratified_sample, stratified_split
 from gpt_tasks.data.examples import Examples, store_examples, stream_examples
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
 from gpt_tasks.errors import DataError, UsageError
@@ -155,7 +155,7 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
     train = found["train"]
     wanted = [split for split in SPLITS[1:] if split not in found]
     if wanted:
-        drawn, copies = divide(train.keys, _strata(task, train), wanted, np.random.default_rng([seed, 0]))
+        drawn, copies = stratified_split(train.keys, _strata(task, train), wanted, np.random.default_rng([seed, 0]))
         for split in wanted:
             if not len(drawn[split]):
                 raise DataError(
@@ -177,7 +177,7 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
     }
     rows = len(found["train"])
     if limit is not None and limit < rows:
-        chosen = stratified(_strata(task, found["train"]), limit, np.random.default_rng([seed, 1]))
+        chosen = stratified_sample(_strata(task, found["train"]), limit, np.random.default_rng([seed, 1]))
         found["train"] = found["train"].subset(chosen)
         notes.append(f"Trains on {limit:,} of {rows:,} rows (--limit).")
     return Splits(task, found["train"], found["validation"], found["test"], duplicates, tuple(notes))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from gpt_tasks.data.examples import whole_text
+from gpt_tasks.data.examples import check_encodable
 from gpt_tasks.data.sources import ALL, open_source
 from gpt_tasks.errors import DataError, ModelError
 from gpt_tasks.extensions import SourceScheme
@@ -80,7 +80,7 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
         example = scored.task.example(filled, columns, extra)
         if isinstance(scored.task, ClassificationTask):
             example = replace(example, target=scored.task.canonical(str(example.target), example.where))
-        yield whole_text(example)
+        yield check_encodable(example)
 
 
 def ask(

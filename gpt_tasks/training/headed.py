@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gpt_tasks.backbone.tokens import add_tokens
-from gpt_tasks.data.draws import stratified
+from gpt_tasks.data.draws import stratified_sample
 from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.baselines import Baselines, fit_baselines
@@ -89,7 +89,7 @@ class HeadSession(Session):
         rows = np.arange(len(train))
         if len(train) > MOST_PROBE_ROWS:
             labels = self.splits.train.labels if self.task.loss == "cross_entropy" else np.zeros_like(rows)
-            rows = stratified(labels, MOST_PROBE_ROWS, np.random.default_rng([self.settings.seed, 2]))
+            rows = stratified_sample(labels, MOST_PROBE_ROWS, np.random.default_rng([self.settings.seed, 2]))
             how = "by label" if self.task.loss == "cross_entropy" else "at random"
             note = f"The head was fitted on {len(rows):,} of {len(train):,} training rows, drawn {how}."
             self.splits = replace(self.splits, notes=(*self.splits.notes, note))

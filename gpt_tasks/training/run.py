@@ -130,12 +130,12 @@ class Run(ABC, Generic[TaskT, AnswerT]):
         Columns that `column` does not name are found under the names of the training data, where those are there.
         Raises DataError, naming the row, for what cannot be used.
         """
-        from gpt_tasks.data.examples import stream_examples, whole_text
+        from gpt_tasks.data.examples import check_encodable, stream_examples
 
         with self._guarded():
             source, split, columns = self._opened(data, split, column or {})
             rows = stream_examples(self.task, source, split, columns=columns, need_labels=False)
-            yield from self._answers(map(whole_text, rows))
+            yield from self._answers(map(check_encodable, rows))
 
     def evaluate(
         self,
@@ -214,7 +214,7 @@ class Run(ABC, Generic[TaskT, AnswerT]):
 
     def _example(self, given: str | Mapping[str, str], where: str) -> Example:
         """Read a text, or a mapping as if it were a row of data."""
-        from gpt_tasks.data.examples import whole_text
+        from gpt_tasks.data.examples import check_encodable
 
         task, fields = self.task, self._reads()
         if len(fields) > 1 and not isinstance(given, Mapping):
@@ -224,7 +224,7 @@ class Run(ABC, Generic[TaskT, AnswerT]):
             )
         values = given if isinstance(given, Mapping) else {fields[0]: given}
         mapping = {field: field for field in fields if field in values}
-        return whole_text(task.example(Row(values, where), task.asked_fields(list(values), mapping, where)))
+        return check_encodable(task.example(Row(values, where), task.asked_fields(list(values), mapping, where)))
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

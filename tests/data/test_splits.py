@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt_tasks.data.draws import stratified
+from gpt_tasks.data.draws import stratified_sample
 from gpt_tasks.data.examples import Examples, stream_examples
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.data.splits import Splits, choose_split, load_examples, load_splits
@@ -162,7 +162,7 @@ def test_limit_caps_train_with_each_labels_share_and_touches_nothing_else(tmp_pa
 def test_stratified_draws_the_asked_number_and_every_rare_label() -> None:
     labels = np.array([0] * 1000 + [1] * 3 + [2] + [3])
     for size in (4, 5, 7, 100, 1004):
-        chosen = stratified(labels, size, np.random.default_rng(0))
+        chosen = stratified_sample(labels, size, np.random.default_rng(0))
         assert len(set(chosen)) == size
         assert set(labels[chosen]) == {0, 1, 2, 3}
 
