@@ -33,7 +33,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gpt_tasks.backbone.precision import native_bf16
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.pretraining.bits import bits_per_byte
+from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
 from gpt_tasks.pretraining.corpus import Shards, ValidationText
 
 PUBLISHED_5_GRAM = 61.2

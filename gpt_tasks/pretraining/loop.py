@@ -17,7 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from gpt_tasks.pretraining.bits import bits_per_byte
+from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
 from gpt_tasks.pretraining.config import PretrainConfig
 from gpt_tasks.pretraining.corpus import ValidationText
 from gpt_tasks.pretraining.optimizers import MuonAdamW, adamw_groups, muon_groups

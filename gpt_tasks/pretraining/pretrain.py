@@ -77,8 +77,8 @@ def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], No
     from transformers import set_seed
     from transformers.utils.logging import disable_progress_bar
 
+    from gpt_tasks.pretraining.contamination import overlap
     from gpt_tasks.pretraining.loop import PretrainTrainer, ProgressLines, make_optimizer, seconds_per_update
-    from gpt_tasks.pretraining.overlap import overlap
     from gpt_tasks.pretraining.packed import build_gpt2
     from gpt_tasks.pretraining.report import finish
     from gpt_tasks.pretraining.windows import PackedWindows, WindowBatches, collate_windows

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gpt_tasks.pretraining.bits import bits_per_byte
+from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
 from gpt_tasks.pretraining.config import PretrainConfig
 from gpt_tasks.pretraining.corpus import Shards, ValidationText
 from gpt_tasks.pretraining.loop import PretrainTrainer, sample, spent

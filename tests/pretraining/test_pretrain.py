@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from gpt_tasks.backbone.shapes import Shape
 from gpt_tasks.errors import DataError, GptTasksError, UsageError
 from gpt_tasks.heads.lm import linear_cross_entropy
-from gpt_tasks.pretraining.bits import bits_per_byte
+from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
 from gpt_tasks.pretraining.corpus import ValidationText
 from gpt_tasks.pretraining.packed import build_gpt2
 from gpt_tasks.pretraining.pretrain import PretrainConfig, pretrain

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt_tasks.pretraining import overlap as room
+from gpt_tasks.pretraining import contamination as room
+from gpt_tasks.pretraining.contamination import STRETCH, overlap
 from gpt_tasks.pretraining.corpus import Shards, ValidationText
-from gpt_tasks.pretraining.overlap import STRETCH, overlap
 
 END = 500
 
