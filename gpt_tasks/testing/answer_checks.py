@@ -17,8 +17,8 @@ from gpt_tasks.tasks.regression import RegressionTask
 from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.tasks.span_answers import Span
 from gpt_tasks.tasks.text_to_text import TextToTextTask
-from gpt_tasks.testing.bench import Bench
 from gpt_tasks.testing.checks import SkipError, require
+from gpt_tasks.testing.fixture import TaskFixture
 from gpt_tasks.types import Example, LogLikelihood, MultiLabelPrediction, Prediction, SpanAnswer
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ _UNIT = {"accuracy", "exact_match", "macro_f1", "micro_f1", "samples_f1", "f1", 
 _TOLERANCE = 1e-3
 
 
-def decoding_survives_anything(bench: Bench) -> None:
+def decoding_survives_anything(fixture: TaskFixture) -> None:
     """Decode logits, measure texts and likelihoods of every sort."""
-    task, examples = bench.fitted, bench.examples
+    task, examples = fixture.fitted, fixture.examples
     if isinstance(task, HeadTask):
         _decodes_any_logits(task, examples)
     if isinstance(task, SpanTask):
@@ -65,11 +65,11 @@ def decoding_survives_anything(bench: Bench) -> None:
         raise SkipError("The task is of no family of which answers are known.")
 
 
-def gold_answers_score_best(bench: Bench) -> None:
+def gold_answers_score_best(fixture: TaskFixture) -> None:
     """Give the right answers, and see that every metric of the reports is at its best."""
-    task, examples = bench.fitted, bench.examples
+    task, examples = fixture.fitted, fixture.examples
     if isinstance(task, ClassificationTask):
-        _gold_labels_score_best(bench, task, examples)
+        _gold_labels_score_best(fixture, task, examples)
     given = gold_answers(task, examples)
     if not given and not isinstance(task, ClassificationTask):
         raise SkipError("The task is of no family of which right answers are known.")
@@ -163,7 +163,7 @@ def _likeliest(task: MultipleChoiceTask | ClassificationTask, example: Example) 
     return [LogLikelihood(-1.0 if label == example.target else -SURE * 100, False, 1) for label in labels]
 
 
-def _gold_labels_score_best(bench: Bench, task: ClassificationTask, examples: Sequence[Example]) -> None:
+def _gold_labels_score_best(fixture: TaskFixture, task: ClassificationTask, examples: Sequence[Example]) -> None:
     import numpy as np
 
     from gpt_tasks.metrics.intervals import compute
@@ -177,7 +177,7 @@ def _gold_labels_score_best(bench: Bench, task: ClassificationTask, examples: Se
     )
     probabilities = np.array([[answer.probabilities[label] for label in task.labels] for answer in answers])
     for name in task.metrics:
-        metric = bench.plugins.registry.metrics[name]
+        metric = fixture.plugins.registry.metrics[name]
         right, wrong = (
             compute(metric, (places, given, _rolled(probabilities, shift), task.labels))
             for shift, given in ((0, places), (1, (places + 1) % task.outputs))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gpt_tasks.testing import answer_checks as answers
-from gpt_tasks.testing import asking_checks as asking
 from gpt_tasks.testing import encoding_checks as encoding
 from gpt_tasks.testing import model_checks as models
 from gpt_tasks.testing import reading_checks as reading
+from gpt_tasks.testing import zero_shot_checks as zero_shot
 from gpt_tasks.testing.checks import Check
 
 _READ = ("names_what_exists", "uses_no_network", "samples_fit")
@@ -70,9 +70,9 @@ CHECKS: tuple[Check, ...] = (
         (*_READ, "decoding_survives_anything"),
     ),
     Check(
-        "untrained_model_can_be_asked",
+        "zero_shot_works",
         "Before anybody trains, a model as it is can be scored, with shots and without.",
-        asking.untrained_model_can_be_asked,
+        zero_shot.zero_shot_works,
         (*_READ, "decoding_survives_anything"),
     ),
     Check(
@@ -100,9 +100,9 @@ CHECKS: tuple[Check, ...] = (
         (*_BUILT, "state_survives_json"),
     ),
     Check(
-        "four_examples_are_learned",
+        "overfits_four_examples",
         "What cannot be learned by heart cannot be learned.",
-        models.four_examples_are_learned,
+        models.overfits_four_examples,
         (*_BUILT, "padding_changes_no_logit", "intended_weights_move"),
     ),
     Check(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from gpt_tasks.testing.bench import Bench
+    from gpt_tasks.testing.fixture import TaskFixture
 
 Status = Literal["passed", "FAILED", "not run", "skipped", "expected"]
 """`not run`: a check that this one needs has failed. `skipped`: it has no meaning for such a task. `expected`: it
@@ -18,13 +18,13 @@ fails, as was foreseen."""
 class Check:
     """One question about a task. `reason` says in a line why it is asked.
 
-    `function(bench)` raises CheckError with what to change, or SkipError where a task of this kind cannot be asked;
+    `function(fixture)` raises CheckError with what to change, or SkipError where a task of this kind cannot be asked;
     whatever else it raises is a failure too. `needs` names checks without which the answer would say nothing.
     """
 
     name: str
     reason: str
-    function: Callable[[Bench], None]
+    function: Callable[[TaskFixture], None]
     needs: tuple[str, ...] = ()
 
 

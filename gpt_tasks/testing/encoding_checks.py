@@ -16,8 +16,8 @@ from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.tasks.turns import ASSISTANT, USER, as_text, from_text
-from gpt_tasks.testing.bench import Bench
 from gpt_tasks.testing.checks import SkipError, require
+from gpt_tasks.testing.fixture import TaskFixture
 from gpt_tasks.testing.rows import retargeted
 from gpt_tasks.testing.tokens import LONG, asked_of_model, encodings, needs_training
 from gpt_tasks.types import Encoded, Example
@@ -27,51 +27,51 @@ _LEFT = 8
 """So many times longer texts are made, and so many tokens of them find room."""
 
 
-def target_does_not_leak(bench: Bench) -> None:
+def target_does_not_leak(fixture: TaskFixture) -> None:
     """Change the right answer of rows, and take it away; what the model is shown must stay."""
-    task: Any = bench.fitted
+    task: Any = fixture.fitted
     if isinstance(task, LanguageModelingTask):
         raise SkipError("The text is what is to be foretold: it has no target beside it.")
-    available = list(bench.rows[0].values)
+    available = list(fixture.rows[0].values)
     asked = task.asked_fields(available, {}, "the rows")
-    for number, row in enumerate(bench.rows):
-        other = retargeted(task, row, _of_another_target(bench, number), bench.columns)
+    for number, row in enumerate(fixture.rows):
+        other = retargeted(task, row, _of_another_target(fixture, number), fixture.columns)
         if other is None:
             raise SkipError("The task reads no right answer.")
-        before = asked_of_model(task, task.example(row, bench.columns), bench.tokenizer)
+        before = asked_of_model(task, task.example(row, fixture.columns), fixture.tokenizer)
         require(
-            before == asked_of_model(task, task.example(other, bench.columns), bench.tokenizer),
+            before == asked_of_model(task, task.example(other, fixture.columns), fixture.tokenizer),
             f"{row.where}: with another right answer the model is shown something else. Let neither `prompt`, nor "
             "example(), encode() or ask(), read the target.",
         )
         require(
-            before == asked_of_model(task, task.example(row, asked), bench.tokenizer),
+            before == asked_of_model(task, task.example(row, asked), fixture.tokenizer),
             f"{row.where}: without its right answer, as in a prediction, the row reads otherwise. example() must make "
             "the same inputs of it.",
         )
 
 
-def encoding_is_deterministic(bench: Bench) -> None:
+def encoding_is_deterministic(fixture: TaskFixture) -> None:
     """Read, ask and encode the same rows again."""
-    task, tokenizer = bench.fitted, bench.tokenizer
-    first, second = ([task.example(row, bench.columns) for row in bench.rows] for _ in range(2))
+    task, tokenizer = fixture.fitted, fixture.tokenizer
+    first, second = ([task.example(row, fixture.columns) for row in fixture.rows] for _ in range(2))
     require(first == second, "Reading a row twice gives two examples. example() must not draw or count anything.")
     for example in first:
         shown = [asked_of_model(task, example, tokenizer) for _ in range(2)]
         require(shown[0] == shown[1], f"{example.where}: asking twice asks two things. ask() must not draw anything.")
     if task.trains:
-        encoded = [encodings(task, bench.examples, tokenizer) for _ in range(2)]
+        encoded = [encodings(task, fixture.examples, tokenizer) for _ in range(2)]
         require(encoded[0] == encoded[1], "Encoding examples twice gives different tokens. encode() must not draw.")
 
 
-def prompt_is_not_learned(bench: Bench) -> None:
+def prompt_is_not_learned(fixture: TaskFixture) -> None:
     """Compare the tokens that are to be learned with the right answers."""
-    task, tokenizer = bench.fitted, bench.tokenizer
+    task, tokenizer = fixture.fitted, fixture.tokenizer
     needs_training(task)
     if not isinstance(task, TextToTextTask):
         raise SkipError("What is learned is the text itself." if task.head is None else "A head learns no token.")
     ends = {tokenizer.eos_token_id, *task.prepare(tokenizer)}
-    for example in bench.examples:
+    for example in fixture.examples:
         pieces = task.encode([example], tokenizer, LONG)
         stretches = [piece.input_ids[start:end] for piece in pieces for start, end in piece.learned]
         learned = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in stretches]
@@ -93,24 +93,24 @@ def prompt_is_not_learned(bench: Bench) -> None:
         )
 
 
-def target_survives_truncation(bench: Bench) -> None:
+def target_survives_truncation(fixture: TaskFixture) -> None:
     """Encode texts that are too long; what must not be cut must be there still."""
-    task = bench.fitted
+    task = fixture.fitted
     needs_training(task)
     if isinstance(task, TextToTextTask | LanguageModelingTask):
-        _learned_survives(bench, task)
+        _learned_survives(fixture, task)
     elif isinstance(task, SpanTask):
-        _answers_survive(bench, task)
+        _answers_survive(fixture, task)
     elif isinstance(task, HeadTask):
-        _prompt_survives(bench, task)
+        _prompt_survives(fixture, task)
 
 
-def _learned_survives(bench: Bench, task: TextToTextTask | LanguageModelingTask) -> None:
-    for example in bench.examples:
+def _learned_survives(fixture: TaskFixture, task: TextToTextTask | LanguageModelingTask) -> None:
+    for example in fixture.examples:
         long = _longer(task, example)
-        whole = task.encode([long], bench.tokenizer, LONG)
-        learned, room = _learned(whole), _room(bench, task, long, whole)
-        pieces = task.encode([long], bench.tokenizer, room)
+        whole = task.encode([long], fixture.tokenizer, LONG)
+        learned, room = _learned(whole), _room(fixture, task, long, whole)
+        pieces = task.encode([long], fixture.tokenizer, room)
         _fits(pieces, room, example)
         require(
             _learned(pieces) == learned,
@@ -119,7 +119,9 @@ def _learned_survives(bench: Bench, task: TextToTextTask | LanguageModelingTask)
         )
 
 
-def _room(bench: Bench, task: TextToTextTask | LanguageModelingTask, example: Example, whole: Sequence[Encoded]) -> int:
+def _room(
+    fixture: TaskFixture, task: TextToTextTask | LanguageModelingTask, example: Example, whole: Sequence[Encoded]
+) -> int:
     """Return a number of tokens in which an example does not fit, and its answers do."""
     if isinstance(task, LanguageModelingTask):
         return 16
@@ -127,17 +129,17 @@ def _room(bench: Bench, task: TextToTextTask | LanguageModelingTask, example: Ex
     if isinstance(task, DialogueTask):
         return max(longest + 64, int(0.6 * len(whole[0].input_ids)))
     empty = task.prompt.format_map(dict.fromkeys(prompt_fields(task.prompt), ""))
-    return len(bench.tokenizer(empty)["input_ids"]) + longest + _LEFT
+    return len(fixture.tokenizer(empty)["input_ids"]) + longest + _LEFT
 
 
-def _answers_survive(bench: Bench, task: SpanTask) -> None:
+def _answers_survive(fixture: TaskFixture, task: SpanTask) -> None:
     from gpt_tasks.evaluation.spanned import windows_of
     from gpt_tasks.training.spanning import answer_places
 
-    examples, places = answer_places(task, [_longer(task, example) for example in bench.examples], None)
-    asked = [len(bench.tokenizer(example.inputs[QUESTION])["input_ids"]) for example in examples]
+    examples, places = answer_places(task, [_longer(task, example) for example in fixture.examples], None)
+    asked = [len(fixture.tokenizer(example.inputs[QUESTION])["input_ids"]) for example in examples]
     room = max(asked) + 2 * task.stride + _LEFT
-    windows = windows_of(task, examples, bench.tokenizer, room, places)
+    windows = windows_of(task, examples, fixture.tokenizer, room, places)
     for number, (example, place) in enumerate(zip(examples, places, strict=True)):
         held = windows.hold_answers[windows.examples == number].any()
         require(
@@ -147,12 +149,12 @@ def _answers_survive(bench: Bench, task: SpanTask) -> None:
         )
 
 
-def _prompt_survives(bench: Bench, task: HeadTask) -> None:
-    for example in bench.examples:
+def _prompt_survives(fixture: TaskFixture, task: HeadTask) -> None:
+    for example in fixture.examples:
         long = _longer(task, example)
-        (whole,) = task.encode([long], bench.tokenizer, LONG)
+        (whole,) = task.encode([long], fixture.tokenizer, LONG)
         room = max(16, int(0.6 * max(map(len, whole.sequences))))
-        (encoded,) = task.encode([long], bench.tokenizer, room)
+        (encoded,) = task.encode([long], fixture.tokenizer, room)
         _fits([encoded], room, example)
         if isinstance(task, MultipleChoiceTask):
             require(
@@ -163,7 +165,7 @@ def _prompt_survives(bench: Bench, task: HeadTask) -> None:
             continue
         ending = _ending(task, example)
         for ids in encoded.sequences:
-            text = str(bench.tokenizer.decode(ids))
+            text = str(fixture.tokenizer.decode(ids))
             require(
                 text.endswith(ending),
                 f"{example.where}: in {room} tokens the end of the prompt, {ending!r}, is cut off: {text[-40:]!r}. "
@@ -216,6 +218,6 @@ def _answers(task: TextToTextTask, example: Example) -> list[str]:
     return [str(example.target)]
 
 
-def _of_another_target(bench: Bench, number: int) -> Any:
+def _of_another_target(fixture: TaskFixture, number: int) -> Any:
     """Return a row whose right answer may differ from that of the row at `number`."""
-    return bench.rows[(number + 1) % len(bench.rows)]
+    return fixture.rows[(number + 1) % len(fixture.rows)]

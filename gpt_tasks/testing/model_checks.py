@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpt_tasks.tasks.span import SpanTask
-from gpt_tasks.testing.bench import Bench
 from gpt_tasks.testing.checks import CheckError, require
+from gpt_tasks.testing.fixture import TaskFixture
 from gpt_tasks.testing.tokens import encodings, needs_training
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ _RATE = 1e-2
 _TOLERANCE = 1e-4
 
 
-def loss_is_finite(bench: Bench) -> None:
+def loss_is_finite(fixture: TaskFixture) -> None:
     """Build the model and compute the loss of four examples."""
     import torch
 
-    session = bench.session
+    session = fixture.session
     with torch.no_grad():
         outputs = session.model(**_batch(session))
     loss = float(outputs["loss"])
@@ -41,17 +41,17 @@ def loss_is_finite(bench: Bench) -> None:
     )
 
 
-def padding_changes_no_logit(bench: Bench) -> None:
+def padding_changes_no_logit(fixture: TaskFixture) -> None:
     """Compare what is computed of examples alone, and in a batch that is padded on either side."""
     import numpy as np
 
-    task, examples = bench.fitted, bench.examples
+    task, examples = fixture.fitted, fixture.examples
     needs_training(task)
     for order in (examples, examples[::-1]):
-        together = encodings(task, order, bench.tokenizer)
-        apart = [each for example in order for each in encodings(task, [example], bench.tokenizer)]
+        together = encodings(task, order, fixture.tokenizer)
+        apart = [each for example in order for each in encodings(task, [example], fixture.tokenizer)]
         require(together == apart, "Examples are encoded otherwise beside others. encode() must take each by itself.")
-    session = bench.session
+    session = fixture.session
     features = _features(session)
     alone = [_computed(session, [feature], "right")[0] for feature in features]
     sides: tuple[Literal["right", "left"], ...] = ("right", "left")
@@ -64,33 +64,33 @@ def padding_changes_no_logit(bench: Bench) -> None:
             )
 
 
-def intended_weights_move(bench: Bench) -> None:
+def intended_weights_move(fixture: TaskFixture) -> None:
     """Compute gradients by each method, and see which weights have one."""
-    needs_training(bench.task)
-    _gradients(bench, "full")
-    if bench.task.head is None:
+    needs_training(fixture.task)
+    _gradients(fixture, "full")
+    if fixture.task.head is None:
         return
-    _gradients(bench, "head")
+    _gradients(fixture, "head")
 
 
-def saved_model_answers_alike(bench: Bench) -> None:
+def saved_model_answers_alike(fixture: TaskFixture) -> None:
     """Save the model, load it with the task's state, and compare what both compute."""
     import numpy as np
 
     from gpt_tasks.heads.saved import load_model
 
-    session = bench.session
+    session = fixture.session
     features = _features(session)
     _save(session)
-    saved = load_model(session.folder.model, bench.plugins.registry.heads)
-    restored = bench.task.restored(saved.record.state)
+    saved = load_model(session.folder.model, fixture.plugins.registry.heads)
+    restored = fixture.task.restored(saved.record.state)
     tokenizer = saved.backbone.tokenizer
     require(
-        encodings(restored, bench.examples, tokenizer, session.settings.max_length)
-        == encodings(session.task, bench.examples, session.backbone.tokenizer, session.settings.max_length),
+        encodings(restored, fixture.examples, tokenizer, session.settings.max_length)
+        == encodings(session.task, fixture.examples, session.backbone.tokenizer, session.settings.max_length),
         "A restored task encodes otherwise. Return from state() what encode() reads.",
     )
-    found = (_computed(session, features, "right", model) for model in (session.model, _joined(saved, bench)))
+    found = (_computed(session, features, "right", model) for model in (session.model, _joined(saved, fixture)))
     for one, other in zip(*found, strict=True):
         require(
             np.allclose(one, other, atol=_TOLERANCE, rtol=_TOLERANCE),
@@ -99,9 +99,9 @@ def saved_model_answers_alike(bench: Bench) -> None:
         )
 
 
-def four_examples_are_learned(bench: Bench) -> None:
+def overfits_four_examples(fixture: TaskFixture) -> None:
     """Train on four examples until they are known by heart."""
-    session = bench.new_session()
+    session = fixture.new_session()
     batch = _batch(session)
     first = _loss(session, batch)
     with _learning(session, batch, dropout=False) as update:
@@ -115,9 +115,9 @@ def four_examples_are_learned(bench: Bench) -> None:
     )
 
 
-def same_seed_same_result(bench: Bench) -> None:
+def same_seed_same_result(fixture: TaskFixture) -> None:
     """Train twice with the same seed, and compare the weights before and after."""
-    sessions = [bench.new_session() for _ in range(2)]
+    sessions = [fixture.new_session() for _ in range(2)]
     _are_equal(sessions, "drawn")
     for session in sessions:
         with _learning(session, _batch(session), dropout=True) as update:
@@ -158,8 +158,8 @@ def _learning(session: Session, batch: dict[str, Tensor], *, dropout: bool) -> I
     session.model.eval()
 
 
-def _gradients(bench: Bench, method: str) -> None:
-    session = bench.session if method == "full" else bench.new_session(method)
+def _gradients(fixture: TaskFixture, method: str) -> None:
+    session = fixture.session if method == "full" else fixture.new_session(method)
     model: Any = session.model
     model.zero_grad()
     model(**_batch(session))["loss"].backward()
@@ -232,11 +232,11 @@ def _save(session: Any) -> None:
         session.save()
 
 
-def _joined(saved: SavedModel, bench: Bench) -> Any:
+def _joined(saved: SavedModel, fixture: TaskFixture) -> Any:
     from gpt_tasks.heads.language_model import LanguageModel
     from gpt_tasks.heads.model import TaskModel
 
-    task: Any = bench.task
+    task: Any = fixture.task
     backbone: Any = saved.backbone.model
     if saved.head is None:
         return LanguageModel(backbone.base_model, backbone)

@@ -18,8 +18,8 @@ from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.untrained import UntrainedTask
 from gpt_tasks.testing.answer_checks import gold_answers, parts_of
-from gpt_tasks.testing.bench import Bench, read_all
 from gpt_tasks.testing.checks import CheckError, SkipError, require
+from gpt_tasks.testing.fixture import TaskFixture, read_all
 from gpt_tasks.testing.tokens import encodings
 
 HEAVY = ("torch", "transformers")
@@ -37,9 +37,9 @@ print(*[heavy for heavy in {HEAVY} if heavy in sys.modules])
 """
 
 
-def imports_no_torch(bench: Bench) -> None:
+def imports_no_torch(fixture: TaskFixture) -> None:
     """Import the task's module in another process, and see what that has loaded."""
-    kind = type(bench.task)
+    kind = type(fixture.task)
     loaded = _loaded_by(kind.__module__, inspect.getfile(kind))
     require(
         not loaded,
@@ -68,11 +68,11 @@ def _loaded_by(module: str, file: str) -> Sequence[str]:
     return lines[-1].split() if lines else []
 
 
-def uses_no_network(bench: Bench) -> None:
+def uses_no_network(fixture: TaskFixture) -> None:
     """Use the task with every connection refused; an attempt counts, even one that is given up without a word."""
     with connections_refused() as attempts:
         try:
-            _use(bench)
+            _use(fixture)
         except Exception as error:
             # What else may be wrong is for other checks to say.
             if not attempts:
@@ -84,11 +84,11 @@ def uses_no_network(bench: Bench) -> None:
     )
 
 
-def names_what_exists(bench: Bench) -> None:
+def names_what_exists(fixture: TaskFixture) -> None:
     """Look the task's head and metrics up, as a fine-tuning does; and see that no prompt names the right answer."""
     from gpt_tasks.training.finetune import fine_tunable
 
-    task = bench.task
+    task = fixture.task
     if isinstance(task, HeadTask):
         for prompt in filter(None, (task.prompt, task.pair_prompt, getattr(task, "question", None))):
             require(
@@ -96,7 +96,7 @@ def names_what_exists(bench: Bench) -> None:
                 f"The prompt {prompt!r} names the right answer, {{{task.target}}}. Leave it out: no model may read it.",
             )
     if task.trains:
-        fine_tunable(task.name, bench.plugins)
+        fine_tunable(task.name, fixture.plugins)
         return
     if isinstance(task, UntrainedTask):
         known = [measure.name for measure in task.measures]
@@ -104,17 +104,17 @@ def names_what_exists(bench: Bench) -> None:
             require(metric in known, f"`metrics` names '{metric}', and `measures` holds {', '.join(known)}.")
 
 
-def samples_fit(bench: Bench) -> None:
+def samples_fit(fixture: TaskFixture) -> None:
     """Read all samples by the task's columns, and make splits of some."""
     from gpt_tasks.data.splits import load_splits
 
-    missing = bench.samples is None
+    missing = fixture.samples is None
     try:
-        read_all(bench)
-        _ = bench.splits
+        read_all(fixture)
+        _ = fixture.splits
         if not missing:
-            schemes = bench.plugins.registry.sources
-            load_splits(bench.task, data=None, seed=0, schemes=schemes, scratch=bench.scratch / "samples")
+            schemes = fixture.plugins.registry.sources
+            load_splits(fixture.task, data=None, seed=0, schemes=schemes, scratch=fixture.scratch / "samples")
     except DataError as error:
         if missing:
             raise CheckError(
@@ -126,15 +126,15 @@ def samples_fit(bench: Bench) -> None:
         raise SkipError("The task has no samples; rows made up for its family stand in for them.")
 
 
-def state_survives_json(bench: Bench) -> None:
+def state_survives_json(fixture: TaskFixture) -> None:
     """Keep the task's state as JSON, restore the task, and compare what was settled; keep examples as JSON."""
-    task = bench.task
-    for example in bench.examples:
+    task = fixture.task
+    for example in fixture.examples:
         try:
-            json.dumps(dict(bench.fitted.record(example)))
+            json.dumps(dict(fixture.fitted.record(example)))
         except TypeError as error:
             raise CheckError(f"record() holds more than JSON values: {error}. Return lists, texts, numbers.") from error
-    for settled in [bench.fitted, *_configured(task)]:
+    for settled in [fixture.fitted, *_configured(task)]:
         try:
             state = json.loads(json.dumps(settled.state()))
         except TypeError as error:
@@ -191,10 +191,10 @@ def connections_refused() -> Iterator[list[str]]:
             setattr(socket, name, function)
 
 
-def _use(bench: Bench) -> None:
+def _use(fixture: TaskFixture) -> None:
     """Do with the task what a command does with it before and after a model computes."""
-    read_all(bench)
-    task, examples = bench.fitted, bench.examples
+    read_all(fixture)
+    task, examples = fixture.fitted, fixture.examples
     task.restored(task.state())
     for example in examples:
         task.record(example)
@@ -203,7 +203,7 @@ def _use(bench: Bench) -> None:
             task.ask(example, "")
             task.shot(example)
     if task.trains:
-        encodings(task, examples, bench.tokenizer)
+        encodings(task, examples, fixture.tokenizer)
     for given in gold_answers(task, examples):
         for example, answer in zip(examples, given, strict=True):
             parts_of(task, example, answer)

@@ -11,9 +11,9 @@ from pathlib import Path
 from gpt_tasks.errors import GptTasksError, Terminated, UsageError
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.testing.bench import Bench
 from gpt_tasks.testing.catalogue import CHECKS
 from gpt_tasks.testing.checks import Check, CheckError, Result, SkipError
+from gpt_tasks.testing.fixture import TaskFixture
 
 
 def check_task(
@@ -29,7 +29,7 @@ def check_task(
     try:
         return [checking.result(check) for check in CHECKS]
     finally:
-        checking.bench.close()
+        checking.fixture.close()
 
 
 class Checking:
@@ -49,18 +49,18 @@ class Checking:
                 raise UsageError(f"There is no check '{name}' that could be expected to fail", hint)
         self._plugins = plugins
         self._task = task
-        self._bench: Bench | None = None
+        self._fixture: TaskFixture | None = None
         self._results: dict[str, Result] = {}
         # Those that were not run because of others; one that stops by itself stops no other.
         self._blocked: set[str] = set()
         self._errors: dict[str, BaseException] = {}
 
     @property
-    def bench(self) -> Bench:
+    def fixture(self) -> TaskFixture:
         """What the checks work on."""
-        if self._bench is None:
-            self._bench = Bench(self._task, self._plugins or installed_plugins())
-        return self._bench
+        if self._fixture is None:
+            self._fixture = TaskFixture(self._task, self._plugins or installed_plugins())
+        return self._fixture
 
     def error(self, check: Check) -> BaseException | None:
         """Return what a check raised, where it failed."""
@@ -80,7 +80,7 @@ class Checking:
                 return Result(check.name, "not run", check.reason, f"It needs '{needed}', which {_told(before)}.")
         try:
             with _one_thread():
-                check.function(self.bench)
+                check.function(self.fixture)
         except SkipError as error:
             return Result(check.name, error.status, check.reason, str(error))
         except CheckError as error:

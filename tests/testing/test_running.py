@@ -76,7 +76,7 @@ def test_pytest_is_told_of_what_passes_fails_is_skipped_and_was_foreseen() -> No
     with pytest.raises(pytest.skip.Exception, match=f"not run: It needs '{name}', which failed"):
         outcome(Overeager(), "target_does_not_leak")
     with pytest.raises(pytest.skip.Exception, match="skipped: The task trains nothing"):
-        outcome(Mood(), "four_examples_are_learned")
+        outcome(Mood(), "overfits_four_examples")
     with pytest.raises(pytest.xfail.Exception, match="It likes surprises"):
         outcome(Overeager(), name, expected_failures={name: "It likes surprises"})
 
@@ -115,8 +115,8 @@ def test_a_class_is_no_task() -> None:
 def test_a_check_is_run_once_and_what_it_raises_is_told_with_its_line(monkeypatch) -> None:
     calls = []
 
-    def stumbles(bench):
-        calls.append(bench)
+    def stumbles(fixture):
+        calls.append(fixture)
         raise KeyError("shoe")
 
     checking = Checking(Mood())
@@ -129,7 +129,7 @@ def test_a_check_is_run_once_and_what_it_raises_is_told_with_its_line(monkeypatc
 
 
 def test_a_check_that_stops_by_itself_tells_why() -> None:
-    def stops(bench):
+    def stops(fixture):
         raise SkipError("Not today.", "not run")
 
     result = Checking(Mood()).result(Check("stops", "It may.", stops))
@@ -149,10 +149,10 @@ def test_labels_of_the_datas_own_are_split_so_that_each_is_known(tmp_path) -> No
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
     task = Kinds()
     task.folder = tmp_path
-    bench = Checking(task).bench
-    assert len(bench.splits.train) == 4
-    assert len(set(bench.splits.train.observed)) == 4
-    assert set(bench.splits.test.observed) <= set(bench.splits.train.observed)
+    fixture = Checking(task).fixture
+    assert len(fixture.splits.train) == 4
+    assert len(set(fixture.splits.train.observed)) == 4
+    assert set(fixture.splits.test.observed) <= set(fixture.splits.train.observed)
 
 
 def test_files_without_rows_are_told_by_the_check_of_samples(tmp_path) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _OWNER = "the task under test"
 
 
-class Bench:
+class TaskFixture:
     """A task under test, and what is made of it; each thing when it is first asked for.
 
     `plugins` bring the heads and metrics that the task names; no observer of theirs is told of anything.
@@ -151,10 +151,10 @@ class Bench:
             )
 
 
-def read_all(bench: Bench) -> None:
+def read_all(fixture: TaskFixture) -> None:
     """Read every sample row as an example. Raises DataError, naming the row, for one that cannot be read."""
-    task = bench.task
-    for rows in (bench.samples or {"made up": bench.rows}).values():
+    task = fixture.task
+    for rows in (fixture.samples or {"made up": fixture.rows}).values():
         columns = task.fields(list(rows[0].values), {}, rows[0].where)
         for row in rows:
             if isinstance(task, HeadTask) and task.target not in columns:

@@ -8,27 +8,27 @@ from typing import Any
 
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.untrained import SHOT_SEPARATOR, UntrainedTask
-from gpt_tasks.testing.bench import Bench
 from gpt_tasks.testing.checks import SkipError, require
+from gpt_tasks.testing.fixture import TaskFixture
 from gpt_tasks.types import Generation, Request, Rolling
 
 _ASKED = 2
 _MOST_TOKENS = 8
 
 
-def untrained_model_can_be_asked(bench: Bench) -> None:
+def zero_shot_works(fixture: TaskFixture) -> None:
     """Put what the task asks to a model, without a shot and with one, and measure what that answers."""
     import torch
 
     from gpt_tasks.backbone.load import open_backbone
     from gpt_tasks.scoring.scorer import Scorer
 
-    task: Any = bench.fitted.untrained()
+    task: Any = fixture.fitted.untrained()
     if not isinstance(task, UntrainedTask | ClassificationTask):
         raise SkipError("The task is answered by a head alone.")
-    backbone = open_backbone(bench.backbone)
+    backbone = open_backbone(fixture.backbone)
     scorer = Scorer(backbone, device=torch.device("cpu"), precision="float32", engine="plain", batch_tokens=1024)
-    *examples, shot = [task.example(row, bench.columns) for row in bench.rows[: _ASKED + 1]]
+    *examples, shot = [task.example(row, fixture.columns) for row in fixture.rows[: _ASKED + 1]]
     takes_shots = task.takes_shots if isinstance(task, UntrainedTask) else True
     for before in ("", task.shot(shot) + SHOT_SEPARATOR) if takes_shots else ("",):
         for example in examples:
