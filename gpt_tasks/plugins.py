@@ -26,7 +26,7 @@ GROUP = "gpt_tasks"
 OWN_DISTRIBUTION = "gpt-tasks"
 SELECTED = "GPT_TASKS_PLUGINS"
 STRICT = "GPT_TASKS_STRICT"
-_STRICT_HINT = f"Mend, upgrade or uninstall the plugin, or unset {STRICT}; --trace shows where it failed."
+_STRICT_HINT = f"Fix, upgrade or uninstall the plugin, or unset {STRICT}; --trace shows where it failed."
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Plugins:
                 if plugin is not None:
                     raise PluginError(
                         f"Plugin '{plugin.name}' ({plugin.source}) failed: {_cause(link)}",
-                        "Mend or upgrade the plugin; --trace shows where it failed.",
+                        "Fix or upgrade the plugin; --trace shows where it failed.",
                     ) from error
             raise
 
@@ -237,7 +237,7 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
             table.mark_unavailable(
                 name,
                 f"plugin '{point.name}' ({found().source}) failed to load: {cause}",
-                "Mend, upgrade or uninstall that plugin; gpt-tasks plugins lists them all.",
+                "Fix, upgrade or uninstall that plugin; gpt-tasks plugins lists them all.",
             )
         return found(hooks=hooks, seconds=time.perf_counter() - started, error=cause)
     brings = tuple(f"{offer.table.kind} {offer.name}" for offer in offers)

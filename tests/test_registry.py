@@ -44,20 +44,20 @@ def test_a_name_like_none_is_met_with_all_there_are(methods) -> None:
 
 
 def test_a_lost_name_fails_with_the_cause_and_counts_as_absent(methods) -> None:
-    methods.mark_unavailable("dora", "plugin 'dora' failed to load: no luck", "Mend it.")
+    methods.mark_unavailable("dora", "plugin 'dora' failed to load: no luck", "Fix it.")
     assert "dora" not in methods
     assert methods.get("full") == 1
     with pytest.raises(
         PluginError, match="The method 'dora' is not available: plugin 'dora' failed to load: no luck"
     ) as raised:
         methods["dora"]
-    assert raised.value.hint == "Mend it."
+    assert raised.value.hint == "Fix it."
     with pytest.raises(PluginError):
         methods.owner("dora")
 
 
 def test_a_lost_name_does_not_hide_what_is_there(methods) -> None:
-    methods.mark_unavailable("full", "another plugin wanted it", "Mend it.")
+    methods.mark_unavailable("full", "another plugin wanted it", "Fix it.")
     assert methods["full"] == 1
 
 

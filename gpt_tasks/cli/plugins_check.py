@@ -51,7 +51,7 @@ def _tasks_of(name: str, plugins: Plugins) -> list[str]:
     plugin = next((plugin for plugin in plugins.plugins if plugin.name == name), None)
     if plugin is not None and plugin.error:
         raise PluginError(
-            f"Plugin '{name}' ({plugin.source}) is left out: {plugin.error}", "Mend or upgrade it, then check it again."
+            f"Plugin '{name}' ({plugin.source}) is left out: {plugin.error}", "Fix or upgrade it, then check it again."
         )
     if plugin is not None:
         own = [task for task in tasks if tasks.owner(task) == name]

@@ -270,7 +270,7 @@ def _content(example: Example) -> bytes:
         half = str(error.object)[error.start]
         raise DataError(
             f"{example.where}: the text holds half a character ({half!a})",
-            "Mend the text: it was cut or escaped wrongly.",
+            "Fix the text: it was cut or escaped wrongly.",
         ) from error
 
 

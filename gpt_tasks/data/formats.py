@@ -104,7 +104,7 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: there is no such file", "Check the path.") from error
     except OSError as error:
         raise MachineError(
-            f"{path}: the file cannot be read: {error.strerror or error}", "Mend its permission, or give another file."
+            f"{path}: the file cannot be read: {error.strerror or error}", "Fix its permission, or give another file."
         ) from error
 
 

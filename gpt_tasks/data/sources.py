@@ -106,7 +106,7 @@ def _open_scheme(spec: str, scheme: SourceScheme, location: str) -> Source:
 
 def _failure(spec: str, scheme: SourceScheme, error: Exception) -> PluginError:
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return PluginError(f"The source '{scheme.prefix}' failed on {spec}: {reason}", "Mend or upgrade its plugin.")
+    return PluginError(f"The source '{scheme.prefix}' failed on {spec}: {reason}", "Fix or upgrade its plugin.")
 
 
 def _open_folder(folder: Path) -> Source:

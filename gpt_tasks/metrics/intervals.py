@@ -97,7 +97,7 @@ def compute(metric: Metric, arguments: tuple[numpy.ndarray, numpy.ndarray, numpy
         module = getattr(metric.function, "__module__", "an unknown module")
         raise PluginError(
             f"The metric '{metric.name}' of {module} failed: {type(error).__name__}: {error}",
-            "Mend or uninstall the plugin that brings it, or leave the metric out.",
+            "Fix or uninstall the plugin that brings it, or leave the metric out.",
         ) from error
 
 

@@ -106,7 +106,7 @@ class ClassificationTask(HeadTask):
         if numbered and self.labels_declared and int(label) < len(self.labels):
             return self.labels[int(label)]
         near = get_close_matches(label, self.labels, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else "Mend the row, or train on data that holds this label."
+        hint = f"Did you mean '{near[0]}'?" if near else "Fix the row, or train on data that holds this label."
         if numbered:
             hint = (
                 f"Numbers count them from 0 to {len(self.labels) - 1}; give other labels with --labels."
@@ -196,7 +196,7 @@ class ClassificationTask(HeadTask):
             raise DataError(
                 f"{where}: of its labels, {', '.join(map(repr, odd))} are not among the declared ones "
                 f"({', '.join(self.labels)})",
-                f"Did you mean '{near[0]}'?" if near else "Mend those rows, or give all labels with --labels.",
+                f"Did you mean '{near[0]}'?" if near else "Fix those rows, or give all labels with --labels.",
             )
         if self.labels and all(label.isdecimal() for label in observed):
             return {label: self.canonical(label, where) for label in observed}

@@ -95,7 +95,7 @@ class MultiLabelTask(MeasuredTask):
                 near = get_close_matches(label, self.labels, n=1)
                 raise DataError(
                     f"{where}: label '{label}' is not one of {', '.join(self.labels)}",
-                    f"Did you mean '{near[0]}'?" if near else "Mend the row, or declare it with --labels.",
+                    f"Did you mean '{near[0]}'?" if near else "Fix the row, or declare it with --labels.",
                 )
         return target
 

@@ -84,7 +84,7 @@ class MultipleChoiceTask(UntrainedTask, MeasuredTask):
             if choice in choices[:place] and self.equal_choices == "refuse":
                 raise DataError(
                     f"{row.where}: choices {choices.index(choice)} and {place} are equal: {choice[:60]!r}",
-                    "No model can tell them apart: mend the row, or leave it out.",
+                    "No model can tell them apart: fix the row, or leave it out.",
                 )
         texts = {name: plain_text(row, column) for name, column in columns.items() if name not in (CHOICES, ANSWER)}
         kept = {column: str(row.values.get(column, "")) for column in extra}

@@ -48,7 +48,7 @@ def read_answers(row: Row, column: str, impossible: str | None = None) -> tuple[
         found = f"an answer: {answers[0].text[:60]}" if answers else "none"
         raise DataError(
             f"{row.where}: '{impossible}' is {str(unanswerable).lower()}, and '{column}' holds {found}",
-            "Mend one of the two.",
+            "Fix one of the two.",
         )
     return answers
 

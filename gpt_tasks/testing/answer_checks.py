@@ -187,7 +187,7 @@ def _gold_labels_score_best(fixture: TaskFixture, task: ClassificationTask, exam
         require(
             right >= wrong if metric.better == "higher" else right <= wrong,
             f"Metric '{name}' is {right:.4g} of right answers and {wrong:.4g} of wrong ones, and says that "
-            f"{metric.better} is better. Mend its function, or `better`.",
+            f"{metric.better} is better. Fix its function, or `better`.",
         )
 
 

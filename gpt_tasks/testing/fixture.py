@@ -160,7 +160,7 @@ def read_all(fixture: TaskFixture) -> None:
             if isinstance(task, HeadTask) and task.target not in columns:
                 raise DataError(
                     f"{row.where}: the samples have no column '{task.target_column({})}'",
-                    "Name the columns as `columns` says, or mend `columns`.",
+                    "Name the columns as `columns` says, or fix `columns`.",
                 )
             task.example(row, columns)
 

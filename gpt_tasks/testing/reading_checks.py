@@ -121,7 +121,7 @@ def samples_fit(fixture: TaskFixture) -> None:
                 f"The task has no samples, and rows made up for its family do not fit ({error.message}). Put "
                 "train.jsonl, validation.jsonl and test.jsonl into `samples/` beside its module."
             ) from error
-        raise CheckError(f"{error.message}. Mend the samples, or `columns`: {error.hint}") from error
+        raise CheckError(f"{error.message}. Fix the samples, or `columns`: {error.hint}") from error
     if missing:
         raise SkipError("The task has no samples; rows made up for its family stand in for them.")
 

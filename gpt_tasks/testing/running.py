@@ -127,7 +127,7 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, GptTasksError):
         return f"It raised {type(error).__name__}: {said}"
     *_, last = traceback.extract_tb(error.__traceback__)
-    return f"It raised {type(error).__name__}: {said} ({Path(last.filename).name}:{last.lineno}). Mend what raises it."
+    return f"It raised {type(error).__name__}: {said} ({Path(last.filename).name}:{last.lineno}). Fix what raises it."
 
 
 _BY_NAME = {check.name: check for check in CHECKS}

@@ -101,7 +101,7 @@ def read_yaml(file: Path, options: Collection[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"There is no configuration file {file}", "Check --config.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}", "Mend the YAML.") from None
+        raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}", "Fix the YAML.") from None
     if not isinstance(read, dict):
         raise UsageError(f"{file} holds no settings", "Write one 'name: value' a line, as in 'epochs: 3'.")
     named = {str(name).replace("-", "_"): value for name, value in read.items()}

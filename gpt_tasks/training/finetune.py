@@ -167,7 +167,7 @@ def fine_tunable(name: str, plugins: Plugins) -> Task:
         plugin = plugins.find(registry.tasks.owner(name))
         raise PluginError(
             f"Task '{name}' of plugin '{plugin.name}' ({plugin.source}) names a {missing[0]}, which there is not",
-            "Mend the task, or install what it needs.",
+            "Fix the task, or install what it needs.",
         )
     return task
 
