@@ -1,11 +1,12 @@
-"""The sets of `quality.py` of which the report is shown: one run each, beside what is cheap.
+"""The sets of `quality.py` of which the report is shown: one run for each backbone, beside what is cheap.
 
-They are those whose answers are written or whose texts are foretold, and labels and numbers beyond the sets that are
-trained on three seeds. The rows that a run reads are cut evenly from the set's own splits and stand beside it as
-`data/NAME`. Figures are the report's, with its intervals over the test rows, and so are the peers: `copy` and
-`first_words`, TF-IDF with logistic or ridge regression, and `not fine-tuned`, `tiny` as it was before. `5-gram` is an
-interpolated modified Kneser-Ney model of the run's training rows (all of their tokens, by the same tokenizer), asked
-for the tokens that the report counts, with what stands to their left.
+They are those whose answers are written or whose texts are foretold, entities, and labels and numbers beyond the sets
+that are trained on three seeds. The rows that a run reads are cut evenly from the set's own splits and stand beside it
+as `data/NAME`. Figures are the report's, with its intervals over the test rows, and so are the peers: `copy` and
+`first_words`, TF-IDF with logistic or ridge regression, the names of the training rows (`gazetteer`) and no entities at
+all (`majority`), and `not fine-tuned`, `tiny` as it was before. `5-gram` is an interpolated modified Kneser-Ney model
+of the run's training rows (all of their tokens, by the same tokenizer), asked for the tokens that the report counts,
+with what stands to their left.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from _quality_run import finetuned
 from kneser_ney import kneser_ney_nats
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from gpt_tasks.data.formats import read_rows
+from gpt_tasks.data.sources import ALL, open_source
 from gpt_tasks.data.splits import load_splits
-from gpt_tasks.evaluation.parts import score
+from gpt_tasks.metrics.aggregate import figure, perplexity
+from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.tasks.language_modeling import CONTINUES, LanguageModelingTask
-from gpt_tasks.tasks.measures import Measure, Part, perplexity
-from gpt_tasks.types import Example, LogLikelihood, Score
+from gpt_tasks.types import Example, LogLikelihood, Score, Statistic
 
 ORDER = 5
 N_GRAM = f"{ORDER}-gram"
@@ -43,6 +44,7 @@ UNITS = {
     "word_perplexity": "perplexity by word",
     "bits_per_byte": "bits per byte",
     "accuracy": "test accuracy",
+    "entity_f1": "entity F1",
     "exact_match": "exact match",
     "f1": "F1",
     "mcc": "MCC",
@@ -50,6 +52,8 @@ UNITS = {
     "spearman": "Spearman",
 }
 LOWER = ("perplexity", "word_perplexity", "bits_per_byte")
+# The backbones: the embedded one, and SmolLM2-135M-Instruct, which is a folder of the user's.
+TINY, SMOLLM2 = "tiny", "smollm2"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class ReportedSet:
     """A set: how many rows are trained on (`limit`, None for all) and which metrics are set beside which peers.
 
     `files` are its splits, of which no more than `most` rows are kept; `several` is a column, and the one that holds
-    several right answers in its place, where that is there; `flags` are the command's.
+    several right answers in its place, where that is there; `flags` are the command's. It is trained on each of the
+    `backbones`.
     """
 
     task: str
@@ -71,6 +76,7 @@ class ReportedSet:
     most: Mapping[str, int] = field(default_factory=dict)
     several: tuple[str, str] | None = None
     flags: tuple[str, ...] = ()
+    backbones: tuple[str, ...] = (TINY,)
 
 
 LOGISTIC = ("tfidf_logistic_regression",)
@@ -137,19 +143,33 @@ REPORTED = {
     ),
     "squad_v1.1_by_article": ReportedSet("qa", "qa/squad_v1.1_by_article", None, *FOUND),
     "cmrc2018_zh": ReportedSet("qa", "qa/cmrc2018_zh", 150, *FOUND, most={"test": 400}, flags=("--language", "zh")),
+    "wnut17": ReportedSet(
+        "ner",
+        "ner/wnut17",
+        None,
+        ("entity_f1",),
+        ("gazetteer", "majority"),
+        {split: f"{split}.conll" for split in ("train", "validation", "test")},
+        backbones=(TINY, SMOLLM2),
+    ),
 }
 # Of --quick: so many rows to train on, and so many of the other splits. A row of plain text is a passage of 8 KB.
 QUICK, QUICK_PASSAGES = (100, 20), (8, 4)
 
 
-def reported(name: str, data: Path, folder: Path, *, quick: bool, core: int | None) -> list[dict[str, Any]]:
-    """Fine-tune `tiny` to a set, and return its cases: each metric beside each peer."""
+def reported(
+    name: str, backbone: str, location: str, data: Path, folder: Path, *, quick: bool, core: int | None
+) -> list[dict[str, Any]]:
+    """Fine-tune a backbone, which is at `location`, to a set; return its cases: each metric beside each peer."""
     chosen = REPORTED[name]
+    words = [name] if backbone == TINY else [name, backbone]
+    place, name = "-".join(words), " ".join(words)
     if quick:
         limit, rows = QUICK_PASSAGES if chosen.task == "generation" else QUICK
         chosen = replace(chosen, limit=limit, most={"validation": rows, "test": rows})
-    source = prepared(chosen, data, folder / "data" / name)
-    run = finetuned(chosen.task, ["--data", str(source), *chosen.flags], chosen.limit, folder / name, core)
+    source = prepared(chosen, data, folder / "data" / place)
+    flags = ["--data", str(source), "--backbone", location, *chosen.flags]
+    run = finetuned(chosen.task, flags, chosen.limit, folder / place, core)
     report = run.report
     figures = {**report.baselines, **({N_GRAM: n_gram(run)} if N_GRAM in chosen.peers else {})}
     told = ", ".join(f"{metric} {report.metrics[metric].value:.3f}" for metric in chosen.metrics)
@@ -171,7 +191,8 @@ def prepared(chosen: ReportedSet, data: Path, folder: Path) -> Path:
     """Write a set's splits, cut evenly to what is kept of them, as files of a folder; return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, file in chosen.files.items():
-        rows = [dict(row.values) for row in read_rows(data / chosen.folder / file)]
+        source = open_source(data / chosen.folder / file, installed_plugins().registry.sources)
+        rows = [dict(row.values) for row in source.splits[ALL]()]
         # Of cmrc2018_zh one question is empty.
         rows = [row for row in rows if str(row.get("question", "?")).strip()]
         kept = min(len(rows), chosen.most.get(split, len(rows)))
@@ -224,7 +245,7 @@ def laid_out(
     lengths = [len(each.input_ids) for each in encoded]
     counted = np.zeros(sum(lengths))
     for each, offset in zip(encoded, np.cumsum([0, *lengths]), strict=False):
-        for start, end in each.learned:
+        for start, end in each.label_spans:
             counted[offset + start : offset + end] = 1
     tokens = np.concatenate([np.array(each.input_ids) for each in encoded])
     return tokens, np.repeat(np.arange(len(encoded)), lengths), counted
@@ -233,18 +254,23 @@ def laid_out(
 def figures(task: Any, examples: list[Example], nats: np.ndarray, tokens: np.ndarray) -> dict[str, Score]:
     """Return the figures that follow from each example's nats over its counted tokens, `[n]` each."""
     if not isinstance(task, LanguageModelingTask):
-        parts = [Part(total / count, count) for total, count in zip(nats.tolist(), tokens.tolist(), strict=True)]
-        return {"perplexity": score(perplexity("perplexity"), parts)}
-    brought = [
-        task.measure(example, [LogLikelihood(-total, False, round(count))])
+        by_token = [
+            Statistic(total / count, count) for total, count in zip(nats.tolist(), tokens.tolist(), strict=True)
+        ]
+        return {"perplexity": figure(perplexity("perplexity"), by_token)}
+    statistics = [
+        task.score(example, LogLikelihood(-total, False, round(count)))
         for example, total, count in zip(examples, nats.tolist(), tokens.tolist(), strict=True)
     ]
-    measures: list[Measure] = [measure for measure in task.measures if measure.name in task.metrics]
-    return {measure.name: score(measure, [parts[measure.name] for parts in brought]) for measure in measures}
+    return {
+        metric.name: figure(metric, [each[metric.name] for each in statistics])
+        for metric in task.own_metrics
+        if metric.name in task.metrics
+    }
 
 
 def case(name: str, metric: str, ours: Score, peer: Score, training: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a case; its ratio is above 1 where ours is better."""
+    """Return a case; its ratio is above 1 where ours is better, and None where the worse of the two is 0."""
     better, worse = (peer, ours) if metric in LOWER else (ours, peer)
     return {
         "case": name,
@@ -253,7 +279,7 @@ def case(name: str, metric: str, ours: Score, peer: Score, training: Mapping[str
         "peer": peer.value,
         "peer_interval": [peer.low, peer.high],
         "unit": UNITS[metric],
-        "ratio": better.value / worse.value,
+        "ratio": better.value / worse.value if worse.value else None,
         "goal": 1.0,
         "n": ours.n,
         "rounds": [ours.value],

@@ -20,9 +20,14 @@ def print_table(cases: Sequence[Mapping[str, Any]]) -> None:
     print(f"\n{'case':{width}} {'ours':>10} {'peer':>10} {'ratio':>8} {'goal':>6}  unit")
     for case in cases:
         print(
-            f"{case['case']:{width}} {case['ours']:>10.3f} {case['peer']:>10.3f} {case['ratio']:>8.3f} "
+            f"{case['case']:{width}} {case['ours']:>10.3f} {case['peer']:>10.3f} {ratio(case):>8} "
             f"{case['goal']:>6}  {case['unit']}"
         )
+
+
+def ratio(case: Mapping[str, Any]) -> str:
+    """Return a case's ratio as the table shows it: there is none beside a peer whose figure is 0."""
+    return "-" if case["ratio"] is None else f"{case['ratio']:.3f}"
 
 
 def write_results(name: str, cases: Sequence[Mapping[str, Any]], *, keep_others: bool = False) -> Path:

@@ -105,8 +105,8 @@ def speed(sst2: Path, tokenizer: Path, folder: Path, rounds: int, rows: int) -> 
 def learning(sst2: Path, folder: Path, seeds: int, rows: int | None) -> list[dict[str, Any]]:
     """Compare the validation accuracies of both sides after one epoch on `tiny`."""
     import numpy as np
+    from _paired import paired_bootstrap
 
-    from gpt_tasks.metrics.intervals import paired_bootstrap
     from gpt_tasks.plugins import installed_plugins
 
     prepare(folder, sst2, rows=rows, validation=None, learning_rate=TINY_LEARNING_RATE)

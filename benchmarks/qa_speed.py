@@ -60,13 +60,13 @@ def main() -> None:
 
 
 def read(folder: Path, most: int | None) -> list[Mapping[str, Any]]:
-    from gpt_tasks.data.formats import read_rows
+    from gpt_tasks.data.formats import open_file
 
     file = folder / "train.jsonl.gz"
     if not file.is_file():
         raise SystemExit(f"There is no file {file}: say where its folder is with --data")
     # run_qa leaves the spaces behind a question, ours does not.
-    return [{**row.values, "question": row.values["question"].strip()} for row in read_rows(file)][:most]
+    return [{**row.values, "question": row.values["question"].strip()} for row in open_file(file).rows()][:most]
 
 
 def tiny_tokenizer() -> Any:
@@ -202,7 +202,7 @@ def compared(rows: Sequence[Mapping[str, Any]], windows: Any, features: Any, tok
 
 
 def n_best(name: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any, rounds: int) -> dict[str, Any]:
-    from gpt_tasks.evaluation.spans import best_spans
+    from gpt_tasks.learners.span_decoding import best_spans
 
     unanswerable = name.endswith("no answer")
     windows, contexts = windows_of(rows, tokenizer), [row["context"] for row in rows]

@@ -1,7 +1,8 @@
 """How well does the embedded GPT learn real tasks? `python benchmarks/quality.py [--quick] [--data FOLDER]`
 
-Fine-tunes `tiny` with the command line's defaults. Selection is on the validation split only; what is reported is of
-the test split. A case's `ratio` is above 1 where ours is better.
+Fine-tunes `tiny` with the command line's defaults, and on `wnut17` also SmolLM2-135M-Instruct where its folder is there
+(`--smollm2`). Selection is on the validation split only; what is reported is of the test split. A case's `ratio` is
+above 1 where ours is better.
 
 - Sets with labels: test accuracy with each method, one setting for all sets, on three seeds; beside it the same
   architecture with random weights, and TF-IDF with logistic regression on the same rows. `p` is the two-sided paired
@@ -25,10 +26,12 @@ from typing import Any
 
 import numpy as np
 from _cores import on_cores
-from _quality_reports import REPORTED, reported
+from _paired import paired_bootstrap
+from _quality_reports import REPORTED, TINY, reported
 from _quality_run import finetuned
 from _results import print_table, write_results
 
+SHARED = Path(__file__).parents[2] / "shared"
 LABELLED = {
     "sst2": ("sentiment", "sentiment/sst2"),
     "trec6": ("classification", "classification/trec6"),
@@ -40,8 +43,16 @@ METHODS = ("full", "lora", "head")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--quick", action="store_true", help="one seed, 500 rows of each set, and of written ones 100")
+    parser.add_argument("--data", type=Path, default=SHARED / "data")
+    parser.add_argument(
+        "--smollm2",
+        type=Path,
+        default=SHARED / "models" / "SmolLM2-135M-Instruct",
+        help="the folder of SmolLM2-135M-Instruct; sets that it is trained on are left out where it is not there",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny, one seed, 500 rows of each set, and of those with a report 100"
+    )
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time, each on a core of its own")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS), help="of sets with labels")
@@ -56,8 +67,9 @@ def main() -> None:
         cases = [*labelled(args, args.keep or Path(scratch)), *reports(args, args.keep or Path(scratch))]
     print_table(cases)
     if not args.quick:
-        everything = set(args.sets) == set(SETS) and set(args.methods) == set(METHODS) and not args.no_untrained
-        write_results("quality", cases, keep_others=not everything)
+        everything = set(args.sets) == set(SETS) and set(args.methods) == set(METHODS)
+        complete = everything and not args.no_untrained and args.smollm2.is_dir()
+        write_results("quality", cases, keep_others=not complete)
 
 
 def labelled(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
@@ -85,11 +97,24 @@ def labelled(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
 def reports(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
     """Return the cases of the sets of which the report is shown."""
 
-    def measured(name: str, core: int | None) -> list[dict[str, Any]]:
-        return reported(name, args.data, keep / "reported", quick=args.quick, core=core)
+    def measured(job: tuple[str, str, str], core: int | None) -> list[dict[str, Any]]:
+        return reported(*job, args.data, keep / "reported", quick=args.quick, core=core)
 
-    sets = [name for name in args.sets if name in REPORTED]
-    return list(itertools.chain.from_iterable(on_cores(sets, args.workers, measured)))
+    return list(itertools.chain.from_iterable(on_cores(jobs(args), args.workers, measured)))
+
+
+def jobs(args: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """Return the trainings of which the report is shown: each set with each backbone, and where that is."""
+    found = []
+    for name in args.sets:
+        for backbone in REPORTED[name].backbones if name in REPORTED else ():
+            if backbone == TINY:
+                found.append((name, backbone, TINY))
+            elif not args.quick and args.smollm2.is_dir():
+                found.append((name, backbone, str(args.smollm2)))
+            elif not args.quick:
+                print(f"{name} {backbone}: left out, there is no folder {args.smollm2} (--smollm2)", flush=True)
+    return found
 
 
 def random_weights(folder: Path) -> str:
@@ -129,8 +154,6 @@ def result(
 
 def compared(name: str, method: str, results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return the cases: against TF-IDF + logistic regression, and against the same shape untrained if that was run."""
-    from gpt_tasks.metrics.intervals import paired_bootstrap
-
     keys = ("accuracy", "baseline", "seconds", "right")
     of_kind = {kind: {key: [result[key] for result in found] for key in keys} for kind, found in results.items()}
     ours = of_kind["tiny"]

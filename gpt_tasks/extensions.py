@@ -1,32 +1,96 @@
-"""What a plugin can register beside tasks: metrics, suites, backbones, heads, methods and sources."""
+"""What plugins register beside tasks: metrics, suites, backbones, heads, learners, methods, sources, responders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from gpt_tasks.types import Row
+from gpt_tasks.types import Request, Response, Row, Statistic
 
 if TYPE_CHECKING:
     import numpy
     from torch import nn
 
 
+@dataclass(frozen=True)
+class Rows:
+    """All rows of an evaluation side by side, for a metric that is no mean of what single examples contribute.
+
+    `references` and `predictions` are what `Task.compared` returns of each example: for one of several labels its name.
+    `probabilities` `[n, labels]` are there where predictions have them, `labels` are the names in the model's order.
+    """
+
+    references: Sequence[Any]
+    predictions: Sequence[Any]
+    labels: Sequence[str] = ()
+    probabilities: numpy.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    def take(self, indices: numpy.ndarray) -> Rows:
+        """Return the rows at `indices`, some of them perhaps several times."""
+        taken = Rows(
+            [self.references[index] for index in indices.tolist()],
+            [self.predictions[index] for index in indices.tolist()],
+            self.labels,
+            None if self.probabilities is None else self.probabilities[indices],
+        )
+        if self.labels:
+            taken.__dict__["codes"] = tuple(codes[indices] for codes in self.codes)
+        return taken
+
+    @cached_property
+    def codes(self) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """References and predictions `[n]` as indices into `labels`."""
+        import numpy
+
+        index = {label: place for place, label in enumerate(self.labels)}
+        references, predictions = (
+            numpy.array([index[label] for label in column], dtype=numpy.int64)
+            for column in (self.references, self.predictions)
+        )
+        return references, predictions
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of merit over labelled examples.
+    """A figure of merit over the examples of an evaluation, of any task.
 
-    `function(references, predictions, probabilities, labels)` returns a number: references and predictions are
-    label indices `[n]`, probabilities `[n, labels]`, labels the names in the model's order. `better` says in which
-    direction it improves.
+    Most metrics are additive. Each example contributes a `Statistic`: from its task, or from
+    `statistic(prediction, references)`, which gets what `Task.compared` returns. `aggregate` makes the figure of the
+    sums `[..., columns]` of statistics by their weights, and of the sums of weights `[...]`: a function, or one of the
+    names in `gpt_tasks.metrics.aggregate.AGGREGATES`. `prepare` changes the statistics of all examples `[n, columns]`
+    first. From that follow the standard error, the interval, the mean over groups and the paired comparison of two
+    models.
+
+    A metric whose statistics need all examples at once, as ranks among them do, has `each(rows)`: it gets all `Rows`
+    and returns the statistic of each; the rest follows as above. One that is not additive has `whole(rows)`, a function
+    of all `Rows`; its interval is the function's `interval` or else that of a bootstrap. `better` says in which
+    direction a metric improves, `range` the values that it can have. `signature(references)` says how it was computed,
+    given how many right answers each example has (-1: it varies).
     """
 
     name: str
-    description: str
-    function: Callable[[numpy.ndarray, numpy.ndarray, numpy.ndarray, Sequence[str]], float]
+    description: str = ""
     better: Literal["higher", "lower"] = "higher"
+    range: tuple[float, float] = (-math.inf, math.inf)
+    statistic: Callable[[Any, Any], float | Statistic] | None = None
+    aggregate: str | Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray] = "mean"
+    prepare: Callable[[numpy.ndarray], numpy.ndarray] | None = None
+    each: Callable[[Rows], Sequence[float | Statistic]] | None = None
+    whole: Callable[[Rows], float] | None = None
+    interval: Callable[[Rows], tuple[float, float]] | None = None
+    signature: Callable[[int], str] | None = None
+
+    @property
+    def best(self) -> float:
+        """The best value that it can have; infinite where there is no bound."""
+        return self.range[1] if self.better == "higher" else self.range[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +133,15 @@ class HeadSpec:
     frozen: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LearnerSpec:
+    """A learner by its name, by which tasks choose it: `load()` imports and returns the class."""
+
+    name: str
+    description: str
+    load: Callable[[], type[Any]]
+
+
 # What a method has defaults for, as they are called in FinetuneConfig.
 SET_BY_METHODS = ("epochs", "learning_rate", "batch_tokens", "warmup", "weight_decay")
 
@@ -86,8 +159,7 @@ class Method:
     `finish` leaves it where it is, the weights that move are kept beside the model, and `prepare` adds it again when a
     run is loaded; only tasks with a head can be trained so. Their module is called with `input_ids` and
     `attention_mask`, both `[batch, length]`, and `use_cache=False`, and returns what has a `last_hidden_state`
-    `[batch, length, hidden]`. `num_virtual_tokens` is how many places of the model's window the method takes for
-    itself.
+    `[batch, length, hidden]`. `num_virtual_tokens` is how many positions of the model's window the method takes.
     """
 
     name: str
@@ -101,6 +173,19 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFormat:
+    """A kind of text file, chosen by the suffixes of its name, as `.conll`.
+
+    `read(lines, name)` gets the lines of a file, decoded, and its name for error messages, and yields its rows.
+    """
+
+    name: str
+    description: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Iterable[str], str], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
 class SourceScheme:
     """A kind of data source, chosen by the prefix of its name, as `hf:` or `sqlite:`.
 
@@ -111,3 +196,36 @@ class SourceScheme:
     prefix: str
     description: str
     splits: Callable[[str], Mapping[str, Callable[[], Iterator[Row]]]]
+
+
+Reader = SourceScheme | FileFormat
+"""What data can be read from."""
+
+
+class Responder(Protocol):
+    """What answers requests: a language model, on this machine or behind an endpoint.
+
+    It may have two attributes more. `identity` is a mapping of texts that says whose answers these are; its `model`
+    stands for the model in scores, where else its name does. `tokenizer` is needed by --chat-template only.
+    """
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[Response]:
+        """Yield the response to every request, in their order, each as soon as it is known: it is then saved.
+
+        A Continuation and a Rolling are answered by a LogLikelihood, a Generation by a text. Raises UsageError or
+        ModelError for what it cannot answer, if possible before anything is asked, and MachineError where it is down.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ResponderSpec:
+    """A kind of responder, chosen by the prefix of a model's name, as `openai:`.
+
+    `open(location, settings)` gets the text behind the prefix, and by name those of `device`, `precision`, `engine`,
+    `batch_tokens` and `trust_remote_code` that the user gave; it refuses what it has no use for with UsageError.
+    """
+
+    prefix: str
+    description: str
+    open: Callable[[str, Mapping[str, Any]], Responder]

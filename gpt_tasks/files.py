@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from gpt_tasks.errors import GptTasksError, MachineError
+from gpt_tasks.errors import GptTasksError, MachineError, UsageError
 
 _REFUSALS = {
     errno.ENOSPC: "Free some space, or give another folder with --output.",
@@ -92,3 +92,11 @@ def machine_errors() -> Iterator[None]:
         if not _FULL.search(str(error)):
             raise
         raise MachineError(" ".join(str(error).split()), _REFUSALS[errno.ENOSPC]) from error
+
+
+def refuse_full_folder(folder: str | Path | None) -> Path | None:
+    """Return an output folder. Raises UsageError where it is not empty, or no folder."""
+    path = None if folder is None else Path(folder)
+    if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"--output {path} is not empty", "Give a folder that is empty or not there yet.")
+    return path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from gpt_tasks.extensions import BackbonePreset, HeadSpec, Method, Metric, SourceScheme, Suite
+from gpt_tasks.extensions import BackbonePreset, HeadSpec, LearnerSpec, Method, Metric, Reader, ResponderSpec, Suite
 from gpt_tasks.types import Event
 
 if TYPE_CHECKING:
@@ -51,13 +51,23 @@ def register_heads() -> Sequence[HeadSpec]:
 
 
 @hookspec
+def register_learners() -> Sequence[LearnerSpec]:
+    """Return learners: how models are trained on a family of tasks, and answer; tasks name theirs."""
+
+
+@hookspec
 def register_methods() -> Sequence[Method]:
     """Return tuning methods: which weights move, and with which defaults."""
 
 
 @hookspec
-def register_sources() -> Sequence[SourceScheme]:
-    """Return source schemes: a prefix such as `sqlite:` and its reader."""
+def register_sources() -> Sequence[Reader]:
+    """Return what data can be read from: schemes, each a prefix such as `sqlite:`, and formats of files."""
+
+
+@hookspec
+def register_responders() -> Sequence[ResponderSpec]:
+    """Return responders: models that answer requests elsewhere, each chosen by a prefix such as `openai:`."""
 
 
 @hookspec

@@ -97,10 +97,10 @@ class Plugins:
                 _say(f"{told} and is left out for the rest of the run: {_cause(error)}")
 
     @contextmanager
-    def attribute_errors(self, *, may_exit: bool = False) -> Iterator[None]:
+    def attribute_errors(self, *, may_exit: bool = False, suspect: Plugin | None = None) -> Iterator[None]:
         """Turn what a plugin's code raises into a PluginError that names it, and what the machine refuses into
         MachineError; let everything else through. A plugin that ends the interpreter fails too, unless it `may_exit`,
-        as its commands may.
+        as its commands may. What libraries raise about what a foreign `suspect` gave them is attributed to it.
         """
         try:
             with machine_errors():
@@ -117,6 +117,13 @@ class Plugins:
                         f"Plugin '{plugin.name}' ({plugin.source}) failed: {_cause(link)}",
                         "Fix or upgrade the plugin; --trace shows where it failed.",
                     ) from error
+            # A name that is not there is wrong in the code that names it, whatever that was given.
+            ours = isinstance(error, SystemExit | NameError | ImportError)
+            if suspect is not None and suspect.distribution != OWN_DISTRIBUTION and not ours:
+                raise PluginError(
+                    f"What plugin '{suspect.name}' ({suspect.source}) computes cannot be used: {_cause(error)}",
+                    "Fix or upgrade the plugin; --trace shows where it failed.",
+                ) from error
             raise
 
     def _culprit(self, traceback: TracebackType | None) -> Plugin | None:
@@ -220,7 +227,7 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
                 offers.extend(checked_offers(hook, implementation.function(), plugins.registry))
         refuse_clashes(offers)
         for offer in offers:
-            offer.table.add(offer.name, offer.thing, point.name)
+            offer.table.add(offer.name, offer.thing, point.name, getattr(offer.thing, "former_names", ()))
     except Terminated:
         raise
     # SystemExit too: a plugin that ends the interpreter on import must not end the command.

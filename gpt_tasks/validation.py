@@ -12,9 +12,23 @@ from typing import Any
 
 import gpt_tasks
 from gpt_tasks import hookspecs
-from gpt_tasks.extensions import SET_BY_METHODS, BackbonePreset, HeadSpec, Method, Metric, SourceScheme, Suite
+from gpt_tasks.extensions import (
+    SET_BY_METHODS,
+    BackbonePreset,
+    FileFormat,
+    HeadSpec,
+    LearnerSpec,
+    Method,
+    Metric,
+    ResponderSpec,
+    SourceScheme,
+    Suite,
+)
+from gpt_tasks.metrics.aggregate import AGGREGATES
 from gpt_tasks.registry import Registries, Registry
-from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.prompts import prompt_fields
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 # A method's defaults are asked for backbones from small to large: parameters.
@@ -61,14 +75,16 @@ def refuse_unknown_hooks(hooks: Sequence[str]) -> None:
 
 def checked_offers(hook: str, returned: object, registry: Registries) -> list[Offer]:
     """Return what a hook `returned` as offers. Raises TypeError or ValueError, naming it, for what cannot be used."""
-    kinds: dict[str, tuple[Registry[Any], type]] = {
+    kinds: dict[str, tuple[Registry[Any], type | tuple[type, ...]]] = {
         "register_tasks": (registry.tasks, Task),
         "register_metrics": (registry.metrics, Metric),
         "register_suites": (registry.suites, Suite),
         "register_backbones": (registry.backbones, BackbonePreset),
         "register_heads": (registry.heads, HeadSpec),
+        "register_learners": (registry.learners, LearnerSpec),
         "register_methods": (registry.methods, Method),
-        "register_sources": (registry.sources, SourceScheme),
+        "register_sources": (registry.sources, (SourceScheme, FileFormat)),
+        "register_responders": (registry.responders, ResponderSpec),
     }
     if hook == "register_commands":
         import typer
@@ -76,7 +92,7 @@ def checked_offers(hook: str, returned: object, registry: Registries) -> list[Of
         kinds[hook] = (registry.commands, typer.Typer)
     table, expected = kinds[hook]
     if not isinstance(returned, Sequence) or isinstance(returned, str):
-        raise TypeError(f"{hook} must return a list of {expected.__name__}, not {type(returned).__name__}")
+        raise TypeError(f"{hook} must return a list of {_named(expected)}, not {type(returned).__name__}")
     offers = [Offer(table, _name_of(hook, thing, expected), thing) for thing in returned]
     if hook == "register_commands":
         # Only now does Typer find that a parameter has a type it does not know, or that there is no command.
@@ -86,6 +102,8 @@ def checked_offers(hook: str, returned: object, registry: Registries) -> list[Of
             _check_task(offer.thing)
         elif isinstance(offer.thing, Method):
             _check_method(offer.thing)
+        elif isinstance(offer.thing, Metric):
+            _check_metric(offer.thing)
     return offers
 
 
@@ -103,14 +121,18 @@ def refuse_clashes(offers: Sequence[Offer]) -> None:
         seen.add(key)
 
 
-def _name_of(hook: str, thing: Any, expected: type) -> str:
+def _named(expected: type | tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in (expected if isinstance(expected, tuple) else (expected,)))
+
+
+def _name_of(hook: str, thing: Any, expected: type | tuple[type, ...]) -> str:
     if not isinstance(thing, expected):
         hint = ", without its parentheses" if isinstance(thing, type) else ""
-        raise TypeError(f"{hook} returned {thing!r}{hint}, which is no {expected.__name__}")
+        raise TypeError(f"{hook} returned {thing!r}{hint}, which is no {_named(expected)}")
     name = getattr(thing, "prefix", "").removesuffix(":") or getattr(thing, "name", None)
     name = name or getattr(getattr(thing, "info", None), "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"{hook} returned a {expected.__name__} whose name {name!r} is not made of a-z, 0-9, - . _")
+        raise ValueError(f"{hook} returned a {type(thing).__name__} whose name {name!r} is not made of a-z, 0-9, - . _")
     return name
 
 
@@ -145,3 +167,13 @@ def _check_method(method: Method) -> None:
                 raise ValueError(f"method '{method.name}': there is no setting '{name}' to give a default; {known}")
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise TypeError(f"method '{method.name}': its default {name} is {value!r}, not a number")
+
+
+def _check_metric(metric: Metric) -> None:
+    if metric.better not in ("higher", "lower"):
+        raise ValueError(f"metric '{metric.name}': better is {metric.better!r}, neither 'higher' nor 'lower'")
+    if metric.whole is None and isinstance(metric.aggregate, str) and metric.aggregate not in AGGREGATES:
+        known = ", ".join(AGGREGATES)
+        raise ValueError(f"metric '{metric.name}': there is no aggregate '{metric.aggregate}'; there are {known}")
+    if metric.whole is None and metric.statistic is None and metric.each is None:
+        raise ValueError(f"metric '{metric.name}' has no statistic, each or whole: it could not be computed")

@@ -13,6 +13,7 @@ import pytest
 
 from gpt_tasks import hookspecs, plugins
 from gpt_tasks.errors import PluginError
+from gpt_tasks.extensions import Rows
 from gpt_tasks.plugins import Plugins, load_plugins
 from gpt_tasks.types import Row
 
@@ -43,8 +44,8 @@ def documented(site) -> Callable[[str], Plugins]:
 
 
 def test_there_are_the_hooks_of_the_design() -> None:
-    kinds = ("tasks", "metrics", "suites", "backbones", "heads", "methods", "sources", "commands")
-    assert set(SPECS) == {"observe", *(f"register_{kind}" for kind in kinds)}
+    kinds = ("tasks", "metrics", "suites", "backbones", "heads", "learners", "methods", "sources", "responders")
+    assert set(SPECS) == {"observe", "register_commands", *(f"register_{kind}" for kind in kinds)}
 
 
 @pytest.mark.parametrize("hook", SPECS)
@@ -59,21 +60,22 @@ def test_no_heading_is_of_a_hook_that_is_not_there() -> None:
 
 
 def test_hook_register_tasks(documented, tiny_tokenizer) -> None:
-    task = documented("register_tasks").registry.tasks["urgency"]
+    registry = documented("register_tasks").registry
+    task = registry.tasks["urgency"]
     columns = task.fields(["message", "urgent"], {}, "mail.csv")
     example = task.example(Row({"message": "The mill is on fire", "urgent": 1}, "mail.csv:2"), columns)
-    assert task.canonical(example.target, example.where) == "urgent"
+    assert task.normalize_label(example.target, example.where) == "urgent"
     (encoded,) = task.encode([example], tiny_tokenizer, 64)
     assert tiny_tokenizer.decode(encoded.input_ids) == "Message: The mill is on fire\nUrgency:"
-    (prediction,) = task.decode(np.array([[0.0, np.log(3)]]))
+    learner = registry.learners[task.learner].load().for_baselines(task, 0)
+    (prediction,) = learner.decode([example], [np.array([0.0, np.log(3)])])
     assert prediction.label == "urgent"
     assert prediction.probabilities == pytest.approx({"ordinary": 0.25, "urgent": 0.75})
 
 
 def test_hook_register_metrics(documented) -> None:
     metric = documented("register_metrics").registry.metrics["balanced_accuracy"]
-    references, predictions = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])
-    assert metric.function(references, predictions, np.eye(2)[predictions], ("no", "yes")) == 0.5
+    assert metric.whole(Rows(["no", "no", "no", "yes"], ["no"] * 4, ("no", "yes"))) == 0.5
 
 
 def test_hook_register_suites(documented, site) -> None:
@@ -98,6 +100,23 @@ def test_hook_register_heads(documented) -> None:
     padded = head(hidden, torch.tensor([[1, 1, 0, 0, 0]]))
     assert padded.shape == (1, 3)
     assert torch.allclose(alone, padded)
+
+
+def test_hook_register_learners(documented, tiny_tokenizer) -> None:
+    import torch
+
+    task = documented("register_tasks").registry.tasks["urgency"]
+    task.labels = ("low", "middle", "high")
+    learner = documented("register_learners").registry.learners["ordinal"].load().for_baselines(task, 0)
+    assert learner.outputs == 2
+    outputs = np.log(np.array([[3.0, 1.0], [1 / 9, 1 / 9]]))
+    first, second = learner.decode([], list(outputs))
+    assert (first.label, second.label) == ("high", "low")
+    assert first.probabilities == pytest.approx({"low": 0.25, "middle": 0.25, "high": 0.5})
+    labels = torch.stack([torch.tensor(learner.passed(label)) for label in ("high", "low")])
+    assert labels.tolist() == [[1, 1], [0, 0]]
+    loss = learner.loss(torch.tensor(outputs), labels.double())
+    assert float(loss) == pytest.approx(-np.log(0.75 * 0.5 * 0.9 * 0.9))
 
 
 def test_hook_register_methods(documented, tiny_backbone_folder) -> None:
@@ -132,6 +151,19 @@ def test_a_source_that_fails_is_blamed(documented, tmp_path) -> None:
         list(source.splits["train"]())
 
 
+def test_hook_register_responders(documented, monkeypatch) -> None:
+    from gpt_tasks.errors import UsageError
+    from gpt_tasks.scoring.responder import open_responder
+    from gpt_tasks.types import Continuation, Generation, LogLikelihood
+
+    loaded = documented("register_responders")
+    monkeypatch.setattr("gpt_tasks.scoring.responder.installed_plugins", lambda: loaded)
+    answers = open_responder("length:0.5").answer([Continuation("It", " is"), Generation("It", (), 4)]).answers
+    assert answers == [LogLikelihood(-1.5, False), ""]
+    with pytest.raises(UsageError, match="length:1 has no device"):
+        open_responder("length:1", device="cpu")
+
+
 def test_hook_register_commands(documented, monkeypatch, capsys) -> None:
     from gpt_tasks.cli import main
 
@@ -158,8 +190,9 @@ ALL_TOGETHER = """
         "Tell calm from wild."
         name = "mood"
         head = "mean"
+        learner = "ordinal"
         metrics = ("accuracy", "balanced_accuracy")
-        best_by = "balanced_accuracy"
+        best_metric = "balanced_accuracy"
 
     @hookimpl
     def register_tasks():
@@ -173,7 +206,7 @@ def test_everything_that_a_plugin_can_bring_works_in_one_run(
     from gpt_tasks import finetune, load
 
     site.install("mood", ALL_TOGETHER)
-    hooks = ("metrics", "backbones", "heads", "methods", "sources")
+    hooks = ("metrics", "backbones", "heads", "learners", "methods", "sources")
     loaded = documented(*(f"register_{hook}" for hook in hooks), "observe")
     for user in ("finetune", "run"):
         monkeypatch.setattr(f"gpt_tasks.training.{user}.installed_plugins", lambda: loaded)
@@ -206,7 +239,7 @@ def test_everything_that_a_plugin_can_bring_works_in_one_run(
 
 def test_a_task_that_raises_in_a_run_ends_it_and_is_named(documented, site, tmp_path, tiny_backbone_folder) -> None:
     site.install("broken", ALL_TOGETHER.replace('head = "mean"', "encode = lambda *arguments: 1 / 0"))
-    loaded = documented("register_metrics")
+    loaded = documented("register_metrics", "register_learners")
     from gpt_tasks import finetune
 
     with pytest.MonkeyPatch.context() as patch:

@@ -145,7 +145,7 @@ HOOKS = """
         ("register_tasks()", "'fine'", "register_tasks must return a list of Task, not str"),
         ("register_tasks()", "{'fine': Fine()}", "register_tasks must return a list of Task, not dict"),
         ("register_tasks()", "[Fine]", "without its parentheses, which is no Task"),
-        ("register_tasks()", "[Metric('m', '', max)]", "which is no Task"),
+        ("register_tasks()", "[Metric('m', whole=max)]", "which is no Task"),
         ("register_metrics()", "[Fine()]", "which is no Metric"),
         ("register_tasks()", "[Nameless()]", "whose name None is not made of"),
         ("register_tasks()", "[Spaced()]", "whose name 'two words' is not made of"),
@@ -175,7 +175,7 @@ HALF = """
 
     @hookimpl
     def register_metrics():
-        return [Metric("half", "A metric.", max)]
+        return [Metric("half", "A metric.", whole=max)]
 
     @hookimpl
     def observe(event):
@@ -249,8 +249,8 @@ RAISING = """
         "A task."
         name = "odd"
 
-        def decode(self, logits):
-            return logits["no such key"]
+        def plain(self, prediction):
+            return prediction["no such key"]
 
     def broken(*arguments):
         open("/there/is/no/such/file")
@@ -264,7 +264,7 @@ RAISING = """
 
     @hookimpl
     def register_metrics():
-        return [Metric(f.__name__, "", f) for f in (broken, full)]
+        return [Metric(f.__name__, whole=f) for f in (broken, full)]
     """
 
 
@@ -273,12 +273,12 @@ def test_what_a_plugin_raises_is_blamed_on_it(site) -> None:
     site.install("even", GOOD.format(name="even"))
     plugins = load_plugins([*own(), *site.entry_points()])
     with pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: TypeError"), plugins.attribute_errors():
-        plugins.registry.tasks["odd"].decode([])
+        plugins.registry.tasks["odd"].plain([])
     with (
         pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: FileNotFoundError"),
         plugins.attribute_errors(),
     ):
-        plugins.registry.metrics["broken"].function()
+        plugins.registry.metrics["broken"].whole()
 
 
 def test_what_a_library_wraps_around_a_plugins_error_is_blamed_on_the_plugin(site) -> None:
@@ -288,7 +288,7 @@ def test_what_a_library_wraps_around_a_plugins_error_is_blamed_on_the_plugin(sit
         pytest.raises(PluginError, match=r"Plugin 'odd' \(acme 1.2\) failed: FileNotFoundError"),
         plugins.attribute_errors(),
     ):
-        in_a_library(plugins.registry.metrics["broken"].function)
+        in_a_library(plugins.registry.metrics["broken"].whole)
 
 
 def in_a_library(function: Callable[[], None]) -> None:
@@ -303,7 +303,7 @@ def test_a_full_disk_is_not_blamed_on_the_plugin_that_met_it(site) -> None:
     site.install("odd", RAISING)
     plugins = load_plugins(site.entry_points())
     with pytest.raises(MachineError, match="No space left"), plugins.attribute_errors():
-        plugins.registry.metrics["full"].function()
+        plugins.registry.metrics["full"].whole()
 
 
 ENDING = """
@@ -432,6 +432,13 @@ METHOD = """
     def register_methods():
         return [Method("mine", "", lambda module: module, lambda module: module, lambda parameters: {defaults})]
     """
+METRIC = """
+    from gpt_tasks import Metric, hookimpl
+
+    @hookimpl
+    def register_metrics():
+        return [Metric("mine", {settings})]
+    """
 TASK = """
     from dataclasses import dataclass
     from gpt_tasks import ClassificationTask, hookimpl
@@ -469,6 +476,9 @@ TASK = """
         ),
         (TASK.format(line='labels = "yes"'), "TypeError: task 'mine': its labels 'yes' are no tuple"),
         (TASK.format(line="Options = Plain"), "TypeError: task 'mine': its Options"),
+        (METRIC.format(settings="whole=max, better='up'"), "ValueError: metric 'mine': better is 'up', neither"),
+        (METRIC.format(settings="statistic=max, aggregate='sum'"), "ValueError: metric 'mine': there is no aggregate"),
+        (METRIC.format(settings="''"), "ValueError: metric 'mine' has no statistic, each or whole"),
     ],
 )
 def test_what_cannot_be_used_is_found_when_the_plugin_loads(site, source, cause) -> None:
@@ -476,7 +486,9 @@ def test_what_cannot_be_used_is_found_when_the_plugin_loads(site, source, cause)
     plugins = load_plugins([*own(), *site.entry_points()])
     (failure,) = plugins.failures()
     assert failure.error.startswith(cause)
-    assert "mine" not in plugins.registry.methods
+    assert not any(
+        "mine" in table for table in (plugins.registry.tasks, plugins.registry.methods, plugins.registry.metrics)
+    )
 
 
 @pytest.mark.parametrize(
@@ -484,7 +496,8 @@ def test_what_cannot_be_used_is_found_when_the_plugin_loads(site, source, cause)
     [
         ('metrics = ("accuracy", "acuracy")', "names a metric 'acuracy', which there is not"),
         ('head = "sequense"', "names a head 'sequense', which there is not"),
-        ('best_by = "macro-f1"', "names a metric 'macro-f1' of its own"),
+        ('learner = "clasification"', "names a learner 'clasification', which there is not"),
+        ('best_metric = "macro-f1"', "names a metric 'macro-f1' of its own"),
     ],
 )
 def test_a_task_that_names_what_nobody_brings_is_its_plugins_fault(site, line, told) -> None:
@@ -502,6 +515,18 @@ def test_what_no_plugin_raised_is_blamed_on_none(site) -> None:
         _ = 1 / 0
     with pytest.raises(UsageError), plugins.attribute_errors():
         plugins.registry.tasks["nothing"]
+
+
+def test_what_no_plugin_raised_is_blamed_on_a_foreign_suspect_alone(site) -> None:
+    site.install("even", GOOD.format(name="even"))
+    plugins = load_plugins([*own(), *site.entry_points()])
+    with (
+        pytest.raises(PluginError, match=r"What plugin 'even' \(acme 1.2\) computes cannot be used: ZeroDivisionError"),
+        plugins.attribute_errors(suspect=plugins.find("even")),
+    ):
+        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError), plugins.attribute_errors(suspect=plugins.find("learners")):
+        _ = 1 / 0
 
 
 def gpt_tasks(site, *arguments: str) -> subprocess.CompletedProcess[str]:

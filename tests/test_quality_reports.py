@@ -1,7 +1,8 @@
-"""The figures of quality.py: its n-grams count what the report counts, and its rows are those that it says."""
+"""The figures of quality.py: its n-grams count what the report counts, and its rows and runs are those that it says."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -19,15 +20,22 @@ SAID = ("The train was late.", "The soup was cold.", "We laughed.", "The view wa
 
 
 @pytest.fixture(scope="module")
-def quality() -> Iterator[Any]:
-    """The benchmark's room for sets of which the report is shown, imported as a script imports it."""
+def script() -> Iterator[Any]:
+    """The benchmark, imported as a script imports its modules."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-        import _quality_reports  # type: ignore[import-not-found]
+        import quality as script  # type: ignore[import-not-found]
 
-        yield _quality_reports
-        for name in ("_quality_reports", "_quality_run", "_cores", "kneser_ney"):
+        yield script
+        modules = ("quality", "_quality_reports", "_quality_run", "_paired", "_results", "_cores", "kneser_ney")
+        for name in modules:
             sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def quality(script) -> Any:
+    """Its room for sets of which the report is shown."""
+    return sys.modules["_quality_reports"]
 
 
 def write(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
@@ -129,3 +137,40 @@ def test_rows_are_cut_evenly_and_hold_every_right_answer(quality, tmp_path) -> N
 def test_a_ratio_above_one_is_better(quality, metric, ratio) -> None:
     ours, peer = Score(4.0, 3.0, 5.0, 10), Score(2.0, 1.0, 3.0, 10)
     assert quality.case("name", metric, ours, peer, {"total_seconds": 1.0})["ratio"] == ratio
+
+
+def test_there_is_no_ratio_beside_a_figure_of_zero(script, quality, capsys) -> None:
+    ours, peer = Score(0.4, 0.3, 0.5, 10), Score(0.0, 0.0, 0.3, 10)
+    case = quality.case("name", "entity_f1", ours, peer, {"total_seconds": 1.0})
+    assert case["ratio"] is None
+    script.print_table([case])
+    assert capsys.readouterr().out.split()[-6:] == ["0.400", "0.000", "-", "1.0", "entity", "F1"]
+
+
+def test_sentences_of_conll_files_become_rows(quality, tmp_path) -> None:
+    (tmp_path / "set").mkdir()
+    for split in ("train", "validation", "test"):
+        (tmp_path / "set" / f"{split}.conll").write_text("Ada\tB-person\nslept\tO\n\t\nParis\tB-location\n\n")
+    chosen = replace(quality.REPORTED["wnut17"], folder="set", most={"test": 1})
+    folder = quality.prepared(chosen, tmp_path, tmp_path / "made")
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert rows == [
+        {"tokens": ["Ada", "slept"], "tags": ["B-person", "O"]},
+        {"tokens": ["Paris"], "tags": ["B-location"]},
+    ]
+    assert len((folder / "test.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_backbone_that_is_not_there_is_left_out(script, tmp_path, capsys) -> None:
+    def jobs(**changed: Any) -> list[tuple[str, str, str]]:
+        args = {"sets": ["sst2", "sst5", "wnut17"], "quick": False, "smollm2": tmp_path, **changed}
+        return script.jobs(argparse.Namespace(**args))
+
+    tiny = [("sst5", "tiny", "tiny"), ("wnut17", "tiny", "tiny")]
+    assert jobs() == [*tiny, ("wnut17", "smollm2", str(tmp_path))]
+    assert not capsys.readouterr().out
+    missing = tmp_path / "missing"
+    assert jobs(smollm2=missing) == tiny
+    assert capsys.readouterr().out == f"wnut17 smollm2: left out, there is no folder {missing} (--smollm2)\n"
+    assert jobs(quick=True) == tiny
+    assert not capsys.readouterr().out

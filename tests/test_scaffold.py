@@ -1,106 +1,207 @@
-"""`gpt-tasks new`: what it writes is installed, listed, right by its own tests, and fine-tuned on its samples."""
+"""`gpt-tasks new`: what it writes is installed and listed, passes its own tests, and does what its README says."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
+from gpt_tasks import hookspecs
 from gpt_tasks.cli.main import run
-from gpt_tasks.plugins import load_plugins
-from gpt_tasks.scaffold import Kind, write_plugin
+from gpt_tasks.extensions import ResponderSpec
+from gpt_tasks.plugins import Plugin, installed_plugins, load_plugins
+from gpt_tasks.scaffold import KINDS, write_plugin
 
 ROOT = Path(__file__).parents[1]
-KINDS = get_args(Kind)
-TASKS = KINDS[:5]
-FINETUNE = """
-import sys
-import gpt_tasks
-from gpt_tasks.plugins import installed_plugins
+TASKS = [kind for kind in KINDS if "tasks" in KINDS[kind].registries]
+SHORT = [kind for kind in TASKS if kind != "family"]
+LINEAR = ("classification", "multi-label", "regression", "multiple-choice", "span")
+FEW_ROWS = Path("classification", "gpt_tasks_my_classification", "samples")
+QUICK = {
+    "finetune": ["--json", "--device", "cpu", "--max-length", "128"],
+    "evaluate": ["--json", "--device", "cpu"],
+    "score": ["--json", "--device", "cpu", "--limit", "2"],
+    "list": ["--json"],
+}
+RUN_ALL = """
+import contextlib, io, json, sys
+from gpt_tasks.cli.main import run
 
-quick = {"backbone": "tiny", "device": "cpu", "max_length": 128}
-for name in sys.argv[1:]:
-    fitted = {"method": "head"} if installed_plugins().registry.tasks[name].head else {"epochs": 1}
-    print(name, gpt_tasks.finetune(name, output=f"run-{name}", **quick, **fitted).report.n)
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        if run(arguments):
+            sys.exit(f"{arguments} failed")
+    print(json.dumps(output.getvalue()))
 """
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with a plugin of every kind, called as its kind, that sees the installed libraries."""
-    folder = tmp_path_factory.mktemp("new")
-    for kind in KINDS:
-        write_plugin(f"my-{kind}", kind, folder / kind, load_plugins([]))
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    python = folder / "venv" / "bin" / "python"
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-    seen = [str(ROOT), str(ROOT / "plugins"), sysconfig.get_path("purelib")]
-    (Path(site) / "seen.pth").write_text("\n".join(seen) + "\n", encoding="utf-8")
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
-    done = subprocess.run(
-        [*install, "--no-build-isolation", *(str(folder / kind) for kind in KINDS)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=clean(),
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+class Environment:
+    """An environment with a plugin of every kind, named after its kind, which sees the installed libraries."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made = {kind: write_plugin(f"my-{kind}", kind, folder / kind, load_plugins([])) for kind in KINDS}
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        seen = [str(ROOT), str(ROOT / "plugins"), sysconfig.get_path("purelib")]
+        (Path(self.python("-c", code).strip()) / "seen.pth").write_text("\n".join(seen) + "\n", encoding="utf-8")
+        install = ["--python", str(self.executable), "install", "--quiet", "--no-index", "--no-deps"]
+        self._run(
+            sys.executable, "-m", "pip", *install, "--no-build-isolation", *(str(folder / kind) for kind in KINDS)
+        )
 
-def clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    @property
+    def executable(self) -> Path:
+        return self.folder / "venv" / "bin" / "python"
 
+    def python(self, *arguments: str) -> str:
+        return self._run(str(self.executable), *arguments)
 
-@pytest.fixture(scope="module")
-def python(environment: Path) -> Callable[..., str]:
-    def call(*arguments: str) -> str:
-        command = [str(environment / "venv" / "bin" / "python"), *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=environment, env=clean())
+    def _run(self, *command: str) -> str:
+        # On cores that others use too, several threads would mostly wait for each other.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        clean["OMP_NUM_THREADS"] = "1"
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=self.folder, env=clean)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    return call
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return Environment(tmp_path_factory.mktemp("new"))
 
 
-def test_what_is_installed_is_at_once_listed(python: Callable[..., str]) -> None:
+@pytest.fixture(scope="module")
+def outputs(environment: Environment) -> dict[str, Any]:
+    """By kind, the output of the last command that `gpt-tasks new` prints; all run in one process."""
+    commands = {}
+    # The backbone is on the hub.
+    for kind in [kind for kind in KINDS if kind != "backbone"]:
+        program, *arguments = shlex.split(environment.made[kind].commands[-1])
+        assert program == "gpt-tasks"
+        arguments += QUICK.get(arguments[0], [])
+        if arguments[0] == "finetune":
+            quick = ["--method", "head"] if kind in (*LINEAR, "source", "observer") else ["--epochs", "1"]
+            quick += ["--max-tokens", "4"] if kind == "dialogue" else []
+            # Built-in tasks have larger samples.
+            quick += ["--data", str(FEW_ROWS)] if kind in ("method", "observer") else []
+            arguments += [*quick, "--output", f"run-{kind}"]
+        commands[kind] = arguments
+    commands["classification"] += ["--metric", "my-metric"]
+    commands["command of a run"] = ["my-command", "run-family"]
+    lines = environment.python("-c", RUN_ALL, json.dumps(list(commands.values()))).splitlines()
+    found: dict[str, Any] = {}
+    for (kind, arguments), line in zip(commands.items(), lines, strict=True):
+        output = json.loads(line)
+        found[kind] = json.loads(output) if "--json" in arguments else output
+    return found
+
+
+def test_what_is_installed_is_listed(environment: Environment) -> None:
     listed = {
-        kind: json.loads(python("-m", "gpt_tasks", "list", kind, "--json"))[kind]
-        for kind in ("tasks", "metrics", "suites", "backbones")
+        plugin["name"]: plugin
+        for plugin in json.loads(environment.python("-m", "gpt_tasks", "plugins", "--json"))["plugins"]
     }
-    names = {entry["name"] for entries in listed.values() for entry in entries}
-    assert {f"my-{kind}" for kind in KINDS} <= names
+    for kind in KINDS:
+        plugin, name = listed[f"my-{kind}"], f"my-{kind}"
+        assert plugin["state"] == "ok", plugin["error"]
+        expected = {f"{getattr(installed_plugins().registry, each).kind} {name}" for each in KINDS[kind].registries}
+        assert set(plugin["brings"]) == expected
+    assert listed["my-observer"]["hooks"] == ["observe"]
 
 
-def test_every_task_is_fine_tuned_on_its_samples(python: Callable[..., str]) -> None:
-    told = python("-c", FINETUNE, *(f"my-{kind}" for kind in TASKS)).split()
-    assert told[::2] == [f"my-{kind}" for kind in TASKS]
-    assert all(int(number) >= 2 for number in told[1::2])
+def test_there_is_a_kind_for_every_hook() -> None:
+    hooks = {name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}
+    registries = {f"register_{registry}" for kind in KINDS.values() for registry in kind.registries}
+    assert registries | {"observe"} == hooks
 
 
-def test_its_own_tests_pass(python: Callable[..., str]) -> None:
-    told = python(
-        "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", *(f"{kind}/tests" for kind in KINDS)
-    )
-    assert "passed" in told
-    assert "failed" not in told
+def test_its_own_tests_pass(environment: Environment) -> None:
+    folders = [f"{kind}/tests" for kind in KINDS]
+    shown = environment.python("-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", *folders)
+    assert "passed" in shown
+    assert "failed" not in shown
+
+
+def test_every_task_is_fine_tuned_or_evaluated_on_its_samples(outputs: dict[str, Any]) -> None:
+    for kind in TASKS:
+        assert outputs[kind]["task"] == f"my-{kind}"
+        assert outputs[kind]["n"] >= 2
+    assert 0 <= outputs["classification"]["metrics"]["my-metric"]["value"] <= 1
+    assert {"accuracy", "mae"} == set(outputs["family"]["metrics"]) == set(outputs["family"]["baselines"]["median"])
+
+
+def test_what_is_no_task_is_used_by_the_command_that_is_printed(
+    outputs: dict[str, Any], environment: Environment
+) -> None:
+    for kind, registry in (("metric", "metrics"), ("head", "heads")):
+        assert f"my-{kind}" in [entry["name"] for entry in outputs[kind][registry]]
+    assert [task["name"] for task in outputs["suite"]["tasks"]] == ["endings"]
+    assert outputs["responder"]["model"]["spec"] == "my-responder:uniform"
+    assert outputs["method"]["task"] == outputs["observer"]["task"] == "sentiment"
+    assert outputs["source"]["labels"] == ["bad", "good"]
+    assert "The folder of a finished run." in outputs["command"]
+    assert re.fullmatch(r"accuracy: .* \(baseline .*\)\nmae: .* \(baseline .*\)\n", outputs["command of a run"])
+    steps = (environment.folder / "run-family" / "my-observer.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.partition(",")[0] for line in steps] == [str(number) for number in range(1, len(steps) + 1)]
+
+
+def test_the_method_moves_only_vectors(outputs: dict[str, Any], environment: Environment) -> None:
+    from safetensors.torch import load_file
+
+    before = load_file(ROOT / "gpt_tasks" / "backbone" / "embedded" / "tiny" / "model.safetensors")
+    after = load_file(environment.folder / "run-method" / "model" / "model.safetensors")
+    moved = {name for name, weights in before.items() if name in after and not weights.equal(after[name])}
+    assert moved
+    assert all(before[name].ndim == 1 for name in moved)
 
 
 def test_the_author_of_a_task_writes_no_more_than_25_lines_and_no_torch(tmp_path: Path) -> None:
-    for kind in TASKS:
-        made = write_plugin("sarcasm", kind, tmp_path / kind, load_plugins([]))
-        module = (made.folder / "gpt_tasks_sarcasm" / "__init__.py").read_text(encoding="utf-8")
+    for kind in SHORT:
+        module = source_of(kind, "sarcasm", tmp_path)
         assert len(module.splitlines()) <= 25
         assert "torch" not in module
+
+
+def test_a_family_imports_public_names_alone_and_torch_only_in_its_learner(tmp_path: Path) -> None:
+    import gpt_tasks
+
+    made = write_plugin("grades", "family", tmp_path / "grades", load_plugins([]))
+    learner = made.folder / "gpt_tasks_grades" / "learner.py"
+    for path in (made.folder / "gpt_tasks_grades" / "__init__.py", learner):
+        imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        own = [node for node in imports if str(node.module).startswith("gpt_tasks") and node.module != "gpt_tasks"]
+        assert {node.module for node in own} <= {"gpt_tasks_grades.learner"}
+        public = {alias.name for node in imports if node.module == "gpt_tasks" for alias in node.names}
+        assert public <= set(gpt_tasks.__all__)
+        assert ("import torch" in path.read_text().splitlines()) == (path == learner)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_formatted_and_every_placeholder_is_filled(kind: str, tmp_path: Path) -> None:
+    made = write_plugin("two-words", kind, tmp_path / "project", load_plugins([]))
+    for path in made.folder.rglob("*"):
+        assert path.is_dir() or "$" not in path.read_text(encoding="utf-8")
+    ruff = [sys.executable, "-m", "ruff"]
+    style = ["--isolated", "--no-cache", "--quiet", "--line-length", "120"]
+    for command in (
+        ["check", "--select", "E,F,W,I,B,UP,SIM,PL,D1", "--ignore", "PLR2004,PLC0415,D103,D107"],
+        ["format", "--check"],
+    ):
+        checked = made.folder if command[0] == "format" else made.folder / "gpt_tasks_two_words"
+        done = subprocess.run([*ruff, *command, *style, str(checked)], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_project_can_be_published(tmp_path: Path) -> None:
@@ -113,36 +214,107 @@ def test_the_project_can_be_published(tmp_path: Path) -> None:
     workflow = (made.folder / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert "id-token: write" in workflow
     assert "password" not in workflow.replace("no password", "")
-    for path in made.folder.rglob("*"):
-        assert path.is_dir() or "$" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["none", "true", "prediction", "head-task", "statistic", "path"])
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_class_is_no_keyword_and_hides_no_import(name: str, kind: str, tmp_path: Path) -> None:
+    tree = ast.parse(source_of(kind, name, tmp_path))
+    (defined,) = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert defined not in imported
+
+
+def source_of(kind: str, name: str, folder: Path) -> str:
+    made = write_plugin(name, kind, folder / f"{kind}-{name}", load_plugins([]))
+    return (made.folder / f"gpt_tasks_{name.replace('-', '_')}" / "__init__.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
-        ("two words", "'two words' is no name for a plugin"),
-        ("7up", "'7up' is no name for a plugin"),
-        ("a--b", "'a--b' is no name for a plugin"),
-        ("naïve", "'naïve' is no name for a plugin"),
-        ("sentiment", "'sentiment' is taken by plugin 'sentiment'"),
-        ("there", "there is there already"),
+        ("two words", "'two words' cannot be the name of a plugin"),
+        ("7up", "'7up' cannot be the name of a plugin"),
+        ("a--b", "'a--b' cannot be the name of a plugin"),
+        ("naïve", "'naïve' cannot be the name of a plugin"),
+        ("", "'' cannot be the name of a plugin"),
+        ("../up", "'../up' cannot be the name of a plugin"),
+        ("tensorboard", "'tensorboard' is taken by plugin 'tensorboard' of gpt-tasks"),
+        ("plugins", "'plugins' is taken: gpt-tasks 0.1.0 has the module gpt_tasks_plugins"),
+        ("there", "there exists already"),
     ],
 )
 def test_a_name_that_cannot_be_is_one_clear_error(
-    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     arguments: list[Any] = ["new", name, *(["--output", "there"] if name == "there" else [])]
     assert run(arguments) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert told in lines[0]
+    assert message in lines[0]
     assert len(lines) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-def test_what_else_is_taken_is_told_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, kind in (("accuracy", "metric"), ("blimp", "suite"), ("gpt2", "backbone")):
-        assert run(["new", name, "--kind", kind, "--output", str(tmp_path / name)]) == 2
-        assert f"'{name}' is taken by plugin" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "kind", "owner"),
+    [
+        ("sentiment", "classification", "a task of plugin 'sentiment'"),
+        ("entailment", "dialogue", "a task of plugin 'entailment'"),
+        ("multi-label", "family", "a learner of plugin 'learners'"),
+        ("pooled", "family", "a head of plugin 'heads'"),
+        ("accuracy", "metric", "a metric of plugin 'metrics'"),
+        ("blimp", "suite", "a suite of plugin 'suites'"),
+        ("gpt2", "backbone", "a backbone of plugin 'backbones'"),
+        ("sequence", "head", "a head of plugin 'heads'"),
+        ("lora", "method", "a method of plugin 'methods'"),
+        ("hf", "source", "a source of plugin 'hub'"),
+        ("conll", "source", "a source of plugin 'ner'"),
+        ("finetune", "command", "a command of plugin 'commands'"),
+        ("tensorboard", "observer", "plugin 'tensorboard' of gpt-tasks"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused_with_its_owner(
+    name: str, kind: str, owner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["new", name, "--kind", kind, "--output", str(tmp_path / name)]) == 2
+    assert f"'{name}' is taken by {owner}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prefix_and_a_module_of_other_plugins_are_refused(tmp_path: Path) -> None:
+    from gpt_tasks import UsageError
+
+    plugins = load_plugins([])
+    plugins.registry.responders.add("openai", ResponderSpec("openai:", "", lambda *_: None), "acme")  # type: ignore
+    with pytest.raises(UsageError, match="'openai' is taken by a responder of plugin 'acme'"):
+        write_plugin("openai", "responder", tmp_path / "new", plugins)
+    plugins.plugins.append(Plugin("a_b", "gpt_tasks_a_b.deep", "acme", "1.2"))
+    with pytest.raises(UsageError, match=r"'a-b' is taken: acme 1\.2 has the module gpt_tasks_a_b"):
+        write_plugin("a-b", "metric", tmp_path / "new", plugins)
+    assert write_plugin("openai", "metric", tmp_path / "new", replace(plugins)).folder == tmp_path / "new"
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        ("choice", "Did you mean 'multiple-choice'?"),
+        ("Famly", "Did you mean 'family'?"),
+        ("zzz", "The kinds are class"),
+    ],
+)
+def test_an_unknown_kind_is_refused_with_the_known_ones(
+    kind: str, hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["new", "sarcasm", "--kind", kind, "--output", str(tmp_path / "new")]) == 2
+    message, shown = capsys.readouterr().err.splitlines()
+    assert message == f"UsageError: There is no kind '{kind}'"
+    assert shown.startswith(hint)
+    assert all(known in shown for known in KINDS)
+
+
+def test_the_help_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["new", "--help"]) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    assert all(kind in shown for kind in KINDS)

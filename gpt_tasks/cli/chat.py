@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gpt_tasks.cli.arguments import Device, WritingPrecision
 from gpt_tasks.cli.generate import Remote
-from gpt_tasks.errors import DataError, GptTasksError
+from gpt_tasks.errors import DataError, GptTasksError, MachineError
 from gpt_tasks.generation.decoding import Decoding
 
 if TYPE_CHECKING:
-    from gpt_tasks.generation.chat import Chat
+    from gpt_tasks.generation.conversation import Conversation
 
 app = typer.Typer(name="chat", rich_markup_mode=None, add_completion=False)
 
@@ -39,7 +39,8 @@ def talk(
     model: Annotated[
         str,
         typer.Argument(
-            help="A finished run of dialogue; or a folder or a hub id of a model with a chat template.",
+            help="A finished run of dialogue; a folder or a hub id of a model with a chat template; or a model of a "
+            "registered responder, as in openai:NAME.",
             metavar="RUN_OR_MODEL",
             show_default=False,
         ),
@@ -70,11 +71,7 @@ def talk(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    from gpt_tasks.generation.chat import open_chat
-
-    chat = open_chat(
-        model, decoding, system=system, device=device, precision=precision, trust_remote_code=trust_remote_code
-    )
+    chat = _open(model, decoding, system, device=device, precision=precision, trust_remote_code=trust_remote_code)
     if sys.stdin.isatty():
         _tell(f"{', '.join(COMMANDS)}; Ctrl-C ends an answer.")
     for line in _lines():
@@ -85,6 +82,18 @@ def talk(
             _command(chat, name, argument.strip())
         elif line:
             _answer(chat, line)
+
+
+def _open(model: str, decoding: Decoding, system: str | None, **how: Any) -> Conversation:
+    from gpt_tasks.generation.conversation import open_responder_chat
+
+    given = {name: value for name, value in how.items() if value not in ("auto", False)}
+    chat = open_responder_chat(model, decoding, system=system, **given)
+    if chat is not None:
+        return chat
+    from gpt_tasks.generation.chat import open_chat
+
+    return open_chat(model, decoding, system=system, **how)
 
 
 def _lines() -> Iterator[str]:
@@ -107,7 +116,7 @@ def _lines() -> Iterator[str]:
             return
 
 
-def _answer(chat: Chat, text: str) -> None:
+def _answer(chat: Conversation, text: str) -> None:
     shown: list[str] = []
 
     def show(piece: str) -> None:
@@ -125,11 +134,16 @@ def _answer(chat: Chat, text: str) -> None:
             _tell("Stopped before the answer began; it was not said.")
     except DataError as error:
         _tell(f"{error.message}. {error.hint}")
+    except MachineError as error:
+        # What is down now may answer the next time; through a pipe nobody tries again.
+        if not sys.stdin.isatty():
+            raise
+        _tell(f"{error.message}. {error.hint}")
     if shown:
         print(flush=True)
 
 
-def _command(chat: Chat, name: str, argument: str) -> None:
+def _command(chat: Conversation, name: str, argument: str) -> None:
     if name == "/reset":
         chat.reset()
         _tell("The conversation begins anew.")

@@ -10,6 +10,7 @@ import typer
 
 from gpt_tasks.cli.arguments import Json
 from gpt_tasks.cli.output import answering, first_process, show_table
+from gpt_tasks.files import refuse_full_folder
 
 if TYPE_CHECKING:
     from gpt_tasks.evaluation.compare import Comparison, Contrast
@@ -34,11 +35,10 @@ def compare_folders(
     as_json: Json = False,
 ) -> None:
     """Compare folders of scores or of reports with the first of them, example by example."""
-    from gpt_tasks.evaluation.compare import check_output, compare, write_comparison
+    from gpt_tasks.evaluation.compare import compare, write_comparison
 
     with answering(as_json) as answer:
-        if output is not None:
-            check_output(output)
+        refuse_full_folder(output)
         comparison = compare(folders, seed=seed)
         if output is not None and first_process():
             write_comparison(output, comparison)

@@ -12,12 +12,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gpt_tasks.cli.flags import flag, flags, given, taking
-from gpt_tasks.cli.output import answering, first_process, show_predictions
+from gpt_tasks.cli.output import answering, first_process, show_table
 from gpt_tasks.errors import PluginError, UsageError
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.registry import Registries
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.types import Prediction
 
 if TYPE_CHECKING:
     from gpt_tasks.training.run import Run
@@ -31,23 +30,24 @@ class TaskGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all tasks."""
-        return sorted(name for name, task in installed_plugins().registry.tasks.items() if task.trains)
+        return sorted(name for name, task in installed_plugins().registry.tasks.items() if task.learner is not None)
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand:
         """Make a task's command. Raises UsageError for an unknown task, PluginError for one whose plugin failed."""
         registry = installed_plugins().registry
         task = registry.tasks[cmd_name]
-        if not task.trains:
+        if task.learner is None:
             raise UsageError(
-                f"Task '{cmd_name}' trains nothing", "A model is scored on it as it is: see gpt-tasks score --help"
+                f"Task '{cmd_name}' trains nothing", f"Ask a model as it is: gpt-tasks evaluate MODEL --task {cmd_name}"
             )
-        return _task_command(task, registry)
+        return _task_command(cmd_name, task, registry)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the tasks without making their commands."""
         tasks = installed_plugins().registry.tasks
+        rows = [(name, tasks[name].description) for name in self.list_commands(ctx)]
         with formatter.section("Tasks"):
-            formatter.write_dl([(name, tasks[name].description) for name in self.list_commands(ctx)])
+            formatter.write_dl(rows or [("-", "No task could be loaded: see gpt-tasks plugins.")])
 
 
 app = typer.Typer(
@@ -64,15 +64,17 @@ app = typer.Typer(
 @app.callback()
 def _group(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        tasks = ", ".join(sorted(name for name, task in installed_plugins().registry.tasks.items() if task.trains))
+        tasks = ", ".join(
+            sorted(name for name, task in installed_plugins().registry.tasks.items() if task.learner is not None)
+        )
         raise UsageError("finetune: no task is named", f"There are: {tasks}. See gpt-tasks finetune --help")
 
 
-def _task_command(task: Task, registry: Registries) -> TyperCommand:
+def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
     from gpt_tasks.training.config import FinetuneConfig
 
     settled = {name for method in registry.methods.values() for name in method.defaults(SIZES["tiny, 9M"])}
-    words = {**dict.fromkeys(settled, "by method, see below"), "best_by": task.best_by}
+    words = {**dict.fromkeys(settled, "by method, see below"), "best_by": task.best_metric}
     parameters = [
         *flags(FinetuneConfig, omit=("options",), defaults=words),
         *flags(task.Options),
@@ -90,7 +92,7 @@ def _task_command(task: Task, registry: Registries) -> TyperCommand:
             "The plugin must give its option another name.",
         )
     single = typer.Typer(rich_markup_mode=None, add_completion=False)
-    single.command(task.name, cls=TaskCommand, help=task.description)(taking(_finetuning(task), parameters))
+    single.command(task.name, cls=TaskCommand, help=task.description)(taking(_finetuning(name, task), parameters))
     command = typer.main.get_command(single)
     assert isinstance(command, TaskCommand)
     command.defaults = {
@@ -101,7 +103,7 @@ def _task_command(task: Task, registry: Registries) -> TyperCommand:
     return command
 
 
-def _finetuning(task: Task) -> Callable[..., None]:
+def _finetuning(name: str, task: Task) -> Callable[..., None]:
     def command(**values: Any) -> None:
         from gpt_tasks.training.config import FinetuneConfig
         from gpt_tasks.training.finetune import finetune
@@ -111,9 +113,7 @@ def _finetuning(task: Task) -> Callable[..., None]:
         if options:
             settings["options"] = options
         with answering(values["json"]) as answer:
-            run = finetune(
-                task.name, config=values["config"], output=values["output"], resume=values["resume"], **settings
-            )
+            run = finetune(name, config=values["config"], output=values["output"], resume=values["resume"], **settings)
             answer({**run.report.to_json(), "run": str(run.path)})
         if first_process() and not values["json"]:
             _show(run)
@@ -121,25 +121,25 @@ def _finetuning(task: Task) -> Callable[..., None]:
     return command
 
 
-def _show(run: Run[Any, Any]) -> None:
-    from gpt_tasks.evaluation.report import ANSWERED
+def _show(run: Run) -> None:
     from gpt_tasks.evaluation.tables import print_report
 
     print_report(run.report)
     with (run.path / "predictions.jsonl").open(encoding="utf-8") as file:
         lines = [json.loads(line) for line in islice(file, SHOWN)]
-    asked = [field for field in lines[0] if field not in ANSWERED]
-    if run.report.answers == "label":
+    asked = run.report.fields
+    if all("label" in line and "probabilities" in line for line in lines):
         print("\nSome texts of the test split:")
-        show_predictions([_answered(line, asked) for line in lines])
+        show_table(("label", "probability", "text"), [_cells(line, asked) for line in lines])
     command = installed_plugins().registry.tasks[run.report.task].command
     text = ' "A text of your own."' if command == "generate" or len(asked) == 1 else " --input FILE"
     text = "" if command == "chat" else text
     print(f"\nThe run is in {run.path}. Go on with: gpt-tasks {command} {run.path}{text}")
 
 
-def _answered(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, Prediction]:
-    return " / ".join(line[field] for field in asked), Prediction(line["predicted"], line["probabilities"])
+def _cells(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, str, str]:
+    predicted = line["predicted"]
+    return predicted, f"{line['probabilities'][predicted]:.1%}", " / ".join(line[field] for field in asked)
 
 
 class TaskCommand(TyperCommand):

@@ -50,6 +50,24 @@ def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
+def listed(model: type[BaseModel], texts: Sequence[str], flag: str) -> dict[str, Any]:
+    """Read `NAME=VALUE` texts as values of a model's fields; one that is a list can be given several times.
+
+    Raises UsageError for one without `=`, and for another that is given twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        ((name, value),) = pairs([text], flag).items()
+        field = model.model_fields.get(name)
+        if field is not None and _origin(field) in (list, tuple):
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            raise UsageError(f"{flag} {name} is given twice: {found[name]!r} and {value!r}", "Give it once.")
+        else:
+            found[name] = value
+    return found
+
+
 def taking(function: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
     """Let Typer see `parameters` as those of a function that takes any keywords."""
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,23 +10,35 @@ from gpt_tasks.cli.arguments import Json
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.plugins import installed_plugins
 
+Kind = Literal[
+    "tasks", "backbones", "commands", "heads", "learners", "methods", "metrics", "responders", "sources", "suites"
+]
+
 app = typer.Typer(name="list", rich_markup_mode=None, add_completion=False)
 
 
 @app.command("list")
 def list_names(
     kind: Annotated[
-        Literal["tasks", "backbones", "methods", "metrics", "suites"],
-        typer.Argument(help="What to list: tasks, backbones, methods, metrics or suites.", metavar="KIND"),
+        Kind,
+        typer.Argument(
+            help="tasks, backbones, commands, heads, learners, methods, metrics, responders, sources or suites.",
+            metavar="KIND",
+        ),
     ],
     as_json: Json = False,
 ) -> None:
     """List what there is of a kind, and which plugin brings it."""
     table = getattr(installed_plugins().registry, kind)
     entries = [
-        {"name": name, "description": table[name].description, "plugin": table.owner(name)} for name in sorted(table)
+        {"name": name, "description": _description(table[name]), "plugin": table.owner(name)} for name in sorted(table)
     ]
     with answering(as_json) as answer:
         answer({kind: entries})
     if not as_json:
         show_table(("name", "description", "plugin"), [tuple(entry.values()) for entry in entries])
+
+
+def _description(thing: Any) -> str:
+    """Return what a thing is; of a command the first line of its help."""
+    return str(thing.description if hasattr(thing, "description") else (thing.help or "").split("\n")[0])

@@ -9,9 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gpt_tasks.tasks.answers import Answer, answer_as_text
-from gpt_tasks.types import Prediction
-
 
 @contextlib.contextmanager
 def answering(as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
@@ -49,16 +46,3 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not console.is_terminal:
         console.width = 100_000
     console.print(table)
-
-
-def show_predictions(answered: Sequence[tuple[str, Answer]]) -> None:
-    """Print texts with their most probable label, or with whatever else was answered."""
-    if not all(isinstance(answer, Prediction) for _, answer in answered):
-        show_table(("answer", "text"), [(answer_as_text(answer), text) for text, answer in answered])
-        return
-    rows = [
-        (answer.label, f"{answer.probabilities[answer.label]:.1%}", text)
-        for text, answer in answered
-        if isinstance(answer, Prediction)
-    ]
-    show_table(("label", "probability", "text"), rows)

@@ -1,4 +1,4 @@
-"""`gpt-tasks predict`: what a run answers to texts, to a file, or to the lines of stdin."""
+"""`gpt-tasks predict`: what a run, or a model without training, answers to texts, to a file, or to lines of stdin."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from typing import Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, RunPath, WritingPrecision
+from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, WritingPrecision
 from gpt_tasks.cli.flags import pairs
-from gpt_tasks.cli.output import answering, show_predictions
+from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.zero_shot import (
+    Asked,
+    Calibrate,
+    LabelWord,
+    Question,
+    Shots,
+    ShotsSampler,
+    ShotsSeed,
+    TaskOption,
+    ZeroShotTask,
+    open_model,
+)
 from gpt_tasks.errors import UsageError
 from gpt_tasks.files import atomic_write
-from gpt_tasks.types import Example
 
 app = typer.Typer(name="predict", rich_markup_mode=None, add_completion=False)
 
@@ -23,7 +34,14 @@ app = typer.Typer(name="predict", rich_markup_mode=None, add_completion=False)
 @app.command("predict")
 def predict_texts(
     *,
-    run: RunPath,
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="The folder of a finished run; with --task a preset, a folder, a hub id or openai:NAME.",
+            metavar="RUN_OR_MODEL",
+            show_default=False,
+        ),
+    ],
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts to answer.", metavar="TEXT", show_default=False)
     ] = None,
@@ -35,8 +53,20 @@ def predict_texts(
         Path | None, typer.Option(help="Where the answers to --input go, instead of stdout.", metavar="FILE")
     ] = None,
     column: Column = None,
+    task: ZeroShotTask = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="With --task: labelled data, from which few-shot examples and labels come.", metavar="SRC"),
+    ] = None,
+    shots: Shots = 0,
+    shots_sampler: ShotsSampler = "random",
+    calibrate: Calibrate = False,
+    question: Question = None,
+    label_word: LabelWord = None,
+    option: TaskOption = None,
+    seed: ShotsSeed = 1234,
     device: Device = "auto",
-    precision: WritingPrecision = "auto",
+    precision: WritingPrecision | None = None,
     decoding: DecodingSettings = None,
     as_json: Json = False,
 ) -> None:
@@ -47,31 +77,37 @@ def predict_texts(
     if bool(texts) == bool(source):
         raise UsageError("predict: what to answer?", "Give texts, or a file with --input, and not both.")
     for name, value in (("--output", output), ("--column", column)):
-        if texts and value:
+        if texts and value and not (name == "--column" and data):
             raise UsageError(f"{name} belongs to --input", "Give a file with --input.")
+    if data is not None and task is None:
+        raise UsageError("--data is for --task", "Give --task TASK too, or answer a file with --input.")
     if source and as_json:
         raise UsageError("--json belongs to texts", "Leave it out: the answers to --input are JSON lines as they are.")
     if output and (output.is_dir() or not output.parent.is_dir()):
         raise UsageError(f"--output {output} cannot be a file", "Give a file in a folder that is there.")
 
-    from gpt_tasks.training.run import load, predictions_as_json
+    from gpt_tasks.evaluation.answering import given_example, predictions_as_json
 
+    asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
+    columns = pairs(column or [], "--column")
     with answering(as_json) as answer:
-        loaded = load(run, device=device, precision=precision, decoding=pairs(decoding or [], "--decoding"))
+        settings = pairs(decoding or [], "--decoding")
+        model = open_model(run, asked, device, precision, settings, columns=columns, data=data)
         if source and source != "-":
-            rows = loaded.predict_rows(source, column=pairs(column or [], "--column"))
-            lines = predictions_as_json(rows, loaded.task)
-            _write(lines, output)
+            rows = model.predict_rows(source, column=columns)
+            _write(predictions_as_json(rows, model.task), output)
             return
         given = texts or [line.rstrip("\r\n") for line in sys.stdin]
-        answered = list(zip(given, loaded.predict(given), strict=True))
-        lines = predictions_as_json((Example({"text": text}, None, ""), answer) for text, answer in answered)
+        predictions = model.predict(given)
+        examples = [given_example(model.task, text, "") for text in given]
+        lines = predictions_as_json(zip(examples, predictions, strict=True), model.task)
         if source:
             _write(lines, output)
         elif as_json:
-            answer({"run": str(run), "predictions": [json.loads(line) for line in lines]})
+            answer({"run" if task is None else "model": run, "predictions": [json.loads(line) for line in lines]})
         else:
-            show_predictions(answered)
+            rows_shown = [model.task.table_row(text, each) for text, each in zip(given, predictions, strict=True)]
+            show_table(tuple(rows_shown[0]), [tuple(row.values()) for row in rows_shown])
 
 
 def _write(lines: Iterable[str], output: Path | None) -> None:

@@ -11,7 +11,7 @@ import typer
 from gpt_tasks.cli.flags import flag, flags, given, taking
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.pretraining.config import PretrainConfig
-from gpt_tasks.training.config import validated
+from gpt_tasks.tasks.options import validated
 
 app = typer.Typer(name="pretrain", rich_markup_mode=None, add_completion=False)
 

@@ -22,7 +22,11 @@ def score_model(
     *,
     model: Annotated[
         str,
-        typer.Argument(help="A preset, a folder, a hub id or a finished run.", metavar="MODEL", show_default=False),
+        typer.Argument(
+            help="A preset, a folder, a hub id, a finished run, or a responder's model, as in openai:NAME.",
+            metavar="MODEL",
+            show_default=False,
+        ),
     ],
     suite: Annotated[
         str,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,9 @@ from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import DataError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.types import Example
+
+T = TypeVar("T")
 
 UNKNOWN = -1
 """The code of an example whose target is not known."""
@@ -181,13 +182,8 @@ def stream_examples(
     if first is None:
         raise DataError(f"{source.name}: there are no rows ({split})", "Give data that holds some.")
     where = first.where.rpartition(":")[0] or source.name
-    choose = task.fields if need_labels else task.asked_fields
+    choose = task.fields if need_labels else task.input_fields
     fields = choose(list(first.values), columns, where)
-    if need_labels and isinstance(task, HeadTask) and task.target not in fields:
-        raise DataError(
-            f"{where}: there is no column '{task.target_column({})}'; the columns are {', '.join(first.values)}",
-            f"Say which one holds the {task.target}: --column {task.target}=NAME",
-        )
     if by is not None and by not in first.values:
         raise DataError(
             f"{where}: there is no column '{by}'; the columns are {', '.join(first.values)}", "Give --by one of them."
@@ -195,6 +191,13 @@ def stream_examples(
     extra = () if by is None else (by,)
     for row in chain([first], rows):
         yield task.example(row, fields, extra)
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of at most `size` items."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
 
 
 def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:

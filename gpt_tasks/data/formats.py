@@ -9,7 +9,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import IO, Any, cast
 from gpt_tasks.data.plain_text import read_passages
 from gpt_tasks.data.squad import read_questions
 from gpt_tasks.errors import DataError, MachineError
+from gpt_tasks.extensions import FileFormat
 from gpt_tasks.types import Row
 
 TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".txt")
@@ -41,9 +42,12 @@ class DataFile:
     suffix: str
     encoding: str = ""
     note: str = ""
+    format: FileFormat | None = None
 
     def rows(self) -> Iterator[Row]:
         """Read the rows from the beginning. Raises DataError naming the line of one that is broken."""
+        if self.format is not None:
+            return _format_rows(self, self.format)
         if self.suffix == ".parquet":
             return _parquet_rows(self)
         if self.suffix.startswith(".jsonl"):
@@ -55,21 +59,24 @@ class DataFile:
         return _csv_rows(self)
 
 
-def suffix_of(path: Path) -> str | None:
+def suffix_of(path: Path, formats: Sequence[FileFormat] = ()) -> str | None:
     """Return the suffix by which a file is read, as `.csv.gz`, or None for a file that is no data."""
-    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    added = [f"{suffix}{packed}" for each in formats for suffix in each.suffixes for packed in ("", ".gz")]
+    return next((suffix for suffix in (*SUFFIXES, *added) if path.name.lower().endswith(suffix)), None)
 
 
-def open_file(path: Path) -> DataFile:
-    """Find out how a file is to be read, without reading its rows.
+def open_file(path: Path, formats: Sequence[FileFormat] = ()) -> DataFile:
+    """Find out how a file is to be read, without reading its rows. `formats` are further ones that are known.
 
     Text is UTF-8, or UTF-16 where its first bytes say so; a .csv, .tsv or .txt that is neither is read as cp1252.
     Raises DataError for a file of an unknown kind, an empty one and a binary one, MachineError for one that cannot be
     read.
     """
-    suffix = suffix_of(path)
+    suffix = suffix_of(path, formats)
     if suffix is None:
-        raise DataError(f"{path}: files of this kind cannot be read", f"Give one that ends in {', '.join(SUFFIXES)}.")
+        known = [*SUFFIXES, *(suffix for each in formats for suffix in each.suffixes)]
+        raise DataError(f"{path}: files of this kind cannot be read", f"Give one that ends in {', '.join(known)}.")
+    chosen = next((each for each in formats if suffix.removesuffix(".gz") in each.suffixes), None)
     if suffix == ".parquet":
         return DataFile(path, suffix)
     with _bytes(path) as file:
@@ -83,7 +90,7 @@ def open_file(path: Path) -> DataFile:
         problem = _misreading(path, encoding)
         if not problem:
             note = f"{path.name} is not UTF-8; it was read as cp1252 (Windows)." if encoding == "cp1252" else ""
-            return DataFile(path, suffix, encoding, note)
+            return DataFile(path, suffix, encoding, note, chosen)
         problems.append(problem)
     raise DataError(problems[0], "Save it as text in UTF-8.")
 
@@ -135,6 +142,11 @@ def _misreading(path: Path, encoding: str) -> str:
     return ""
 
 
+def _format_rows(file: DataFile, format: FileFormat) -> Iterator[Row]:
+    with _text(file, newline=None) as lines:
+        yield from format.read(lines, file.path.name)
+
+
 def _json_rows(file: DataFile) -> Iterator[Row]:
     with _text(file, newline=None) as lines:
         for number, line in enumerate(lines, start=1):
@@ -158,8 +170,8 @@ def _json_rows(file: DataFile) -> Iterator[Row]:
 
 
 def _document_rows(file: DataFile) -> Iterator[Row]:
-    """Rows of one JSON document, which stands in memory as a whole."""
-    name, hint = file.path.name, "Give one whole document in SQuAD's form, or .jsonl with one JSON object per line."
+    """Rows of one JSON document, which is in memory as a whole: a list of objects, or SQuAD's own."""
+    name, hint = file.path.name, "Give a list of objects, a document of SQuAD's, or .jsonl with one object per line."
     with _text(file, newline=None) as text:
         try:
             document = json.load(text)
@@ -168,7 +180,13 @@ def _document_rows(file: DataFile) -> Iterator[Row]:
             raise DataError(f"{where}: this is not JSON: {error.msg} (column {error.colno})", hint) from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"{name}: this is not JSON: {error}", hint) from error
-    yield from read_questions(document, name)
+    if not isinstance(document, list):
+        yield from read_questions(document, name)
+        return
+    for number, values in enumerate(document, start=1):
+        if not isinstance(values, dict):
+            raise DataError(f"{name}: item {number} is a {type(values).__name__}, not an object", hint)
+        yield Row(values, f"{name}:item {number}")
 
 
 def _text_rows(file: DataFile) -> Iterator[Row]:

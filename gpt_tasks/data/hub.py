@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpt_tasks.backbone.hub import first_line, why_unreachable
 from gpt_tasks.data.sources import ALL, split_named
 from gpt_tasks.errors import DataError
-from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.extensions import Reader, SourceScheme
 from gpt_tasks.hookspecs import hookimpl
 from gpt_tasks.types import Row
 
@@ -23,7 +23,7 @@ _BATCH = 1024
 
 
 @hookimpl
-def register_sources() -> list[SourceScheme]:
+def register_sources() -> list[Reader]:
     """Bring the scheme `hf:`."""
     return [SourceScheme("hf:", "A data set of the Hugging Face hub: hf:OWNER/NAME[:CONFIG][@REVISION]", hub_splits)]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpt_tasks.data.formats import SUFFIXES, DataFile, open_file, reading, suffix_of
 from gpt_tasks.errors import DataError, GptTasksError, PluginError
-from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.extensions import FileFormat, Reader, SourceScheme
 from gpt_tasks.types import Row
 
 SPLITS = ("train", "validation", "test")
@@ -47,22 +47,26 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def open_source(spec: str | Path, schemes: Mapping[str, SourceScheme]) -> Source:
+def open_source(spec: str | Path, readers: Mapping[str, Reader]) -> Source:
     """Open a file, a folder that holds train, validation and test files, or a scheme's `PREFIX:LOCATION`.
 
-    `schemes` maps prefixes without their colon. Raises DataError where there is nothing to read, and PluginError
-    where a scheme fails.
+    `readers` are the schemes, by their prefix without its colon, and the formats of files. Raises DataError where there
+    is nothing to read, and PluginError where a scheme fails.
     """
     path = Path(spec).expanduser()
     scheme = _SCHEME.fullmatch(str(spec))
+    formats = [reader for reader in readers.values() if isinstance(reader, FileFormat)]
     with reading(path):
         if scheme and not _is_there(path):
-            return _open_scheme(str(spec), schemes[scheme[1]], scheme[2])
+            found = readers[scheme[1]]
+            if isinstance(found, SourceScheme):
+                return _open_scheme(str(spec), found, scheme[2])
+            path = Path(scheme[2]).expanduser()
         if path.is_dir():
-            return _open_folder(path)
+            return _open_folder(path, formats)
         if not path.exists():
             raise _missing(path)
-        file = open_file(path)
+        file = open_file(path, formats)
         return Source(path.name, {ALL: file.rows}, _notes([file]))
 
 
@@ -109,10 +113,10 @@ def _failure(spec: str, scheme: SourceScheme, error: Exception) -> PluginError:
     return PluginError(f"The source '{scheme.prefix}' failed on {spec}: {reason}", "Fix or upgrade its plugin.")
 
 
-def _open_folder(folder: Path) -> Source:
+def _open_folder(folder: Path, formats: Sequence[FileFormat]) -> Source:
     found: dict[str, list[Path]] = {}
-    for path in _data_files(folder) or _data_files(folder / "data"):
-        stem = _stem(path)
+    for path in _data_files(folder, formats) or _data_files(folder / "data", formats):
+        stem = _stem(path, formats)
         numbered = _SHARD.fullmatch(stem) or _VERSION.fullmatch(stem)
         name = split_named(numbered[1] if numbered else stem)
         if name:
@@ -123,12 +127,12 @@ def _open_folder(folder: Path) -> Source:
             f"Name them train.csv, validation.csv and test.csv (or another of {', '.join(SUFFIXES)}).",
         )
     for name, paths in found.items():
-        if len(paths) > 1 and not all(_SHARD.fullmatch(_stem(path)) for path in paths):
+        if len(paths) > 1 and not all(_SHARD.fullmatch(_stem(path, formats)) for path in paths):
             raise DataError(
                 f"{folder}: both {paths[0].name} and {paths[1].name} could be the {name} split",
                 "Leave one of them, or number its parts as in train-00000-of-00002.csv.",
             )
-    files = {name: [open_file(path) for path in found[name]] for name in SPLITS if name in found}
+    files = {name: [open_file(path, formats) for path in found[name]] for name in SPLITS if name in found}
     return Source(
         f"{folder.name}/",
         {name: partial(_chained, parts) for name, parts in files.items()},
@@ -136,14 +140,14 @@ def _open_folder(folder: Path) -> Source:
     )
 
 
-def _data_files(folder: Path) -> list[Path]:
+def _data_files(folder: Path, formats: Sequence[FileFormat]) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and suffix_of(path))
+    return sorted(path for path in folder.iterdir() if path.is_file() and suffix_of(path, formats))
 
 
-def _stem(path: Path) -> str:
-    return path.name[: -len(suffix_of(path) or "")]
+def _stem(path: Path, formats: Sequence[FileFormat]) -> str:
+    return path.name[: -len(suffix_of(path, formats) or "")]
 
 
 def _chained(files: Sequence[DataFile]) -> Iterator[Row]:

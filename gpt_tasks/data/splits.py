@@ -13,10 +13,8 @@ from gpt_tasks.data.draws import stratified_sample, stratified_split
 from gpt_tasks.data.examples import Examples, store_examples, stream_examples
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.extensions import Reader
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.tasks.headed import HeadTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,7 @@ def load_splits(
     by: str | None = None,
     limit: int | None = None,
     seed: int,
-    schemes: Mapping[str, SourceScheme],
+    schemes: Mapping[str, Reader],
     scratch: Path,
 ) -> Splits:
     """Read, type and split the data of a training. `data` None stands for the task's embedded samples.
@@ -78,8 +76,7 @@ def load_splits(
             sources[split] = open_source(given, schemes)
             notes += sources[split].notes
         elif split in source.splits:
-            hidden = isinstance(task, HeadTask) and not _is_labelled(task, source, split, columns or {})
-            if split == "test" and hidden:
+            if split == "test" and not _is_labelled(task, source, split, columns or {}):
                 notes.append(f"The test split of {source.name} has no labels: another is drawn from train.")
             else:
                 sources[split] = source
@@ -93,10 +90,9 @@ def load_splits(
         if split in sources:
             found[split] = read(sources[split], choose_split(sources[split], split))
             _same_fields(found["train"], found[split])
-    if isinstance(task, HeadTask):
-        task, meaning = task.fitted(found["train"].observed, found["train"].fields, source.name)
-        found = {split: settle(task, examples, meaning) for split, examples in found.items()}
-    if isinstance(task, ClassificationTask):
+    task = task.fit(found["train"], source.name)
+    found = {split: normalize_targets(task, examples) for split, examples in found.items()}
+    if task.is_stratified:
         notes += _unseen(found)
     return _without_leaks(task, found, limit, seed, notes)
 
@@ -116,7 +112,7 @@ def load_examples(
     """
     rows = stream_examples(task, source, split, columns=columns or {}, by=by, need_labels=True)
     examples = store_examples(rows, scratch)
-    return settle(task, examples, {}) if isinstance(task, HeadTask) else examples
+    return normalize_targets(task, examples)
 
 
 def choose_split(source: Source, split: str | None) -> str:
@@ -134,21 +130,19 @@ def choose_split(source: Source, split: str | None) -> str:
     return split
 
 
-def settle(task: HeadTask, examples: Examples, meaning: Mapping[str, str]) -> Examples:
-    """Code the right answers, labels by their place among the task's; `meaning` holds what some are known to stand for.
+def normalize_targets(task: Task, examples: Examples) -> Examples:
+    """Give each target the name that it has for the fitted task, and number them as the task does.
 
     Raises DataError, naming the first row, for one that the model cannot give.
     """
-    known = dict(meaning)
-    for answer in examples.observed:
-        if answer not in known:
-            try:
-                known[answer] = task.canonical(answer, "")
-            except DataError:
-                code = examples.label_names.index(answer)
-                task.canonical(answer, examples[int(np.argmax(examples.labels == code))].where)
-    names = task.labels if isinstance(task, ClassificationTask) else tuple(dict.fromkeys(known.values()))
-    return examples.labelled(names, known)
+    known: dict[str, str] = {}
+    for target in examples.observed:
+        try:
+            known[target] = task.normalize_label(target, "")
+        except DataError:
+            code = examples.label_names.index(target)
+            task.normalize_label(target, examples[int(np.argmax(examples.labels == code))].where)
+    return examples.labelled(task.target_names(known.values()), known)
 
 
 def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, seed: int, notes: list[str]) -> Splits:
@@ -161,12 +155,12 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
                 raise DataError(
                     f"{len(train)} rows are too few to draw a {split} split from",
                     f"Give at least {len(wanted) + 1} different texts"
-                    f"{' of a label' if isinstance(task, ClassificationTask) else ''}, or a file with --{split}.",
+                    f"{' of a label' if task.is_stratified else ''}, or a file with --{split}.",
                 )
             found[split] = train.subset(drawn[split])
         found["train"] = train.subset(drawn["train"])
         sizes = ", ".join(f"{split} {len(found[split]):,}" for split in SPLITS)
-        how = ", stratified by label" if isinstance(task, ClassificationTask) else ""
+        how = ", stratified by label" if task.is_stratified else ""
         notes.append(f"Drew {' and '.join(wanted)} from train{how}: {sizes} rows.")
         if copies:
             notes.append(f"{copies:,} rows repeat the text of another; each stayed in the same split as that one.")
@@ -184,8 +178,8 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
 
 
 def _strata(task: Task, examples: Examples) -> np.ndarray:
-    """Return by what a draw keeps the shares, `[n]`: the labels of a classification, else nothing."""
-    return examples.labels if isinstance(task, ClassificationTask) else np.zeros(len(examples), dtype=np.int32)
+    """Return by what a draw keeps the shares, `[n]`: the targets where the task wants it, else nothing."""
+    return examples.labels if task.is_stratified else np.zeros(len(examples), dtype=np.int32)
 
 
 def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], notes: list[str]) -> int:
@@ -213,15 +207,10 @@ def _among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
     return found
 
 
-def _is_labelled(task: HeadTask, source: Source, split: str, columns: Mapping[str, str]) -> bool:
-    """Tell whether a split's first row has a label: many published test sets hide theirs."""
+def _is_labelled(task: Task, source: Source, split: str, columns: Mapping[str, str]) -> bool:
+    """Tell whether a split's first row has its target: many published test sets hide theirs."""
     first = next(source.splits[split](), None)
-    if first is None:
-        return False
-    texts = {field: column for field, column in columns.items() if field != task.target}
-    fields = task.fields(list(first.values), texts, source.name)
-    label = columns.get(task.target, fields.get(task.target, ""))
-    return not task.hides(first.values.get(label))
+    return first is not None and task.is_labelled(first, columns)
 
 
 def _same_fields(train: Examples, other: Examples) -> None:

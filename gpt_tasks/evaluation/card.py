@@ -8,13 +8,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpt_tasks.evaluation.report import AnswerKind, Report
+from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.tables import BASELINE_NAMES, examples, interval, number
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.types import Score
 
 MOST_MISTAKES = 10
 LONGEST_TEXT = 300
-LOWER = ("ece", "rmse", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 HUB_METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "f1",
@@ -28,24 +29,13 @@ HUB_METRICS = {
     **dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), "rouge"),
 }
 
-_BASELINES = {
-    "label": "The baselines were trained on the same rows: one always gives the most frequent label, the other is a "
-    "logistic regression on TF-IDF. ",
-    "labels": "The baselines were trained on the same rows: one goes by how frequent the labels are, the other is a "
-    "logistic regression on TF-IDF for each of them. ",
-    "number": "The baselines were trained on the same rows: one always says their mean, the other is a ridge "
-    "regression on TF-IDF. ",
-    "choice": "Beside it the answers that the choices' length would give. ",
-    "span": "Beside it the longest run of words that question and context have in common. ",
-    "text": "The answers beside the model's cost nothing. ",
-}
-
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def model_card(
     report: Report,
     *,
+    task: Task,
     run: str,
     backbone: str,
     method: str,
@@ -54,27 +44,26 @@ def model_card(
     data: str = "the task's embedded samples",
     fields: Sequence[str] = ("text",),
     plots: Sequence[str] = (),
-    command: str = "predict",
 ) -> str:
     """Return the card as Markdown, with the front matter that model hubs read.
 
-    `run` is the folder as commands should name it, `rows` how many each split holds, `settings` what the training was
-    told, `fields` the names of an example's texts, `plots` those of the PNG files beside the card, `command` the one by
-    which the run is put to use.
+    `run` is the folder as commands should name it, `rows` how many each split holds, `settings` those of the training,
+    `fields` the names of an example's texts, `plots` those of the PNG files beside the card.
     """
+    words = task.card()
     parts = [
-        _front_matter(report, run, backbone),
+        _front_matter(report, words, run, backbone),
         f"# {report.task}: {backbone}, tuned with `{method}`",
-        _summary(report, backbone, command),
+        _summary(report, words, backbone),
         "## Scores",
-        _scores(report),
+        _scores(report, words),
         *(["## Labels", _labels(report)] if report.labels else []),
         *(f"![{plot.removesuffix('.png').replace('_', ' ')}]({plot})" for plot in plots),
         *_slices(report),
         *_mistakes(report),
         *_samples(report),
         "## How to use it",
-        _usage(fields, run, report.answers, command),
+        _usage(fields, run, words, task.command),
         "## Data",
         f"Read from {data}.\n\n" + _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
         *(["\n".join(f"- {_plain(note)}" for note in report.notes)] if report.notes else []),
@@ -82,12 +71,12 @@ def model_card(
         _table(["setting", "value"], [[f"`{name}`", _setting(value)] for name, value in settings.items()]),
         _table(["measured", "value"], [[f"`{name}`", _setting(value)] for name, value in report.training.items()]),
         "## Limits",
-        _limits(report),
+        _limits(report, words),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(report: Report, run: str, backbone: str) -> str:
+def _front_matter(report: Report, words: TaskCard, run: str, backbone: str) -> str:
     import yaml
 
     figures = [
@@ -95,7 +84,7 @@ def _front_matter(report: Report, run: str, backbone: str) -> str:
         for name, figure in report.metrics.items()
         if name in HUB_METRICS
     ]
-    kind = {"text": "text-generation", "span": "question-answering"}.get(report.answers, "text-classification")
+    kind = words.pipeline_tag
     result = {
         "task": {"type": kind},
         "dataset": {"name": f"{report.task} ({report.split})", "type": report.task, "split": report.split},
@@ -112,23 +101,11 @@ def _front_matter(report: Report, run: str, backbone: str) -> str:
     return f"---\n{yaml.safe_dump(card, sort_keys=False, allow_unicode=True)}---"
 
 
-def _summary(report: Report, backbone: str, command: str) -> str:
-    name, figure = _headline(report)
-    does = f"answers **{_plain(report.task)}** in its own words"
-    if command == "generate":
-        does = "writes as the texts it was shown are written"
-    others = {
-        "number": "a number",
-        "choice": "one of the choices that it is given",
-        "span": "a stretch of the context that it is given",
-    }
-    if report.answers in others:
-        does = f"answers **{_plain(report.task)}** with {others[report.answers]}"
+def _summary(report: Report, words: TaskCard, backbone: str) -> str:
+    name, figure = _headline(report, words)
+    does = words.does.replace("{task}", f"**{_plain(report.task)}**")
     if report.labels:
-        which = "one" if report.answers == "label" else "those that are right"
-        does = f"answers **{_plain(report.task)}** with {which} of {len(report.labels)} labels: " + ", ".join(
-            f"`{_code(label)}`" for label in report.labels
-        )
+        does += ": " + ", ".join(f"`{_code(label)}`" for label in report.labels)
     beside = [
         f"{number(scores[name].value)} ({BASELINE_NAMES.get(baseline, baseline)})"
         for baseline, scores in report.baselines.items()
@@ -141,7 +118,7 @@ def _summary(report: Report, backbone: str, command: str) -> str:
     )
 
 
-def _scores(report: Report) -> str:
+def _scores(report: Report, words: TaskCard) -> str:
     baselines = report.baselines
     rows = [
         [
@@ -152,12 +129,18 @@ def _scores(report: Report) -> str:
         for name, figure in report.metrics.items()
     ]
     table = _table(["metric", "this model", *(BASELINE_NAMES.get(name, name) for name in baselines)], rows)
-    lower = [name for name in report.metrics if name in LOWER]
-    better = f"Of {', '.join(f'`{name}`' for name in lower)} a lower figure is better"
-    better += "; of the others a higher one." if len(lower) < len(report.metrics) else "."
-    trained = "Beside it the backbone as it was before. " if "before" in baselines else _BASELINES[report.answers]
-    closing = (trained if baselines else "") + better
+    closing = (words.baselines if baselines else "") + _directions(report)
     return f"Over {examples(report.n)}; in brackets the 95 % interval.\n\n{table}\n\n{closing}"
+
+
+def _directions(report: Report) -> str:
+    """Say of which metrics a lower figure is better, and of which a higher one."""
+    lower = [name for name in report.metrics if report.directions.get(name) == "lower"]
+    if not lower:
+        return "Higher figures are better."
+    if len(lower) == len(report.metrics):
+        return "Lower figures are better."
+    return f"Of {', '.join(f'`{name}`' for name in lower)} a lower figure is better, of the others a higher one."
 
 
 def _labels(report: Report) -> str:
@@ -205,13 +188,12 @@ def _samples(report: Report) -> list[str]:
         [_plain(" / ".join(sample.inputs.values())), _plain(sample.predicted), _plain(sample.references[0])]
         for sample in report.samples
     ]
-    heads = ("## What it writes", "written") if report.answers == "text" else ("## What it answers", "answered")
-    return [heads[0], _table(["asked", heads[1], "right"], rows)]
+    return ["## What it answers", _table(["asked", "answered", "right"], rows)]
 
 
-def _usage(fields: Sequence[str], run: str, answers: AnswerKind, command: str) -> str:
+def _usage(fields: Sequence[str], run: str, words: TaskCard, command: str) -> str:
     folder = shlex.quote(run)
-    values = {**dict.fromkeys(fields, '"..."'), **({"choices": '["...", "..."]'} if answers == "choice" else {})}
+    values = {**dict.fromkeys(fields, '"..."'), **(words.input_example or {})}
     single = len(values) == 1
     given = '"..."' if single else "{" + ", ".join(f'"{field}": {value}' for field, value in values.items()) + "}"
     asked = {"chat": "", "generate": ' "..."'}.get(command, ' "..."' if single else " --input FILE")
@@ -226,46 +208,26 @@ def _usage(fields: Sequence[str], run: str, answers: AnswerKind, command: str) -
         f"```\ngpt-tasks {command} {folder}{asked}\ngpt-tasks evaluate {folder} --data FILE\n```\n\n"
         f"```python\n{python}\n```\n\n"
         "`model/` holds a causal language model that transformers opens by itself, and beside it "
-        + {
-            "label": "the head (`head.safetensors`) and the task with its labels",
-            "labels": "the head (`head.safetensors`) and the task with its labels",
-            "number": "the head (`head.safetensors`) and the task",
-            "choice": "the head (`head.safetensors`) and the task",
-            "span": "the head (`head.safetensors`) and the task",
-            "text": "the task",
-        }[answers]
-        + " (`task.json`)."
+        f"{words.saved} (`task.json`)."
     )
 
 
-def _limits(report: Report) -> str:
-    known = len(report.labels)
-    said = {
-        "label": [f"It knows {known} labels and gives one of them to any text, also to one that fits none."],
-        "labels": [f"It knows {known} labels and decides on each for itself, from one threshold for all on."],
-        "number": ["It says a number of any text, also of one unlike all that it learned from."],
-        "choice": ["It takes one of the choices that it is given, also where none is right."],
-        "span": ["It answers by what stands in the context, whether that is true or not."],
-        "text": ["It writes fluent text that can be wrong; nothing checks what it says."],
-    }[report.answers]
-    said += [
-        "The figures hold for texts like those it was evaluated on; elsewhere, measure first (`gpt-tasks evaluate`)."
+def _limits(report: Report, words: TaskCard) -> str:
+    said = [
+        *words.limits,
+        "The figures hold for texts like those it was evaluated on; elsewhere, measure first (`gpt-tasks evaluate`).",
     ]
     judged = [label for label, scores in report.per_label.items() if scores.recall.n]
     if judged:
         weakest = min(judged, key=lambda label: report.per_label[label].recall.value)
         recall = report.per_label[weakest].recall
         said += [f"It finds `{_code(weakest)}` least often: recall {_figure(recall)} over {examples(recall.n)}."]
-    if report.answers == "label":
-        said += ["Its probabilities are those of the softmax, uncorrected; `ece` above says how far to trust them."]
     said += ["What the backbone learnt from its own data, biases included, is still in it."]
     return "\n".join(f"- {line}" for line in said)
 
 
-def _headline(report: Report) -> tuple[str, Score]:
-    # What is written has its perplexity first; "no answer" has figures of its own behind those of all questions.
-    names = list(report.metrics)
-    name = next((name for name in ("accuracy", "f1") if name in names), names[-1 if report.answers == "text" else 0])
+def _headline(report: Report, words: TaskCard) -> tuple[str, Score]:
+    name = words.headline if words.headline in report.metrics else next(iter(report.metrics))
     return name, report.metrics[name]
 
 

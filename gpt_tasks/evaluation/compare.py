@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.differences import comparable, shared, tested
-from gpt_tasks.evaluation.kept import FILES, Kept, KeptTask, Kind, kinds, read_kept
 from gpt_tasks.evaluation.matching import matched
-from gpt_tasks.evaluation.paired import holm
+from gpt_tasks.evaluation.saved_results import FILES, Kind, SavedResults, SavedTask, kinds, read_results
+from gpt_tasks.extensions import Metric
 from gpt_tasks.files import json_safe, machine_errors, write_json
 from gpt_tasks.metrics.intervals import PAIRED_RESAMPLES
+from gpt_tasks.metrics.significance import holm
+from gpt_tasks.plugins import installed_plugins
 
 SCHEMA_VERSION = 1
 COMPARISON, PLOT = "comparison.json", "comparison.png"
@@ -84,7 +87,7 @@ def compare(folders: Sequence[Path], *, seed: int = 0) -> Comparison:
 
     Shares of examples (accuracy and the like) get McNemar's exact test; other means, perplexities, corpus scores (BLEU,
     chrF), means over groups (resampled within each), macro F1 and MCC a paired bootstrap of 10,000 resamples, drawn
-    from `seed`.
+    from `seed`; another metric that is no mean one of 1,000.
 
     Raises UsageError where the folders are fewer than two, one twice, not there, or of different commands; DataError
     where one is damaged, the examples of a task differ, or two folders share nothing.
@@ -92,17 +95,18 @@ def compare(folders: Sequence[Path], *, seed: int = 0) -> Comparison:
     folders = [Path(folder) for folder in folders]
     with machine_errors():
         kind = _kind(folders)
-        kept = [read_kept(folder, kind) for folder in folders]
-        letters = [_letter(place) for place in range(len(kept))]
+        saved = [read_results(folder, kind) for folder in folders]
+        metrics = _known_metrics(saved)
+        letters = [_letter(place) for place in range(len(saved))]
         contrasts: list[Contrast] = []
         notes: list[str] = []
-        for letter, other in zip(letters[1:], kept[1:], strict=True):
-            notes.extend(_notes(kept[0], other, letter))
-            contrasts.extend(_contrasts(kept[0], other, letter, seed))
+        for letter, other in zip(letters[1:], saved[1:], strict=True):
+            notes.extend(_notes(saved[0], other, letter, metrics))
+            contrasts.extend(_contrasts(saved[0], other, letter, metrics, seed))
     corrected = holm([contrast.p_value for contrast in contrasts])
     return Comparison(
         kind=kind,
-        folders=tuple(Compared(letter, each.path, each.model) for letter, each in zip(letters, kept, strict=True)),
+        folders=tuple(Compared(letter, each.path, each.model) for letter, each in zip(letters, saved, strict=True)),
         contrasts=tuple(
             replace(contrast, corrected_p_value=p) for contrast, p in zip(contrasts, corrected, strict=True)
         ),
@@ -111,10 +115,15 @@ def compare(folders: Sequence[Path], *, seed: int = 0) -> Comparison:
     )
 
 
-def check_output(folder: Path) -> None:
-    """Raise UsageError where something stands in the folder already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--output {folder} is not empty", "Give a folder that is empty or not there yet.")
+def _known_metrics(saved: Sequence[SavedResults]) -> Mapping[str, Metric]:
+    """Return the registered metrics, and those modules of evaluate which were used and can be loaded."""
+    registry = installed_plugins().registry
+    known = dict(registry.metrics)
+    for name in {name for each in saved for task in each.tasks.values() for name in task.values} - known.keys():
+        if name.startswith("evaluate:"):
+            with suppress(UsageError):
+                known[name] = registry.metric(name)
+    return known
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
@@ -152,7 +161,7 @@ def _kind(folders: Sequence[Path]) -> Kind:
     )
 
 
-def _notes(reference: Kept, other: Kept, letter: str) -> Iterator[str]:
+def _notes(reference: SavedResults, other: SavedResults, letter: str, metrics: Mapping[str, Metric]) -> Iterator[str]:
     """What a reader of the figures should know."""
     if reference.suite.get("sha256") != other.suite.get("sha256"):
         yield f"The suites of A and {letter} are not the same file; the examples are."
@@ -164,9 +173,9 @@ def _notes(reference: Kept, other: Kept, letter: str) -> Iterator[str]:
         ours, theirs = reference.tasks[name], other.tasks[name]
         if ours.shots != theirs.shots:
             yield f"{name}: {ours.shots} shots in A, {theirs.shots} in {letter}."
-        compared = comparable(ours, theirs)
-        for metric in (metric for metric in compared if metric in ours.parts):
-            units = [task.parts[metric].weights.sum() for task in (ours, theirs)]
+        compared = comparable(ours, theirs, metrics)
+        for metric in (metric for metric in compared if metric in ours.statistics):
+            units = [task.statistics[metric].weights.sum() for task in (ours, theirs)]
             if not math.isclose(*units):
                 yield (
                     f"{name}: {metric} is by {units[0]:,.0f} tokens in A and by {units[1]:,.0f} in {letter}: "
@@ -178,15 +187,17 @@ def _notes(reference: Kept, other: Kept, letter: str) -> Iterator[str]:
             yield f"{name}: not compared: {', '.join(why)}."
 
 
-def _contrasts(reference: Kept, other: Kept, letter: str, seed: int) -> list[Contrast]:
+def _contrasts(
+    reference: SavedResults, other: SavedResults, letter: str, metrics: Mapping[str, Metric], seed: int
+) -> list[Contrast]:
     found: list[Contrast] = []
     for name in shared(reference.tasks, other.tasks):
         ours, theirs = reference.tasks[name], other.tasks[name]
         order = matched(reference, other, name)
-        metrics = comparable(ours, theirs)
-        evidence = tested(ours, theirs, order, metrics, seed)
-        for metric in metrics:
-            before, value, it = ours.values[metric], theirs.values[metric], evidence[metric]
+        names = comparable(ours, theirs, metrics)
+        results = tested(ours, theirs, order, names, metrics, seed)
+        for metric in names:
+            before, value, it = ours.values[metric], theirs.values[metric], results[metric]
             found.append(
                 Contrast(
                     task=name,
@@ -206,8 +217,8 @@ def _contrasts(reference: Kept, other: Kept, letter: str, seed: int) -> list[Con
             )
     if not found:
         held = [
-            "; ".join(f"{task.name}: {', '.join(task.values)}" for task in kept.tasks.values())
-            for kept in (reference, other)
+            "; ".join(f"{task.name}: {', '.join(task.values)}" for task in saved.tasks.values())
+            for saved in (reference, other)
         ]
         raise DataError(
             f"{reference.path} ({held[0]}) and {other.path} ({held[1]}) share no metric that can be compared",
@@ -216,7 +227,7 @@ def _contrasts(reference: Kept, other: Kept, letter: str, seed: int) -> list[Con
     return found
 
 
-def _left_out(metric: str, ours: KeptTask, theirs: KeptTask, letter: str) -> str:
+def _left_out(metric: str, ours: SavedTask, theirs: SavedTask, letter: str) -> str:
     if metric not in theirs.values:
         return "only in A"
     if metric not in ours.values:

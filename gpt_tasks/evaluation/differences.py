@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from gpt_tasks.evaluation.kept import KeptTask
-from gpt_tasks.evaluation.paired import (
-    Evidence,
-    Statistic,
+from gpt_tasks.errors import GptTasksError
+from gpt_tasks.evaluation.saved_results import SavedTask
+from gpt_tasks.evaluation.statistics import whole_value
+from gpt_tasks.extensions import Metric, Rows
+from gpt_tasks.metrics.intervals import FROM_CONFUSION, RESAMPLES
+from gpt_tasks.metrics.significance import (
+    RowStatistic,
+    TestResult,
     confusion_differences,
-    evidence,
     figure_differences,
     mcnemar,
     resampled,
+    result_of_draws,
     unknown,
 )
-from gpt_tasks.metrics.classification import macro_f1, mcc
-from gpt_tasks.metrics.intervals import FROM_CONFUSION
-
-_CONFUSION = {"macro_f1": FROM_CONFUSION[macro_f1], "mcc": FROM_CONFUSION[mcc]}
 
 
-def comparable(ours: KeptTask, theirs: KeptTask) -> list[str]:
-    """Return the shared metrics that follow from what was kept; micro F1 only where accuracy, its equal, is not."""
+def comparable(ours: SavedTask, theirs: SavedTask, metrics: Mapping[str, Metric]) -> list[str]:
+    """Return the shared metrics that follow from what was saved; micro F1 only where accuracy, its equal, is not."""
     found = [
         metric
         for metric in shared(ours.values, theirs.values)
-        if (metric in ours.parts and metric in theirs.parts) or (metric in _CONFUSION and ours.predictions)
+        if (metric in ours.statistics and metric in theirs.statistics)
+        or all(_is_of_confusion(metric, task) for task in (ours, theirs))
+        or all(_can_be_recomputed(metric, task, metrics) for task in (ours, theirs))
     ]
     return [metric for metric in found if metric != "micro_f1" or "accuracy" not in found]
 
@@ -40,60 +43,107 @@ def shared(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
 
 
 def tested(
-    ours: KeptTask, theirs: KeptTask, order: np.ndarray, metrics: Sequence[str], seed: int
-) -> dict[str, Evidence]:
-    """Return what the examples say of each metric; theirs in `order` `[n]` are ours."""
+    ours: SavedTask,
+    theirs: SavedTask,
+    order: np.ndarray,
+    names: Sequence[str],
+    metrics: Mapping[str, Metric],
+    seed: int,
+) -> dict[str, TestResult]:
+    """Return what the examples say of the metrics of these names; theirs in `order` `[n]` are ours."""
     groups = np.array([identity.group or "" for identity in ours.identities])
-    names, group_of = np.unique(groups, return_inverse=True)
-    strata = [np.flatnonzero(group_of == group) for group in range(len(names))]
-    found: dict[str, Evidence] = {}
-    means = []
-    for metric in (metric for metric in metrics if metric in ours.parts):
-        a, b = ours.parts[metric], theirs.parts[metric]
-        if len(names) == 1 and ours.identities[0].group is None and a.is_share and b.is_share:
-            found[metric] = mcnemar(a.values[:, 0] == 1.0, b.values[order, 0] == 1.0)
+    every, group_of = np.unique(groups, return_inverse=True)
+    strata = [np.flatnonzero(group_of == group) for group in range(len(every))]
+    found: dict[str, TestResult] = {}
+    additive = []
+    for name in (name for name in names if name in ours.statistics):
+        a, b = ours.statistics[name], theirs.statistics[name]
+        if len(every) == 1 and ours.identities[0].group is None and a.is_share and b.is_share:
+            found[name] = mcnemar(a.values[:, 0] == 1.0, b.values[order, 0] == 1.0)
         else:
-            means.append(metric)
-    if means:
+            additive.append(name)
+    if additive:
         columns = []
-        for metric in means:
-            for parts, places in ((ours.parts[metric], np.arange(len(order))), (theirs.parts[metric], order)):
-                columns += [(parts.values * parts.weights[:, None])[places], parts.weights[places, None]]
+        for name in additive:
+            for each, places in ((ours.statistics[name], np.arange(len(order))), (theirs.statistics[name], order)):
+                columns += [(each.values * each.weights[:, None])[places], each.weights[places, None]]
         rows = np.concatenate(columns, axis=1)
         statistic = figure_differences(
-            [(ours.parts[metric].form, ours.parts[metric].values.shape[1]) for metric in means]
+            [(ours.statistics[name].aggregate, ours.statistics[name].values.shape[1]) for name in additive]
         )
-        found |= _bootstrapped(ours, theirs, means, [rows[stratum] for stratum in strata], statistic, seed)
-    confused = [metric for metric in metrics if metric in _CONFUSION and metric not in ours.parts]
+        found |= _bootstrapped(ours, theirs, additive, [rows[stratum] for stratum in strata], statistic, seed)
+    confused = [name for name in names if name not in ours.statistics and _is_of_confusion(name, ours)]
     if confused:
         predicted = [theirs.predictions[place] for place in order.tolist()]
         labels, codes = np.unique([*ours.references, *ours.predictions, *predicted], return_inverse=True)
         triples = codes.reshape(3, -1).T
-        statistic = confusion_differences([_CONFUSION[metric] for metric in confused], len(labels))
+        statistic = confusion_differences([FROM_CONFUSION[name] for name in confused], len(labels))
         found |= _bootstrapped(ours, theirs, confused, [triples], statistic, seed, width=len(labels) ** 2)
+    for name in names:
+        if name not in found:
+            found[name] = _recomputed(metrics[name], ours, theirs, order, seed)
     return found
 
 
+def _is_of_confusion(name: str, task: SavedTask) -> bool:
+    """Tell whether a metric follows from right and predicted labels alone."""
+    return name in FROM_CONFUSION and bool(task.labels and task.predictions)
+
+
+def _can_be_recomputed(name: str, task: SavedTask, metrics: Mapping[str, Metric]) -> bool:
+    """Tell whether a metric that is no mean follows from the references and predictions that were saved.
+
+    These are not all that was compared: it does where they come to the figure, but for numbers that were rounded.
+    """
+    if name not in metrics or metrics[name].whole is None or not task.predictions:
+        return False
+    try:
+        value = whole_value(metrics[name], _rows(task))
+    except GptTasksError:
+        return False
+    both_undefined = math.isnan(value) and math.isnan(task.values[name])
+    return both_undefined or math.isclose(value, task.values[name], rel_tol=1e-4, abs_tol=1e-5)
+
+
+def _rows(task: SavedTask, order: np.ndarray | None = None) -> Rows:
+    rows = Rows(task.references, task.predictions, task.labels)
+    return rows if order is None else rows.take(order)
+
+
+def _recomputed(metric: Metric, ours: SavedTask, theirs: SavedTask, order: np.ndarray, seed: int) -> TestResult:
+    """Compare a metric that is no mean by 1,000 paired resamples."""
+    if len(order) < 2:
+        return unknown()
+    a, b = _rows(ours), _rows(theirs, order)
+    random = np.random.default_rng(seed)
+    draws = []
+    for _ in range(RESAMPLES):
+        chosen = random.integers(0, len(order), len(order))
+        draws.append(whole_value(metric, b.take(chosen)) - whole_value(metric, a.take(chosen)))
+    before, value = ours.values[metric.name], theirs.values[metric.name]
+    return result_of_draws(value - before, max(abs(value), abs(before)), np.array(draws), len(order))
+
+
 def _bootstrapped(
-    ours: KeptTask,
-    theirs: KeptTask,
-    metrics: Sequence[str],
+    ours: SavedTask,
+    theirs: SavedTask,
+    names: Sequence[str],
     strata: Sequence[np.ndarray],
-    statistic: Statistic,
+    statistic: RowStatistic,
     seed: int,
     width: int = 1,
-) -> dict[str, Evidence]:
-    # One example by itself has no spread: nothing can be told, as of its standard error.
+) -> dict[str, TestResult]:
+    # One example by itself has no spread: nothing can be said, as of its standard error.
     if min(map(len, strata)) < 2:
-        return dict.fromkeys(metrics, unknown())
+        return dict.fromkeys(names, unknown())
     draws = resampled(strata, statistic, width=width, seed=seed)
     n = sum(map(len, strata))
     return {
-        metric: evidence(
-            theirs.values[metric] - ours.values[metric],
-            max(abs(theirs.values[metric]), abs(ours.values[metric])),
+        name: result_of_draws(
+            theirs.values[name] - ours.values[name],
+            max(abs(theirs.values[name]), abs(ours.values[name])),
             draws[:, place],
             n,
         )
-        for place, metric in enumerate(metrics)
+        for place, name in enumerate(names)
     }

@@ -1,77 +1,216 @@
-"""Evaluate a model on labelled examples: logits, metrics beside the baselines, and the files that show them."""
+"""Evaluate predictions of any task: figures with intervals, baselines beside them, and the files that show it."""
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from scipy.special import softmax
 
-from gpt_tasks.data.examples import Examples
-from gpt_tasks.evaluation.baselines import Baselines
+from gpt_tasks.data.examples import chunks
+from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.plots import plot_confusion_matrix
-from gpt_tasks.evaluation.report import Report, build_report, write_predictions
+from gpt_tasks.evaluation.report import (
+    MOST_MISTAKES,
+    MOST_SAMPLES,
+    MOST_SLICES,
+    LabelScores,
+    Mistake,
+    Report,
+    Sample,
+    Slices,
+)
+from gpt_tasks.evaluation.statistics import Tally, write_lines, write_statistics
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import write_json
-from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.types import Example
+from gpt_tasks.metrics.aggregate import signatures_of
+from gpt_tasks.metrics.intervals import label_f1, proportion
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.types import Example, Score
+
+BEFORE = "before"
+"""The baseline that is the backbone before it was trained."""
 
 
-class Answering(Protocol):
-    """What can be evaluated: a task with its labels settled, and logits of examples for them."""
+class Predictor(Protocol):
+    """What can be evaluated: a fine-tuned model, or one that is asked without training."""
 
     @property
-    def task(self) -> ClassificationTask:
-        """The task."""
+    def task(self) -> Task:
+        """The task, fitted."""
         ...
 
-    def logits(self, examples: Examples, /) -> np.ndarray:
-        """Return the logits `[n, labels]`, or log-likelihoods: what softmax turns into probabilities."""
+    @property
+    def chunk(self) -> int:
+        """How many examples are answered at a time."""
+        ...
+
+    def predict(self, examples: Sequence[Example], *, scored: bool = False) -> Sequence[Any]:
+        """Answer examples; with `scored`, predictions hold all that metrics read."""
+        ...
+
+    def baselines(self, examples: Sequence[Example]) -> Mapping[str, Sequence[Any]]:
+        """Return predictions that cost little, by the names of their ways."""
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """Return what users should know of the figures."""
         ...
 
 
-def evaluate_examples(
-    predictor: Answering,
-    examples: Examples,
+def evaluate(
+    predictor: Predictor,
+    examples: Iterable[Example],
     *,
     split: str,
     metrics: Sequence[Metric],
-    baselines: Baselines | None,
     by: str | None = None,
     training: Mapping[str, float | int | str | None] | None = None,
     notes: Sequence[str] = (),
     output: Path | None = None,
 ) -> Report:
-    """Return the report; with `output` write metrics.json, predictions.jsonl and the confusion matrix there too.
+    """Return the report, computed a chunk of examples at a time.
 
-    `examples` are labelled in the model's order of labels; `by` names one of their extra columns.
+    `by` names one of the examples' extra columns, whose most frequent values are evaluated each by itself. With
+    `output` metrics.json, predictions.jsonl and parts.parquet are written there, and the confusion matrix where the
+    task has one. Raises DataError where there is no example, PluginError where a metric fails.
     """
-    probabilities = softmax(predictor.logits(examples).astype("float64"), axis=-1)
-    report = build_report(
-        task=predictor.task.name,
+    task = predictor.task
+    tally = Tally(task, metrics)
+    baselines: dict[str, Tally] = {}
+    decisions: Counter[tuple[str | None, str | None]] = Counter()
+    mistakes: list[tuple[float, int, Mistake]] = []
+    samples: list[Sample] = []
+    where: list[str] = []
+    slices: list[str] = []
+    references: set[int] = set()
+    fields: dict[str, None] = {}
+
+    def lines() -> Iterator[Mapping[str, Any]]:
+        for chunk in chunks(examples, predictor.chunk):
+            predictions = predictor.predict(chunk, scored=True)
+            tally.add(chunk, predictions)
+            for name, others in predictor.baselines(chunk).items():
+                baselines.setdefault(name, Tally(task, metrics)).add(chunk, others)
+            for example, prediction in zip(chunk, predictions, strict=True):
+                pairs = list(task.decisions(example, prediction))
+                decisions.update(pairs)
+                probability = task.probability(prediction)
+                if probability is None:
+                    shown = task.display(example, prediction) if len(samples) < MOST_SAMPLES else None
+                    if shown is not None:
+                        samples.append(Sample(example.where, *shown))
+                elif any(right != given for right, given in pairs):
+                    _keep_worst(mistakes, task, example, prediction, probability, len(where))
+                references.add(len(example.references))
+                fields.update(dict.fromkeys(task.record(example)))
+                where.append(example.where)
+                if by is not None:
+                    slices.append(example.extra[by])
+                yield {"where": example.where, **task.line(example, prediction)}
+
+    write_lines(output, lines())
+    if not where:
+        raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
+    signed: dict[str, list[str]] = {}
+    for name, signature in signatures_of(metrics, references).items():
+        signed.setdefault(signature, []).append(name)
+    signatures = [f"{', '.join(names)}: {signature}" for signature, names in signed.items()]
+    sliced, more = (None, []) if by is None else _slices(by, slices, tally)
+    labels = _label_names(task, decisions)
+    figures = tally.scores()
+    compared = {name: theirs.scores() for name, theirs in baselines.items()}
+    report = Report(
+        task=task.name,
         split=split,
-        labels=predictor.task.labels,
-        metrics=metrics,
-        references=examples.labels,
-        probabilities=probabilities,
-        examples=examples,
-        baselines=None if baselines is None else baselines.probabilities(plain_texts(examples)),
-        by=by,
-        values=None if by is None else [example.extra[by] for example in examples],
-        training=training,
-        notes=notes,
+        n=len(where),
+        labels=tuple(task.labels),
+        metrics=figures,
+        per_label={label: _label_scores(decisions, label) for label in task.labels} if decisions else {},
+        confusion_matrix=_confusion_matrix(labels, decisions) if task.has_confusion_matrix else (),
+        baselines=compared,
+        slices=sliced,
+        mistakes=tuple(mistake for _, _, mistake in sorted(mistakes, key=lambda each: (-each[0], -each[1]))),
+        samples=tuple(samples),
+        training=dict(training or {}),
+        notes=(*notes, *predictor.notes(), *more, *signatures, *_worse_than_before(metrics, figures, compared)),
+        answers=task.card().answers,
+        directions={metric.name: metric.better for metric in metrics},
+        fields=tuple(fields),
     )
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        write_predictions(output / "predictions.jsonl", examples, report.labels, probabilities)
-        plot_confusion_matrix(report, output / "confusion_matrix.png")
+        write_statistics(output, where, tally.statistics())
+        if report.confusion_matrix:
+            plot_confusion_matrix(report, output / "confusion_matrix.png")
         write_json(output / "metrics.json", report.to_json())
     return report
 
 
-def plain_texts(examples: Iterable[Example]) -> Iterator[str]:
-    """Yield what a baseline reads of each example: its texts, one below the other."""
-    for example in examples:
-        yield "\n".join(example.inputs.values())
+def _keep_worst(
+    mistakes: list[tuple[float, int, Mistake]],
+    task: Task,
+    example: Example,
+    prediction: Any,
+    probability: float,
+    place: int,
+) -> None:
+    """Keep the mistakes of the highest probability; of equal ones, those of earlier examples."""
+    if len(mistakes) == MOST_MISTAKES and (probability, -place) < mistakes[0][:2]:
+        return
+    shown = task.display(example, prediction)
+    if shown is None:
+        return
+    inputs, right, given = shown
+    mistake = Mistake(example.where, dict(inputs), right[0], given, probability)
+    keep = heapq.heappush if len(mistakes) < MOST_MISTAKES else heapq.heapreplace
+    keep(mistakes, (probability, -place, mistake))
+
+
+def _label_names(task: Task, decisions: Counter[tuple[str | None, str | None]]) -> list[str | None]:
+    """Return the labels of a confusion matrix; None at the end where something has no label."""
+    return [*task.labels, *([None] if any(None in pair for pair in decisions) else [])]
+
+
+def _confusion_matrix(
+    labels: Sequence[str | None], decisions: Counter[tuple[str | None, str | None]]
+) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(decisions[right, given] for given in labels) for right in labels)
+
+
+def _label_scores(decisions: Counter[tuple[str | None, str | None]], label: str) -> LabelScores:
+    """Return precision, recall and F1 of one label, by how often it was right and given."""
+    right = decisions[label, label]
+    surplus = sum(count for (reference, given), count in decisions.items() if given == label != reference)
+    missing = sum(count for (reference, given), count in decisions.items() if reference == label != given)
+    return LabelScores(
+        precision=proportion(right, right + surplus),
+        recall=proportion(right, right + missing),
+        f1=label_f1(np.array([[0, surplus], [missing, right]]), 1),
+    )
+
+
+def _slices(by: str, values: Sequence[str], tally: Tally) -> tuple[Slices, list[str]]:
+    """Return the figures of each value of a column, the most frequent first, and a note where some are left out."""
+    frequent = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    column = np.asarray(values, dtype=object)
+    notes = []
+    if len(frequent) > MOST_SLICES:
+        notes.append(f"Column '{by}' has {len(frequent)} values; the {MOST_SLICES} most frequent are shown.")
+    shown = [value for value, _ in frequent[:MOST_SLICES]]
+    return Slices(by, {value: tally.scores(np.flatnonzero(column == value)) for value in shown}), notes
+
+
+def _worse_than_before(
+    metrics: Sequence[Metric], figures: Mapping[str, Score], baselines: Mapping[str, Mapping[str, Score]]
+) -> list[str]:
+    """Return a note where a model is worse than the backbone was before it was trained, by the first metric."""
+    if BEFORE not in baselines:
+        return []
+    first = metrics[0]
+    now, before = figures[first.name].value, baselines[BEFORE][first.name].value
+    if not (now > before if first.better == "lower" else now < before):
+        return []
+    return ["The model is worse than the backbone was before: lower --learning-rate, or take fewer --epochs."]

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.evaluation.kept import Identity, Kept
+from gpt_tasks.evaluation.saved_results import Identity, SavedResults
 
 LONGEST_ANSWER = 80
 
 
-def matched(reference: Kept, other: Kept, task: str) -> np.ndarray:
+def matched(reference: SavedResults, other: SavedResults, task: str) -> np.ndarray:
     """Return for each of the reference's examples of a task the place of the same one in the other folder, `[n]`.
 
     Equal examples are taken in the order of the files. Raises DataError where the examples are not all the same.
@@ -34,7 +34,9 @@ def matched(reference: Kept, other: Kept, task: str) -> np.ndarray:
     return np.array(order)
 
 
-def _differing(reference: Kept, other: Kept, task: str, unmatched: Sequence[int], left: Sequence[int]) -> DataError:
+def _differing(
+    reference: SavedResults, other: SavedResults, task: str, unmatched: Sequence[int], left: Sequence[int]
+) -> DataError:
     ours, theirs = reference.tasks[task], other.tasks[task]
     numbers = [
         f"{len(some)} of the {len(kept.tasks[task].where)} in {kept.path}"

@@ -26,6 +26,8 @@ LONGEST_LABEL = 22
 # What may be installed for labels in scripts that matplotlib's own font lacks.
 FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
 MOST_COUNTED = 60
+NO_LABEL = "(none)"
+"""The row and column of a confusion matrix for what has no label."""
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9742b", "#666666"
 SIGNIFICANT = 0.05
 
@@ -39,8 +41,9 @@ def plot_confusion_matrix(report: Report, path: Path) -> None:
 
     counts = np.array(report.confusion_matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    many = len(report.labels)
-    names = [_drawable(label, place) for place, label in enumerate(report.labels)]
+    labels = [*report.labels, *([NO_LABEL] if len(counts) > len(report.labels) else [])]
+    many = len(labels)
+    names = [_drawable(label, place) for place, label in enumerate(labels)]
     side = min(max(3.4, 0.62 * many), 15.0)
     figure = Figure(figsize=(side + 2.2, side + 1.5), layout="constrained")
     axes = figure.add_subplot()

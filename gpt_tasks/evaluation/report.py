@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-import numpy as np
-
-from gpt_tasks.errors import DataError
-from gpt_tasks.extensions import Metric
-from gpt_tasks.files import atomic_write, json_safe
-from gpt_tasks.metrics.classification import confidence, confusion_matrix
-from gpt_tasks.metrics.intervals import label_f1, proportion, score
-from gpt_tasks.types import Example, Score
-
-AnswerKind = Literal["label", "labels", "number", "choice", "span", "text"]
-"""What a model answers: one of several labels, all that are right, a number, one of an example's choices, a stretch of
-its context, or a text."""
+from gpt_tasks.files import json_safe
+from gpt_tasks.types import Score
 
 ANSWERED = frozenset(
     ["where", "label", "references", "predicted", "probabilities", "probability", "start", "end", "n_best", "finish"]
 )
-"""What a line of predictions.jsonl holds beside what was asked."""
+"""What a line of predictions.jsonl holds beside what was asked, in reports that do not name their `fields`."""
 
 SCHEMA_VERSION = 1
 MOST_MISTAKES = 20
 MOST_SLICES = 50
+MOST_SAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """How well one label is told; the n of its precision counts its predictions, that of recall and F1 its support."""
+    """Figures of one label; the n of its precision counts its predictions, that of recall and F1 its support."""
 
     precision: Score
     recall: Score
@@ -55,7 +43,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An example of a task whose answers are no single labels: the right ones, and what the model answered."""
+    """An example that is shown: what was asked, the right answers, and what the model answered."""
 
     where: str
     inputs: Mapping[str, str]
@@ -76,9 +64,10 @@ class Report:
     """The figures of one evaluation over `n` examples of a split.
 
     `labels` are in the model's order, as are the rows (right labels) and columns (predicted labels) of
-    `confusion_matrix`, which only one of several labels has; other `answers` have some `samples`. `baselines` maps each
-    baseline to its own metrics. `mistakes` holds the most confident ones first. `training` says what training took, in
-    seconds and MiB.
+    `confusion_matrix`, which may have one more for what has no label. `answers` names the kind of answer in a word.
+    `baselines` maps each baseline to its own metrics. There are `mistakes`, the most confident ones first, or
+    `samples`. `training` says what training took, in seconds and MiB, `directions` whether a metric is better higher or
+    lower, `fields` what a line of predictions.jsonl holds of the question.
     """
 
     task: str
@@ -94,7 +83,9 @@ class Report:
     samples: tuple[Sample, ...] = ()
     training: Mapping[str, float | int | str | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    answers: AnswerKind = "label"
+    answers: str = "label"
+    directions: Mapping[str, str] = field(default_factory=dict)
+    fields: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics.json holds: JSON values only, with null for what is not a finite number."""
@@ -131,7 +122,13 @@ class Report:
             "samples": [asdict(sample) for sample in self.samples],
             "training": {name: json_safe(value) for name, value in self.training.items()},
             "notes": list(self.notes),
+            "directions": dict(self.directions),
+            "fields": list(self.fields),
         }
+
+    def values(self) -> dict[str, float]:
+        """Return the metrics' values alone."""
+        return {name: score.value for name, score in self.metrics.items()}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Report:
@@ -160,136 +157,9 @@ class Report:
             training=dict(saved["training"]),
             notes=tuple(saved["notes"]),
             answers=saved.get("answers", "label" if saved["labels"] else "text"),
+            directions=dict(saved.get("directions", {})),
+            fields=tuple(saved.get("fields", ())),
         )
-
-
-class ExampleReader(Protocol):
-    """Examples by their place. Only those that the report shows are read."""
-
-    def __getitem__(self, index: int, /) -> Example: ...
-
-
-def build_report(
-    *,
-    task: str,
-    split: str,
-    labels: Sequence[str],
-    metrics: Sequence[Metric],
-    references: np.ndarray,
-    probabilities: np.ndarray,
-    examples: ExampleReader,
-    baselines: Mapping[str, np.ndarray] | None = None,
-    by: str | None = None,
-    values: Sequence[str] | None = None,
-    training: Mapping[str, float | int | str | None] | None = None,
-    notes: Sequence[str] = (),
-    seed: int = 0,
-) -> Report:
-    """Compute the report of a model from its `probabilities` `[n, labels]` and the right label indices `[n]`.
-
-    `baselines` gives each baseline's probabilities for the same examples; `values` `[n]` those of column `by`, of
-    which the 50 most frequent are evaluated by themselves. Raises DataError where there is no example, PluginError
-    where a metric fails.
-    """
-    if not len(references):
-        raise DataError(f"The {split} split is empty", "Give labelled rows to evaluate on.")
-    predictions = probabilities.argmax(axis=1)
-
-    def scores(rows: np.ndarray | slice, given: np.ndarray = probabilities) -> dict[str, Score]:
-        chosen = given[rows].argmax(axis=1)
-        return {
-            metric.name: score(metric, references[rows], chosen, given[rows], labels, seed=seed) for metric in metrics
-        }
-
-    slices, notes = None, list(notes)
-    if by is not None and values is not None:
-        places = _places(values)
-        if len(places) > MOST_SLICES:
-            notes.append(f"Column '{by}' has {len(places)} values; the {MOST_SLICES} most frequent are shown.")
-        slices = Slices(by, {value: scores(rows) for value, rows in list(places.items())[:MOST_SLICES]})
-    counts = confusion_matrix(references, predictions, labels)
-    return Report(
-        task=task,
-        split=split,
-        n=len(references),
-        labels=tuple(labels),
-        metrics=scores(slice(None)),
-        per_label={label: _label_scores(counts, index) for index, label in enumerate(labels)},
-        confusion_matrix=tuple(tuple(row) for row in counts.tolist()),
-        baselines={name: scores(slice(None), given) for name, given in (baselines or {}).items()},
-        slices=slices,
-        mistakes=_mistakes(labels, references, predictions, probabilities, examples),
-        training=dict(training or {}),
-        notes=tuple(notes),
-    )
-
-
-def write_predictions(
-    path: Path,
-    examples: Iterable[Example],
-    labels: Sequence[str],
-    probabilities: np.ndarray,
-) -> None:
-    """Write one line of JSON for each example, as they come: where, its texts, label, predicted, probabilities.
-
-    `probabilities` is `[n, labels]`; the label is null where it is not known. The file is there as a whole or not at
-    all.
-    """
-    with atomic_write(path) as file:
-        for example, row in zip(examples, probabilities, strict=True):
-            line = {
-                "where": example.where,
-                **example.inputs,
-                "label": example.target,
-                "predicted": labels[int(row.argmax())],
-                "probabilities": {label: round(float(p), 6) for label, p in zip(labels, row, strict=True)},
-            }
-            file.write(json.dumps(json_safe(line), ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _label_scores(counts: np.ndarray, index: int) -> LabelScores:
-    right = int(counts[index, index])
-    return LabelScores(
-        precision=proportion(right, int(counts[:, index].sum())),
-        recall=proportion(right, int(counts[index].sum())),
-        f1=label_f1(counts, index),
-    )
-
-
-def _places(values: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the rows of each value, the most frequent value first, those that tie in the order of their letters."""
-    column = np.asarray(values, dtype=object)
-    frequent = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
-    order = {value: place for place, (value, _) in enumerate(frequent)}
-    place_of = np.fromiter((order[value] for value in column), dtype=np.int64, count=len(column))
-    by_place = np.argsort(place_of, kind="stable")
-    ends = np.cumsum([count for _, count in frequent])
-    return {value: rows for (value, _), rows in zip(frequent, np.split(by_place, ends[:-1]), strict=True)}
-
-
-def _mistakes(
-    labels: Sequence[str],
-    references: np.ndarray,
-    predictions: np.ndarray,
-    probabilities: np.ndarray,
-    examples: ExampleReader,
-) -> tuple[Mistake, ...]:
-    wrong = np.flatnonzero(references != predictions)
-    confidences = confidence(predictions[wrong], probabilities[wrong])
-    worst = wrong[np.argsort(-confidences, kind="stable")[:MOST_MISTAKES]]
-    found = []
-    for index in worst.tolist():
-        example, predicted = examples[index], int(predictions[index])
-        found.append(
-            Mistake(
-                where=example.where,
-                inputs=dict(example.inputs),
-                label=labels[int(references[index])],
-                predicted=labels[predicted],
-                probability=float(probabilities[index, predicted]),
-            )
-        )
-    return tuple(found)
 
 
 def _number(value: float | None) -> float:
@@ -302,6 +172,7 @@ def _score_to_json(figure: Score) -> dict[str, float | int | None]:
         "low": json_safe(figure.low),
         "high": json_safe(figure.high),
         "n": figure.n,
+        "stderr": json_safe(figure.stderr),
     }
 
 
@@ -311,6 +182,12 @@ def _scores_to_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | 
 
 def _scores_from_json(saved: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
     return {
-        name: Score(_number(figure["value"]), _number(figure["low"]), _number(figure["high"]), figure["n"])
+        name: Score(
+            _number(figure["value"]),
+            _number(figure["low"]),
+            _number(figure["high"]),
+            figure["n"],
+            _number(figure.get("stderr")),
+        )
         for name, figure in saved.items()
     }

@@ -44,8 +44,7 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
         console.print(label_table(report))
     for sample in report.samples[:SHOWN_SAMPLES]:
         console.print(Text("\n" + _short("\n".join(sample.inputs.values()))))
-        said = "wrote" if report.answers == "text" else "said"
-        console.print(Text(f"  {said}: {_short(sample.predicted)}\n  right: {_short(sample.references[0])}"))
+        console.print(Text(f"  answer: {_short(sample.predicted)}\n  right:  {_short(sample.references[0])}"))
     if report.slices is not None:
         console.print()
         console.print(slice_table(report))

@@ -1,28 +1,23 @@
-"""A conversation with a model: what was said, what of it the model still reads, and what it answers."""
+"""A conversation with a model on this machine: what of it the model still reads, and what it answers."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from gpt_tasks.errors import DataError, MachineError, ModelError, UsageError
+from gpt_tasks.errors import DataError, ModelError, UsageError
+from gpt_tasks.generation.conversation import Conversation, content_of
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.generator import Generator, open_writer
 from gpt_tasks.tasks.chat_template import end_token
 from gpt_tasks.tasks.chat_window import history
-from gpt_tasks.tasks.turns import ASSISTANT, SYSTEM, USER, Turn, messages
+from gpt_tasks.tasks.turns import ASSISTANT, USER, Turn
 
 
 @dataclass
-class Chat:
-    """A conversation that goes on, an answer at a time.
-
-    `turns` are all that were said, the system's first where there is one. `forgotten` counts the oldest of them that
-    the last answer was written without, because they no longer fit.
-    """
+class Chat(Conversation):
+    """A conversation with a model on this machine, whose answers are shown as they come."""
 
     writer: Generator
     decoding: Decoding
@@ -33,11 +28,6 @@ class Chat:
 
     def __post_init__(self) -> None:
         self.reset()
-
-    def reset(self) -> None:
-        """Forget all but what the system says."""
-        self.turns = [Turn(SYSTEM, self.system.strip())] if self.system else []
-        self.forgotten = 0
 
     def answer(
         self,
@@ -53,7 +43,7 @@ class Chat:
         as it came; of one that had not begun, nothing is. Raises DataError for a text without any content, and for one
         that does not fit by itself; then nothing was said.
         """
-        said = [*self.turns, Turn(USER, _content(text))]
+        said = [*self.turns, Turn(USER, content_of(text))]
         room = self._room()
         found = history(self.writer.tokenizer, said, room, "The conversation")
         if len(found.input_ids) > room:
@@ -84,27 +74,6 @@ class Chat:
             if answer:
                 self.turns = [*said, Turn(ASSISTANT, answer)]
         return answer
-
-    def save(self, file: Path) -> int:
-        """Write the conversation as one more row of a file that can be trained on; return the number of its turns.
-
-        Raises UsageError for a file of another kind, and where nothing was said; MachineError where it cannot be
-        written.
-        """
-        if not any(turn.role == ASSISTANT for turn in self.turns):
-            raise UsageError("There is nothing to save yet", "Say something first.")
-        if file.suffix.lower() != ".jsonl":
-            raise UsageError(f"{file}: conversations are kept in files of JSON lines", "Give a name ending in .jsonl.")
-        row = json.dumps({"messages": messages(self.turns)}, ensure_ascii=False)
-        try:
-            with file.open("a+b") as lines:
-                if lines.tell():
-                    lines.seek(-1, 2)
-                    row = row if lines.read() == b"\n" else f"\n{row}"
-                lines.write(f"{row}\n".encode())
-        except OSError as error:
-            raise MachineError(f"{file}: {error.strerror or error}", "Give another place.") from error
-        return len(self.turns)
 
     def _room(self) -> int:
         """Return how many tokens there are for what was said, with room for an answer behind it."""
@@ -146,15 +115,3 @@ def open_chat(
     chat._room()
     history(writer.tokenizer, [*chat.turns, Turn(USER, "?")], 0, f"--system {system!r}" if system else model)
     return chat
-
-
-def _content(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"The text holds half a character ({text[error.start]!a})", "Is it in the encoding of this terminal?"
-        ) from error
-    if not text.strip():
-        raise DataError("There is nothing in what was said", "Say something.")
-    return text.strip()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from gpt_tasks.heads.lm import IGNORED, linear_cross_entropy, product_type, token_nats
+from gpt_tasks.data.encoded import IGNORE_INDEX
+from gpt_tasks.heads.lm import linear_cross_entropy, product_type, token_losses
 from gpt_tasks.heads.model import last_hidden_state, recompute_activations
 
 # Logits of so many tokens, by which it is found out whether they are the output matrix's alone.
@@ -47,7 +48,7 @@ class LanguageModel(nn.Module):
 
         `input_ids`, `attention_mask` and `labels` are `[batch, length]`; a label is the token itself, or -100.
         """
-        learned = labels[:, 1:] != IGNORED
+        learned = labels[:, 1:] != IGNORE_INDEX
         targets = labels[:, 1:][learned]
         divisor = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         states, matrix = self._states(input_ids, attention_mask, learned)
@@ -60,9 +61,9 @@ class LanguageModel(nn.Module):
         return {"loss": total / divisor}
 
     @torch.no_grad()
-    def nats(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+    def losses(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
         """Return the summed cross-entropy, in nats, of each text's tokens to be learned: `[batch]`, in float32."""
-        learned = labels[:, 1:] != IGNORED
+        learned = labels[:, 1:] != IGNORE_INDEX
         targets = labels[:, 1:][learned]
         states, matrix = self._states(input_ids, attention_mask, learned)
         if matrix is None:
@@ -70,12 +71,23 @@ class LanguageModel(nn.Module):
         else:
             dtype = product_type(states)
             with torch.autocast(states.device.type, enabled=False):
-                each = token_nats(states, matrix, targets, dtype)
-        rows = learned.nonzero()[:, 0]
-        return torch.zeros(len(labels), device=each.device).index_add(0, rows, each)
+                each = token_losses(states, matrix, targets, dtype)
+        return _by_row(each, learned)
+
+    def log_probs(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+        """Return the log-probability of each text's labels, in nats, with its gradient: `[batch]`, in float32.
+
+        `input_ids`, `attention_mask` and `labels` are `[batch, length]`; a label is the token itself, or -100. The
+        logits of all labels are in memory at once.
+        """
+        learned = labels[:, 1:] != IGNORE_INDEX
+        states, matrix = self._states(input_ids, attention_mask, learned)
+        logits = states if matrix is None else states @ matrix.T
+        each = nn.functional.cross_entropy(logits.float(), labels[:, 1:][learned], reduction="none")
+        return -_by_row(each, learned)
 
     def _states(self, input_ids: Tensor, attention_mask: Tensor, learned: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what foretells each token to be learned: its hidden state and the output matrix, or its logits."""
+        """Return what predicts each token to be learned: its hidden state and the output matrix, or its logits."""
         whole, output = self._whole
         if self.plain:
             hidden, _ = last_hidden_state(self.backbone, input_ids, attention_mask)
@@ -90,6 +102,11 @@ class LanguageModel(nn.Module):
         Raises UsageError for an architecture that cannot.
         """
         recompute_activations(self.backbone, **settings)
+
+
+def _by_row(each: Tensor, learned: Tensor) -> Tensor:
+    """Sum values of tokens `[tokens]` over their rows; `learned` `[rows, length]` says where they are."""
+    return torch.zeros(len(learned), device=each.device).index_add(0, learned.nonzero()[:, 0], each)
 
 
 @torch.no_grad()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy
-
-from gpt_tasks.tasks.headed import Loss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,7 +14,10 @@ if TYPE_CHECKING:
 Linear = tuple["NDArray[numpy.float64]", "NDArray[numpy.float64]"]
 """Coefficients `[outputs, features]` and intercepts `[outputs]` of standardised features."""
 
-STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+ProbeKind = Literal["multinomial", "binary", "ridge"]
+"""One logistic regression over all labels, one for each label, or a ridge regression."""
+
+C_VALUES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Far below what a validation set of thousands can tell apart, and three times sooner than scikit-learn's default.
 _TOLERANCE = 1e-3
 # The largest of the other logits is never below zero, so that this one means a probability below 1e-13.
@@ -25,45 +26,85 @@ _NEVER = -30.0
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear head: `weight` `[outputs, features]`, `bias` `[outputs]`, and the inverse regularisation strength."""
+    """A linear head: `weight` `[outputs, features]`, `bias` `[outputs]`, and the inverse regularisation strength C."""
 
     weight: NDArray[numpy.float32]
     bias: NDArray[numpy.float32]
-    strength: float
+    C: float
 
 
 def fit_probe(
     train: NDArray[numpy.float32],
-    train_goals: NDArray[numpy.generic],
+    train_labels: NDArray[numpy.generic],
     validation: NDArray[numpy.float32],
-    validation_goals: NDArray[numpy.generic],
+    validation_labels: NDArray[numpy.generic],
     outputs: int,
     class_weights: NDArray[numpy.float32] | None = None,
     *,
-    loss: Loss = "cross_entropy",
+    kind: ProbeKind = "multinomial",
 ) -> Probe:
-    """Fit a linear model of features `[n, features]` to goals, and fold it into a linear head.
+    """Fit a linear model of features `[n, features]` to labels, and fold it into a linear head.
 
     The features are standardised, and the model is a multinomial logistic regression, one logistic regression for each
-    label, or a ridge regression, by the `loss` that a head would learn by. The inverse regularisation strength C rises
-    through `STRENGTHS` while that loss falls on the validation data. `class_weights` `[outputs]` weigh the rows of each
+    label, or a ridge regression. The inverse regularisation strength C rises through `C_VALUES` while its loss falls on
+    the validation data. `class_weights` `[outputs]` weigh the rows of each
     label of a multinomial regression. A label that no training row has gets a probability near zero.
     """
     from sklearn.preprocessing import StandardScaler
 
     weights = numpy.ones(outputs) if class_weights is None else class_weights
     scaler = StandardScaler().fit(train)
-    fitted, mean_loss = _KINDS[loss]
-    fit = fitted(scaler.transform(train), train_goals, weights)
+    fitted, mean_loss = _KINDS[kind]
+    fit = fitted(scaler.transform(train), train_labels, weights)
     best, least = None, numpy.inf
-    for strength in STRENGTHS:
+    for strength in C_VALUES:
         coefficients, intercepts = fit(strength)
         weight = (coefficients / scaler.scale_).astype(numpy.float32)
         bias = (intercepts - weight @ scaler.mean_).astype(numpy.float32)
-        found = mean_loss(validation @ weight.T + bias, validation_goals, weights)
+        found = mean_loss(validation @ weight.T + bias, validation_labels, weights)
         if best is not None and found >= least:
             break
         best, least = Probe(weight, bias, strength), found
+    assert best is not None
+    return best
+
+
+def fit_choice_probe(
+    train: NDArray[numpy.float32],
+    train_starts: NDArray[numpy.int64],
+    train_labels: NDArray[numpy.int64],
+    validation: NDArray[numpy.float32],
+    validation_starts: NDArray[numpy.int64],
+    validation_labels: NDArray[numpy.int64],
+) -> Probe:
+    """Fit one score for a choice by its features `[choices, features]`, and fold it into a linear head of one output.
+
+    The choices of an example are one after the other from its place in `starts` `[n]` on, the right one at `labels`
+    `[n]` behind that. The model is McFadden's (1974): a softmax over each example's scores, with a ridge penalty whose
+    inverse strength C rises through `C_VALUES` while the cross-entropy on the validation data falls.
+    """
+    from scipy.optimize import minimize
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train)
+    scaled = scaler.transform(train).astype(numpy.float64)
+    right = train_starts + train_labels
+    weight, best, least = numpy.zeros(train.shape[1]), None, numpy.inf
+    for strength in C_VALUES:
+
+        def penalized(
+            weight: NDArray[numpy.float64], strength: float = strength
+        ) -> tuple[float, NDArray[numpy.float64]]:
+            loss, shares = _choice_cross_entropy(scaled @ weight, train_starts, right)
+            shares[right] -= 1
+            return strength * loss + float(weight @ weight) / 2, strength * (scaled.T @ shares) + weight
+
+        weight = minimize(penalized, weight, jac=True, method="L-BFGS-B").x
+        folded = (weight / scaler.scale_).astype(numpy.float32)
+        found, _ = _choice_cross_entropy(validation @ folded, validation_starts, validation_starts + validation_labels)
+        if best is not None and found >= least:
+            break
+        best, least = Probe(folded[None], numpy.zeros(1, dtype=numpy.float32), strength), found
     assert best is not None
     return best
 
@@ -90,7 +131,7 @@ def _multinomial(
 
 
 def _each_label(
-    features: NDArray[numpy.float64], goals: NDArray[numpy.float32], weights: NDArray[numpy.float64]
+    features: NDArray[numpy.float64], labels: NDArray[numpy.float32], weights: NDArray[numpy.float64]
 ) -> Callable[[float], Linear]:
     from sklearn.linear_model import LogisticRegression
 
@@ -98,7 +139,7 @@ def _each_label(
 
     def fit(strength: float) -> Linear:
         weight, bias = numpy.zeros((len(weights), features.shape[1])), numpy.zeros(len(weights))
-        for label, (classifier, right) in enumerate(zip(classifiers, goals.T, strict=True)):
+        for label, (classifier, right) in enumerate(zip(classifiers, labels.T, strict=True)):
             if right.min() == right.max():
                 bias[label] = -_NEVER if right.any() else _NEVER
                 continue
@@ -129,16 +170,26 @@ def _cross_entropy(
     return float(-weights[labels] @ log_softmax(logits, axis=-1)[numpy.arange(len(labels)), labels])
 
 
-def _binary(logits: NDArray[numpy.float64], goals: NDArray[numpy.float32], weights: NDArray[numpy.float64]) -> float:
-    return float((numpy.logaddexp(0, logits) - goals * logits).sum())
+def _binary(logits: NDArray[numpy.float64], labels: NDArray[numpy.float32], weights: NDArray[numpy.float64]) -> float:
+    return float((numpy.logaddexp(0, logits) - labels * logits).sum())
 
 
 def _squared(logits: NDArray[numpy.float64], numbers: NDArray[numpy.float32], weights: NDArray[numpy.float64]) -> float:
     return float(((logits[:, 0] - numbers) ** 2).sum())
 
 
-_KINDS: dict[Loss, tuple[Callable[..., Callable[[float], Linear]], Callable[..., float]]] = {
-    "cross_entropy": (_multinomial, _cross_entropy),
+_KINDS: dict[ProbeKind, tuple[Callable[..., Callable[[float], Linear]], Callable[..., float]]] = {
+    "multinomial": (_multinomial, _cross_entropy),
     "binary": (_each_label, _binary),
-    "squared": (_ridge, _squared),
+    "ridge": (_ridge, _squared),
 }
+
+
+def _choice_cross_entropy(
+    scores: NDArray[numpy.float64], starts: NDArray[numpy.int64], right: NDArray[numpy.int64]
+) -> tuple[float, NDArray[numpy.float64]]:
+    """Return the summed cross-entropy of examples, and the probability of every choice."""
+    owners = numpy.searchsorted(starts, numpy.arange(len(scores)), side="right") - 1
+    raised = numpy.exp(scores - numpy.maximum.reduceat(scores, starts)[owners])
+    shares = raised / numpy.add.reduceat(raised, starts)[owners]
+    return float(-numpy.log(shares[right].clip(1e-300)).sum()), shares

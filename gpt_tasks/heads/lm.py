@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 
-IGNORED = -100
-"""The label of a token that is not to be learned."""
 ROWS = 256
 
 
@@ -42,17 +40,17 @@ def text_loss(
     """The sum over a batch of each text's mean cross-entropy, in nats a token, of its next tokens; a scalar.
 
     `hidden` [batch, length, width], `input_ids` and `attention_mask` [batch, length], padded on either side; a text of
-    one token foretells nothing and counts as zero. What GPT-1 trains beside its heads (Radford et al. 2018, eq. 5).
+    one token predicts nothing and counts as zero. What GPT-1 trains beside its heads (Radford et al. 2018, eq. 5).
     """
-    foretells = (attention_mask[:, :-1] != 0) & (attention_mask[:, 1:] != 0)
-    shares = (foretells / foretells.sum(dim=1, keepdim=True).clamp(min=1))[foretells]
+    predicts = (attention_mask[:, :-1] != 0) & (attention_mask[:, 1:] != 0)
+    shares = (predicts / predicts.sum(dim=1, keepdim=True).clamp(min=1))[predicts]
     dtype = product_type(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
-        return linear_cross_entropy(hidden[:, :-1][foretells], weight, input_ids[:, 1:][foretells], dtype, shares)
+        return linear_cross_entropy(hidden[:, :-1][predicts], weight, input_ids[:, 1:][predicts], dtype, shares)
 
 
 @torch.no_grad()
-def token_nats(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def token_losses(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return the cross-entropy of each row, in nats: `[rows]` in float32, of the arguments of linear_cross_entropy."""
     projection, inputs = weight.to(dtype), hidden.to(dtype)
     found = torch.empty(len(inputs), device=hidden.device)

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gpt_tasks.backbone import speed
+from gpt_tasks.data.encoded import IGNORE_INDEX
 from gpt_tasks.errors import UsageError
 from gpt_tasks.heads.lm import text_loss
-from gpt_tasks.heads.losses import LOSSES, UNLABELLED
-from gpt_tasks.tasks.headed import Loss
+
+Loss = Callable[..., Tensor]
+"""From logits and labels, and the examples' `values` where they have some, to the loss summed over examples."""
 
 
-class TaskModel(nn.Module):
+class HeadModel(nn.Module):
     """A transformer without its language model head, and a task's head on its last hidden states.
 
-    `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not; `loss` says what the head
-    learns by. `class_weights` `[outputs]` weigh the examples of each label in it; they should average 1 over the
-    training data, because the loss is divided by the number of goals. With `lm_weight` the texts' own
-    language-modelling loss, by the output matrix `[vocabulary, hidden]`, is added with that weight.
+    `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not; `loss` is the learner's.
+    With `lm_weight` the texts' own language-modelling loss, by the output matrix `[vocabulary, hidden]`, is added with
+    that weight.
     """
 
-    # Trainer then passes `num_items_in_batch`, the number of labelled examples of an accumulated batch on all ranks.
+    # Trainer then passes `num_items_in_batch`, the number of labels of an accumulated batch on all ranks.
     accepts_loss_kwargs = True
 
     def __init__(
         self,
         backbone: nn.Module,
         head: nn.Module,
-        class_weights: Tensor | None = None,
+        loss: Loss | None = None,
         *,
-        loss: Loss = "cross_entropy",
         output_matrix: Tensor | None = None,
         lm_weight: float = 0.0,
     ) -> None:
@@ -42,8 +43,6 @@ class TaskModel(nn.Module):
         self.backbone = backbone
         self.head = head
         self.loss = loss
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)
         # In a tuple, so that it is no part of this module's state: the backbone's own, or none that moves.
         self._output_matrix = (output_matrix,)
         self.lm_weight = lm_weight
@@ -54,48 +53,39 @@ class TaskModel(nn.Module):
         attention_mask: Tensor,
         labels: Tensor | None = None,
         choices: Tensor | None = None,
+        values: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """Return `logits` `[batch, outputs]`, and with `labels`, their goals, the `loss`.
+        """Return `logits`, and with `labels` the `loss`.
 
         `input_ids` and `attention_mask` are `[batch, length]`; or `[batch, sequences, length]`, where a sequence whose
-        mask is 0 all over is not there. The logits are the mean of those of the sequences; where these are choices,
-        they are those of each choice, `[batch, choices]`, minus infinity for one that is not there; `choices`
-        `[batch, sequences]` say which one a sequence is about. Goals are
-        `[batch]` or `[batch, outputs]`, and those of -100 do not count. The loss is summed and divided by
-        `num_items_in_batch`, or else by the number of goals.
+        mask is 0 all over is not there. Of a head for a whole text the logits are `[batch, outputs]`, the mean of those
+        of the sequences. With `choices` `[batch, sequences]`, which say which choice a sequence is about, they are
+        `[batch, choices, outputs]`, minus infinity for one that is not there, and without their last dimension where
+        there is one output. Of a head for tokens they are in the shape of `input_ids`, with the outputs behind. Labels
+        of -100 do not count. The loss is summed and divided by `num_items_in_batch`, or else by the number of labels.
         """
-        owners, there, examples = None, None, len(input_ids)
-        if input_ids.dim() == 3:
-            there = attention_mask.any(dim=-1)
-            owners, input_ids, attention_mask = there.nonzero()[:, 0], input_ids[there], attention_mask[there]
+        there = attention_mask.any(dim=-1) if input_ids.dim() == 3 else None
+        ids, mask = (input_ids, attention_mask) if there is None else (input_ids[there], attention_mask[there])
         with_texts = labels is not None and self.lm_weight > 0
         last_only = getattr(self.head, "reads_last_token_only", False) and not with_texts
-        hidden, mask = last_hidden_state(self.backbone, input_ids, attention_mask, last_only=last_only)
-        logits = self.head(hidden, mask)
-        if self.loss == "choice":
-            assert owners is not None
-            assert choices is not None
-            width = int(choices.max()) + 1
-            of_choice = owners * width + choices[there]
-            missing = torch.bincount(of_choice, minlength=examples * width) == 0
-            scores = _means(logits, of_choice, examples * width)
-            logits = scores[:, 0].masked_fill(missing, -math.inf).reshape(examples, width)
-        elif owners is not None:
-            logits = _means(logits, owners, examples)
+        hidden, hidden_mask = last_hidden_state(self.backbone, ids, mask, last_only=last_only)
+        logits = self.head(hidden, hidden_mask)
+        if there is not None:
+            logits = _joined(logits, there, choices)
         if labels is None:
             return {"logits": logits}
-        total = LOSSES[self.loss](logits.float(), labels, self.class_weights)
+        if self.loss is None:
+            raise ValueError("this model was built without a loss")
+        total = self.loss(logits.float(), labels) if values is None else self.loss(logits.float(), labels, values)
         if num_items_in_batch is None:
-            num_items_in_batch = (labels != UNLABELLED).sum().clamp(min=1)
+            num_items_in_batch = (labels != IGNORE_INDEX).sum().clamp(min=1)
         if with_texts:
             (matrix,) = self._output_matrix
             assert matrix is not None
-            counts = labels.reshape(examples, -1)[:, 0] != UNLABELLED
-            counts = counts if owners is None else counts[owners]
-            total = total + self.lm_weight * text_loss(
-                hidden[counts], matrix, input_ids[counts], attention_mask[counts]
-            )
+            counts = labels.reshape(len(input_ids), -1)[:, 0] != IGNORE_INDEX
+            counts = counts if there is None else counts[there.nonzero()[:, 0]]
+            total = total + self.lm_weight * text_loss(hidden[counts], matrix, ids[counts], mask[counts])
         return {"loss": total / num_items_in_batch, "logits": logits}
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:
@@ -104,6 +94,24 @@ class TaskModel(nn.Module):
         Raises UsageError for an architecture that cannot.
         """
         recompute_activations(self.backbone, **settings)
+
+
+def _joined(logits: Tensor, there: Tensor, choices: Tensor | None) -> Tensor:
+    """Return the logits of examples, of those of their sequences; `there` `[batch, sequences]` says which there are."""
+    owners, examples = there.nonzero()[:, 0], len(there)
+    if logits.dim() == 3:
+        # Of tokens: each sequence keeps its own.
+        whole = logits.new_zeros(*there.shape, *logits.shape[1:])
+        whole[there] = logits
+        return whole
+    if choices is None:
+        return _means(logits, owners, examples)
+    width = int(choices.max()) + 1
+    of_choice = owners * width + choices[there]
+    missing = torch.bincount(of_choice, minlength=examples * width) == 0
+    scores = _means(logits, of_choice, examples * width).masked_fill(missing[:, None], -math.inf)
+    scores = scores.reshape(examples, width, -1)
+    return scores[..., 0] if scores.shape[-1] == 1 else scores
 
 
 def _means(rows: Tensor, owners: Tensor, examples: int) -> Tensor:

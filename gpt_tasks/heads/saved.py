@@ -101,12 +101,6 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ModelError(f"{folder / TASK}: '{where}': {first['msg'].lower()}", "Copy the run again.") from error
-    labels = record.state.get("labels")
-    if labels is not None and len(labels) != record.outputs:
-        raise ModelError(
-            f"{folder / TASK}: {len(labels)} labels ({', '.join(labels)}) for a head of {record.outputs} outputs",
-            "Labels and head must belong together; copy the run again.",
-        )
     if not record.head:
         backbone = open_backbone(Location(str(folder), folder))
         return SavedModel(backbone, None, record, backbone.model.base_model)

@@ -6,14 +6,39 @@ from collections.abc import Sequence
 
 from gpt_tasks.extensions import Metric
 from gpt_tasks.hookspecs import hookimpl
-from gpt_tasks.metrics.classification import accuracy, ece, macro_f1, mcc, micro_f1
+from gpt_tasks.metrics.classification import ece, is_right, macro_f1, mcc
+from gpt_tasks.metrics.intervals import ece_interval, macro_f1_interval, mcc_interval
 
 METRICS: tuple[Metric, ...] = (
-    Metric("accuracy", "Share of examples that got the right label.", accuracy),
-    Metric("macro_f1", "F1 of each label, averaged over the labels that occur.", macro_f1),
-    Metric("micro_f1", "F1 over all decisions together; with one label an example it equals accuracy.", micro_f1),
-    Metric("mcc", "Matthews correlation coefficient: 1 perfect, 0 no better than chance.", mcc),
-    Metric("ece", "Expected calibration error over 15 bins of confidence; 0 is calibrated.", ece, better="lower"),
+    Metric("accuracy", "Share of examples that got the right answer.", range=(0.0, 1.0), statistic=is_right),
+    Metric(
+        "macro_f1",
+        "F1 of each label, averaged over the labels that occur.",
+        range=(0.0, 1.0),
+        whole=macro_f1,
+        interval=macro_f1_interval,
+    ),
+    Metric(
+        "micro_f1",
+        "F1 over all decisions together; with one label an example it equals accuracy.",
+        range=(0.0, 1.0),
+        statistic=is_right,
+    ),
+    Metric(
+        "mcc",
+        "Matthews correlation coefficient: 1 perfect, 0 no better than chance.",
+        range=(-1.0, 1.0),
+        whole=mcc,
+        interval=mcc_interval,
+    ),
+    Metric(
+        "ece",
+        "Expected calibration error over 15 bins of confidence; 0 is calibrated.",
+        better="lower",
+        range=(0.0, 1.0),
+        whole=ece,
+        interval=ece_interval,
+    ),
 )
 
 

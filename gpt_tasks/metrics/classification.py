@@ -1,6 +1,5 @@
-"""Metrics of single-label classification: plain functions over scikit-learn, all with the signature of `Metric`.
+"""Metrics of one of several labels; those that are no means over examples are functions of all `Rows`.
 
-References and predictions are label indices `[n]`, probabilities `[n, labels]`, labels the names in the model's order.
 A ratio that has nothing to divide by (a label that is never predicted, or never right) is 0, without a warning.
 """
 
@@ -9,66 +8,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gpt_tasks.errors import UsageError
+from gpt_tasks.extensions import Rows
+
 if TYPE_CHECKING:
     import numpy
 
 BINS = 15
 
 
-def accuracy(
-    references: numpy.ndarray, predictions: numpy.ndarray, probabilities: numpy.ndarray, labels: Sequence[str]
-) -> float:
-    """Share of examples whose predicted label is the right one."""
-    from sklearn.metrics import accuracy_score
-
-    return float(accuracy_score(references, predictions))
+def is_right(answer: object, references: Sequence[object]) -> float:
+    """Return 1 where an answer is one of the right ones, else 0."""
+    return float(answer in references)
 
 
-def macro_f1(
-    references: numpy.ndarray, predictions: numpy.ndarray, probabilities: numpy.ndarray, labels: Sequence[str]
-) -> float:
+def macro_f1(rows: Rows) -> float:
     """Unweighted mean of the labels' F1, over those that occur among references or predictions."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(references, predictions, average="macro", zero_division=0))
+    return float(f1_score(*rows.codes, average="macro", zero_division=0))
 
 
-def micro_f1(
-    references: numpy.ndarray, predictions: numpy.ndarray, probabilities: numpy.ndarray, labels: Sequence[str]
-) -> float:
-    """F1 over the decisions of all labels together."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(references, predictions, average="micro", zero_division=0))
-
-
-def mcc(
-    references: numpy.ndarray, predictions: numpy.ndarray, probabilities: numpy.ndarray, labels: Sequence[str]
-) -> float:
+def mcc(rows: Rows) -> float:
     """Matthews correlation coefficient for any number of labels (Gorodkin 2004, eq. 8); 0 where undefined."""
     import numpy
     from sklearn.metrics import matthews_corrcoef
 
+    references, predictions = rows.codes
     # scikit-learn answers 0 too, but with a warning.
     if numpy.array_equal(references, predictions) and len(numpy.unique(references)) < 2:
         return 0.0
     return float(matthews_corrcoef(references, predictions))
 
 
-def ece(
-    references: numpy.ndarray, predictions: numpy.ndarray, probabilities: numpy.ndarray, labels: Sequence[str]
-) -> float:
+def ece(rows: Rows) -> float:
     """Expected calibration error over 15 equal bins of confidence (Guo et al. 2017, eq. 3).
 
-    The confidence is the probability given to the predicted label. NaN probabilities give NaN.
+    The confidence is the probability given to the predicted label. NaN probabilities give NaN. Raises UsageError where
+    predictions have no probabilities.
     """
     import numpy
 
-    confidences = confidence(predictions, probabilities)
+    references, predictions = rows.codes
+    confidences = confidence(predictions, probabilities_of(rows))
     if numpy.isnan(confidences).any():
         return float("nan")
     gaps = confidences - (references == predictions)
     return float(numpy.abs(numpy.bincount(confidence_bin(confidences), gaps, BINS)).sum() / len(gaps))
+
+
+def probabilities_of(rows: Rows) -> numpy.ndarray:
+    """Return the probabilities `[n, labels]`. Raises UsageError where there are none."""
+    if rows.probabilities is None:
+        raise UsageError("The calibration error needs the probability of every label", "Leave the metric 'ece' out.")
+    return rows.probabilities
 
 
 def confidence(predictions: numpy.ndarray, probabilities: numpy.ndarray) -> numpy.ndarray:
@@ -91,19 +84,3 @@ def confusion_matrix(references: numpy.ndarray, predictions: numpy.ndarray, labe
 
     counts: numpy.ndarray = metrics.confusion_matrix(references, predictions, labels=range(len(labels)))
     return counts
-
-
-def per_label(
-    references: numpy.ndarray, predictions: numpy.ndarray, labels: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Return `precision`, `recall`, `f1` and `support` (how many examples have the label) of each label."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    columns = precision_recall_fscore_support(
-        references, predictions, labels=range(len(labels)), average=None, zero_division=0
-    )
-    names = ("precision", "recall", "f1", "support")
-    return {
-        label: {name: float(value) for name, value in zip(names, values, strict=True)}
-        for label, *values in zip(labels, *columns, strict=True)
-    }

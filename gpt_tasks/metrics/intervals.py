@@ -1,26 +1,18 @@
-"""95 % intervals of scores, and whether one system is really better than another on the same examples."""
+"""95 % intervals: of shares, of functions of a confusion matrix, of a calibration error, and by bootstraps."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from gpt_tasks.errors import GptTasksError, PluginError
-from gpt_tasks.extensions import Metric
+from gpt_tasks.extensions import Rows
 from gpt_tasks.metrics.classification import (
     BINS,
-    accuracy,
     confidence,
     confidence_bin,
     confusion_matrix,
-    ece,
-    macro_f1,
-    mcc,
-    micro_f1,
+    probabilities_of,
 )
 from gpt_tasks.types import Score
 
@@ -37,68 +29,20 @@ MOST_DRAWS = 20_000_000
 MOST_AT_ONCE = 2_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How much more often a is right than b on the same `n` examples, with its 95 % interval and two-sided p-value."""
-
-    value: float
-    low: float
-    high: float
-    p_value: float
-    n: int
+def macro_f1_interval(rows: Rows) -> tuple[float, float]:
+    """Return the interval of macro F1: a percentile bootstrap over the confusion matrix's cells."""
+    return confusion_interval(macro_f1_from_confusion, confusion_matrix(*rows.codes, rows.labels))
 
 
-def score(
-    metric: Metric,
-    references: numpy.ndarray,
-    predictions: numpy.ndarray,
-    probabilities: numpy.ndarray,
-    labels: Sequence[str],
-    *,
-    seed: int = 0,
-) -> Score:
-    """Compute a metric and its 95 % interval; arrays as in `Metric`.
-
-    Proportions (accuracy, micro F1) get Wilson's interval; macro F1 and MCC a percentile bootstrap of 1,000 resamples
-    over the cells of the confusion matrix; the calibration error the one of `calibration_interval`. Any other metric
-    is computed anew on resampled examples: 1,000 times up to 20,000 examples, beyond that as often as makes
-    20 million examples, but at least 100 times; a resample on which it is undefined is left out. The interval is NaN
-    where the value is, or where the metric is undefined on most resamples.
-
-    Raises PluginError where the metric's function raises or returns no number.
-    """
-    n = len(references)
-
-    def computed(rows: numpy.ndarray | slice) -> float:
-        return compute(metric, (references[rows], predictions[rows], probabilities[rows], labels))
-
-    value = computed(slice(None))
-    if not math.isfinite(value):
-        low = high = value
-    elif metric.function in (accuracy, micro_f1):
-        low, high = wilson(int((references == predictions).sum()), n)
-    elif metric.function in FROM_CONFUSION:
-        counts = confusion_matrix(references, predictions, labels)
-        low, high = confusion_interval(FROM_CONFUSION[metric.function], counts, seed)
-    elif metric.function is ece:
-        low, high = calibration_interval(confidence(predictions, probabilities), references == predictions, seed)
-    else:
-        low, high = _index_bootstrap(computed, n, seed)
-    return Score(value, min(low, value), max(high, value), n)
+def mcc_interval(rows: Rows) -> tuple[float, float]:
+    """Return the interval of the Matthews correlation: a percentile bootstrap over the confusion matrix's cells."""
+    return confusion_interval(mcc_from_confusion, confusion_matrix(*rows.codes, rows.labels))
 
 
-def compute(metric: Metric, arguments: tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, Sequence[str]]) -> float:
-    """Compute a metric; arguments as in `Metric`. Raises PluginError where its function raises or gives no number."""
-    try:
-        return float(metric.function(*arguments))
-    except GptTasksError:
-        raise
-    except Exception as error:
-        module = getattr(metric.function, "__module__", "an unknown module")
-        raise PluginError(
-            f"The metric '{metric.name}' of {module} failed: {type(error).__name__}: {error}",
-            "Fix or uninstall the plugin that brings it, or leave the metric out.",
-        ) from error
+def ece_interval(rows: Rows) -> tuple[float, float]:
+    """Return the interval of the calibration error; see `calibration_interval`."""
+    references, predictions = rows.codes
+    return calibration_interval(confidence(predictions, probabilities_of(rows)), references == predictions)
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -187,30 +131,8 @@ def calibration_interval(confidences: numpy.ndarray, correct: numpy.ndarray, see
     return low, min(1.0, max(value, value + top - float(resampled.mean())))
 
 
-def paired_bootstrap(correct_a: numpy.ndarray, correct_b: numpy.ndarray, seed: int = 0) -> Difference:
-    """Compare two systems on the same examples by 10,000 paired resamples.
-
-    `correct_a` and `correct_b` `[n]` say for each example how right each system is: booleans, or shares over several
-    seeds. The two-sided p-value is the share of resamples whose difference, recentred on zero, is at least as large as
-    the one observed (Efron and Tibshirani 1993, section 16.4), so it is never below 1 / 10,001.
-    """
-    import numpy
-
-    if correct_a.shape != correct_b.shape or not len(correct_a):
-        raise ValueError(f"paired systems need the same examples, got {correct_a.shape} and {correct_b.shape}")
-    differences = correct_a.astype(numpy.float64) - correct_b
-    # Rounding lets shares such as 2/3 - 1/3 and 1/3 - 0 fall into one cell.
-    steps, counts = numpy.unique(differences.round(9), return_counts=True)
-    n, value = len(differences), float(differences.mean())
-    random = numpy.random.default_rng(seed)
-    chunks = _chunks(PAIRED_RESAMPLES, len(steps))
-    draws = numpy.concatenate([random.multinomial(n, counts / n, size) @ steps / n for size in chunks])
-    low, high = _percentiles(draws)
-    extreme = int((numpy.abs(draws - value) >= abs(value) - 1e-9).sum())
-    return Difference(value, min(low, value), max(high, value), (1 + extreme) / (1 + len(draws)), n)
-
-
-def _macro_f1_from_confusion(counts: numpy.ndarray) -> numpy.ndarray:
+def macro_f1_from_confusion(counts: numpy.ndarray) -> numpy.ndarray:
+    """Return the macro F1 of confusion matrices `[..., labels, labels]`, over the labels that occur."""
     import numpy
 
     right, occurrences = numpy.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1) + counts.sum(-2)
@@ -219,7 +141,8 @@ def _macro_f1_from_confusion(counts: numpy.ndarray) -> numpy.ndarray:
     return mean
 
 
-def _mcc_from_confusion(counts: numpy.ndarray) -> numpy.ndarray:
+def mcc_from_confusion(counts: numpy.ndarray) -> numpy.ndarray:
+    """Return the Matthews correlation of confusion matrices `[..., labels, labels]`; 0 where it is undefined."""
     import numpy
 
     counts = counts.astype(numpy.float64)
@@ -230,21 +153,28 @@ def _mcc_from_confusion(counts: numpy.ndarray) -> numpy.ndarray:
     return numpy.where(spread > 0, covariance / numpy.sqrt(numpy.maximum(spread, 1e-300)), 0.0)
 
 
-FROM_CONFUSION = {macro_f1: _macro_f1_from_confusion, mcc: _mcc_from_confusion}
+FROM_CONFUSION: Mapping[str, Callable[[numpy.ndarray], numpy.ndarray]] = {
+    "macro_f1": macro_f1_from_confusion,
+    "mcc": mcc_from_confusion,
+}
+"""Registered metrics that follow from a confusion matrix, by name."""
 
 
-def _index_bootstrap(computed: Callable[[numpy.ndarray], float], n: int, seed: int) -> tuple[float, float]:
+def bootstrap_interval(computed: Callable[[numpy.ndarray], float], n: int, seed: int = 0) -> tuple[float, float]:
+    """Return the percentile interval of a figure that is `computed` of resampled places `[n]`.
+
+    It is computed 1,000 times up to 20,000 examples, beyond that as often as makes 20 million examples, but at least
+    100 times; a resample on which it is not finite is left out. NaN where that is most of them. Warnings are not shown.
+    """
+    import warnings
+
     import numpy
 
     resamples = min(RESAMPLES, max(RESAMPLES // 10, MOST_DRAWS // n))
     random = numpy.random.default_rng(seed)
-    draws = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for _ in range(resamples):
-            chosen = random.integers(0, n, n)
-            with suppress(PluginError):
-                draws.append(computed(chosen))
+        draws = [computed(random.integers(0, n, n)) for _ in range(resamples)]
     defined = numpy.array([draw for draw in draws if math.isfinite(draw)])
     return _percentiles(defined) if len(defined) > resamples / 2 else (math.nan, math.nan)
 

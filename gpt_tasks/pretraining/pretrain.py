@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, UsageError
+from gpt_tasks.events import Observers, observed
+from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.pretraining.config import PretrainConfig, begin, write_record
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank, world_size
 
@@ -44,8 +46,14 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
     try:
         opened, steps = _begin_together(config)
         begun = not config.resume and rank() == 0
-        with alone_in(config.output):
-            return _pretrain(opened, steps, say)
+        configuration = opened.model_dump(mode="json")
+        with (
+            alone_in(config.output),
+            observed(installed_plugins(), "pretrain", config.output, configuration) as observers,
+        ):
+            figures = _pretrain(opened, steps, say, observers)
+            observers.finish(figures.get("validation", {}), [config.output])
+            return figures
     except BaseException as error:
         useless = isinstance(error, GptTasksError) and not isinstance(error, MachineError)
         if begun and (useless or not (config.output / "tokenizer").is_dir()):
@@ -73,7 +81,9 @@ def _begin_together(config: PretrainConfig) -> tuple[PretrainConfig, int | None]
     return begun
 
 
-def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], None]) -> dict[str, Any]:
+def _pretrain(
+    config: PretrainConfig, steps: int | None, say: Callable[[str], None], observers: Observers
+) -> dict[str, Any]:
     from transformers import set_seed
     from transformers.utils.logging import disable_progress_bar
 
@@ -83,6 +93,7 @@ def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], No
     from gpt_tasks.pretraining.report import finish
     from gpt_tasks.pretraining.windows import PackedWindows, WindowBatches, collate_windows
     from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
+    from gpt_tasks.training.progress import ObserverCallback
 
     disable_progress_bar()
     arguments = _arguments(config)
@@ -143,6 +154,7 @@ def _pretrain(config: PretrainConfig, steps: int | None, say: Callable[[str], No
         end_of_text=shards.end_of_text,
     )
     trainer.add_callback(ProgressLines(tell, model, tokenizer, config))
+    trainer.add_callback(ObserverCallback(observers))
     tell(
         f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters, {steps:,} updates of "
         f"{config.batch_tokens:,} tokens, {'bf16' if arguments.bf16 else 'float32'} on {arguments.device.type}"
@@ -219,13 +231,11 @@ def _check_text(config: PretrainConfig, windows: PackedWindows, shards: Shards, 
 def _train(trainer: PretrainTrainer, checkpoint: Path | None, finished: bool) -> None:
     """Train from the checkpoint on; where that is the last one already, only take its weights and its history."""
     import torch
-    from transformers import TrainerState
 
     from gpt_tasks.pretraining.energy import energy_meter
 
     if checkpoint is not None and finished:
-        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.take(checkpoint)
         return
     torch.set_flush_denormal(True)
     try:

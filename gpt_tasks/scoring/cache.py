@@ -6,19 +6,20 @@ import hashlib
 import json
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from gpt_tasks.files import atomic_write
 from gpt_tasks.scoring.requests import TokenizedRequest
-from gpt_tasks.types import Generation, LogLikelihood, Response
+from gpt_tasks.types import Generation, LogLikelihood, Request, Response
 
 VERSION = 1
 
 
 class AnswerCache:
-    """Answers by the tokens that were asked about, for one model in one precision; every answer is written at once.
+    """Answers by what was asked, for one model answering in one way; every answer is written at once.
 
     `identity` says whose answers they are. A file of another identity or version is put aside, and one that was cut
     short is read up to there and written anew: both are told through `say`. The answers of `others`, which other
@@ -99,10 +100,17 @@ def key_of_generation(request: Generation, context: tuple[int, ...]) -> str:
     return _digest(b"generation\0" + asked + array("i", context).tobytes())
 
 
+def key_of_request(request: Request) -> str:
+    """Return the key of a request by its texts, where nobody knows its tokens."""
+    return _digest(json.dumps([type(request).__name__, asdict(request)], sort_keys=True).encode())
+
+
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
 def _line(key: str, answer: Response) -> str:
-    values = [answer] if isinstance(answer, str) else [answer.value, answer.is_greedy]
-    return json.dumps([key, *values]) + "\n"
+    if isinstance(answer, str):
+        return json.dumps([key, answer]) + "\n"
+    tokens = [answer.tokens] if answer.tokens else []
+    return json.dumps([key, answer.value, answer.is_greedy, *tokens]) + "\n"

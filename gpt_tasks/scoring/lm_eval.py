@@ -17,7 +17,8 @@ from gpt_tasks.files import machine_errors
 from gpt_tasks.metrics.intervals import Z
 from gpt_tasks.processes import broadcast
 from gpt_tasks.scoring.harness_model import HarnessModel, tell
-from gpt_tasks.scoring.results import Figure, TaskScores
+from gpt_tasks.scoring.results import TaskScores
+from gpt_tasks.types import Score
 
 if TYPE_CHECKING:
     from gpt_tasks.scoring.scorer import Scorer
@@ -108,7 +109,7 @@ def harness_tasks(found: Mapping[str, Any]) -> tuple[TaskScores, ...]:
             told = values.get(f"{metric}_stderr,{chosen}")
             stderr = float(told) if isinstance(told, int | float) else math.nan
             label = metric if chosen == "none" else f"{metric} ({chosen})"
-            figures[label] = Figure(float(value), stderr, value - Z * stderr, value + Z * stderr, n)
+            figures[label] = Score(float(value), value - Z * stderr, value + Z * stderr, n, stderr)
         tasks.append(TaskScores(name, name, n, int(values.get("n-shot", 0) or 0), 0, figures))
     return tuple(tasks)
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from gpt_tasks.data.examples import check_encodable
 from gpt_tasks.data.sources import ALL, open_source
 from gpt_tasks.errors import DataError, ModelError
-from gpt_tasks.extensions import SourceScheme
+from gpt_tasks.extensions import Reader
 from gpt_tasks.scoring.shots import Sampler, shots_for
 from gpt_tasks.scoring.suites import ScoredTask
-from gpt_tasks.tasks.classification import LABEL, ClassificationTask
-from gpt_tasks.tasks.untrained import SHOT_SEPARATOR
+from gpt_tasks.tasks.base import SHOT_SEPARATOR
 from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling, Row
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class ExampleRequests:
 
 
 def read_examples(
-    scored: ScoredTask, schemes: Mapping[str, SourceScheme], limit: int | None
+    scored: ScoredTask, schemes: Mapping[str, Reader], limit: int | None
 ) -> Iterator[tuple[Example, str | None]]:
     """Read the examples of a task, or of its part, each with its group. Raises DataError where a row cannot be used.
 
@@ -49,7 +48,7 @@ def read_examples(
             return
 
 
-def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str, SourceScheme]) -> Iterator[Example]:
+def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str, Reader]) -> Iterator[Example]:
     opened = open_source(source, schemes)
     name = ALL if ALL in opened.splits else split
     if name not in opened.splits:
@@ -73,20 +72,17 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
         if columns is None:
             where = row.where.rpartition(":")[0] or opened.name
             columns = scored.task.fields(list(filled.values), scored.columns, where)
-            if isinstance(scored.task, ClassificationTask) and LABEL not in columns:
-                raise DataError(f"{where}: there is no column '{LABEL}'", "Name it in the suite (fields: label:).")
-            if isinstance(scored.task, ClassificationTask):
-                scored.task.check_question([field for field in columns if field != LABEL])
+            scored.task.check_question(list(columns))
         example = scored.task.example(filled, columns, extra)
-        if isinstance(scored.task, ClassificationTask):
-            example = replace(example, target=scored.task.canonical(str(example.target), example.where))
+        if example.target is not None:
+            example = replace(example, target=scored.task.normalize_label(example.target, example.where))
         yield check_encodable(example)
 
 
 def ask(
     scored: ScoredTask,
     examples: Sequence[tuple[Example, str | None]],
-    schemes: Mapping[str, SourceScheme],
+    schemes: Mapping[str, Reader],
     sampler: Sampler,
     seed: int,
     template: Callable[[str], str] | None,
@@ -103,8 +99,8 @@ def ask(
         pool = list(_examples(scored, scored.shots_source, scored.shots_split, schemes))
     shots = shots_for(every, pool, scored.shots, own=own, sampler=sampler, seed=seed)
     for place, (example, group) in enumerate(examples):
-        before = "".join(scored.task.shot(shot) + SHOT_SEPARATOR for shot in shots(place))
-        requests = scored.task.ask(example, scored.task.introduction + before)
+        before = "".join(scored.task.fewshot_example(shot) + SHOT_SEPARATOR for shot in shots(place))
+        requests = scored.task.requests(example, scored.task.instruction + before)
         yield ExampleRequests(scored, example, group, [_templated(request, template) for request in requests])
 
 
@@ -117,8 +113,10 @@ def _templated(request: Request, template: Callable[[str], str] | None) -> Reque
     return Continuation(template(request.context), request.text.removeprefix(" "))
 
 
-def chat_template(tokenizer: PreTrainedTokenizerBase, model: str) -> Callable[[str], str]:
+def chat_template(tokenizer: PreTrainedTokenizerBase | None, model: str) -> Callable[[str], str]:
     """Return what puts a text into the model's chat template as a user's message. Raises ModelError without one."""
+    if tokenizer is None:
+        raise ModelError(f"--chat-template: {model} has no tokenizer on this machine", "Leave the flag out.")
     if not tokenizer.chat_template:
         raise ModelError(f"--chat-template: the tokenizer of {model} has none", "Leave the flag out.")
 

@@ -61,7 +61,7 @@ class Tokenization:
     def context(self, request: Generation) -> TokenizedRequest:
         """Return the tokens to generate from, as a path without targets: the last that leave room for `max_tokens`.
 
-        Raises DataError where the window has no room for them.
+        Raises DataError where the window has no room for them, ModelError for messages where there is no chat template.
         """
         room = self.max_length - request.max_tokens
         if room < 1:
@@ -70,9 +70,15 @@ class Tokenization:
                 f"{self.max_length}",
                 "Ask for fewer, or take a model with a longer window.",
             )
-        text, special = self._key(request.context)
+        text, special = self._key(self._conversation(request) if request.messages else request.context)
         ids = self.tokenizer.encode(text, add_special_tokens=special, verbose=False) or [self.first]
         return TokenizedRequest(tuple(ids[-room:]), (), max(0, len(ids) - room))
+
+    def _conversation(self, request: Generation) -> str:
+        if not self.tokenizer.chat_template:
+            raise ModelError("The tokenizer has no chat template for a conversation", "Take a model that has one.")
+        turns = [dict(message) for message in request.messages]
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _key(self, text: str) -> tuple[str, bool]:
         """A text, and whether the tokenizer may add special tokens: not a second BOS."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
+from gpt_tasks.events import observed
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in, barrier, rank
-from gpt_tasks.scoring.prompting import ask, read_examples
+from gpt_tasks.scoring.prompting import ExampleRequests, ask, read_examples
 from gpt_tasks.scoring.prompting import chat_template as chat
+from gpt_tasks.scoring.responder import RegisteredResponder, find_responder, open_responder
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
 from gpt_tasks.scoring.suites import LoadedSuite, load_suite
-from gpt_tasks.types import Response
+from gpt_tasks.types import Request, Response
 
 if TYPE_CHECKING:
     from gpt_tasks.scoring.cache import AnswerCache
@@ -46,8 +48,9 @@ def score(
     trust_remote_code: bool = False,
     say: Callable[[str], None] = print,
 ) -> tuple[Scores, Path]:
-    """Score a backbone or a finished run on a suite: a name, a YAML file's path, or one that is loaded.
+    """Score a model on a suite: a name, a YAML file's path, or one that is loaded.
 
+    `model` is a preset, a folder, a finished run or a hub id, or a registered responder's as in `openai:NAME`.
     Returns the scores, and the folder that holds them. What was answered before in that folder is not computed again.
     `limit` takes so many examples of each task (of each group, where it has groups). Raises UsageError, DataError,
     ModelError or MachineError.
@@ -70,28 +73,26 @@ def score(
         return _score_harness(
             model, suite.removeprefix(HARNESS), shots=shots, limit=limit, seed=seed, output=output, say=say, **how
         )
-    registry = installed_plugins().registry
+    plugins = installed_plugins()
+    registry = plugins.registry
     loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
-    folder = output or SCORES_FOLDER / f"{Path(model).name}-{loaded.name}"
+    folder = output or SCORES_FOLDER / f"{_file_name(model)}-{loaded.name}"
     _check_folder(folder)
     parts = [part for task in loaded.tasks for part in task.parts()]
     examples = [list(read_examples(part, registry.sources, limit)) for part in parts]
 
-    # From here on torch is needed: what is wrong with the suite or its data has been told.
-    from gpt_tasks.scoring.results import ScoredExample, Scores, task_scores, write_scores
-    from gpt_tasks.scoring.scorer import open_scorer
+    # From here on a local model needs torch: what is wrong with the suite or its data has been told.
+    from gpt_tasks.scoring.results import EXAMPLES, SCORES, ScoredExample, Scores, task_scores, write_scores
 
-    backbone, scorer = open_scorer(model, **how)
-    template = chat(backbone.tokenizer, model) if chat_template else None
+    responder = open_responder(model, **how)
+    template = chat(responder.tokenizer, model) if chat_template else None
     asked = [
         each
         for part, some in zip(parts, examples, strict=True)
         for each in ask(part, some, registry.sources, shots_sampler, seed, template)
     ]
     settings = {
-        "precision": scorer.precision,
-        "device": str(scorer.device),
-        "engine": engine,
+        **responder.settings,
         "data_dir": None if data_dir is None else str(data_dir),
         "sources": [part.source for part in parts],
         "shots": [part.shots for part in parts],
@@ -100,38 +101,61 @@ def score(
         "chat_template": chat_template,
         "seed": seed,
     }
-    _refuse_others(folder, {"model": backbone.fingerprint, "suite": loaded.sha256, **settings})
-    identity = {"model": backbone.fingerprint, "precision": scorer.precision, "engine": engine}
-    with machine_errors(), _working_in(folder):
-        with _cache(folder, identity, say) as cache:
-            found = scorer.answer([request for each in asked for request in each.requests], cache)
+    fingerprint = responder.identity["model"]
+    _refuse_others(folder, {"model": fingerprint, "suite": loaded.sha256, **settings})
+    configuration = {"model": model, "suite": loaded.name, "tasks": [task.name for task in loaded.tasks], **settings}
+    with (
+        machine_errors(),
+        _working_in(folder),
+        observed(plugins, "score", folder, configuration) as observers,
+    ):
+        with _cache(folder, responder.identity, say) as cache:
+            if isinstance(responder, RegisteredResponder):
+                responder.try_requests(_by_task(asked), cache)
+            found = responder.answer([request for each in asked for request in each.requests], cache)
+        metrics = {task.name: registry.metrics_of(task.task, task.metrics) for task in loaded.tasks}
         answers, cuts = iter(found.answers), iter(found.cut)
         rows: list[ScoredExample] = []
         for each in asked:
             given: list[Response] = [next(answers) for _ in each.requests]
-            brought = each.scored.task.measure(each.example, given)
-            wanted = {metric: brought[metric] for metric in each.scored.metrics}
+            scored = each.scored
+            prediction = scored.task.prediction(each.example, given)
+            statistics = scored.task.contributions(metrics[scored.name], each.example, prediction)
             cut = max([next(cuts) for _ in each.requests])
-            rows.append(ScoredExample(each.scored.name, each.example, each.group, given, wanted, cut))
+            rows.append(ScoredExample(scored.name, each.example, each.group, given, statistics, cut))
         tasks = []
         for task in loaded.tasks:
-            measures = [measure for measure in task.task.measures if measure.name in task.metrics]
             own = [row for row in rows if row.task == task.name]
-            tasks.append(task_scores(task.name, task.task.name, task.shots, measures, own))
+            tasks.append(task_scores(task.name, task.task.name, task.shots, metrics[task.name], own))
         scores = Scores(
             suite={"name": loaded.name, "sha256": loaded.sha256},
-            model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
-            settings={**settings, "engine_used": found.engine},
+            model={"spec": model, "fingerprint": fingerprint, "parameters": responder.parameters},
+            settings=settings if found.engine is None else {**settings, "engine_used": found.engine},
             versions=_versions(),
             tasks=tuple(tasks),
             notes=found.notes,
         )
         if rank() == 0:
             write_scores(folder, scores, rows)
+            for reported in tasks:
+                observers.send("evaluated", {"task": reported.name, **reported.values()})
+            observers.finish({}, [folder / SCORES, folder / EXAMPLES])
         elif cache.path.exists():
             cache.path.unlink()  # the first process has it all by now
         barrier()
     return scores, folder
+
+
+def _file_name(model: str) -> str:
+    """A model's name in that of a folder, which holds no colon where Windows is to read it."""
+    return Path(model).name.replace(":", "-")
+
+
+def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
+    found: dict[str, list[Request]] = {}
+    for each in asked:
+        found.setdefault(each.scored.name, []).extend(each.requests)
+    return found
 
 
 def _check_folder(folder: Path) -> None:
@@ -198,7 +222,12 @@ def _score_harness(
     from gpt_tasks.scoring.results import SCORES, Scores
     from gpt_tasks.scoring.scorer import open_scorer
 
-    folder = output or SCORES_FOLDER / f"{Path(model).name}-lm-eval-{Path(task).stem}"
+    if find_responder(model) is not None:
+        raise UsageError(
+            f"--suite {HARNESS}{task}: lm-evaluation-harness asks a model on this machine, not {model}",
+            "It has models of its own for endpoints.",
+        )
+    folder = output or SCORES_FOLDER / f"{_file_name(model)}-lm-eval-{Path(task).stem}"
     _check_folder(folder)
     backbone, scorer = open_scorer(model, **how)
     settings = {

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from gpt_tasks.backbone.load import Backbone, load_backbone
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision
@@ -30,7 +18,9 @@ from gpt_tasks.scoring.engine import BATCH_TOKENS, Engine, EngineName, PlainEngi
 from gpt_tasks.scoring.generate import generate
 from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.scoring.probe import check_tree_attention
+from gpt_tasks.scoring.progress import progress
 from gpt_tasks.scoring.requests import Tokenization, TokenizedRequest
+from gpt_tasks.scoring.responder import Responses
 from gpt_tasks.scoring.trie import Trie
 from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request, Response, Rolling
 
@@ -38,18 +28,8 @@ UNLIMITED = 2048
 """The window of a model whose positions know no limit, as in lm-evaluation-harness."""
 
 
-@dataclass(frozen=True)
-class Responses:
-    """The answers, in the order of the requests; how many tokens each lost on its left; and how they were found."""
-
-    answers: list[Response]
-    cut: list[int]
-    engine: EngineName
-    notes: tuple[str, ...] = ()
-
-
 class Scorer:
-    """Answers requests with one backbone, which it takes to a device and a precision of its own."""
+    """The local Responder: answers requests with one backbone, taken to a device and a precision of its own."""
 
     def __init__(
         self,
@@ -61,6 +41,7 @@ class Scorer:
         batch_tokens: int,
         show_progress: bool = False,
     ) -> None:
+        self._backbone = backbone
         self.tokenizer = backbone.tokenizer
         self.tokenization = Tokenization(backbone.tokenizer, backbone.context_length or UNLIMITED)
         model: Any = backbone.model
@@ -71,6 +52,25 @@ class Scorer:
         self._show_progress = show_progress
         self._fault: str | None = None
         self._probed = 0  # the deepest paths that were tried
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Whose answers these are."""
+        return {"model": self._backbone.fingerprint, "precision": self.precision, "engine": self.engine}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What scores record of how it answers."""
+        return {"precision": self.precision, "device": str(self.device), "engine": self.engine}
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return self._backbone.parameters
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[Response]:
+        """Yield the response to every request: all are known at the same time, since they are computed together."""
+        yield from self.answer(requests).answers
 
     def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Responses:
         """Answer everything. Raises DataError for a request that cannot be put to this model."""
@@ -179,22 +179,8 @@ class Scorer:
                 cache.put(key, everyone[place])
             yield place, everyone[place], cut[place]
 
-    @contextmanager
-    def _progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
-        """A bar on stderr with a rate and the time left; what is yielded moves it by one."""
-        progress = Progress(
-            TextColumn(f"[bold]{what}[/]"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not self._show_progress or total == done,
-            transient=True,
-        )
-        with progress:
-            bar = progress.add_task("", total=total, completed=done)
-            yield lambda: progress.advance(bar)
+    def _progress(self, what: str, total: int, done: int = 0) -> AbstractContextManager[Callable[[], None]]:
+        return progress(what, total, done, show=self._show_progress)
 
 
 def open_scorer(
@@ -222,14 +208,6 @@ def open_scorer(
         batch_tokens=batch_tokens or BATCH_TOKENS,
         show_progress=sys.stderr.isatty() and rank() == 0,
     )
-
-
-class _Rate(ProgressColumn):
-    """How many are done in a second."""
-
-    def render(self, task: Task) -> Text:
-        """Return the rate, once there is one."""
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
 
 def _flushing(cache: AnswerCache | None) -> Callable[[int], None] | None:

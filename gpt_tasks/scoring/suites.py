@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.registry import Registries
 from gpt_tasks.scoring.expressions import Fields
-from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.tasks.untrained import UntrainedTask
+from gpt_tasks.tasks.base import Task
 
 GROUP = "{group}"
 
@@ -67,7 +65,7 @@ class ScoredTask:
     """A task of a suite, ready to be read: with its options applied, and its sources found."""
 
     name: str
-    task: UntrainedTask | ClassificationTask
+    task: Task
     source: str
     split: str
     shots_source: str
@@ -129,29 +127,6 @@ def load_suite(
     return LoadedSuite(file.name, tuple(tasks), hashlib.sha256(content.encode()).hexdigest())
 
 
-def single_task(
-    task: UntrainedTask, data: str, *, split: str | None, shots: int, columns: Mapping[str, str]
-) -> LoadedSuite:
-    """Return a suite of one task over a source of the user's; `columns` maps fields to columns."""
-    scored = ScoredTask(
-        name=task.name,
-        task=task,
-        source=data,
-        split=split or "test",
-        shots_source=data,
-        shots_split=split or "test",
-        folder=Path(),
-        fields=Fields({}, data),
-        shots=shots,
-        metrics=tuple(task.asked_metrics),
-        by=None,
-        columns=columns,
-    )
-    options = {name: getattr(task, name) for name in task.Options.model_fields}
-    settings = json.dumps([task.name, options, dict(columns)], sort_keys=True)
-    return LoadedSuite(task.name, (scored,), hashlib.sha256(settings.encode()).hexdigest())
-
-
 def _content(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -177,10 +152,10 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
     name = entry.name or entry.task
     where = f"{path}: task '{name}'"
     try:
-        task = registry.tasks[entry.task].untrained()
+        task = registry.tasks[entry.task].zero_shot()
     except UsageError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from error
-    if not isinstance(task, UntrainedTask | ClassificationTask):
+    if not task.can_be_asked:
         raise DataError(f"{where}: '{entry.task}' is not asked of a model as it is", f"Take {_askable(registry)}.")
     options = dict(entry.model_extra or {})
     source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
@@ -197,21 +172,17 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         fields = fields if entry.local.fields is None else entry.local.fields
         by, groups = entry.local.by, ()
     try:
-        configured = task.configured(task.Options(**options))
-        if not isinstance(configured, ClassificationTask) and (entry.question is not None or entry.label_words):
-            raise DataError(f"{where}: question and label_words are for classifications", "Leave them out.")
-        if isinstance(configured, ClassificationTask):
-            configured = configured.asked(entry.question, entry.label_words or {})
+        configured = task.configured(task.Options(**options)).prompted(entry.question, entry.label_words or {})
+    except UsageError as error:
+        raise DataError(f"{where}: {error.message}", "Leave them out.") from error
     except ValidationError as error:
         first = error.errors()[0]
         known = ", ".join([*Entry.model_fields, *task.Options.model_fields])
         raise DataError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}", f"It knows {known}.") from error
-    if isinstance(configured, ClassificationTask) and not configured.labels:
+    if configured.compares_labels and not configured.labels:
         raise DataError(f"{where}: it declares no labels", "Name them in the suite: labels: [A, B].")
-    measured = {measure.name for measure in task.measures}
-    usual = task.asked_metrics if isinstance(task, UntrainedTask) else task.metrics
-    metrics = tuple(entry.metrics or (metric for metric in usual if metric in measured))
-    _check_metrics(metrics, task, where)
+    metrics = tuple(entry.metrics or configured.suite_metrics)
+    _check_metrics(metrics, configured, registry, where)
     return ScoredTask(
         name=name,
         task=configured,
@@ -221,26 +192,23 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         shots_split=shots_split,
         folder=path.parent,
         fields=Fields(fields, where),
-        shots=(entry.shots if shots is None else shots) if getattr(task, "takes_shots", True) else 0,
+        shots=(entry.shots if shots is None else shots) if task.takes_shots else 0,
         metrics=metrics,
         by=by,
         groups=groups,
     )
 
 
-def _check_metrics(metrics: Sequence[str], task: UntrainedTask | ClassificationTask, where: str) -> None:
-    known = [measure.name for measure in task.measures]
+def _check_metrics(metrics: Sequence[str], task: Task, registry: Registries, where: str) -> None:
+    known = [metric.name for metric in task.own_metrics] or list(task.suite_metrics)
+    registered = [name for name, metric in registry.metrics.items() if metric.whole is None]
     for metric in metrics:
-        if metric not in known:
+        if metric not in (*known, *registered):
             raise DataError(f"{where}: there is no metric '{metric}'", f"Task '{task.name}' has {', '.join(known)}.")
 
 
 def _askable(registry: Registries) -> str:
-    return ", ".join(
-        name
-        for name, task in registry.tasks.items()
-        if isinstance(task.untrained(), UntrainedTask | ClassificationTask)
-    )
+    return ", ".join(name for name, task in registry.tasks.items() if task.zero_shot().can_be_asked)
 
 
 def _beside(source: str, folder: Path) -> str:

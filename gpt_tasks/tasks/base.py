@@ -1,53 +1,80 @@
-"""What every task says of itself: its name, its columns, how an example reads as text, what counts as right."""
+"""A task: its columns, how an example reads as text, what is a right answer, and how an answer is judged."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import string
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
+from gpt_tasks.errors import UsageError
+from gpt_tasks.extensions import Metric
+from gpt_tasks.metrics.aggregate import as_statistic, metric_statistic
+from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.fixtures import Fixtures
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.reading import choose_columns, extra_columns, refuse_unknown_fields, require_columns, text_of
+from gpt_tasks.types import Example, Request, Response, Row, Statistic
 
-from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.types import Encoded, Example, MultiLabelPrediction, Prediction, Row
+SHOT_SEPARATOR = "\n\n"
+"""Stands between few-shot examples, and before what is asked."""
 
-if TYPE_CHECKING:
-    import numpy
-    from transformers import PreTrainedTokenizerBase
-
-
-class TaskOptions(BaseModel):
-    """A task's own settings. Each field becomes a flag of `gpt-tasks finetune TASK`; a family adds its fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+# What a state of version 0.1.0 calls an attribute by an older name.
+_OLD_ATTRIBUTES = {"introduction": "instruction", "centre": "mean", "spread": "std"}
 
 
-class Task(ABC):
-    """What is asked of a backbone. One instance serves every run: it holds no state of any of them.
+class TrainingExamples(Protocol):
+    """The training data, as `Task.fit` sees it: examples, their `fields`, and how often each target was `observed`."""
 
-    A subclass gives `name`, `columns` (its fields and the data's columns they are read from) and `prompt` (how an
-    example reads as text: a format string over the fields). `metrics` names the metrics that its reports hold. A task
-    that `trains` says which metric chooses the best checkpoint (`best_by`), which kind of head, if it has one, and by
-    which `command` a run is put to use.
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the inputs."""
+        ...
+
+    @property
+    def observed(self) -> Mapping[str, int]:
+        """The targets, and how many examples have each."""
+        ...
+
+    def __iter__(self) -> Iterator[Example]: ...
+
+
+class Task:
+    """What is asked of a model. One instance serves every run: it holds no state of any of them.
+
+    A subclass gives `name`, `columns` (its fields and the data's columns they are read from), `target` (the field of
+    the right answer, where data have one) and `prompt` (how an example reads as text: a format string over the fields).
+    `metrics` names the metrics of its reports: those that it defines itself, `own_metrics`, or registered ones. A task
+    that can be trained names its `learner`, and its `head` if it has one, as they are registered; `best_metric` chooses
+    the best checkpoint, and `command` is the one by which a run is used. `labels` are the names that `decisions` speaks
+    of. `inputs` are the fields that a trained model reads. `former_names` are those that older runs know it by.
+
+    Methods that read, judge and show answers have defaults for answers that JSON can hold. A model is asked without
+    training by `requests` and `prediction`, where a task has them.
     """
 
     name: ClassVar[str]
+    former_names: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[Mapping[str, str]]
+    target: ClassVar[str] = ""
     prompt: str
-    metrics: ClassVar[Sequence[str]]
-    trains: ClassVar[bool] = False
+    metrics: Sequence[str]
+    own_metrics: Sequence[Metric] = ()
+    best_metric: str = "loss"
+    learner: ClassVar[str | None] = None
     head: ClassVar[str | None] = None
-    best_by: ClassVar[str] = ""
     command: ClassVar[Literal["predict", "generate", "chat"]] = "predict"
+    labels: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    instruction: str = ""
+    takes_shots: ClassVar[bool] = True
+    compares_labels: ClassVar[bool] = False
+    """Whether a model is asked for the likelihood of each label's words, so that it can be calibrated."""
+    has_confusion_matrix: ClassVar[bool] = False
+    is_stratified: ClassVar[bool] = False
+    """Whether splits keep the shares of the targets."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
-
-    def defaults(self, method: str, parameters: int) -> Mapping[str, float | int]:
-        """Return settings that suit this task better than the method's own, for a backbone of so many parameters."""
-        return {}
 
     @property
     def description(self) -> str:
@@ -59,6 +86,13 @@ class Task(ABC):
         folder = Path(inspect.getfile(type(self))).parent / "samples"
         return folder if folder.is_dir() else None
 
+    def defaults(self, method: str, parameters: int) -> Mapping[str, float | int]:
+        """Return settings that suit this task better than the method's own, for a backbone of so many parameters.
+
+        The settings are those of `gpt_tasks.extensions.SET_BY_METHODS`, as in `{"learning_rate": 1e-4}`.
+        """
+        return {}
+
     def configured(self, options: TaskOptions) -> Self:
         """Return this task with its options applied."""
         task = copy.copy(self)
@@ -67,132 +101,227 @@ class Task(ABC):
         return task
 
     def resolved(self) -> Task:
-        """Return the task that does the work: this one, unless a setting makes it one of another family."""
+        """Return the task that does the work: this one, unless an option makes it one of another family."""
         return self
 
-    def untrained(self) -> Task:
-        """Return the task that is asked of a model as it is, in place of this one."""
-        return self
+    # Reading data.
 
-    @abstractmethod
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns to read: field -> column, given the columns there are and the user's own mapping.
 
-        Raises DataError, naming the columns that are there, where one that the task needs is not.
+        Called once for each source. By default those of `columns` and `target`. Raises DataError, naming the columns
+        that are there, where one that the task needs is not, the target's included.
         """
+        chosen = self.input_fields(available, mapping, where)
+        if self.target:
+            chosen |= choose_columns([self.target], self.columns, mapping)
+        require_columns(chosen, available, where)
+        return chosen
 
-    @abstractmethod
+    def input_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+        """Choose the columns of what is asked, where targets are not looked at or are not there. Called to predict."""
+        known = dict.fromkeys([*self.columns, *([self.target] if self.target else [])])
+        refuse_unknown_fields(self.name, known, mapping)
+        chosen = choose_columns([field for field in self.columns if field != self.target], self.columns, mapping)
+        require_columns(chosen, available, where)
+        return chosen
+
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
-        """Read one row; it has no target where `columns` are those of `asked_fields`.
+        """Read one row; it has no target where `columns` are those of `input_fields`.
 
-        Raises DataError naming the row where a text or the target cannot be used.
+        Called for every row. By default inputs are texts, and the target is what `read_target` returns. Raises
+        DataError naming the row where a text or the target cannot be used.
         """
+        inputs = {field: text_of(row, column) for field, column in columns.items() if field != self.target}
+        target = self.read_target(row, columns[self.target]) if self.target in columns else None
+        return Example(inputs, target, row.where, extra_columns(row, extra))
 
-    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
-        """Choose the columns to read of rows whose right answers are not looked at, or are not there."""
-        return self.fields(available, mapping, where)
+    def read_target(self, row: Row, column: str) -> str:
+        """Return the right answer as a text. Raises DataError naming the row where it cannot be one."""
+        return text_of(row, column)
 
-    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
-        """Turn examples into at most `max_length` token ids each; what is cut is the texts, never the prompt."""
-        raise self._headless()
+    def is_labelled(self, row: Row, mapping: Mapping[str, str]) -> bool:
+        """Tell whether a row has its target: many published test sets hide theirs. Called on a split's first row."""
+        return True
+
+    def fit(self, train: TrainingExamples, where: str) -> Self:
+        """Return this task with what the training data say of it: the labels, say. Called once, before training.
+
+        Raises DataError naming `where` the data are from if nothing can be learned of them.
+        """
+        return self
+
+    def normalize_label(self, target: str, where: str) -> str:
+        """Return what a target of data means to the fitted task. Called for each distinct target.
+
+        Raises DataError naming `where` it was met if the model cannot give it.
+        """
+        return target
+
+    def special_tokens(self) -> tuple[str, ...]:
+        """Return the tokens that the model must be given to read what the task was fitted to."""
+        return ()
+
+    def target_names(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Return the distinct targets in the order in which they are numbered."""
+        return tuple(dict.fromkeys(known))
+
+    # Judging answers.
+
+    def references(self, example: Example) -> Sequence[Any]:
+        """Return the right answers, as metrics and files have them."""
+        return example.references or (example.target,)
+
+    def plain(self, prediction: Any) -> Any:
+        """Return the plain answer of a prediction, as metrics and files have it: a label, a text, a number."""
+        return prediction
+
+    def compared(self, example: Example, prediction: Any) -> tuple[Any, Sequence[Any]]:
+        """Return the answer and the references as metrics compare them; called for each example of an evaluation."""
+        return self.plain(prediction), self.references(example)
+
+    def score(self, example: Example, prediction: Any) -> Mapping[str, Statistic]:
+        """Return what an answer contributes to the task's own metrics, by their names.
+
+        Called for each example of an evaluation, as in `{"accuracy": Statistic(1.0)}`. By default each of `own_metrics`
+        that has a `statistic` is asked.
+        """
+        compared = self.compared(example, prediction)
+        return {
+            metric.name: as_statistic(metric, metric.statistic(*compared))
+            for metric in self.own_metrics
+            if metric.statistic is not None
+        }
+
+    def decisions(self, example: Example, prediction: Any) -> Iterable[tuple[str | None, str | None]]:
+        """Return pairs of a right label and the one given, None where there is none, for figures of each label."""
+        return ()
+
+    def probability(self, prediction: Any) -> float | None:
+        """Return the probability that the model gives to its answer, where the worst mistakes are to be shown."""
+        return None
+
+    def contributions(self, metrics: Iterable[Metric], example: Example, prediction: Any) -> dict[str, Statistic]:
+        """Return what a prediction contributes to metrics that are means: the task's `score`, or the metrics' own.
+
+        Raises PluginError where a metric fails.
+        """
+        found: dict[str, Statistic] = {}
+        scores = self.score(example, prediction)
+        for metric in metrics:
+            if metric.name in scores:
+                found[metric.name] = scores[metric.name]
+            elif metric.whole is None and metric.statistic is not None:
+                found[metric.name] = metric_statistic(metric, *self.compared(example, prediction))
+        return found
+
+    # Showing answers.
 
     def record(self, example: Example) -> Mapping[str, Any]:
-        """Return what was asked as JSON values, to stand beside the answer in a file."""
+        """Return what was asked as JSON values, for a line of a file."""
         return example.inputs
 
-    def decode(self, logits: numpy.ndarray) -> Sequence[Prediction | MultiLabelPrediction | float]:
-        """Turn the head's logits `[n, outputs]` into answers."""
-        raise self._headless()
+    def to_json(self, prediction: Any) -> dict[str, Any]:
+        """Return a prediction as JSON values: `predicted`, and what else there is to say (see `report.ANSWERED`)."""
+        answer = self.plain(prediction)
+        return {"predicted": round(answer, 6) if isinstance(answer, float) else answer}
 
-    def _headless(self) -> UsageError:
-        return UsageError(
-            f"Task '{self.name}' trains no head", "A model is scored on it as it is: gpt-tasks score, with a suite."
-        )
+    def line(self, example: Example, prediction: Any) -> Mapping[str, Any]:
+        """Return a line of predictions.jsonl: what was asked, the references and the prediction."""
+        return {**self.record(example), "references": list(self.references(example)), **self.to_json(prediction)}
+
+    def to_text(self, prediction: Any) -> str:
+        """Return a prediction as a line to be read."""
+        answer = self.plain(prediction)
+        return f"{answer:.3g}" if isinstance(answer, float) else str(answer) or "-"
+
+    def display(self, example: Example, prediction: Any) -> Display | None:
+        """Return what was asked, the right answers and the one given, each as text, to be shown in a report.
+
+        None where there is nothing to look at.
+        """
+        right = tuple(str(reference) for reference in self.references(example))
+        return dict(example.inputs), right or ("-",), self.to_text(prediction)
+
+    def table_row(self, text: str, prediction: Any) -> Mapping[str, str]:
+        """Return the cells, by column, that `gpt-tasks predict` shows of a text and its answer."""
+        return {"answer": self.to_text(prediction), "text": text}
+
+    def pipeline_output(self, example: Example, prediction: Any) -> Any:
+        """Return a prediction in the form of transformers' pipelines: see `AnsweringModel.as_pipeline`."""
+        return {"label": self.plain(prediction), "score": self.probability(prediction)}
+
+    def card(self) -> TaskCard:
+        """Return what a model card says of the task."""
+        return TaskCard()
+
+    def fixtures(self) -> Fixtures:
+        """Return what the conformance kit needs to ask this task: see `Fixtures`."""
+        return Fixtures()
+
+    # Asking a model without training.
+
+    def zero_shot(self) -> Task:
+        """Return the task that is asked of a model without training, in place of this one."""
+        return self
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether a model can be asked without training."""
+        return type(self).requests is not Task.requests
+
+    @property
+    def zero_shot_metrics(self) -> Sequence[str]:
+        """The metrics of a model that was not trained: those of every report, unless there are more."""
+        return self.metrics
+
+    @property
+    def suite_metrics(self) -> Sequence[str]:
+        """The metrics of a suite that names none."""
+        return self.zero_shot_metrics
+
+    def prompted(self, prompt: str | None, verbalizer: Mapping[str, str]) -> Self:
+        """Return this task with another question before its labels, and other words for them.
+
+        Raises UsageError for a task that compares no labels, if either is given.
+        """
+        if prompt is not None or verbalizer:
+            raise UsageError(
+                f"Task '{self.name}' compares no labels: a question and words for labels are not for it",
+                "Give --option prompt=TEXT for another prompt.",
+            )
+        return self
+
+    def check_question(self, fields: Sequence[str]) -> None:
+        """Raise UsageError where what is asked does not go with the fields that the data are read by."""
+
+    def requests(self, example: Example, context: str) -> list[Request]:
+        """Return what to ask a model about an example; `context` comes first: an instruction, few-shot examples."""
+        raise UsageError(f"Task '{self.name}' cannot be asked of a model without training", "Fine-tune one to it.")
+
+    def prediction(self, example: Example, responses: Sequence[Response]) -> Any:
+        """Return the prediction that follows from the responses to `requests`, of the type that a learner predicts."""
+        raise UsageError(f"Task '{self.name}' cannot be asked of a model without training", "Fine-tune one to it.")
+
+    def fewshot_example(self, example: Example) -> str:
+        """Return an example with its right answer, as it comes before another that is asked."""
+        raise UsageError(f"Task '{self.name}' takes no few-shot examples", "Leave --shots out.")
+
+    # Saving.
 
     def state(self) -> dict[str, Any]:
-        """What must travel with a trained model so that `restored` rebuilds this task: JSON values only."""
-        return {"prompt": self.prompt}
+        """Return what must travel with a trained model so that `restored` rebuilds this task: JSON values only.
+
+        By default the prompt, the labels, the fields that a model reads, and the values of its options.
+        """
+        names = ["prompt", *(name for name in ("labels", "inputs") if getattr(self, name)), *self.Options.model_fields]
+        return {name: getattr(self, name) for name in dict.fromkeys(names) if hasattr(self, name)}
 
     def restored(self, state: Mapping[str, Any]) -> Self:
         """Return this task as it was when `state` was saved."""
         task = copy.copy(self)
         for field, value in state.items():
-            setattr(task, field, tuple(value) if isinstance(value, list) else value)
+            current = _OLD_ATTRIBUTES.get(field, field)
+            name = current if hasattr(task, current) else field
+            setattr(task, name, tuple(value) if isinstance(value, list) else value)
         return task
-
-
-def prompt_fields(prompt: str) -> list[str]:
-    """Return the names of the fields that a prompt reads, in order.
-
-    Raises ValueError where it is no format string, or asks for more than to put a text in a place.
-    """
-    fields = []
-    for _, name, form, conversion in string.Formatter().parse(prompt):
-        if form or conversion:
-            raise ValueError(f"'{{{name}}}' can have nothing behind its name")
-        if name is not None:
-            fields.append(name)
-    return fields
-
-
-def text_of(row: Row, column: str) -> str:
-    """Return the text in a row's column. Raises DataError where it is missing, empty or no text."""
-    value = row.values.get(column)
-    if value is None:
-        raise DataError(f"{row.where}: column '{column}' is missing", "Give every row a text, or leave the row out.")
-    if not isinstance(value, str):
-        raise DataError(
-            f"{row.where}: column '{column}' holds a {type(value).__name__}, not a text: {str(value)[:60]}",
-            "Give the text as one string.",
-        )
-    if not value.strip():
-        raise DataError(f"{row.where}: column '{column}' is empty", "Give every row a text, or leave the row out.")
-    return value
-
-
-def encode_prompts(
-    prompt: str,
-    inputs: Sequence[Mapping[str, str]],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-) -> list[Encoded]:
-    """Encode a filled prompt for each of `inputs` in at most `max_length` tokens, shortening the longest text first.
-
-    The joined text is tokenized as a whole, so that tokens may span the prompt's joints. Raises DataError where the
-    prompt without any text is already too long.
-    """
-    texts = [prompt.format_map(values) for values in inputs]
-    encoded = []
-    for values, full in zip(inputs, tokenizer(texts)["input_ids"], strict=True):
-        ids = full if len(full) <= max_length else _shortened(prompt, values, full, tokenizer, max_length)
-        encoded.append(Encoded(ids, truncated=len(full) - len(ids)))
-    return encoded
-
-
-def _shortened(
-    prompt: str, values: Mapping[str, str], ids: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[int]:
-    while len(ids) > max_length:
-        starts = {
-            field: [start for start, _ in tokens_of(text, tokenizer)["offset_mapping"]]
-            for field, text in values.items()
-        }
-        kept = {field: len(tokens) for field, tokens in starts.items()}
-        if not any(kept.values()):
-            raise DataError(
-                f"The prompt alone takes more than {max_length} tokens", "Raise --max-length or shorten the prompt."
-            )
-        for _ in range(min(len(ids) - max_length, sum(kept.values()))):
-            kept[max(kept, key=kept.__getitem__)] -= 1
-        values = {
-            field: text[: starts[field][kept[field]]] if kept[field] < len(starts[field]) else text
-            for field, text in values.items()
-        }
-        ids = tokenizer(prompt.format_map(values))["input_ids"]
-    return ids
-
-
-def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
-    """Return a text's own tokens as `input_ids` and where each stands in it as `offset_mapping`."""
-    encoded: Mapping[str, Any] = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return encoded

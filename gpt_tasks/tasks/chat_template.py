@@ -46,7 +46,7 @@ def give_template(tokenizer: PreTrainedTokenizerBase) -> None:
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the token with which the assistant's turns end. Raises ModelError where the template ends them by none."""
     encoded = conversation(tokenizer, _PROBE, "The template")
-    return encoded.input_ids[encoded.learned[-1][1] - 1]
+    return encoded.input_ids[encoded.label_spans[-1][1] - 1]
 
 
 def prompt(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str) -> list[int]:

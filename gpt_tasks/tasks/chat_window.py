@@ -71,9 +71,9 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length
     if len(whole.input_ids) <= max_length:
         return [whole]
     system, exchanges = parted(turns)
-    ends = [0, *(end for _, end in whole.learned)]
+    ends = [0, *(end for _, end in whole.label_spans)]
     alone = conversation(tokenizer, [*system, *exchanges[-1]], where)
-    opening = max(0, alone.learned[-1][1] - (ends[-1] - ends[-2]))
+    opening = max(0, alone.label_spans[-1][1] - (ends[-1] - ends[-2]))
 
     def size(first: int, last: int) -> int:
         return ends[last + 1] - ends[first] + (opening if first else 0)
@@ -98,7 +98,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length
                 first, last = (first + 1, last) if first < done else (first, last - 1)
             piece = conversation(tokenizer, [*system, *chain.from_iterable(exchanges[first : last + 1])], where)
         before = max(1, ends[first] - opening) if first else 0
-        found.append(replace(piece, truncated=piece.truncated + before, learned=piece.learned[done - first :]))
+        found.append(replace(piece, truncated=piece.truncated + before, label_spans=piece.label_spans[done - first :]))
         done = last + 1
     return found
 
@@ -112,10 +112,10 @@ def _cut(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: 
         turns = shortened(tokenizer, turns, place, len(encoded.input_ids) - max_length)
         encoded = conversation(tokenizer, turns, where)
     ids = encoded.input_ids[:max_length]
-    start, end = encoded.learned[-1]
+    start, end = encoded.label_spans[-1]
     if start >= len(ids):
         raise _full(start, max_length, where)
-    return Encoded(ids, full - len(ids), (*encoded.learned[:-1], (start, min(end, len(ids)))))
+    return Encoded(ids, full - len(ids), (*encoded.label_spans[:-1], (start, min(end, len(ids)))))
 
 
 def _full(tokens: int, room: int, where: str) -> DataError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from numbers import Integral
 from types import MappingProxyType
@@ -14,10 +15,13 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.tasks.base import TaskOptions, prompt_fields
-from gpt_tasks.tasks.headed import DELIMITER, HeadOptions, HeadTask, Loss
-from gpt_tasks.tasks.measures import Measure, Part
-from gpt_tasks.types import Continuation, Example, LogLikelihood, Prediction, Request, Response, Row
+from gpt_tasks.tasks.base import TrainingExamples
+from gpt_tasks.tasks.card import TaskCard
+from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
+from gpt_tasks.tasks.headed import DELIMITER, HeadOptions, HeadTask
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.types import Continuation, Example, LogLikelihood, Prediction, Request, Response, Row, Statistic
 
 if TYPE_CHECKING:
     import numpy
@@ -44,48 +48,38 @@ class ClassificationTask(HeadTask):
     """One label for a text or a pair of texts.
 
     `labels` are the declared ones, in the model's order; left empty, the data's own are taken, sorted. Without
-    training, the likelihoods of the labels' words (`label_words`; by default the labels themselves) are compared after
-    `question`, by default the prompt and a line "Label:". A training also settles `labels_declared`.
+    training, the likelihoods of the labels' words (`label_words`, the verbalizer; by default the labels themselves) are
+    compared after `question`, by default the prompt and a line "Label:". A training also sets `labels_declared`.
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", LABEL: LABEL}
     target: ClassVar[str] = LABEL
-    loss: ClassVar[Loss] = "cross_entropy"
     labels: tuple[str, ...] = ()
     labels_declared: bool = True
     question: str | None = None
     label_words: Mapping[str, str] = MappingProxyType({})
-    introduction: str = ""
-    measures: ClassVar[Sequence[Measure]] = (Measure("accuracy"),)
-    metrics: ClassVar[Sequence[str]] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
-    best_by: ClassVar[str] = "accuracy"
+    metrics: Sequence[str] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
+    best_metric: str = "accuracy"
+    learner: ClassVar[str | None] = "classification"
+    has_confusion_matrix: ClassVar[bool] = True
+    is_stratified: ClassVar[bool] = True
+    compares_labels: ClassVar[bool] = True
     Options: ClassVar[type[TaskOptions]] = ClassificationOptions
-
-    @property
-    def outputs(self) -> int:
-        """One logit for each label."""
-        return len(self.labels)
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the label as the data writes it."""
         return label_text(row.values.get(column), row.where, column)
 
-    def goals(self, targets: Sequence[str]) -> numpy.ndarray:
-        """Return the labels' places, `[n]`."""
-        import numpy
+    def fit(self, train: TrainingExamples, where: str) -> Self:
+        """Take the labels that the training data hold, and the fields that they are read by.
 
-        return numpy.array([self.labels.index(target) for target in targets], dtype=numpy.int64)
-
-    def fitted(self, observed: Mapping[str, int], inputs: Sequence[str], where: str) -> tuple[Self, dict[str, str]]:
-        """Settle the labels by those that the training data holds, and the fields that it is read by.
-
-        Returns the task with its labels, and what each observed label stands for. All observed labels declared: the
-        declared ones serve. None declared: the data's own, sorted (numbers by value). Whole numbers index the
-        declared ones. Raises DataError where only some are declared, and where there is a single one.
+        All observed labels declared: the declared ones serve. None declared: the data's own, sorted (numbers by value).
+        Whole numbers index the declared ones. Raises DataError where only some are declared, and where there is a
+        single one.
         """
+        observed = list(train.observed)
         meaning = self._meaning(observed, where)
-        task = copy.copy(self)
-        task.inputs = tuple(inputs)
+        task = super().fit(train, where)
         if not set(meaning.values()) <= set(self.labels):
             task.labels, task.labels_declared = tuple(sorted(observed, key=by_value)), False
         if len(set(meaning.values())) < 2:
@@ -93,19 +87,19 @@ class ClassificationTask(HeadTask):
                 f"{where}: every row has the label '{next(iter(meaning))}'",
                 "A classifier needs rows of at least two labels.",
             )
-        return task, meaning
+        return task
 
-    def canonical(self, label: str, where: str) -> str:
-        """Return the label that a label of the data stands for: itself, or of declared ones the one at its place.
+    def normalize_label(self, target: str, where: str) -> str:
+        """Return the label that a label of the data means: itself, or of declared ones the one at its place.
 
         Raises DataError for one the model does not know.
         """
-        if label in self.labels:
-            return label
-        numbered = label.isdecimal() and not any(map(str.isdecimal, self.labels))
-        if numbered and self.labels_declared and int(label) < len(self.labels):
-            return self.labels[int(label)]
-        near = get_close_matches(label, self.labels, n=1)
+        if target in self.labels:
+            return target
+        numbered = target.isdecimal() and not any(map(str.isdecimal, self.labels))
+        if numbered and self.labels_declared and int(target) < len(self.labels):
+            return self.labels[int(target)]
+        near = get_close_matches(target, self.labels, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else "Fix the row, or train on data that holds this label."
         if numbered:
             hint = (
@@ -113,22 +107,91 @@ class ClassificationTask(HeadTask):
                 if self.labels_declared
                 else "Write the labels by their names: the model was trained on those, in no order that numbers follow."
             )
-        raise DataError(f"{where}: label '{label}' is not one of {', '.join(self.labels)}", hint)
+        raise DataError(f"{where}: label '{target}' is not one of {', '.join(self.labels)}", hint)
 
-    def ask(self, example: Example, before: str) -> list[Request]:
-        """Ask for the likelihood of every label's word after the texts, `before` in front of them."""
-        asked = before + self._question(example.inputs)
-        return [Continuation(asked, f" {self.word(label)}") for label in self.labels]
+    def target_names(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Return the labels in the model's order."""
+        return self.labels
 
-    def shot(self, example: Example) -> str:
-        """Return the question about an example with the right label's word behind it."""
-        return f"{self._question(example.inputs)} {self.word(str(example.target))}"
+    def plain(self, prediction: Prediction) -> str:
+        """Return the label."""
+        return prediction.label
 
-    def asked(self, question: str | None, words: Mapping[str, str]) -> Self:
-        """Return this task with another question (None keeps its own), and other words for some labels."""
+    def score(self, example: Example, prediction: Prediction) -> Mapping[str, Statistic]:
+        """Return whether the label is right; micro F1 equals accuracy where each example has one label."""
+        right = Statistic(float(prediction.label == example.target))
+        return {"accuracy": right, "micro_f1": right}
+
+    def decisions(self, example: Example, prediction: Prediction) -> Iterable[tuple[str | None, str | None]]:
+        """Return the right label and the one given."""
+        return ((example.target, prediction.label),)
+
+    def probability(self, prediction: Prediction) -> float | None:
+        """Return the probability of the label."""
+        return prediction.probabilities[prediction.label]
+
+    def predictions(self, probabilities: numpy.ndarray) -> list[Prediction]:
+        """Return predictions for probabilities `[n, labels]`."""
+        return [
+            Prediction(self.labels[row.argmax()], dict(zip(self.labels, row.tolist(), strict=True)))
+            for row in probabilities
+        ]
+
+    def to_json(self, prediction: Prediction) -> dict[str, Any]:
+        """Return the label and the probability of every one."""
+        return labels_to_json(prediction.label, prediction.probabilities)
+
+    def line(self, example: Example, prediction: Prediction) -> Mapping[str, Any]:
+        """Return the texts, the right label, the one given and the probability of every one."""
+        return {**self.record(example), "label": example.target, **self.to_json(prediction)}
+
+    def table_row(self, text: str, prediction: Prediction) -> Mapping[str, str]:
+        """Return label, probability and text."""
+        probability = prediction.probabilities[prediction.label]
+        return {"label": prediction.label, "probability": f"{probability:.1%}", "text": text}
+
+    def card(self) -> TaskCard:
+        """Return what a model card says of labels."""
+        return TaskCard(
+            answers="label",
+            does=f"answers {{task}} with one of {len(self.labels)} labels",
+            limits=(
+                f"It knows {len(self.labels)} labels and gives one of them to any text, also to one that fits none.",
+                "Its probabilities are those of the softmax, uncorrected; `ece` above says how far to trust them.",
+            ),
+            baselines="The baselines were trained on the same rows: one always gives the most frequent label, the "
+            "other is a logistic regression on TF-IDF. ",
+            headline="accuracy",
+            saved="the head (`head.safetensors`) and the task with its labels",
+        )
+
+    def fixtures(self) -> Fixtures:
+        """A sure answer of the right label, and rows of made-up texts."""
+        return replace(
+            super().fixtures(),
+            gold=lambda example: Prediction(
+                str(example.target), {label: float(label == example.target) for label in self.labels}
+            ),
+            row=self._made_up_row,
+            target_labels=lambda row: {str(row.values.get(self.target_column({})))},
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Save whether the labels are the task's own, too."""
+        return {"labels_declared": self.labels_declared, **super().state()}
+
+    # Asking a model without training.
+
+    @property
+    def suite_metrics(self) -> Sequence[str]:
+        """The accuracy."""
+        return ("accuracy",)
+
+    def prompted(self, prompt: str | None, verbalizer: Mapping[str, str]) -> Self:
+        """Return this task with another `question` (None leaves its own), and other words for some labels."""
         task = copy.copy(self)
-        task.question = self.question if question is None else question
-        task.label_words = {**self.label_words, **words}
+        task.question = self.question if prompt is None else prompt
+        task.label_words = {**self.label_words, **verbalizer}
         return task
 
     def check_question(self, fields: Sequence[str]) -> None:
@@ -156,35 +219,35 @@ class ClassificationTask(HeadTask):
             if words.count(word) > 1:
                 raise UsageError(f"Two labels have the same word '{word}'", "Give each label a word of its own.")
 
-    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
-        """Compare the words' log-likelihoods. Raises DataError for a label that the task does not know."""
-        values = [answer.value for answer in answers if isinstance(answer, LogLikelihood)]
-        right = self.labels.index(self.canonical(str(example.target), example.where))
-        return {"accuracy": Part(float(values.index(max(values)) == right))}
+    def requests(self, example: Example, context: str) -> list[Request]:
+        """Ask for the likelihood of every label's word after the texts."""
+        asked = context + self._question(example.inputs)
+        return [Continuation(asked, f" {self.word(label)}") for label in self.labels]
+
+    def prediction(self, example: Example, responses: Sequence[Response]) -> Prediction:
+        """Return the label whose word is likeliest; the probabilities are those of the words, normalized."""
+        values = [response.value for response in responses if isinstance(response, LogLikelihood)]
+        return Prediction(self.labels[values.index(max(values))], dict(zip(self.labels, softmax(values), strict=True)))
+
+    def fewshot_example(self, example: Example) -> str:
+        """Return the question about an example with the right label's word behind it."""
+        return f"{self._question(example.inputs)} {self.word(str(example.target))}"
 
     def word(self, label: str) -> str:
-        """Return the word that stands for a label when a model is asked without training."""
+        """Return the word for a label when a model is asked without training."""
         return self.label_words.get(label, label)
 
     def _question(self, inputs: Mapping[str, str]) -> str:
         if self.question is not None:
             return self.question.format_map(inputs)
-        asked = self._prompt_for(inputs).replace(DELIMITER, "\n").format_map(inputs)
+        asked = self.prompt_for(inputs).replace(DELIMITER, "\n").format_map(inputs)
         return f"{asked}\nLabel:"
 
-    def decode(self, logits: numpy.ndarray) -> list[Prediction]:
-        """Turn logits `[n, labels]` into labels and probabilities."""
-        from scipy.special import softmax
-
-        probabilities = softmax(logits.astype("float64"), axis=-1)
-        return [
-            Prediction(self.labels[row.argmax()], dict(zip(self.labels, row.tolist(), strict=True)))
-            for row in probabilities
-        ]
-
-    def state(self) -> dict[str, Any]:
-        """Keep the labels in the model's order too."""
-        return {"labels": list(self.labels), "labels_declared": self.labels_declared, **super().state()}
+    def _made_up_row(self, number: int) -> Mapping[str, Any]:
+        texts = dict.fromkeys(prompt_fields(self.prompt), SENTENCES[number % len(SENTENCES)][0])
+        labels = self.labels or ("first", "second")
+        values = {**texts, self.target: labels[number % 4 % len(labels)]}
+        return {self.columns.get(field, field): value for field, value in values.items()}
 
     def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
         known = [label for label in observed if label in self.labels]
@@ -199,7 +262,7 @@ class ClassificationTask(HeadTask):
                 f"Did you mean '{near[0]}'?" if near else "Fix those rows, or give all labels with --labels.",
             )
         if self.labels and all(label.isdecimal() for label in observed):
-            return {label: self.canonical(label, where) for label in observed}
+            return {label: self.normalize_label(label, where) for label in observed}
         return {label: label for label in observed}
 
 
@@ -221,3 +284,19 @@ def label_text(value: Any, where: str, column: str) -> str:
 def by_value(label: str) -> tuple[int, int, str]:
     """Sort whole numbers by value, before other labels by their letters."""
     return (0, int(label), label) if label.isdecimal() else (1, 0, label)
+
+
+def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[str, Any]:
+    """Return what was predicted with the probability of every label, to six digits."""
+    return {"predicted": predicted, "probabilities": {label: round(p, 6) for label, p in probabilities.items()}}
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    """Return probabilities that are proportional to the exponentials of `values`."""
+    import numpy
+    from scipy import special
+
+    if max(values) == -math.inf:
+        return [1 / len(values)] * len(values)
+    probabilities: list[float] = special.softmax(numpy.array(values, dtype=numpy.float64)).tolist()
+    return probabilities

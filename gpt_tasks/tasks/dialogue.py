@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -12,12 +13,15 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.base import TaskOptions
+from gpt_tasks.extensions import Metric
+from gpt_tasks.metrics.aggregate import perplexity
+from gpt_tasks.metrics.text import bleu, chrf, rouge
 from gpt_tasks.tasks.chat_template import end_token, give_template
 from gpt_tasks.tasks.chat_window import asked, pieces
-from gpt_tasks.tasks.measures import Part
-from gpt_tasks.tasks.text_measures import TextMeasure, bleu, chrf, rouge
-from gpt_tasks.tasks.text_to_text import TextToTextTask
+from gpt_tasks.tasks.fixtures import LONGER, SENTENCES, Fixtures, with_column
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.reading import choose_columns, extra_columns, refuse_unknown_fields, require_columns
+from gpt_tasks.tasks.text_to_text import PERPLEXITY, TextToTextTask
 from gpt_tasks.tasks.turns import (
     ASSISTANT,
     USER,
@@ -29,7 +33,17 @@ from gpt_tasks.tasks.turns import (
     read_turns,
     transcript,
 )
-from gpt_tasks.types import Continuation, Encoded, Example, Generation, LogLikelihood, Request, Response, Row
+from gpt_tasks.types import (
+    Continuation,
+    Encoded,
+    Example,
+    Generation,
+    LogLikelihood,
+    Request,
+    Response,
+    Row,
+    TextPrediction,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,7 +51,6 @@ if TYPE_CHECKING:
 MESSAGES, HISTORY = "messages", "history"
 """The field of a conversation that holds the right answer, and of one whose last turn waits for an answer."""
 
-PERPLEXITY = "perplexity"
 MOST_COUNTED = 50_000
 
 
@@ -48,8 +61,12 @@ class DialogueOptions(TaskOptions):
     empty_turns: Literal["refuse", "end"] | None = Field(
         None, description="Refuse a turn without a text, or end the conversation before it."
     )
-    stop: tuple[str, ...] | None = Field(None, description="Texts at which an untrained model's answer ends.")
-    introduction: str | None = Field(None, description="A text that an untrained model reads before everything else.")
+    stop: tuple[str, ...] | None = Field(
+        None, description="Texts at which the answer of a model without training ends."
+    )
+    instruction: str | None = Field(
+        None, description="A text that a model without training reads before everything else."
+    )
 
     @field_validator("stop")
     @classmethod
@@ -69,71 +86,65 @@ class DialogueTask(TextToTextTask):
 
     prompt: str = "{messages}"
     answer: str = ""
-    introduction: str = ""
     max_tokens: int = 64
     empty_turns: Literal["refuse", "end"] = "refuse"
-    metrics: ClassVar[Sequence[str]] = ("bleu", "rougeL", "chrf")
+    metrics: Sequence[str] = ("bleu", "rougeL", "chrf")
     command: ClassVar[Literal["predict", "generate", "chat"]] = "chat"
     most_frequent: str = ""
     Options: ClassVar[type[TaskOptions]] = DialogueOptions
 
     @property
-    def measures(self) -> Sequence[TextMeasure]:
-        """BLEU with the words of languages that part them by spaces, ROUGE-L, and chrF, which knows no words.
+    def own_metrics(self) -> Sequence[Metric]:  # type: ignore[override]
+        """BLEU with the words of languages that separate them by spaces, ROUGE-L, and chrF, which knows no words.
 
-        The perplexity is that of a model as it is; a trained one's is also of the ends of turns.
+        The perplexity is that of the assistant's turns, where the model was asked for their likelihood.
         """
-        return TextMeasure(PERPLEXITY, "lower", "exponential"), bleu("en"), rouge("rougeL"), chrf()
+        return perplexity(PERPLEXITY), bleu("en"), rouge("rougeL"), chrf()
 
     @property
-    def asked_metrics(self) -> Sequence[str]:
-        """The metrics of a model as it is: the perplexity of the assistant's turns, too."""
+    def zero_shot_metrics(self) -> Sequence[str]:
+        """The perplexity of the assistant's turns, too."""
         return PERPLEXITY, *self.metrics
+
+    def field_names(self) -> list[str]:
+        """Return the one field: the turns."""
+        return [MESSAGES]
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the column of the turns."""
-        odd = [field for field in mapping if field != MESSAGES]
-        if odd:
-            raise DataError(
-                f"--column {odd[0]}={mapping[odd[0]]}: task '{self.name}' has no field '{odd[0]}'",
-                f"Its one field is {MESSAGES}, which holds the turns of a conversation.",
-            )
-        column = mapping.get(MESSAGES, self.columns.get(MESSAGES, MESSAGES))
-        if column not in available:
-            raise DataError(
-                f"{where}: there is no column '{column}'; the columns are {', '.join(available)}",
-                f"Say which one holds the turns of a conversation: --column {MESSAGES}=NAME",
-            )
-        return {MESSAGES: column}
+        refuse_unknown_fields(self.name, [MESSAGES], mapping)
+        chosen = choose_columns([MESSAGES], self.columns, mapping)
+        require_columns(chosen, available, where)
+        return chosen
 
-    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+    def input_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the column of turns that wait for an answer."""
         return {HISTORY: self.fields(available, mapping, where)[MESSAGES]}
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row; its target is the last answer.
 
-        Where `columns` are those of `asked_fields`, it has none, an answer to the last turn of the user's is not looked
+        Where `columns` are those of `input_fields`, it has none, an answer to the last turn of the user's is not looked
         at, and a text by itself is a user's turn.
         """
-        kept = {column: str(row.values.get(column, "")) for column in extra}
+        others = extra_columns(row, extra)
         lenient = self.empty_turns == "end"
         if HISTORY in columns:
             waiting = _waiting(row, columns[HISTORY], lenient)
-            return Example({MESSAGES: as_text(waiting)}, None, row.where, kept)
+            return Example({MESSAGES: as_text(waiting)}, None, row.where, others)
         turns = _answered(read_turns(row, columns[MESSAGES], end_at_empty=lenient), row.where)
         answer = turns[-1].content
-        return Example({MESSAGES: as_text(turns)}, answer, row.where, kept, references=(answer,))
+        return Example({MESSAGES: as_text(turns)}, answer, row.where, others, references=(answer,))
 
-    def settled(self, train: Iterable[Example]) -> Self:
-        """Return this task with the most frequent last answer of the training data, to compare with."""
+    def fit_baselines(self, train: Iterable[Example]) -> Self:
+        """Take the most frequent last answer of the training data."""
         task = copy.copy(self)
         counts = Counter(str(example.target) for example in islice(train, MOST_COUNTED))
         task.most_frequent = max(counts, key=counts.__getitem__, default="")
         return task
 
     def state(self) -> dict[str, Any]:
-        """All that its options and the training data have settled."""
+        """Save what its options and the training data say."""
         return {**super().state(), "most_frequent": self.most_frequent}
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -141,7 +152,7 @@ class DialogueTask(TextToTextTask):
         give_template(tokenizer)
         return (end_token(tokenizer),)
 
-    def naive(self, example: Example) -> Mapping[str, str]:
+    def baselines(self, example: Example) -> Mapping[str, str]:
         """The most frequent last answer of the training data, whatever was asked."""
         return {"most_frequent": self.most_frequent} if self.most_frequent else {}
 
@@ -168,33 +179,74 @@ class DialogueTask(TextToTextTask):
             for piece in pieces(tokenizer, from_text(example.inputs[MESSAGES]), max_length, example.where)
         ]
 
-    def ask(self, example: Example, before: str) -> list[Request]:
-        """Ask a model as it is, to which turns are lines of text, for an answer and for the likelihood of all turns."""
+    def compared(self, example: Example, prediction: str) -> tuple[str, Sequence[str]]:
+        """Return the answer and the right one."""
+        return self.plain(prediction), example.references
 
-        def context(turns: Sequence[Turn]) -> str:
-            return before + transcript([*turns, Turn(ASSISTANT, "")]).rstrip()
+    def requests(self, example: Example, context: str) -> list[Request]:
+        """Ask for an answer and for the likelihood of all turns; turns are lines of text."""
+
+        def before(turns: Sequence[Turn]) -> str:
+            return context + transcript([*turns, Turn(ASSISTANT, "")]).rstrip()
 
         turns = from_text(example.inputs[MESSAGES])
         said = [
-            Continuation(context(turns[:place]), f" {turn.content}")
+            Continuation(before(turns[:place]), f" {turn.content}")
             for place, turn in enumerate(turns)
             if turn.role == ASSISTANT
         ]
-        return [Generation(context(_before_answer(example)), self.stop, self.max_tokens), *said]
+        return [Generation(before(_before_answer(example)), self.stop, self.max_tokens), *said]
 
-    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
-        """Compare the answer with the right one; where the likelihoods of turns are given, bring their nats too."""
-        written, *said = answers
-        found = {measure.name: measure.part(str(written).strip(), example.references) for measure in self.measures[1:]}
+    def prediction(self, example: Example, responses: Sequence[Response]) -> TextPrediction:
+        """Return what was written, with the log-likelihood of the assistant's turns."""
+        written, *said = responses
         known = [each for each in said if isinstance(each, LogLikelihood)]
-        tokens = sum(each.tokens for each in known)
-        if tokens:
-            found[PERPLEXITY] = Part(-sum(each.value for each in known) / tokens, tokens)
-        return found
+        whole = LogLikelihood(
+            sum(each.value for each in known), all(each.is_greedy for each in known), sum(each.tokens for each in known)
+        )
+        return TextPrediction(str(written), log_likelihood=whole)
 
-    def shot(self, example: Example) -> str:
+    def fewshot_example(self, example: Example) -> str:
         """Return the conversation as lines of text."""
         return transcript(from_text(example.inputs[MESSAGES]))
+
+    def fixtures(self) -> Fixtures:
+        """As of any text; another last answer, longer turns of the user's, and made-up conversations."""
+        column = self.columns.get(MESSAGES, MESSAGES)
+
+        def retarget(row: Row, other: Row, columns: Mapping[str, str]) -> Row:
+            turns = list(from_text(self.example(row, columns).inputs[MESSAGES]))
+            turns[-1] = replace(turns[-1], content="Nobody can say that.")
+            return with_column(row, **{columns[MESSAGES]: messages(turns)})
+
+        def lengthen(example: Example) -> Example:
+            turns = [
+                replace(turn, content=" ".join([turn.content] * LONGER)) if turn.role == USER else turn
+                for turn in from_text(example.inputs[MESSAGES])
+            ]
+            return replace(example, inputs={MESSAGES: as_text(turns)})
+
+        def row(number: int) -> Mapping[str, Any]:
+            text, word = SENTENCES[number % len(SENTENCES)]
+            turns = [("user", f"What is this about? {text}"), ("assistant", f"It is about a {word}.")]
+            return {column: [{"role": role, "content": said} for role, said in turns]}
+
+        def learned_texts(example: Example) -> list[str]:
+            return [turn.content for turn in from_text(example.inputs[MESSAGES]) if turn.role == ASSISTANT]
+
+        def room(example: Example, tokenizer: Any) -> int:
+            lengths = [len(tokenizer(text, verbose=False)["input_ids"]) for text in learned_texts(example)]
+            whole = tokenizer(transcript(from_text(example.inputs[MESSAGES])), verbose=False)["input_ids"]
+            return max(max(lengths) + 64, int(0.6 * len(whole)))
+
+        return replace(
+            super().fixtures(),
+            retarget=retarget,
+            lengthen=lengthen,
+            row=row,
+            learned_texts=learned_texts,
+            room=room,
+        )
 
 
 def _before_answer(example: Example) -> tuple[Turn, ...]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
-from gpt_tasks.tasks.base import TaskOptions
-from gpt_tasks.tasks.measures import Part
-from gpt_tasks.tasks.span_answers import QUESTION
-from gpt_tasks.tasks.span_measures import Language
-from gpt_tasks.tasks.text_measures import TextMeasure
+from gpt_tasks.extensions import Metric
+from gpt_tasks.metrics.squad import Language
+from gpt_tasks.tasks.base import TrainingExamples
+from gpt_tasks.tasks.fixtures import Fixtures, longer_inputs
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION
 from gpt_tasks.tasks.text_to_text import TextToTextTask
-from gpt_tasks.types import Example, Response, Row
+from gpt_tasks.types import Example, Row
 
 if TYPE_CHECKING:
     from gpt_tasks.tasks.span import SpanTask
@@ -58,14 +59,14 @@ class GenerativeQATask(TextToTextTask):
         return self.found.description
 
     @property
-    def measures(self) -> Sequence[TextMeasure]:
+    def own_metrics(self) -> Sequence[Metric]:  # type: ignore[override]
         """Those of answers that are found."""
-        return self.found.measures
+        return self.found.own_metrics
 
     @property
     def metrics(self) -> Sequence[str]:  # type: ignore[override]
         """All of them."""
-        return [measure.name for measure in self.measures]
+        return self.found.metrics
 
     def samples(self) -> Path | None:
         """Return the task's samples."""
@@ -75,43 +76,52 @@ class GenerativeQATask(TextToTextTask):
         """Choose the columns as for answers that are found."""
         return self.found.fields(available, mapping, where)
 
-    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+    def input_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns as for answers that are found."""
-        return self.found.asked_fields(available, mapping, where)
+        return self.found.input_fields(available, mapping, where)
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row; where the question has no answer, the target is empty."""
         example = self.found.example(row, columns, extra)
         if example.target is None:
             return example
-        texts = [self.answer.format(answers=span.text) for span in self.found.right(example)]
+        texts = [self.answer.format(answers=span.text) for span in self.found.spans(example)]
         references = tuple(dict.fromkeys(texts)) or ("",)
         return replace(example, target=references[0], references=references)
 
-    def settled(self, train: Iterable[Example]) -> Self:
-        """Return this task, which knows of questions without an answer if there are some in the training data."""
+    def fit(self, train: TrainingExamples, where: str) -> Self:
+        """Note whether there are questions without an answer."""
         task = copy.copy(self)
         task.found = copy.copy(self.found)
         task.found.unanswerable = any(not example.target for example in train)
         return task
 
-    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
-        """Compare what was written with the right answers."""
-        (answer,) = answers
-        right = self.right(example)
-        return {measure.name: measure.part(str(answer).strip(), right) for measure in self.measures}
+    def compared(self, example: Example, prediction: str) -> tuple[str, Sequence[str]]:
+        """Return what was written, and the right answers."""
+        return self.plain(prediction), self.references(example)
 
-    def right(self, example: Example) -> tuple[str, ...]:
+    def references(self, example: Example) -> tuple[str, ...]:
         """Return the right answers; none where the question has none."""
-        return tuple(reference for reference in super().right(example) if reference)
+        return tuple(reference for reference in super().references(example) if reference)
 
     def shown(self, example: Example) -> Mapping[str, str]:
         """Return the question."""
         return {QUESTION: example.inputs[QUESTION]}
 
-    def naive(self, example: Example) -> Mapping[str, str]:
+    def baselines(self, example: Example) -> Mapping[str, str]:
         """The longest run of words that question and context have in common."""
-        return {"longest_shared": self.found.naive(example).text}
+        return {"longest_shared": self.found.baseline(example).text}
+
+    def fixtures(self) -> Fixtures:
+        """As of any text; rows and other answers are those of answers that are found."""
+        found = self.found.fixtures()
+        return replace(
+            super().fixtures(),
+            retarget=found.retarget,
+            row=found.row,
+            target_key=found.target_key,
+            lengthen=lambda example: longer_inputs(example, CONTEXT),
+        )
 
     def state(self) -> dict[str, Any]:
         """What the task needs to be this one again."""

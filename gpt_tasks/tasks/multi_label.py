@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.answers import answer_as_text
-from gpt_tasks.tasks.base import TaskOptions
-from gpt_tasks.tasks.classification import ClassificationOptions, by_value, label_text
-from gpt_tasks.tasks.headed import Loss, MeasuredTask
-from gpt_tasks.tasks.measures import Measure, Part
-from gpt_tasks.types import Example, MultiLabelPrediction, Row
-
-if TYPE_CHECKING:
-    import numpy
+from gpt_tasks.extensions import Metric
+from gpt_tasks.tasks.base import TrainingExamples
+from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.classification import ClassificationOptions, by_value, label_text, labels_to_json
+from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
+from gpt_tasks.tasks.headed import HeadTask
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.types import Example, MultiLabelPrediction, Row, Statistic
 
 LABELS = "labels"
-EVEN = 0.5
+DEFAULT_THRESHOLD = 0.5
 
 
 class MultiLabelOptions(ClassificationOptions):
@@ -33,35 +34,30 @@ class MultiLabelOptions(ClassificationOptions):
     )
 
 
-class MultiLabelTask(MeasuredTask):
+class MultiLabelTask(HeadTask):
     """All labels that are right for a text or a pair of texts, each decided for itself.
 
-    A row's `labels` are a list of texts, which may be empty, or one text in which `|` parts them. `labels` of the task
-    are the declared ones, in the model's order; left empty, the training data's own are taken, sorted. A label is given
-    from `threshold` on, which is chosen on validation where it is not set: the one of the best micro F1.
+    A row's `labels` are a list of texts, which may be empty, or one text in which `|` separates them. `labels` of the
+    task are the declared ones, in the model's order; left empty, the training data's own are taken, sorted. A label is
+    given from `threshold` on, which is chosen on validation where it is not set: the one of the best micro F1.
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", LABELS: LABELS}
     target: ClassVar[str] = LABELS
-    loss: ClassVar[Loss] = "binary"
     labels: tuple[str, ...] = ()
     threshold: float | None = None
-    metrics: ClassVar[Sequence[str]] = ("micro_f1", "macro_f1", "samples_f1", "lrap")
-    measures: ClassVar[Sequence[Measure]] = (
-        Measure("micro_f1", form="micro_f1", highest=1.0),
-        Measure("macro_f1", form="macro_f1", highest=1.0),
-        Measure("samples_f1", highest=1.0),
-        Measure("lrap", highest=1.0),
+    metrics: Sequence[str] = ("micro_f1", "macro_f1", "samples_f1", "lrap")
+    own_metrics: Sequence[Metric] = (
+        Metric("micro_f1", "F1 over all decisions together.", range=(0.0, 1.0), aggregate="micro_f1"),
+        Metric("macro_f1", "Mean of the labels' F1.", range=(0.0, 1.0), aggregate="macro_f1"),
+        Metric("samples_f1", "Mean of the examples' F1.", range=(0.0, 1.0)),
+        Metric("lrap", "Label ranking average precision.", range=(0.0, 1.0)),
     )
-    best_by: ClassVar[str] = "micro_f1"
+    best_metric: str = "micro_f1"
+    learner: ClassVar[str | None] = "multi-label"
     Options: ClassVar[type[TaskOptions]] = MultiLabelOptions
 
-    @property
-    def outputs(self) -> int:
-        """One logit for each label."""
-        return len(self.labels)
-
-    def hides(self, value: object) -> bool:
+    def is_unlabelled(self, value: object) -> bool:
         """Nothing written is an answer: no label is right."""
         return value is None
 
@@ -77,18 +73,17 @@ class MultiLabelTask(MeasuredTask):
             )
         return json.dumps(sorted({label_text(label, row.where, column) for label in value}), ensure_ascii=False)
 
-    def fitted(self, observed: Mapping[str, int], inputs: Sequence[str], where: str) -> tuple[Self, dict[str, str]]:
-        """Settle the labels: the declared ones, or those that the training data holds, sorted."""
-        task = copy.copy(self)
-        task.inputs = tuple(inputs)
-        seen = {label for target in observed for label in json.loads(target)}
+    def fit(self, train: TrainingExamples, where: str) -> Self:
+        """Take the labels: the declared ones, or those that the training data hold, sorted."""
+        task = super().fit(train, where)
+        seen = {label for target in train.observed for label in json.loads(target)}
         if not seen:
             raise DataError(f"{where}: no row has any label", "There must be something to learn.")
         if not task.labels:
             task.labels = tuple(sorted(seen, key=by_value))
-        return task, {}
+        return task
 
-    def canonical(self, target: str, where: str) -> str:
+    def normalize_label(self, target: str, where: str) -> str:
         """Return the labels themselves. Raises DataError for one that the model does not know."""
         for label in json.loads(target):
             if label not in self.labels:
@@ -99,51 +94,31 @@ class MultiLabelTask(MeasuredTask):
                 )
         return target
 
-    def goals(self, targets: Sequence[str]) -> numpy.ndarray:
-        """Return 1 for each label that is right, else 0: `[n, labels]`."""
-        import numpy
+    def references(self, example: Example) -> Sequence[list[str]]:
+        """Return the right labels, as one answer."""
+        return (json.loads(str(example.target)),)
 
-        found = numpy.zeros((len(targets), len(self.labels)), dtype=numpy.float32)
-        for row, target in enumerate(targets):
-            found[row, [self.labels.index(label) for label in json.loads(target)]] = 1
-        return found
+    def line(self, example: Example, prediction: MultiLabelPrediction) -> Mapping[str, Any]:
+        """Return the texts, the right labels as JSON, those given and the probability of every one."""
+        return {**self.record(example), "references": [example.target], **self.to_json(prediction)}
 
-    def tuned(self, logits: numpy.ndarray, goals: numpy.ndarray) -> Self:
-        """Return this task with the threshold of the best micro F1 on these examples, unless one was set."""
-        from scipy.special import expit
+    def plain(self, prediction: MultiLabelPrediction) -> list[str]:
+        """Return the labels."""
+        return list(prediction.labels)
 
-        if self.threshold is not None:
-            return self
-        task = copy.copy(self)
-        task.threshold = float(expit(best_cut(logits, goals)))
-        return task
-
-    def decode(self, logits: numpy.ndarray) -> list[MultiLabelPrediction]:
-        """Turn logits `[n, labels]` into labels and probabilities."""
-        from scipy.special import expit
-
-        threshold = EVEN if self.threshold is None else self.threshold
-        return [
-            MultiLabelPrediction(
-                tuple(label for label, p in zip(self.labels, row, strict=True) if p >= threshold),
-                dict(zip(self.labels, row, strict=True)),
-            )
-            for row in expit(logits.astype("float64")).tolist()
-        ]
-
-    def measure(self, example: Example, answer: MultiLabelPrediction) -> Mapping[str, Part]:
+    def score(self, example: Example, prediction: MultiLabelPrediction) -> Mapping[str, Statistic]:
         """Compare the labels given with the right ones.
 
         `lrap` is label ranking average precision: over the right labels, the mean share of right ones among those that
         are at least as probable (Schapire and Singer 2000); 1 where no label is right, or every one.
         """
-        right, given = set(json.loads(str(example.target))), set(answer.labels)
+        right, given = set(json.loads(str(example.target))), set(prediction.labels)
         each = [
             (float(label in right & given), float(label in given - right), float(label in right - given))
             for label in self.labels
         ]
         counts = tuple(map(sum, zip(*each, strict=True)))
-        probable = answer.probabilities
+        probable = prediction.probabilities
         ranks = [
             sum(probable[other] >= probable[label] for other in right)
             / sum(p >= probable[label] for p in probable.values())
@@ -151,37 +126,68 @@ class MultiLabelTask(MeasuredTask):
         ]
         whole = len(right) in (0, len(self.labels))
         return {
-            "micro_f1": Part(counts),
-            "macro_f1": Part(tuple(number for three in each for number in three)),
-            "samples_f1": Part(2 * counts[0] / (len(right) + len(given)) if right or given else 1.0),
-            "lrap": Part(1.0 if whole else sum(ranks) / len(ranks)),
+            "micro_f1": Statistic(counts),
+            "macro_f1": Statistic(tuple(number for three in each for number in three)),
+            "samples_f1": Statistic(2 * counts[0] / (len(right) + len(given)) if right or given else 1.0),
+            "lrap": Statistic(1.0 if whole else sum(ranks) / len(ranks)),
         }
 
-    def even(self) -> Self:
-        """Return this task with a threshold of one half, for logits that already stand around their best cut."""
+    def decisions(self, example: Example, prediction: MultiLabelPrediction) -> Iterable[tuple[str | None, str | None]]:
+        """Return each label that is right or given."""
+        right, given = set(json.loads(str(example.target))), set(prediction.labels)
+        for label in right | given:
+            yield (label if label in right else None), (label if label in given else None)
+
+    def to_json(self, prediction: MultiLabelPrediction) -> dict[str, Any]:
+        """Return the labels and the probability of every one."""
+        return labels_to_json(list(prediction.labels), prediction.probabilities)
+
+    def pipeline_output(self, example: Example, prediction: MultiLabelPrediction) -> Any:
+        """Return a mapping for each of the labels that are given."""
+        return [{"label": label, "score": prediction.probabilities[label]} for label in prediction.labels]
+
+    def to_text(self, prediction: MultiLabelPrediction) -> str:
+        """Return the labels; a dash where there is none."""
+        return ", ".join(prediction.labels) or "-"
+
+    def display(self, example: Example, prediction: MultiLabelPrediction) -> Display:
+        """Return the texts, the right labels and those given, each as one text."""
+        right = ", ".join(json.loads(str(example.target))) or "-"
+        return dict(example.inputs), (right,), self.to_text(prediction)
+
+    def with_default_threshold(self) -> Self:
+        """Return this task with a threshold of one half, for logits that were shifted to their best cut."""
         task = copy.copy(self)
-        task.threshold = EVEN
+        task.threshold = DEFAULT_THRESHOLD
         return task
 
-    def shown(self, example: Example, answer: MultiLabelPrediction) -> tuple[str, str]:
-        """Return the right labels and those given, each as one text."""
-        return ", ".join(json.loads(str(example.target))) or "-", answer_as_text(answer)
+    def card(self) -> TaskCard:
+        """Return what a model card says of several labels."""
+        return TaskCard(
+            answers="labels",
+            does=f"answers {{task}} with those that are right of {len(self.labels)} labels",
+            limits=(
+                f"It knows {len(self.labels)} labels and decides on each for itself, from one threshold for all on.",
+            ),
+            baselines="The baselines were trained on the same rows: one goes by how frequent the labels are, the other "
+            "is a logistic regression on TF-IDF for each of them. ",
+            saved="the head (`head.safetensors`) and the task with its labels",
+        )
 
-    def state(self) -> dict[str, Any]:
-        """Keep the labels in the model's order, and the threshold."""
-        return {"labels": list(self.labels), "threshold": self.threshold, **super().state()}
+    def fixtures(self) -> Fixtures:
+        """The right labels, and rows of made-up texts."""
 
+        def gold(example: Example) -> MultiLabelPrediction:
+            right = json.loads(str(example.target))
+            return MultiLabelPrediction(tuple(right), {label: float(label in right) for label in self.labels})
 
-def best_cut(logits: numpy.ndarray, goals: numpy.ndarray) -> float:
-    """Return the logit from which giving labels has the best micro F1; logits and goals are `[n, labels]`."""
-    import numpy
+        def row(number: int) -> Mapping[str, Any]:
+            texts = dict.fromkeys(prompt_fields(self.prompt), SENTENCES[number % len(SENTENCES)][0])
+            labels = self.labels or ("first", "second")
+            values = {**texts, self.target: [labels[number % 4 % len(labels)]]}
+            return {self.columns.get(field, field): value for field, value in values.items()}
 
-    values = logits.astype("float64").ravel()
-    order = numpy.argsort(-values, kind="stable")
-    given, right = numpy.arange(1, len(order) + 1), numpy.cumsum(goals.ravel()[order])
-    f1 = 2 * right / (given + goals.sum())
-    # Labels of one probability are given together or not at all.
-    last = numpy.append(numpy.diff(values[order]) != 0, True)
-    best = int(numpy.argmax(numpy.where(last, f1, -1.0)))
-    at = float(values[order][best])
-    return (at + float(values[order][best + 1])) / 2 if best + 1 < len(order) else at - 1.0
+        def target_labels(row: Row) -> set[str]:
+            return set(json.loads(self.read_target(row, self.target_column({}))))
+
+        return replace(super().fixtures(), gold=gold, row=row, target_labels=target_labels)

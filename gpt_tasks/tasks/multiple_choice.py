@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 import string
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.base import TaskOptions, prompt_fields
-from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, LongTexts, Loss, MeasuredTask
-from gpt_tasks.tasks.measures import Measure, Part
-from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
-from gpt_tasks.types import Continuation, Encoded, Example, LogLikelihood, Prediction, Request, Response, Row
+from gpt_tasks.extensions import Metric
+from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.classification import labels_to_json, softmax
+from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, with_column
+from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, HeadTask, LongTexts
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.prompted import PromptedTask, PromptOptions
+from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.tasks.reading import extra_columns, plain_text
+from gpt_tasks.types import (
+    Continuation,
+    Encoded,
+    Example,
+    LogLikelihood,
+    Prediction,
+    Request,
+    Response,
+    Row,
+    Statistic,
+)
 
 if TYPE_CHECKING:
-    import numpy
     from transformers import PreTrainedTokenizerBase
 
 CHOICE, CHOICES, ANSWER = "choice", "choices", "answer"
@@ -31,7 +45,7 @@ class MultipleChoiceOptions(PromptOptions):
     long_texts: LongTexts | None = LONG_TEXTS
 
 
-class MultipleChoiceTask(UntrainedTask, MeasuredTask):
+class MultipleChoiceTask(PromptedTask, HeadTask):
     """One right choice among several.
 
     A row has `choices`, a list of texts, and `answer`: the right one's place (from 0), its letter, or its text. Without
@@ -41,37 +55,34 @@ class MultipleChoiceTask(UntrainedTask, MeasuredTask):
     """
 
     target: ClassVar[str] = ANSWER
-    loss: ClassVar[Loss] = "choice"
     columns: ClassVar[Mapping[str, str]] = {CHOICES: CHOICES, ANSWER: ANSWER}
     prompt: str = "{question}"
     choice: str = " {choice}"
     equal_choices: Literal["refuse", "allow"] = "refuse"
-    metrics: ClassVar[Sequence[str]] = ("accuracy",)
-    best_by: ClassVar[str] = "accuracy"
-    measures: ClassVar[Sequence[Measure]] = (
-        Measure("accuracy"),
-        Measure("acc_norm"),
-        Measure("pct_stereotype", "lower"),
-        Measure("likelihood_diff", "lower"),
+    metrics: Sequence[str] = ("accuracy",)
+    best_metric: str = "accuracy"
+    own_metrics: Sequence[Metric] = (
+        Metric("accuracy", "Share of examples whose right choice is taken.", range=(0.0, 1.0)),
+        Metric("acc_norm", "Accuracy by log-likelihoods per character of the choice.", range=(0.0, 1.0)),
+        Metric(
+            "pct_stereotype", "Share of examples whose first choice is likelier than all others.", "lower", (0.0, 1.0)
+        ),
+        Metric("likelihood_diff", "Mean absolute difference of the first two log-likelihoods.", "lower"),
     )
+    learner: ClassVar[str | None] = "multiple-choice"
     Options: ClassVar[type[TaskOptions]] = MultipleChoiceOptions
 
     @property
-    def asked_metrics(self) -> Sequence[str]:
-        """Of a model as it is, the accuracy by characters of the choice too."""
+    def zero_shot_metrics(self) -> Sequence[str]:
+        """The accuracy by characters of the choice too."""
         return ("accuracy", "acc_norm")
 
-    @property
-    def outputs(self) -> int:
-        """One score for a choice."""
-        return 1
-
-    def reads(self) -> list[str]:
+    def field_names(self) -> list[str]:
         """Return the fields of the prompt and of the choice's text, the choices and the answer."""
         named = [*prompt_fields(self.prompt), *prompt_fields(self.choice)]
         return [*(field for field in dict.fromkeys(named) if field != CHOICE), CHOICES, ANSWER]
 
-    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+    def input_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns of all but the answer."""
         chosen = self.fields([*available, self.target_column(mapping)], mapping, where)
         del chosen[ANSWER]
@@ -87,29 +98,12 @@ class MultipleChoiceTask(UntrainedTask, MeasuredTask):
                     "No model can tell them apart: fix the row, or leave it out.",
                 )
         texts = {name: plain_text(row, column) for name, column in columns.items() if name not in (CHOICES, ANSWER)}
-        kept = {column: str(row.values.get(column, "")) for column in extra}
         right = str(_right(row, columns[ANSWER], choices)) if ANSWER in columns else None
-        return Example(texts, right, row.where, kept, choices)
+        return Example(texts, right, row.where, extra_columns(row, extra), choices)
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the right choice's place."""
         return str(_right(row, column, _choices(row, self.columns[CHOICES])))
-
-    def fitted(self, observed: Mapping[str, int], inputs: Sequence[str], where: str) -> tuple[Self, dict[str, str]]:
-        """Settle the fields: choices are each example's own."""
-        task = copy.copy(self)
-        task.inputs = tuple(inputs)
-        return task, {}
-
-    def canonical(self, target: str, where: str) -> str:
-        """Return the place itself: it was found among the example's choices."""
-        return target
-
-    def goals(self, targets: Sequence[str]) -> numpy.ndarray:
-        """Return the places of the right choices, `[n]`."""
-        import numpy
-
-        return numpy.array([int(target) for target in targets], dtype=numpy.int64)
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Encode each choice behind the prompt, in a sequence of its own, or in several where that is too long."""
@@ -124,71 +118,112 @@ class MultipleChoiceTask(UntrainedTask, MeasuredTask):
                 Encoded(
                     first,
                     max(each.truncated for each in some),
-                    others=tuple(others),
+                    more_sequences=tuple(others),
                     windows=max(each.windows for each in some),
                     choices=tuple(place for place, each in enumerate(some) for _ in each.sequences),
                 )
             )
         return found
 
-    def own_tokens(self) -> tuple[str, ...]:
+    def special_tokens(self) -> tuple[str, ...]:
         """The delimiter."""
         return (DELIMITER,)
 
-    def decode(self, logits: numpy.ndarray) -> list[Prediction]:
-        """Turn scores `[n, choices]`, minus infinity where an example has fewer, into places and probabilities."""
-        from scipy.special import softmax
+    def plain(self, prediction: Prediction) -> str:
+        """Return the place of the choice."""
+        return prediction.label
 
-        return [
-            Prediction(str(row.argmax()), {str(place): float(p) for place, p in enumerate(row) if p > 0})
-            for row in softmax(logits.astype("float64"), axis=-1)
-        ]
-
-    def naive(self, examples: Sequence[Example]) -> Mapping[str, Sequence[Prediction]]:
-        """The longest choice: writers of questions put more care into the right one."""
-        longest = [max(range(len(each.choices)), key=lambda place: len(each.choices[place])) for each in examples]
-        return {"longest": [Prediction(str(place), {str(place): 1.0}) for place in longest]}
-
-    def shown(self, example: Example, answer: Prediction) -> tuple[str, str]:
-        """Return the right choice and the one that was taken."""
-        return example.choices[int(str(example.target))], example.choices[int(answer.label)]
+    def score(self, example: Example, prediction: Prediction) -> Mapping[str, Statistic]:
+        """Compare the choice with the right one; where log-likelihoods are known, those too."""
+        found = {"accuracy": Statistic(float(prediction.label == example.target))}
+        values = prediction.log_likelihoods
+        if values:
+            by_character = [value / len(choice) for value, choice in zip(values, example.choices, strict=True)]
+            right = by_character.index(max(by_character)) == int(str(example.target))
+            found |= {
+                "acc_norm": Statistic(float(right)),
+                "pct_stereotype": Statistic(float(values[0] > max(values[1:]))),
+                "likelihood_diff": Statistic(abs(values[0] - values[1])),
+            }
+        return found
 
     def record(self, example: Example) -> Mapping[str, Any]:
         """Return the texts and the choices."""
         return {**example.inputs, CHOICES: list(example.choices)}
 
-    def state(self) -> dict[str, Any]:
-        """Keep how a choice reads too."""
-        return {"choice": self.choice, "equal_choices": self.equal_choices, **super().state()}
+    def to_json(self, prediction: Prediction) -> dict[str, Any]:
+        """Return the place of the choice and the probability of every one."""
+        return labels_to_json(prediction.label, prediction.probabilities)
 
-    def ask(self, example: Example, before: str) -> list[Request]:
+    def display(self, example: Example, prediction: Prediction) -> Display:
+        """Return the texts, the right choice and the one that was taken."""
+        right, taken = (example.choices[int(str(place))] for place in (example.target, prediction.label))
+        return dict(example.inputs), (right,), taken
+
+    def table_row(self, text: str, prediction: Prediction) -> Mapping[str, str]:
+        """Return the place of the choice, its probability and the text."""
+        probability = prediction.probabilities[prediction.label]
+        return {"label": prediction.label, "probability": f"{probability:.1%}", "text": text}
+
+    def card(self) -> TaskCard:
+        """Return what a model card says of choices."""
+        return TaskCard(
+            answers="choice",
+            does="answers {task} with one of the choices that it is given",
+            limits=("It takes one of the choices that it is given, also where none is right.",),
+            baselines="The answers beside it are those that the choices' length would give. ",
+            headline="accuracy",
+            input_example={CHOICES: '["...", "..."]'},
+        )
+
+    def fixtures(self) -> Fixtures:
+        """A sure answer, the next choice as another target, and rows of made-up choices."""
+
+        def sure(example: Example, shift: int) -> Prediction:
+            chosen = str((int(str(example.target)) + shift) % len(example.choices))
+            places = [str(place) for place in range(len(example.choices))]
+            values = tuple(-1.0 if place == chosen else -1000.0 for place in places)
+            return Prediction(chosen, {place: float(place == chosen) for place in places}, values)
+
+        def retarget(row: Row, other: Row, columns: Mapping[str, str]) -> Row:
+            example = self.example(row, columns)
+            return with_column(row, **{columns[ANSWER]: (int(str(example.target)) + 1) % len(example.choices)})
+
+        def row(number: int) -> Mapping[str, Any]:
+            text, word = SENTENCES[number % len(SENTENCES)]
+            others = [SENTENCES[(number + step) % len(SENTENCES)][1] for step in (1, 2)]
+            choices = [*others, word] if number % 2 else [word, *others]
+            values: dict[str, Any] = dict.fromkeys(self.field_names(), text)
+            values |= {CHOICES: choices, ANSWER: choices.index(word)}
+            return {self.columns.get(field, field): value for field, value in values.items()}
+
+        return replace(
+            super().fixtures(),
+            gold=lambda example: sure(example, 0),
+            wrong=lambda example: sure(example, 1),
+            retarget=retarget,
+            row=row,
+            prompt_ending=None,
+        )
+
+    def requests(self, example: Example, context: str) -> list[Request]:
         """Ask for the likelihood of every choice."""
         return [
-            Continuation(before + self.prompt.format_map(fields), self.choice.format_map(fields))
+            Continuation(context + self.prompt.format_map(fields), self.choice.format_map(fields))
             for fields in ({**example.inputs, CHOICE: choice} for choice in example.choices)
         ]
 
-    def shot(self, example: Example) -> str:
+    def prediction(self, example: Example, responses: Sequence[Response]) -> Prediction:
+        """Return the likeliest choice, with the log-likelihoods of all."""
+        values = [response.value for response in responses if isinstance(response, LogLikelihood)]
+        places = map(str, range(len(values)))
+        label = str(values.index(max(values)))
+        return Prediction(label, dict(zip(places, softmax(values), strict=True)), tuple(values))
+
+    def fewshot_example(self, example: Example) -> str:
         """Return the prompt with the right choice behind it."""
         fields = {**example.inputs, CHOICE: example.choices[int(str(example.target))]}
         return self.prompt.format_map(fields) + self.choice.format_map(fields)
-
-    def measure(self, example: Example, answers: Sequence[Response] | Prediction) -> Mapping[str, Part]:
-        """Compare the choices' log-likelihoods, and for `acc_norm` those by characters of the choice.
-
-        Of a head's answer only the accuracy follows.
-        """
-        if isinstance(answers, Prediction):
-            return {"accuracy": Part(float(answers.label == example.target))}
-        values = [answer.value for answer in answers if isinstance(answer, LogLikelihood)]
-        by_character = [value / len(choice) for value, choice in zip(values, example.choices, strict=True)]
-        right = int(str(example.target))
-        return {
-            "accuracy": Part(float(values.index(max(values)) == right)),
-            "acc_norm": Part(float(by_character.index(max(by_character)) == right)),
-            "pct_stereotype": Part(float(values[0] > max(values[1:]))),
-            "likelihood_diff": Part(abs(values[0] - values[1])),
-        }
 
 
 def _choices(row: Row, column: str) -> tuple[str, ...]:

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.headed import Loss, MeasuredTask
-from gpt_tasks.tasks.measures import Measure, Part
-from gpt_tasks.types import Example, Row
-
-if TYPE_CHECKING:
-    import numpy
+from gpt_tasks.extensions import Metric
+from gpt_tasks.metrics.aggregate import pearson, spearman
+from gpt_tasks.tasks.base import TrainingExamples
+from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
+from gpt_tasks.tasks.headed import HeadTask
+from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.types import Example, Row, Statistic
 
 SCORE = "score"
 
 
-class RegressionTask(MeasuredTask):
+class RegressionTask(HeadTask):
     """A number for a text or a pair of texts.
 
-    The head learns it as a deviation from the training data's mean (`centre`), in their standard deviations (`spread`),
-    by its squared error.
+    The head learns it as a deviation from the training data's `mean`, in their standard deviations (`std`), by its
+    squared error.
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", SCORE: SCORE}
     target: ClassVar[str] = SCORE
-    loss: ClassVar[Loss] = "squared"
-    centre: float = 0.0
-    spread: float = 1.0
-    metrics: ClassVar[Sequence[str]] = ("pearson", "spearman", "rmse")
-    measures: ClassVar[Sequence[Measure]] = (
-        Measure("pearson", form="correlation"),
-        Measure("spearman", form="correlation", ranks=True),
-        Measure("rmse", "lower", "root"),
+    mean: float = 0.0
+    std: float = 1.0
+    metrics: Sequence[str] = ("pearson", "spearman", "rmse")
+    own_metrics: Sequence[Metric] = (
+        pearson(),
+        spearman(),
+        Metric("rmse", "Root mean squared error.", "lower", (0.0, math.inf), aggregate="root"),
     )
-    best_by: ClassVar[str] = "pearson"
-
-    @property
-    def outputs(self) -> int:
-        """One number."""
-        return 1
+    best_metric: str = "pearson"
+    learner: ClassVar[str | None] = "regression"
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the number as a text."""
@@ -57,45 +54,60 @@ class RegressionTask(MeasuredTask):
             )
         return repr(number)
 
-    def fitted(self, observed: Mapping[str, int], inputs: Sequence[str], where: str) -> tuple[Self, dict[str, str]]:
-        """Settle mean and standard deviation of the training data."""
-        task = copy.copy(self)
-        task.inputs = tuple(inputs)
-        total = sum(observed.values())
-        task.centre = math.fsum(float(number) * count for number, count in observed.items()) / total
-        squares = math.fsum((float(number) - task.centre) ** 2 * count for number, count in observed.items())
-        task.spread = math.sqrt(squares / total)
-        if not task.spread:
+    def fit(self, train: TrainingExamples, where: str) -> Self:
+        """Take the mean and the standard deviation of the training data."""
+        task = super().fit(train, where)
+        total = sum(train.observed.values())
+        task.mean = math.fsum(float(number) * count for number, count in train.observed.items()) / total
+        squares = math.fsum((float(number) - task.mean) ** 2 * count for number, count in train.observed.items())
+        task.std = math.sqrt(squares / total)
+        if not task.std:
             raise DataError(
-                f"{where}: every row has the {self.target} {task.centre:g}", "There must be something to learn."
+                f"{where}: every row has the {self.target} {task.mean:g}", "There must be something to learn."
             )
-        return task, {}
+        return task
 
-    def canonical(self, target: str, where: str) -> str:
-        """Return the number itself: any can be said."""
-        return target
+    def references(self, example: Example) -> Sequence[float]:
+        """Return the right number."""
+        return (float(str(example.target)),)
 
-    def goals(self, targets: Sequence[str]) -> numpy.ndarray:
-        """Return the deviations from the mean, in standard deviations, `[n]`."""
-        import numpy
+    def line(self, example: Example, prediction: float) -> Mapping[str, Any]:
+        """Return the texts, the right number as the data write it, and the one given."""
+        return {**self.record(example), "references": [example.target], **self.to_json(prediction)}
 
-        numbers = numpy.array([float(target) for target in targets])
-        return ((numbers - self.centre) / self.spread).astype(numpy.float32)
+    def display(self, example: Example, prediction: float) -> Display:
+        """Return the texts, the right number as the data write it, and the one given."""
+        return dict(example.inputs), (str(example.target),), self.to_text(prediction)
 
-    def decode(self, logits: numpy.ndarray) -> list[float]:
-        """Turn logits `[n, 1]` into numbers."""
-        numbers: list[float] = (logits[:, 0].astype("float64") * self.spread + self.centre).tolist()
-        return numbers
-
-    def measure(self, example: Example, answer: float) -> Mapping[str, Part]:
+    def score(self, example: Example, prediction: float) -> Mapping[str, Statistic]:
         """Compare the number with the right one."""
-        right = float(str(example.target))
+        (right,) = self.references(example)
         return {
-            "pearson": Part((right, answer)),
-            "spearman": Part((right, answer)),
-            "rmse": Part((answer - right) ** 2),
+            "pearson": Statistic((right, prediction)),
+            "spearman": Statistic((right, prediction)),
+            "rmse": Statistic((prediction - right) ** 2),
         }
 
+    def card(self) -> TaskCard:
+        """Return what a model card says of numbers."""
+        return TaskCard(
+            answers="number",
+            does="answers {task} with a number",
+            limits=("It gives a number to any text, also to one unlike all that it learned from.",),
+            baselines="The baselines were trained on the same rows: one always gives their mean, the other is a ridge "
+            "regression on TF-IDF. ",
+        )
+
+    def fixtures(self) -> Fixtures:
+        """The right number, and rows of made-up texts."""
+
+        def row(number: int) -> Mapping[str, Any]:
+            texts = dict.fromkeys(prompt_fields(self.prompt), SENTENCES[number % len(SENTENCES)][0])
+            values = {**texts, self.target: float(number % 4)}
+            return {self.columns.get(field, field): value for field, value in values.items()}
+
+        return replace(super().fixtures(), gold=lambda example: float(str(example.target)), row=row)
+
     def state(self) -> dict[str, Any]:
-        """Keep the mean and the standard deviation."""
-        return {"centre": self.centre, "spread": self.spread, **super().state()}
+        """Save the mean and the standard deviation."""
+        return {"mean": self.mean, "std": self.std, **super().state()}

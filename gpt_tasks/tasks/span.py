@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,14 +11,17 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.tasks.base import Task, TaskOptions, text_of
+from gpt_tasks.errors import UsageError
+from gpt_tasks.extensions import Metric
+from gpt_tasks.metrics.squad import Language, squad_metrics
+from gpt_tasks.tasks.base import Task, TrainingExamples
+from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, longer_inputs, with_column
 from gpt_tasks.tasks.generative_qa import AnswerOptions, GenerativeQATask
-from gpt_tasks.tasks.headed import Loss
-from gpt_tasks.tasks.measures import Part
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.reading import choose_columns, extra_columns, refuse_unknown_fields, require_columns, text_of
 from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION, Span, read_answers
-from gpt_tasks.tasks.span_measures import Language, span_measures
-from gpt_tasks.tasks.text_measures import TextMeasure
+from gpt_tasks.tasks.text_to_text import ODD_TEXTS
 from gpt_tasks.types import Example, Row, SpanAnswer
 
 ANSWERS, IMPOSSIBLE = "answers", "is_impossible"
@@ -52,17 +56,20 @@ class SpanTask(Task):
     n_best: int = 20
     unanswerable: bool = False
     above: float = 0.5
-    metrics: ClassVar[Sequence[str]] = ("exact_match", "f1")
-    loss: ClassVar[Loss] = "span"
-    trains: ClassVar[bool] = True
-    head: ClassVar[str] = "span"
-    best_by: ClassVar[str] = "f1"
+    best_metric: str = "f1"
+    learner: ClassVar[str | None] = "span"
+    head: ClassVar[str | None] = "span"
     Options: ClassVar[type[TaskOptions]] = SpanOptions
 
     @property
-    def measures(self) -> Sequence[TextMeasure]:
+    def own_metrics(self) -> Sequence[Metric]:  # type: ignore[override]
         """Exact match and F1; where there may be no answer, also of the questions that have one and have none."""
-        return span_measures(self.language, unanswerable=self.unanswerable)
+        return squad_metrics(self.language, unanswerable=self.unanswerable)
+
+    @property
+    def metrics(self) -> Sequence[str]:  # type: ignore[override]
+        """All of them."""
+        return [metric.name for metric in self.own_metrics]
 
     def configured(self, options: TaskOptions) -> Self:
         """Return this task with its options applied. Raises UsageError for those that its mode has no use for."""
@@ -79,56 +86,77 @@ class SpanTask(Task):
         """Return this task, or that of answers that are written."""
         return self if self.mode == "extractive" else GenerativeQATask(self)
 
-    def untrained(self) -> Task:
+    def zero_shot(self) -> Task:
         """Return the task of answers that are written: without training nothing finds them."""
         return GenerativeQATask(self)
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns of question, context and answers, and the one that says that there is none, if any."""
         known = [QUESTION, CONTEXT, ANSWERS, IMPOSSIBLE]
-        odd = [field for field in mapping if field not in known]
-        if odd:
-            raise DataError(
-                f"--column {odd[0]}={mapping[odd[0]]}: task '{self.name}' has no field '{odd[0]}'",
-                f"Its fields are {', '.join(known)}.",
-            )
-        chosen = {field: mapping.get(field, self.columns.get(field, field)) for field in known}
+        refuse_unknown_fields(self.name, known, mapping)
+        chosen = choose_columns(known, self.columns, mapping)
         if chosen[IMPOSSIBLE] not in available and IMPOSSIBLE not in mapping:
             del chosen[IMPOSSIBLE]
-        for field, column in chosen.items():
-            if column not in available:
-                raise DataError(
-                    f"{where}: there is no column '{column}'; the columns are {', '.join(available)}",
-                    f"Say which one holds it: --column {field}=NAME",
-                )
+        require_columns(chosen, available, where)
         return chosen
 
-    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+    def input_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns of question and context alone."""
         answers = mapping.get(ANSWERS, self.columns.get(ANSWERS, ANSWERS))
         chosen = self.fields([*available, answers], mapping, where)
         return {field: chosen[field] for field in (QUESTION, CONTEXT)}
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
-        """Read one row; its target is the answers as JSON: texts, and where they start as far as it is told."""
+        """Read one row; its target is the answers as JSON: texts, and where they start as far as the data say."""
         inputs = {field: text_of(row, columns[field]) for field in (QUESTION, CONTEXT)}
-        kept = {column: "" if row.values.get(column) is None else str(row.values[column]) for column in extra}
+        others = extra_columns(row, extra)
         if ANSWERS not in columns:
-            return Example(inputs, None, row.where, kept)
+            return Example(inputs, None, row.where, others)
         answers = read_answers(row, columns[ANSWERS], columns.get(IMPOSSIBLE))
         target = json.dumps([[answer.text, answer.start] for answer in answers], ensure_ascii=False)
-        return Example(inputs, target, row.where, kept)
+        return Example(inputs, target, row.where, others)
 
-    def right(self, example: Example) -> tuple[Span, ...]:
-        """Return the right answers; none where the question has none."""
-        return tuple(Span(text, start) for text, start in json.loads(str(example.target)))
+    def fit(self, train: TrainingExamples, where: str) -> Self:
+        """Note whether there are questions without an answer."""
+        task = copy.copy(self)
+        task.unanswerable = "[]" in train.observed
+        return task
 
-    def measure(self, example: Example, answer: SpanAnswer) -> Mapping[str, Part]:
-        """Compare the answer with the right ones."""
-        references = [span.text for span in self.right(example)]
-        return {measure.name: measure.part(answer.text, references) for measure in self.measures}
+    def spans(self, example: Example) -> tuple[Span, ...]:
+        """Return the right answers; none where the question has none, or where they are not known."""
+        return (
+            ()
+            if example.target is None
+            else tuple(Span(text, start) for text, start in json.loads(str(example.target)))
+        )
 
-    def naive(self, example: Example) -> SpanAnswer:
+    def references(self, example: Example) -> list[str]:
+        """Return the texts of the right answers."""
+        return [span.text for span in self.spans(example)]
+
+    def plain(self, prediction: SpanAnswer) -> str:
+        """Return the text of the answer."""
+        return prediction.text
+
+    def to_json(self, prediction: SpanAnswer) -> dict[str, Any]:
+        """Return the answer with its place and probability, and the best candidates."""
+        return {**_span_to_json(prediction), "n_best": [_span_to_json(each) for each in prediction.candidates]}
+
+    def pipeline_output(self, example: Example, prediction: SpanAnswer) -> Any:
+        """Return the answer, its probability and its place in the context."""
+        return {
+            "answer": prediction.text,
+            "score": prediction.probability,
+            "start": prediction.start,
+            "end": prediction.end,
+        }
+
+    def display(self, example: Example, prediction: SpanAnswer) -> Display:
+        """Return the question, the right answers and the one given."""
+        right = tuple(self.references(example)) or ("-",)
+        return {QUESTION: example.inputs[QUESTION]}, right, prediction.text or "-"
+
+    def baseline(self, example: Example) -> SpanAnswer:
         """The longest run of words that question and context have in common."""
         context = example.inputs[CONTEXT]
         words = list(_WORD.finditer(context))
@@ -140,7 +168,59 @@ class SpanTask(Task):
         start, end = words[run.a].start(), words[run.a + run.size - 1].end()
         return SpanAnswer(context[start:end], start, end, 1.0, ())
 
+    def card(self) -> TaskCard:
+        """Return what a model card says of answers in a context."""
+        return TaskCard(
+            answers="span",
+            does="answers {task} with a stretch of the context that it is given",
+            limits=("It answers by what is in the context, whether that is true or not.",),
+            baselines="Compared with it is the longest run of words that question and context have in common. ",
+            headline="f1",
+            pipeline_tag="question-answering",
+        )
+
+    def fixtures(self) -> Fixtures:
+        """The right span, another row's answers, longer contexts, odd answers, and rows of made-up texts."""
+        columns = {**{field: field for field in (QUESTION, CONTEXT, ANSWERS)}, **self.columns}
+
+        def gold(example: Example) -> SpanAnswer:
+            # Where nothing is right, no answer is.
+            span = next(iter(self.spans(example)), Span("", 0))
+            return SpanAnswer(span.text, span.start, span.end, 1.0, ())
+
+        def retarget(row: Row, other: Row, columns: Mapping[str, str]) -> Row:
+            answers = {
+                columns[field]: other.values.get(columns[field]) for field in (ANSWERS, IMPOSSIBLE) if field in columns
+            }
+            return with_column(row, **answers)
+
+        def row(number: int) -> Mapping[str, Any]:
+            text, word = SENTENCES[number % len(SENTENCES)]
+            answers = {"text": [word], "answer_start": [text.index(word)]}
+            values = {QUESTION: f"What is number {number} about?", CONTEXT: text, ANSWERS: answers}
+            return {columns[field]: value for field, value in values.items()}
+
+        def target_key(row: Row) -> str:
+            value = row.values.get(columns[ANSWERS])
+            return str(bool(value.get("text") if isinstance(value, Mapping) else value))
+
+        return Fixtures(
+            gold=gold,
+            retarget=retarget,
+            lengthen=lambda example: longer_inputs(example, CONTEXT),
+            row=row,
+            target_key=target_key,
+            room=lambda example, tokenizer: (
+                len(tokenizer(example.inputs[QUESTION], verbose=False)["input_ids"]) + 2 * self.stride + 8
+            ),
+            any_predictions=lambda example: [SpanAnswer(text, 0, len(text), 0.5, ()) for text in ODD_TEXTS],
+        )
+
     def state(self) -> dict[str, Any]:
-        """All that options, training data and validation have settled."""
-        names = ("mode", "language", "stride", "longest_answer", "n_best", "unanswerable", "above")
-        return {name: getattr(self, name) for name in names}
+        """Save what options, training data and validation say."""
+        return {"unanswerable": self.unanswerable, "above": self.above, **super().state()}
+
+
+def _span_to_json(answer: SpanAnswer) -> dict[str, Any]:
+    place = {"predicted": answer.text, "start": answer.start, "end": answer.end}
+    return {**place, "probability": round(answer.probability, 6)}

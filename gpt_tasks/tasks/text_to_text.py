@@ -11,14 +11,38 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.base import TaskOptions, encode_prompts, prompt_fields, text_of
-from gpt_tasks.tasks.measures import Part
-from gpt_tasks.tasks.text_measures import TextMeasure
-from gpt_tasks.tasks.untrained import PromptOptions, UntrainedTask, plain_text
-from gpt_tasks.types import Encoded, Example, Generation, Request, Response, Row
+from gpt_tasks.extensions import Metric
+from gpt_tasks.metrics.text import exact_match
+from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, longer_inputs, with_column
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.prompted import PromptedTask, PromptOptions
+from gpt_tasks.tasks.prompts import distinct_fields, encode_prompts, prompt_fields
+from gpt_tasks.tasks.reading import extra_columns, plain_text, text_of
+from gpt_tasks.types import Encoded, Example, Generation, Request, Response, Row, Statistic, TextPrediction
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+PERPLEXITY = "perplexity"
+"""Of the tokens of the right answer, where a model was asked for their likelihood too."""
+
+ODD_TEXTS = (
+    "",
+    " ",
+    "\n\n",
+    "\x00",
+    "?!...",
+    "(",
+    "\\1 {0} {text} %s",
+    "1234567890",
+    "3.5e400",
+    "é ß 漢字 العربية 👩‍👧",
+    "\u202eback to front",
+    "the " * 2000,
+    "assistant: user: </s> <|endoftext|>",
+)
+"""What a model may write; no metric may fail on it."""
 
 
 class TextToTextOptions(PromptOptions):
@@ -48,7 +72,7 @@ class TextToTextOptions(PromptOptions):
         return value
 
 
-class TextToTextTask(UntrainedTask):
+class TextToTextTask(PromptedTask):
     """An answer that is written, and compared with the right one, or with several.
 
     A column that the answer reads may hold a list of texts: each is a right answer.
@@ -61,43 +85,33 @@ class TextToTextTask(UntrainedTask):
     extract: str | None = None
     ignore: tuple[str, ...] = ()
     columns: ClassVar[Mapping[str, str]] = {}
-    metrics: ClassVar[Sequence[str]] = ("exact_match",)
-    trains: ClassVar[bool] = True
-    best_by: ClassVar[str] = "loss"
+    metrics: Sequence[str] = ("exact_match",)
+    own_metrics: Sequence[Metric] = (exact_match(),)
+    learner: ClassVar[str | None] = "text-to-text"
     Options: ClassVar[type[TaskOptions]] = TextToTextOptions
 
-    @property
-    def measures(self) -> Sequence[TextMeasure]:
-        """Exact match."""
-        return (TextMeasure("exact_match"),)
-
-    def reads(self) -> list[str]:
+    def field_names(self) -> list[str]:
         """Return the fields of the prompt and of the answer."""
-        return list(dict.fromkeys([*prompt_fields(self.prompt), *prompt_fields(self.answer)]))
-
-    def state(self) -> dict[str, Any]:
-        """All that its options have settled."""
-        return {name: getattr(self, name) for name in self.Options.model_fields}
+        return distinct_fields(self.prompt, self.answer)
 
     def answer_columns(self) -> list[str]:
         """Return the columns of what only the answer reads, by their names where none are given."""
-        asked = prompt_fields(self.prompt)
-        return [self.columns.get(field, field) for field in prompt_fields(self.answer) if field not in asked]
+        return [self.columns.get(field, field) for field in self._answer_fields()]
 
-    def asked_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
+    def input_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns of the prompt alone."""
         chosen = self.fields([*available, *self.answer_columns()], mapping, where)
-        return {field: chosen[field] for field in dict.fromkeys(prompt_fields(self.prompt))}
+        return {field: chosen[field] for field in distinct_fields(self.prompt)}
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row; its target is the answer, where `columns` say where that stands.
 
         Raises DataError where there is none.
         """
-        asked, answered = dict.fromkeys(prompt_fields(self.prompt)), prompt_fields(self.answer)
-        kept = {column: str(row.values.get(column, "")) for column in extra}
+        asked, answered = distinct_fields(self.prompt), prompt_fields(self.answer)
+        others = extra_columns(row, extra)
         if not all(name in columns for name in answered):
-            return Example({name: text_of(row, columns[name]) for name in asked}, None, row.where, kept)
+            return Example({name: text_of(row, columns[name]) for name in asked}, None, row.where, others)
         texts: dict[str, str] = {}
         several: list[dict[str, str]] = [{}]
         for name, column in columns.items():
@@ -110,11 +124,7 @@ class TextToTextTask(UntrainedTask):
             else:
                 texts[name] = plain_text(row, column)
         references = tuple(self.answer.format_map({**texts, **chosen}) for chosen in several)
-        return Example({name: texts[name] for name in asked}, references[0], row.where, kept, references=references)
-
-    def settled(self, train: Iterable[Example]) -> Self:
-        """Return this task with what the training data settle of it."""
-        return self
+        return Example({name: texts[name] for name in asked}, references[0], row.where, others, references=references)
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> Sequence[int]:
         """Give a tokenizer that is to be trained with what the task needs; return the tokens that end an answer.
@@ -123,21 +133,95 @@ class TextToTextTask(UntrainedTask):
         """
         return ()
 
-    def naive(self, example: Example) -> Mapping[str, str]:
+    def fit_baselines(self, train: Iterable[Example]) -> Self:
+        """Return this task with what its `baselines` need of the training data."""
+        return self
+
+    def baselines(self, example: Example) -> Mapping[str, str]:
         """Return answers that cost nothing, by the names of their ways: what a model has to beat."""
         return {}
 
-    def right(self, example: Example) -> tuple[str, ...]:
+    def references(self, example: Example) -> tuple[str, ...]:
         """Return the right answers as they are written down."""
         return tuple(reference.strip() for reference in example.references)
 
+    def plain(self, prediction: str) -> str:
+        """Return the text without the white space around it."""
+        return prediction.strip()
+
+    def compared(self, example: Example, prediction: str) -> tuple[str, Sequence[str]]:
+        """Return what is extracted of the text, and of the references, without what is to be ignored."""
+        given = self._extracted(str(prediction))
+        references = [self._bare(reference) for reference in example.references or (str(example.target),)]
+        # What nothing could be extracted of is no answer, and equals none.
+        return "" if given is None else self._bare(given), references
+
+    def score(self, example: Example, prediction: str) -> Mapping[str, Statistic]:
+        """Compare the text with the references; where the right text's log-likelihood is known, its perplexity."""
+        known = getattr(prediction, "log_likelihood", None)
+        found = dict(super().score(example, prediction))
+        if known is not None and known.tokens:
+            found[PERPLEXITY] = Statistic(-known.value / known.tokens, known.tokens)
+        return found
+
+    def line(self, example: Example, prediction: str) -> Mapping[str, Any]:
+        """Return what was asked, the references, the text, and why it ended."""
+        reason = getattr(prediction, "finish_reason", "")
+        return {**super().line(example, prediction), **({"finish": reason} if reason else {})}
+
     def shown(self, example: Example) -> Mapping[str, str]:
-        """Return what was asked as texts, to be shown beside the answer."""
+        """Return what was asked as texts, to be shown with the answer."""
         return example.inputs
+
+    def pipeline_output(self, example: Example, prediction: str) -> Any:
+        """Return the text."""
+        return {"generated_text": str(prediction)}
+
+    def display(self, example: Example, prediction: str) -> Display:
+        """Return what was asked, the references and the text."""
+        return dict(self.shown(example)), self.references(example) or ("-",), self.to_text(prediction)
+
+    def card(self) -> TaskCard:
+        """Return what a model card says of a model that writes."""
+        return TaskCard(
+            answers="text",
+            does="answers {task} in its own words",
+            limits=("It writes fluent text that can be wrong; nothing checks what it says.",),
+            baselines="The answers beside the model's cost nothing. ",
+            headline=next(iter(self.metrics)) if self.best_metric == "loss" else self.best_metric,
+            pipeline_tag="text-generation",
+            saved="the task",
+        )
+
+    def fixtures(self) -> Fixtures:
+        """The right text, another one, longer questions, odd answers, and rows of made-up texts."""
+        fields = self._answer_fields() or prompt_fields(self.answer)
+
+        def retarget(row: Row, other: Row, columns: Mapping[str, str]) -> Row | None:
+            if not fields:
+                return None
+            return with_column(
+                row, **{columns[field]: other.values.get(columns[field]) for field in fields if field in columns}
+            )
+
+        def row(number: int) -> Mapping[str, Any]:
+            text, word = SENTENCES[number % len(SENTENCES)]
+            values = {**dict.fromkeys(prompt_fields(self.prompt), text), **dict.fromkeys(fields, word)}
+            return {self.columns.get(field, field): value for field, value in values.items()}
+
+        return Fixtures(
+            gold=lambda example: TextPrediction(str(example.target)),
+            retarget=retarget,
+            lengthen=longer_inputs,
+            row=row,
+            any_predictions=lambda example: [TextPrediction(text) for text in ODD_TEXTS],
+            learned_texts=lambda example: [str(example.target)],
+            room=self._least_room,
+        )
 
     def prompt_tokens(self, example: Example, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
         """Return the prompt as it is trained, in at most `room` tokens."""
-        texts = {field: example.inputs[field] for field in dict.fromkeys(prompt_fields(self.prompt))}
+        texts = {field: example.inputs[field] for field in distinct_fields(self.prompt)}
         return encode_prompts(self.prompt, [texts], tokenizer, room)[0].input_ids
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
@@ -146,7 +230,7 @@ class TextToTextTask(UntrainedTask):
         What does not fit is cut from the prompt's texts. Of an answer that leaves no room for the prompt without
         texts, the end is cut, and then there is no end of text to learn.
         """
-        asked = list(dict.fromkeys(prompt_fields(self.prompt)))
+        asked = distinct_fields(self.prompt)
         least = len(tokenizer(self.prompt.format_map(dict.fromkeys(asked, "")), verbose=False)["input_ids"])
         if least >= max_length:
             raise DataError(
@@ -177,22 +261,28 @@ class TextToTextTask(UntrainedTask):
         apart: list[int] = tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"]
         return apart
 
-    def ask(self, example: Example, before: str) -> list[Request]:
+    def requests(self, example: Example, context: str) -> list[Request]:
         """Ask the model to write."""
-        return [Generation(before + self.prompt.format_map(example.inputs), self.stop, self.max_tokens)]
+        return [Generation(context + self.prompt.format_map(example.inputs), self.stop, self.max_tokens)]
 
-    def shot(self, example: Example) -> str:
+    def prediction(self, example: Example, responses: Sequence[Response]) -> TextPrediction:
+        """Return what was written."""
+        (response,) = responses
+        return TextPrediction(str(response))
+
+    def fewshot_example(self, example: Example) -> str:
         """Return the prompt with the right answer behind it."""
         return self.prompt.format_map(example.inputs) + str(example.target)
 
-    def measure(self, example: Example, answers: Sequence[Response]) -> Mapping[str, Part]:
-        """Compare what is extracted of the answer with the right ones."""
-        (answer,) = answers
-        given = self._extracted(str(answer))
-        references = [self._bare(reference) for reference in example.references or (str(example.target),)]
-        # What nothing could be extracted of is no answer, and equals none.
-        bare = "" if given is None else self._bare(given)
-        return {measure.name: measure.part(bare, references) for measure in self.measures}
+    def _least_room(self, example: Example, tokenizer: Any) -> int:
+        """Return the tokens of the prompt without texts and of the answer, and some more."""
+        prompt, answer = self.prompt.format_map(dict.fromkeys(distinct_fields(self.prompt), "")), str(example.target)
+        return sum(len(tokenizer(text, verbose=False)["input_ids"]) for text in (prompt, answer)) + 9
+
+    def _answer_fields(self) -> list[str]:
+        """Return the fields that the answer alone reads."""
+        asked = prompt_fields(self.prompt)
+        return [field for field in prompt_fields(self.answer) if field not in asked]
 
     def _extracted(self, answer: str) -> str | None:
         if self.extract is None:

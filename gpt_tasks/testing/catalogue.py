@@ -100,6 +100,12 @@ CHECKS: tuple[Check, ...] = (
         (*_BUILT, "state_survives_json"),
     ),
     Check(
+        "answers_are_written",
+        "What a model answers can be evaluated, written, shown and compared.",
+        models.answers_are_written,
+        (*_BUILT, "decoding_survives_anything"),
+    ),
+    Check(
         "overfits_four_examples",
         "What cannot be learned by heart cannot be learned.",
         models.overfits_four_examples,

@@ -1,223 +1,168 @@
-"""Checks of what a task makes of examples: prompts, requests, tokens."""
+"""Checks of what a task and its learner make of examples: requests, tokens, labels."""
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.tasks.base import prompt_fields
-from gpt_tasks.tasks.dialogue import MESSAGES, DialogueTask
-from gpt_tasks.tasks.headed import HeadTask
-from gpt_tasks.tasks.language_modeling import LanguageModelingTask
-from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask
-from gpt_tasks.tasks.span import SpanTask
-from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION
-from gpt_tasks.tasks.text_to_text import TextToTextTask
-from gpt_tasks.tasks.turns import ASSISTANT, USER, as_text, from_text
 from gpt_tasks.testing.checks import SkipError, require
-from gpt_tasks.testing.fixture import TaskFixture
-from gpt_tasks.testing.rows import retargeted
-from gpt_tasks.testing.tokens import LONG, asked_of_model, encodings, needs_training
-from gpt_tasks.types import Encoded, Example
+from gpt_tasks.testing.fixture import TaskFixture, needs_training
+from gpt_tasks.testing.tokens import are_alike, learned, learned_stretches, shown_to_model
+from gpt_tasks.types import Example, Features
 
-_LONGER = 8
-_LEFT = 8
-"""So many times longer texts are made, and so many tokens of them find room."""
+if TYPE_CHECKING:
+    from gpt_tasks.learners.base import Learner
 
 
 def target_does_not_leak(fixture: TaskFixture) -> None:
-    """Change the right answer of rows, and take it away; what the model is shown must stay."""
-    task: Any = fixture.fitted
-    if isinstance(task, LanguageModelingTask):
-        raise SkipError("The text is what is to be foretold: it has no target beside it.")
-    available = list(fixture.rows[0].values)
-    asked = task.asked_fields(available, {}, "the rows")
+    """Change the target of rows, and take it away; what the model is shown must stay."""
+    task, retarget = fixture.fitted, fixture.fixtures.retarget
+    if retarget is None:
+        raise SkipError(
+            "The task's fixtures() give no `retarget`: what the model is shown holds the target, or there is none."
+        )
+    inputs = task.input_fields(list(fixture.rows[0].values), {}, "the rows")
+    asked = False
     for number, row in enumerate(fixture.rows):
-        other = retargeted(task, row, _of_another_target(fixture, number), fixture.columns)
+        other = retarget(row, fixture.rows[(number + 1) % len(fixture.rows)], fixture.columns)
         if other is None:
-            raise SkipError("The task reads no right answer.")
-        before = asked_of_model(task, task.example(row, fixture.columns), fixture.tokenizer)
+            continue
+        asked = True
+        before = _shown(fixture, fixture.example(row))
         require(
-            before == asked_of_model(task, task.example(other, fixture.columns), fixture.tokenizer),
-            f"{row.where}: with another right answer the model is shown something else. Let neither `prompt`, nor "
-            "example(), encode() or ask(), read the target.",
+            before == _shown(fixture, fixture.example(other)),
+            f"{row.where}: with another target the model is shown something else. Let neither `prompt`, nor "
+            "example(), encode() or requests(), read the target.",
         )
         require(
-            before == asked_of_model(task, task.example(row, asked), fixture.tokenizer),
-            f"{row.where}: without its right answer, as in a prediction, the row reads otherwise. example() must make "
+            before == _shown(fixture, task.example(row, inputs)),
+            f"{row.where}: without its target, as in a prediction, the row reads otherwise. example() must make "
             "the same inputs of it.",
         )
+    if not asked:
+        raise SkipError("The task's fixtures() give no row another target.")
 
 
 def encoding_is_deterministic(fixture: TaskFixture) -> None:
     """Read, ask and encode the same rows again."""
-    task, tokenizer = fixture.fitted, fixture.tokenizer
-    first, second = ([task.example(row, fixture.columns) for row in fixture.rows] for _ in range(2))
+    task, learner = fixture.fitted, fixture.learner
+    first, second = ([fixture.example(row) for row in fixture.rows] for _ in range(2))
     require(first == second, "Reading a row twice gives two examples. example() must not draw or count anything.")
+    if not task.can_be_asked and learner is None:
+        raise SkipError("The task neither asks nor encodes anything.")
     for example in first:
-        shown = [asked_of_model(task, example, tokenizer) for _ in range(2)]
-        require(shown[0] == shown[1], f"{example.where}: asking twice asks two things. ask() must not draw anything.")
-    if task.trains:
-        encoded = [encodings(task, fixture.examples, tokenizer) for _ in range(2)]
-        require(encoded[0] == encoded[1], "Encoding examples twice gives different tokens. encode() must not draw.")
+        shown = [_shown(fixture, example) for _ in range(2)]
+        require(shown[0] == shown[1], f"{example.where}: asking twice asks two things. requests() must not draw.")
+    if learner is not None:
+        require(
+            are_alike(*(learner.encode(fixture.examples) for _ in range(2))),
+            "Encoding examples twice gives different features. encode() must not draw.",
+        )
 
 
 def prompt_is_not_learned(fixture: TaskFixture) -> None:
     """Compare the tokens that are to be learned with the right answers."""
-    task, tokenizer = fixture.fitted, fixture.tokenizer
-    needs_training(task)
-    if not isinstance(task, TextToTextTask):
-        raise SkipError("What is learned is the text itself." if task.head is None else "A head learns no token.")
-    ends = {tokenizer.eos_token_id, *task.prepare(tokenizer)}
+    learner = fixture.learner
+    needs_training(fixture.task)
+    assert learner is not None
+    texts = fixture.fixtures.learned_texts
+    if not learner.labels_are_tokens:
+        raise SkipError("No token is learned: the labels are something else.")
+    if texts is None:
+        raise SkipError("What is learned is the text itself: the fixtures() give no `learned_texts`.")
+    tokenizer: Any = learner.backbone.tokenizer
+    ends = {tokenizer.eos_token_id, *getattr(fixture.fitted, "prepare", lambda _: ())(tokenizer)}
     for example in fixture.examples:
-        pieces = task.encode([example], tokenizer, LONG)
-        stretches = [piece.input_ids[start:end] for piece in pieces for start, end in piece.learned]
-        learned = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in stretches]
+        pieces = learner.encode([example])
+        stretches = [stretch for piece in pieces for stretch in learned_stretches(piece)]
+        found = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in stretches]
+        right = [each.strip() for each in texts(example)]
         require(
-            learned == [each.strip() for each in _answers(task, example)],
-            f"{example.where}: {learned!r} is to be learned, and {_answers(task, example)!r} is right. `learned` must "
-            "hold the answer's tokens and the end of text, and none of the prompt's.",
+            found == right,
+            f"{example.where}: {found!r} is to be learned, and {right!r} is right. Labels must be the answer's tokens "
+            "and the end of text, and none of the prompt's.",
         )
         require(
             all(ends & set(ids) for ids in stretches),
             f"{example.where}: no end is to be learned behind the answer, so that the model would never stop. Let "
             "encode() end an answer with the end of text, or with a token that prepare() returns.",
         )
-        last = pieces[-1]
+        prompt, last = learner.prompt_tokens(example), pieces[-1]
+        ids = list(last.sequences[0])
+        start = len(ids) - len(stretches[-1])
         require(
-            last.input_ids[: last.learned[-1][0]] == task.prompt_tokens(example, tokenizer, LONG),
+            prompt is None or ids[:start] == prompt,
             f"{example.where}: the prompt that is trained is not the one that is answered. encode() and "
             "prompt_tokens() must make the same tokens of it.",
         )
 
 
 def target_survives_truncation(fixture: TaskFixture) -> None:
-    """Encode texts that are too long; what must not be cut must be there still."""
-    task = fixture.fitted
-    needs_training(task)
-    if isinstance(task, TextToTextTask | LanguageModelingTask):
-        _learned_survives(fixture, task)
-    elif isinstance(task, SpanTask):
-        _answers_survive(fixture, task)
-    elif isinstance(task, HeadTask):
-        _prompt_survives(fixture, task)
-
-
-def _learned_survives(fixture: TaskFixture, task: TextToTextTask | LanguageModelingTask) -> None:
+    """Encode texts that are too long; what must not be cut must still be there."""
+    needs_training(fixture.task)
+    lengthen = fixture.fixtures.lengthen
+    if lengthen is None:
+        raise SkipError("The task's fixtures() make no text longer: they give no `lengthen`.")
+    whole_learner = fixture.learner
+    assert whole_learner is not None
     for example in fixture.examples:
-        long = _longer(task, example)
-        whole = task.encode([long], fixture.tokenizer, LONG)
-        learned, room = _learned(whole), _room(fixture, task, long, whole)
-        pieces = task.encode([long], fixture.tokenizer, room)
+        long = lengthen(example)
+        whole = whole_learner.encode([long])
+        longest = max(len(ids) for each in whole for ids in each.sequences)
+        room = max(16, int(0.6 * longest))
+        if fixture.fixtures.room is not None:
+            room = fixture.fixtures.room(long, whole_learner.backbone.tokenizer)
+        learner = fixture.new_learner(room)
+        pieces = learner.encode([long])
         _fits(pieces, room, example)
+        _target_is_there(learner, whole, pieces, room, example)
+        _prompt_is_there(fixture, learner, pieces, room, example)
+
+
+def _target_is_there(
+    learner: Learner[Any], whole: Sequence[Features], pieces: Sequence[Features], room: int, example: Example
+) -> None:
+    if learner.labels_are_tokens:
         require(
-            _learned(pieces) == learned,
-            f"{example.where}: in {room} tokens another answer is to be learned than in {LONG:,}. Where a text is too "
-            "long, encode() must cut what is asked, and keep every token to be learned, each once.",
+            learned(pieces) == learned(whole),
+            f"{example.where}: in {room} tokens another answer is to be learned than in a longer window. Where a text "
+            "is too long, encode() must cut what is asked, and keep every token to be learned, each once.",
         )
-
-
-def _room(
-    fixture: TaskFixture, task: TextToTextTask | LanguageModelingTask, example: Example, whole: Sequence[Encoded]
-) -> int:
-    """Return a number of tokens in which an example does not fit, and its answers do."""
-    if isinstance(task, LanguageModelingTask):
-        return 16
-    longest = max(end - start for piece in whole for start, end in piece.learned)
-    if isinstance(task, DialogueTask):
-        return max(longest + 64, int(0.6 * len(whole[0].input_ids)))
-    empty = task.prompt.format_map(dict.fromkeys(prompt_fields(task.prompt), ""))
-    return len(fixture.tokenizer(empty)["input_ids"]) + longest + _LEFT
-
-
-def _answers_survive(fixture: TaskFixture, task: SpanTask) -> None:
-    from gpt_tasks.evaluation.spanned import windows_of
-    from gpt_tasks.training.spanning import answer_places
-
-    examples, places = answer_places(task, [_longer(task, example) for example in fixture.examples], None)
-    asked = [len(fixture.tokenizer(example.inputs[QUESTION])["input_ids"]) for example in examples]
-    room = max(asked) + 2 * task.stride + _LEFT
-    windows = windows_of(task, examples, fixture.tokenizer, room, places)
-    for number, (example, place) in enumerate(zip(examples, places, strict=True)):
-        held = windows.hold_answers[windows.examples == number].any()
+    elif any(map(learner.holds_target, whole)):
         require(
-            bool(held) or place is None,
-            f"{example.where}: no window of {room} tokens holds the answer. Raise `stride`, which is what windows have "
-            "in common.",
+            any(map(learner.holds_target, pieces)),
+            f"{example.where}: in {room} tokens nothing is left to be learned. encode() must not cut the target.",
         )
-
-
-def _prompt_survives(fixture: TaskFixture, task: HeadTask) -> None:
-    for example in fixture.examples:
-        long = _longer(task, example)
-        (whole,) = task.encode([long], fixture.tokenizer, LONG)
-        room = max(16, int(0.6 * max(map(len, whole.sequences))))
-        (encoded,) = task.encode([long], fixture.tokenizer, room)
-        _fits([encoded], room, example)
-        if isinstance(task, MultipleChoiceTask):
-            require(
-                sorted({*encoded.choices}) == [*range(len(example.choices))],
-                f"{example.where}: the sequences are about the choices {encoded.choices}, of {len(example.choices)}. "
-                "encode() must return at least one for each, however long they are.",
-            )
-            continue
-        ending = _ending(task, example)
-        for ids in encoded.sequences:
-            text = str(fixture.tokenizer.decode(ids))
-            require(
-                text.endswith(ending),
-                f"{example.where}: in {room} tokens the end of the prompt, {ending!r}, is cut off: {text[-40:]!r}. "
-                "encode() must cut the texts, never the prompt.",
-            )
-
-
-def _ending(task: HeadTask, example: Example) -> str:
-    """Return the prompt's own words behind its last text."""
-    paired = task.pair_prompt and set(example.inputs) != set(prompt_fields(task.prompt))
-    parts = list(string.Formatter().parse(str(task.pair_prompt) if paired else task.prompt))
-    return parts[-1][0] if parts[-1][1] is None else ""
-
-
-def _longer(task: Any, example: Example) -> Example:
-    """Return an example whose texts are several times as long, the right answer as it is."""
-    if isinstance(task, DialogueTask):
-        turns = from_text(example.inputs[MESSAGES])
-        said = [replace(turn, content=_repeated(turn.content)) if turn.role == USER else turn for turn in turns]
-        return replace(example, inputs={MESSAGES: as_text(said)})
-    fields = [CONTEXT] if isinstance(task, SpanTask) else list(example.inputs)
-    if isinstance(task, LanguageModelingTask):
-        fields = prompt_fields(task.prompt)
-    return replace(
-        example,
-        inputs={field: _repeated(text) if field in fields else text for field, text in example.inputs.items()},
+    choices = {choice for each in whole for choice in each.choices}
+    require(
+        choices == {choice for each in pieces for choice in each.choices},
+        f"{example.where}: in {room} tokens there are sequences about the choices "
+        f"{sorted({choice for each in pieces for choice in each.choices})}, of {len(choices)}. encode() must return at "
+        "least one for each, however long they are.",
     )
 
 
-def _repeated(text: str) -> str:
-    return " ".join([text] * _LONGER)
+def _prompt_is_there(
+    fixture: TaskFixture, learner: Learner[Any], pieces: Sequence[Features], room: int, example: Example
+) -> None:
+    ending = "" if fixture.fixtures.prompt_ending is None else fixture.fixtures.prompt_ending(example)
+    tokenizer: Any = learner.backbone.tokenizer
+    for ids in (ids for each in pieces for ids in each.sequences):
+        text = str(tokenizer.decode(list(ids)))
+        require(
+            text.endswith(ending),
+            f"{example.where}: in {room} tokens the end of the prompt, {ending!r}, is cut off: {text[-40:]!r}. "
+            "encode() must cut the texts, never the prompt.",
+        )
 
 
-def _fits(pieces: Sequence[Encoded], room: int, example: Example) -> None:
-    longest = max((len(ids) for piece in pieces for ids in piece.sequences), default=0)
+def _fits(pieces: Sequence[Features], room: int, example: Example) -> None:
+    longest = max((len(ids) for each in pieces for ids in each.sequences), default=0)
     require(
         0 < longest <= room,
         f"{example.where}: encode() makes {longest} tokens of it, and may make 1 to {room}. Cut the texts.",
     )
 
 
-def _learned(pieces: Sequence[Encoded]) -> list[int]:
-    return [token for piece in pieces for start, end in piece.learned for token in piece.input_ids[start:end]]
-
-
-def _answers(task: TextToTextTask, example: Example) -> list[str]:
-    """Return what is to be learned of an example: the answer, or each of the assistant's turns."""
-    if isinstance(task, DialogueTask):
-        return [turn.content for turn in from_text(example.inputs[MESSAGES]) if turn.role == ASSISTANT]
-    return [str(example.target)]
-
-
-def _of_another_target(fixture: TaskFixture, number: int) -> Any:
-    """Return a row whose right answer may differ from that of the row at `number`."""
-    return fixture.rows[(number + 1) % len(fixture.rows)]
+def _shown(fixture: TaskFixture, example: Example) -> list[Any]:
+    return shown_to_model(fixture.fitted, fixture.learner, example)

@@ -9,37 +9,35 @@ import io
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.backbone.load import Location
-from gpt_tasks.errors import DataError
 from gpt_tasks.plugins import Plugin, Plugins
 from gpt_tasks.registry import Registry
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.headed import HeadTask
-from gpt_tasks.tasks.span import SpanTask
-from gpt_tasks.tasks.text_to_text import TextToTextTask
+from gpt_tasks.tasks.fixtures import Fixtures
 from gpt_tasks.testing.backbone import CONTEXT, write_backbone
 from gpt_tasks.testing.checks import SkipError
 from gpt_tasks.testing.rows import TRAINED, as_jsonl, few_rows, made_up_rows, sample_rows
-from gpt_tasks.testing.tokens import LONG
 from gpt_tasks.types import Example, Row
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from gpt_tasks.data.splits import Splits
+    from gpt_tasks.learners.base import Learner
     from gpt_tasks.training.session import Session
 
+LONG = 100_000
+"""The most tokens where nothing is to be cut."""
 _OWNER = "the task under test"
 
 
 class TaskFixture:
     """A task under test, and what is made of it; each thing when it is first asked for.
 
-    `plugins` bring the heads and metrics that the task names; no observer of theirs is told of anything.
+    `plugins` bring the learner, head and metrics that the task names; no observer of theirs is called.
     """
 
     def __init__(self, task: Task, plugins: Plugins) -> None:
@@ -78,7 +76,7 @@ class TaskFixture:
 
     @cached_property
     def splits(self) -> Splits:
-        """The rows as examples, with the task that they settle."""
+        """The rows as examples, with the task fitted to them."""
         from gpt_tasks.data.splits import load_splits
 
         schemes = self.plugins.registry.sources
@@ -89,41 +87,55 @@ class TaskFixture:
         """The examples to be learned."""
         return list(self.splits.train)
 
-    @cached_property
+    @property
     def fitted(self) -> Task:
-        """The task as the examples settle it."""
-        task = self.splits.task
-        if isinstance(task, TextToTextTask):
-            return task.settled(self.splits.train)
-        if isinstance(task, SpanTask):
-            task = copy.copy(task)
-            task.unanswerable = "[]" in self.splits.train.observed
-        return task
+        """The task, fitted to the examples."""
+        return self.splits.task
+
+    @property
+    def fixtures(self) -> Fixtures:
+        """What the fitted task gives to be asked by."""
+        return self.fitted.fixtures()
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        """The fields of the rows, and the columns that they stand in."""
+        """The fields of the rows, and the columns that hold them."""
         return self.fitted.fields(list(self.rows[0].values), {}, "the rows")
+
+    def example(self, row: Row, task: Task | None = None) -> Example:
+        """Read a row as the fitted task, or another one, reads it, with its target as that task calls it."""
+        task = self.fitted if task is None else task
+        example = task.example(row, self.columns)
+        if example.target is None or example.references:
+            return example
+        return replace(example, target=task.normalize_label(example.target, example.where))
 
     @property
     def backbone(self) -> Location:
-        """Where the backbone of the checks stands."""
+        """Where the backbone of the checks is."""
         return Location("the backbone of the checks", _backbone())
 
     @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The backbone's tokenizer, with what the task needs."""
-        from transformers import AutoTokenizer
+    def learner(self) -> Learner[Any] | None:
+        """The task's learner, without a model and with room for any text; None for a task that trains nothing."""
+        return None if self.task.learner is None else self.new_learner(LONG)
 
-        tokenizer: Any = AutoTokenizer.from_pretrained(_backbone(), local_files_only=True)
+    def new_learner(self, max_length: int) -> Learner[Any]:
+        """Return the task's learner, without a model, with room for so many tokens."""
+        import torch
+
+        from gpt_tasks.backbone.load import open_backbone
+        from gpt_tasks.learners.base import LearnerSettings
+
+        backbone = open_backbone(self.backbone)
+        tokenizer: Any = backbone.tokenizer
         # Whole texts are encoded too, and nobody need be warned of their length.
         tokenizer.model_max_length = LONG
-        if isinstance(self.fitted, HeadTask):
-            tokenizer.add_tokens([*self.fitted.own_tokens()], special_tokens=True)
-        elif isinstance(self.fitted, TextToTextTask):
-            self.fitted.prepare(tokenizer)
-        found: PreTrainedTokenizerBase = tokenizer
-        return found
+        kind = self.plugins.registry.learners[str(self.task.learner)].load()
+        settings = LearnerSettings(max_length, 1024, "float32", torch.device("cpu"))
+        learner: Learner[Any] = kind(self.fitted, backbone, settings)
+        learner.prepare_backbone(self.splits.train)
+        return learner
 
     @cached_property
     def session(self) -> Session:
@@ -132,11 +144,10 @@ class TaskFixture:
 
     def new_session(self, method: str = "full") -> Session:
         """Open a fine-tuning of the rows by a method. Raises SkipError for a task that trains nothing."""
-        if not self.task.trains:
-            raise SkipError("The task trains nothing.")
+        needs_training(self.task)
         from gpt_tasks.training.config import configured
-        from gpt_tasks.training.finetune import session_kind
         from gpt_tasks.training.run_folder import RunFolder
+        from gpt_tasks.training.session import Session
 
         config = configured(
             {"data": self.data, "method": method, "max_length": CONTEXT, "device": "cpu", "precision": "float32"}, {}
@@ -145,10 +156,14 @@ class TaskFixture:
         folder.write({}, "unfinished")
         # What is noted of the data is for who trains on them.
         with contextlib.redirect_stderr(io.StringIO()):
-            kind = session_kind(self.task)
-            return kind.open(
-                self.task, self.plugins.registry.methods[method], self.backbone, config, folder, self.plugins
-            )
+            methods = self.plugins.registry.methods
+            return Session.open(self.task, methods[method], self.backbone, config, folder, self.plugins)
+
+
+def needs_training(task: Task) -> None:
+    """Raise SkipError for a task that trains nothing."""
+    if task.learner is None:
+        raise SkipError("The task trains nothing: it names no learner.")
 
 
 def read_all(fixture: TaskFixture) -> None:
@@ -157,11 +172,6 @@ def read_all(fixture: TaskFixture) -> None:
     for rows in (fixture.samples or {"made up": fixture.rows}).values():
         columns = task.fields(list(rows[0].values), {}, rows[0].where)
         for row in rows:
-            if isinstance(task, HeadTask) and task.target not in columns:
-                raise DataError(
-                    f"{row.where}: the samples have no column '{task.target_column({})}'",
-                    "Name the columns as `columns` says, or fix `columns`.",
-                )
             task.example(row, columns)
 
 

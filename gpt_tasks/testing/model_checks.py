@@ -7,17 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from gpt_tasks.tasks.span import SpanTask
 from gpt_tasks.testing.checks import CheckError, require
-from gpt_tasks.testing.fixture import TaskFixture
-from gpt_tasks.testing.tokens import encodings, needs_training
+from gpt_tasks.testing.fixture import TaskFixture, needs_training
+from gpt_tasks.testing.tokens import are_alike
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor, nn
 
-    from gpt_tasks.heads.saved import SavedModel
     from gpt_tasks.training.session import Session
+    from gpt_tasks.types import Features
 
 MOST_UPDATES = 400
 UPDATES_OF_A_SEED = 3
@@ -33,7 +32,7 @@ def loss_is_finite(fixture: TaskFixture) -> None:
 
     session = fixture.session
     with torch.no_grad():
-        outputs = session.model(**_batch(session))
+        outputs = session.learner.model(**_batch(session))
     loss = float(outputs["loss"])
     require(
         math.isfinite(loss),
@@ -45,12 +44,16 @@ def padding_changes_no_logit(fixture: TaskFixture) -> None:
     """Compare what is computed of examples alone, and in a batch that is padded on either side."""
     import numpy as np
 
-    task, examples = fixture.fitted, fixture.examples
-    needs_training(task)
+    needs_training(fixture.task)
+    learner, examples = fixture.learner, fixture.examples
+    assert learner is not None
     for order in (examples, examples[::-1]):
-        together = encodings(task, order, fixture.tokenizer)
-        apart = [each for example in order for each in encodings(task, [example], fixture.tokenizer)]
-        require(together == apart, "Examples are encoded otherwise beside others. encode() must take each by itself.")
+        together = learner.encode(order)
+        apart = [each for example in order for each in learner.encode([example])]
+        require(
+            are_alike(together, apart),
+            "Examples are encoded otherwise beside others. encode() must take each by itself.",
+        )
     session = fixture.session
     features = _features(session)
     alone = [_computed(session, [feature], "right")[0] for feature in features]
@@ -68,9 +71,8 @@ def intended_weights_move(fixture: TaskFixture) -> None:
     """Compute gradients by each method, and see which weights have one."""
     needs_training(fixture.task)
     _gradients(fixture, "full")
-    if fixture.task.head is None:
-        return
-    _gradients(fixture, "head")
+    if fixture.task.head is not None and _fits_frozen(fixture):
+        _gradients(fixture, "head")
 
 
 def saved_model_answers_alike(fixture: TaskFixture) -> None:
@@ -81,16 +83,17 @@ def saved_model_answers_alike(fixture: TaskFixture) -> None:
 
     session = fixture.session
     features = _features(session)
-    _save(session)
+    session.save()
     saved = load_model(session.folder.model, fixture.plugins.registry.heads)
-    restored = fixture.task.restored(saved.record.state)
-    tokenizer = saved.backbone.tokenizer
+    task = fixture.task.restored(saved.record.state).resolved()
+    restored: Any = type(session.learner)(task, saved.backbone, session.learner.settings)
+    restored.model = restored.join(saved.transformer, saved.head).eval()
     require(
-        encodings(restored, fixture.examples, tokenizer, session.settings.max_length)
-        == encodings(session.task, fixture.examples, session.backbone.tokenizer, session.settings.max_length),
+        are_alike(restored.encode(fixture.examples), session.learner.encode(fixture.examples)),
         "A restored task encodes otherwise. Return from state() what encode() reads.",
     )
-    found = (_computed(session, features, "right", model) for model in (session.model, _joined(saved, fixture)))
+    models = (session.learner.model, restored.model)
+    found = (_computed(session, features, "right", model) for model in models)
     for one, other in zip(*found, strict=True):
         require(
             np.allclose(one, other, atol=_TOLERANCE, rtol=_TOLERANCE),
@@ -115,6 +118,33 @@ def overfits_four_examples(fixture: TaskFixture) -> None:
     )
 
 
+def answers_are_written(fixture: TaskFixture) -> None:
+    """Evaluate the model on the examples, write what it answers, and read it back."""
+    from gpt_tasks.evaluation.evaluate import evaluate
+    from gpt_tasks.evaluation.saved_results import read_results
+
+    needs_training(fixture.task)
+    session, folder = fixture.session, fixture.scratch / "evaluation"
+    learner, task = session.learner, session.task
+    learner.model.eval()
+    learner.fit_baselines(session.splits.train, session.splits.validation)
+    metrics = learner.report_metrics(fixture.plugins.registry.metrics_of(task))
+    report = evaluate(learner, fixture.examples, split="test", metrics=metrics, output=folder)
+    missing = [metric.name for metric in metrics if metric.name not in report.metrics]
+    require(not missing, f"The report has no figure of '{', '.join(missing)}'. score() must contribute to each metric.")
+    for example, prediction in zip(fixture.examples, learner.predict(fixture.examples, scored=True), strict=True):
+        cells = task.table_row("A text.", prediction)
+        require(
+            all(isinstance(cell, str) for cell in cells.values()), f"table_row() returns {dict(cells)}. Return texts."
+        )
+        require(
+            set(task.record(example)) <= set(task.line(example, prediction)),
+            f"line() leaves out {set(task.record(example)) - set(task.line(example, prediction))} of what was asked.",
+        )
+    (saved,) = read_results(folder, "evaluate").tasks.values()
+    require(saved.values.keys() == report.metrics.keys(), "metrics.json holds other metrics than the report.")
+
+
 def same_seed_same_result(fixture: TaskFixture) -> None:
     """Train twice with the same seed, and compare the weights before and after."""
     sessions = [fixture.new_session() for _ in range(2)]
@@ -126,10 +156,17 @@ def same_seed_same_result(fixture: TaskFixture) -> None:
     _are_equal(sessions, "trained")
 
 
+def _fits_frozen(fixture: TaskFixture) -> bool:
+    """Tell whether the learner can fit a head on a frozen backbone."""
+    from gpt_tasks.learners.base import Learner
+
+    return getattr(type(fixture.learner), "fit_frozen", None) is not Learner.fit_frozen
+
+
 def _are_equal(sessions: Sequence[Session], how: str) -> None:
     import torch
 
-    first, second = (session.model.state_dict() for session in sessions)
+    first, second = (session.learner.model.state_dict() for session in sessions)
     for name, tensor in first.items():
         require(
             torch.equal(tensor, second[name]),
@@ -145,22 +182,22 @@ def _learning(session: Session, batch: dict[str, Tensor], *, dropout: bool) -> I
     from transformers import set_seed
 
     set_seed(session.settings.seed)
-    session.model.train(dropout)
-    moving = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
+    session.learner.model.train(dropout)
+    moving = [parameter for parameter in session.learner.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(moving, lr=_RATE)
 
     def update() -> None:
         optimizer.zero_grad()
-        session.model(**batch)["loss"].backward()
+        session.learner.model(**batch)["loss"].backward()
         optimizer.step()
 
     yield update
-    session.model.eval()
+    session.learner.model.eval()
 
 
 def _gradients(fixture: TaskFixture, method: str) -> None:
     session = fixture.session if method == "full" else fixture.new_session(method)
-    model: Any = session.model
+    model: Any = session.learner.model
     model.zero_grad()
     model(**_batch(session))["loss"].backward()
     frozen = session.method.frozen
@@ -181,7 +218,7 @@ def _gradients(fixture: TaskFixture, method: str) -> None:
             )
 
 
-def _features(session: Session) -> list[dict[str, Any]]:
+def _features(session: Session) -> list[Features]:
     train = session.encoded(session.splits.train, "train")
     return train.__getitems__(range(len(train)))
 
@@ -190,9 +227,7 @@ def _batch(session: Session) -> dict[str, Tensor]:
     return _collated(session, _features(session), "right")
 
 
-def _collated(
-    session: Session, features: Sequence[dict[str, Any]], side: Literal["right", "left"]
-) -> dict[str, Tensor]:
+def _collated(session: Session, features: Sequence[Features], side: Literal["right", "left"]) -> dict[str, Tensor]:
     from gpt_tasks.data.batches import collate
 
     return collate(features, pad_token_id=int(session.backbone.tokenizer.pad_token_id), padding_side=side)
@@ -202,42 +237,21 @@ def _loss(session: Session, batch: dict[str, Tensor]) -> float:
     import torch
 
     with torch.no_grad():
-        return float(session.model(**batch)["loss"])
+        return float(session.learner.model(**batch)["loss"])
 
 
 def _computed(
-    session: Session, features: Sequence[dict[str, Any]], side: Literal["right", "left"], model: Any = None
+    session: Session, features: Sequence[Features], side: Literal["right", "left"], model: Any = None
 ) -> list[numpy.ndarray]:
-    """Return what a model, the session's by default, computes of each example: logits, or nats of what it foretells."""
+    """Return what a model, the session's by default, computes of each example, as its learner reduces it."""
+    import numpy as np
     import torch
 
-    model = (session.model if model is None else model).eval()
+    learner = session.learner
+    model = (learner.model if model is None else model).eval()
     batch = _collated(session, features, side)
+    if not learner.labels_are_tokens:
+        batch.pop("labels", None)
     with torch.no_grad():
-        if session.task.head is None:
-            return [row.numpy() for row in model.nats(**batch)[:, None]]
-        logits = model(**{name: values for name, values in batch.items() if name != "labels"})["logits"]
-    if not isinstance(session.task, SpanTask):
-        # Choices that an example has not are minus infinity.
-        return [row[torch.isfinite(row)].numpy() for row in logits]
-    return [row[mask.bool()].numpy() for row, mask in zip(logits, batch["attention_mask"], strict=True)]
-
-
-def _save(session: Any) -> None:
-    from gpt_tasks.training.headed import save_head
-
-    if isinstance(session.task, SpanTask):
-        save_head(session, session.plugins.registry.heads[session.task.head], 2)
-    else:
-        session.save()
-
-
-def _joined(saved: SavedModel, fixture: TaskFixture) -> Any:
-    from gpt_tasks.heads.language_model import LanguageModel
-    from gpt_tasks.heads.model import TaskModel
-
-    task: Any = fixture.task
-    backbone: Any = saved.backbone.model
-    if saved.head is None:
-        return LanguageModel(backbone.base_model, backbone)
-    return TaskModel(backbone.base_model, saved.head, loss=task.loss)
+        found = learner.reduce(batch, learner.compute(model, batch))
+    return [np.atleast_1d(each) for each in found]

@@ -13,14 +13,11 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.tasks.base import Task, TaskOptions, prompt_fields
-from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.tasks.headed import HeadTask
-from gpt_tasks.tasks.untrained import UntrainedTask
-from gpt_tasks.testing.answer_checks import gold_answers, parts_of
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.testing.checks import CheckError, SkipError, require
 from gpt_tasks.testing.fixture import TaskFixture, read_all
-from gpt_tasks.testing.tokens import encodings
 
 HEAVY = ("torch", "transformers")
 _IMPORTING = "GPT_TASKS_IMPORT_CHECKED"
@@ -89,19 +86,18 @@ def names_what_exists(fixture: TaskFixture) -> None:
     from gpt_tasks.training.finetune import fine_tunable
 
     task = fixture.task
-    if isinstance(task, HeadTask):
-        for prompt in filter(None, (task.prompt, task.pair_prompt, getattr(task, "question", None))):
-            require(
-                task.target not in prompt_fields(prompt),
-                f"The prompt {prompt!r} names the right answer, {{{task.target}}}. Leave it out: no model may read it.",
-            )
-    if task.trains:
+    target = getattr(task, "target", None)
+    for prompt in filter(None, (getattr(task, name, None) for name in ("prompt", "pair_prompt", "question"))):
+        require(
+            target is None or target not in prompt_fields(prompt),
+            f"The prompt {prompt!r} names the right answer, {{{target}}}. Leave it out: no model may read it.",
+        )
+    if task.learner is not None:
         fine_tunable(task.name, fixture.plugins)
         return
-    if isinstance(task, UntrainedTask):
-        known = [measure.name for measure in task.measures]
-        for metric in task.metrics:
-            require(metric in known, f"`metrics` names '{metric}', and `measures` holds {', '.join(known)}.")
+    known = [*(metric.name for metric in task.own_metrics), *fixture.plugins.registry.metrics]
+    for metric in task.metrics:
+        require(metric in known, f"`metrics` names '{metric}', and there are {', '.join(known)}.")
 
 
 def samples_fit(fixture: TaskFixture) -> None:
@@ -143,7 +139,7 @@ def state_survives_json(fixture: TaskFixture) -> None:
             ) from error
         restored = task.restored(state)
         for name, value in vars(settled).items():
-            if name.startswith("_") or not task.trains:
+            if name.startswith("_") or task.learner is None:
                 continue
             found = getattr(restored, name, None)
             require(
@@ -198,20 +194,21 @@ def _use(fixture: TaskFixture) -> None:
     task.restored(task.state())
     for example in examples:
         task.record(example)
-    if isinstance(task, UntrainedTask | ClassificationTask):
-        for example in examples:
-            task.ask(example, "")
-            task.shot(example)
-    if task.trains:
-        encodings(task, examples, fixture.tokenizer)
-    for given in gold_answers(task, examples):
-        for example, answer in zip(examples, given, strict=True):
-            parts_of(task, example, answer)
+    gold = task.fixtures().gold
+    for example in examples:
+        if task.can_be_asked:
+            task.requests(example, "")
+        if task.can_be_asked and task.takes_shots:
+            task.fewshot_example(example)
+        if gold is not None:
+            task.score(example, gold(example))
+    if fixture.learner is not None:
+        fixture.learner.encode(examples)
 
 
 def _configured(task: Task) -> Sequence[Task]:
     """Return the task with each of its options set to something else, as far as can be told what that may be."""
-    if not task.trains:
+    if task.learner is None:
         return []
     found = []
     for name, field in task.Options.model_fields.items():

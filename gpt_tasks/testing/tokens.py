@@ -1,4 +1,4 @@
-"""What a task makes of examples: what is asked about them, and their tokens."""
+"""What a task and its learner make of examples: what a model is shown, and what it learns."""
 
 from __future__ import annotations
 
@@ -6,51 +6,75 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.headed import HeadTask
-from gpt_tasks.tasks.span import SpanTask
-from gpt_tasks.tasks.text_to_text import TextToTextTask
-from gpt_tasks.testing.checks import SkipError
-from gpt_tasks.types import Continuation, Encoded, Example, Generation
+from gpt_tasks.types import Continuation, Example, Features, Generation, Rolling
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from gpt_tasks.learners.base import Learner
 
-LONG = 100_000
-"""The most tokens where nothing is to be cut."""
-
-
-def encodings(
-    task: Task, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int = LONG
-) -> list[Encoded]:
-    """Return the task's encodings of examples; of a question about a context, those of its windows."""
-    if not isinstance(task, SpanTask):
-        return task.encode(examples, tokenizer, max_length)
-    from gpt_tasks.evaluation.spanned import windows_of
-
-    windows = windows_of(task, examples, tokenizer, max_length, None)
-    return [Encoded(windows.tokens(number)) for number in range(len(windows))]
+IGNORE_INDEX = -100
+_TOLERANCE = 1e-3
 
 
-def needs_training(task: Task) -> None:
-    """Raise SkipError for a task that encodes nothing, because it trains nothing."""
-    if not task.trains:
-        raise SkipError("The task trains nothing, so that it encodes nothing.")
-
-
-def asked_of_model(task: Any, example: Example, tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+def shown_to_model(task: Task, learner: Learner[Any] | None, example: Example) -> list[Any]:
     """Return all that a model is shown of an example before it answers, as requests and as tokens."""
     shown: list[Any] = []
-    if hasattr(task, "ask"):
-        for request in task.ask(example, ""):
+    if task.can_be_asked:
+        requests = task.requests(example, "")
+        compared = len(requests) > 1 and not any(isinstance(request, Generation | Rolling) for request in requests)
+        for request in requests:
             if isinstance(request, Generation):
                 shown.append(request)
-            elif isinstance(request, Continuation) and not isinstance(task, TextToTextTask):
+            elif isinstance(request, Continuation) and not any(isinstance(each, Generation) for each in requests):
                 # What is compared are choices, or labels; one ending by itself is the right answer.
-                shown.append(request if isinstance(task, HeadTask) else request.context)
-    if not task.trains:
+                shown.append(request if compared else request.context)
+    if learner is None:
         return shown
-    if isinstance(task, TextToTextTask):
-        shown.append(task.prompt_tokens(example, tokenizer, LONG))
-    else:
-        shown += [each.sequences for each in encodings(task, [example], tokenizer)]
-    return shown
+    prompt = learner.prompt_tokens(example)
+    if prompt is not None:
+        return [*shown, prompt]
+    return [*shown, *(plain(each.sequences) for each in learner.encode([example]))]
+
+
+def learned(features: Sequence[Features]) -> list[float]:
+    """Return the labels of tokens that are learned, in their order."""
+    return [label for each in features for label in plain(_token_labels(each)) if label != IGNORE_INDEX]
+
+
+def learned_stretches(features: Features) -> list[list[int]]:
+    """Return the stretches of tokens that are learned."""
+    stretches: list[list[int]] = []
+    before: float = IGNORE_INDEX
+    for label in plain(_token_labels(features)):
+        if label != IGNORE_INDEX:
+            if before == IGNORE_INDEX:
+                stretches.append([])
+            stretches[-1].append(int(label))
+        before = label
+    return stretches
+
+
+def plain(value: Any) -> Any:
+    """Return sequences and arrays as lists, so that they can be compared."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _token_labels(features: Features) -> Sequence[float]:
+    return () if features.token_labels is None else features.token_labels
+
+
+def are_alike(ones: Sequence[Features], others: Sequence[Features]) -> bool:
+    """Tell whether features are the same; of values that a model computed, but for rounding."""
+    import numpy as np
+
+    exact = [
+        [plain([each.sequences, each.labels, each.token_labels, each.choices]) for each in some]
+        for some in (ones, others)
+    ]
+    return exact[0] == exact[1] and all(
+        np.allclose(one.values, other.values, atol=_TOLERANCE, rtol=_TOLERANCE)
+        for one, other in zip(ones, others, strict=True)
+    )

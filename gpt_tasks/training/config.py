@@ -6,9 +6,10 @@ from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from gpt_tasks.errors import UsageError
+from gpt_tasks.tasks.options import validated
 
 M = TypeVar("M", bound=BaseModel)
 # From Python a place may be a Path; it is recorded as text.
@@ -38,6 +39,9 @@ class FinetuneConfig(BaseModel):
     max_length: int = Field(512, ge=2, description="Tokens of an example; of a longer one the task says what is read.")
     patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without improvement.")
     best_by: str | None = Field(None, description="The metric that chooses the best checkpoint, or 'loss'.")
+    metric: tuple[str, ...] = Field(
+        (), description="A further metric of the reports: a registered one, or evaluate:NAME_OR_FOLDER."
+    )
     class_weights: Literal["none", "balanced"] = Field("none", description="Weigh the labels in the loss.")
     lm_weight: float = Field(
         0.0, ge=0, le=100, description="Weight of the texts' own language-modelling loss beside the task's."
@@ -68,25 +72,6 @@ def merged(settings: dict[str, Any], winning: dict[str, Any]) -> dict[str, Any]:
         if isinstance(settings.get(nested), dict) and isinstance(winning.get(nested), dict):
             both[nested] = {**settings[nested], **winning[nested]}
     return both
-
-
-def validated(model: type[M], values: dict[str, Any], origins: dict[str, str] | None = None) -> M:
-    """Build a pydantic model, turning its errors into one UsageError that names the first wrong setting.
-
-    `origins` says where a value was read; one without an origin was given as a flag.
-    """
-    try:
-        return model(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else model.__name__
-        flag = f"--{name.replace('_', '-')}"
-        origin = (origins or {}).get(name)
-        field = model.model_fields.get(name)
-        raise UsageError(
-            f"{origin + ': ' + name if origin else flag}: {first['input']!r}: {first['msg'].lower()}",
-            f"{flag}: {field.description}" if field else f"The settings are {', '.join(model.model_fields)}.",
-        ) from None
 
 
 def read_yaml(file: Path, options: Collection[str]) -> dict[str, Any]:

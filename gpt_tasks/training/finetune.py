@@ -7,27 +7,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt_tasks.backbone.load import Location, locate
-from gpt_tasks.errors import DataError, PluginError, UsageError
+from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
+from gpt_tasks.events import observed
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
-from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.plugins import OWN_DISTRIBUTION, Plugins, installed_plugins
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.tasks.headed import MeasuredTask
-from gpt_tasks.tasks.language_modeling import LanguageModelingTask
-from gpt_tasks.tasks.span import SpanTask
-from gpt_tasks.tasks.text_to_text import TextToTextTask
-from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml, validated
-from gpt_tasks.training.run import Run, load
+from gpt_tasks.tasks.options import validated
+from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml
+from gpt_tasks.training.run import Run, current_name, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
-from gpt_tasks.types import Event
-
-if TYPE_CHECKING:
-    from gpt_tasks.training.session import Session
 
 USELESS_WHERE_FROZEN = (
     "epochs",
@@ -49,7 +42,7 @@ def finetune(
     output: str | Path | None = None,
     resume: bool = False,
     **settings: Any,
-) -> Run[Any, Any]:
+) -> Run:
     """Fine-tune a backbone to `task` and return the finished run.
 
     `settings` are the fields of FinetuneConfig, as in `data="reviews.csv", backbone="gpt2", epochs=3`; they win over
@@ -72,14 +65,15 @@ def _finetune(
     resume: bool,
     settings: dict[str, Any],
     plugins: Plugins,
-) -> Run[Any, Any]:
+) -> Run:
     if resume and output is None:
         raise UsageError("--resume needs the run to go on with", "Name its folder with --output.")
     folder = RunFolder(Path(output)) if output else None
+    name = current_name(name, plugins)
     task = fine_tunable(name, plugins)
     read = read_yaml(file, task.Options.model_fields) if file else {}
     if folder and resume:
-        config = _agreeing(_recorded(folder, name), merged(read, settings))
+        config = _agreeing(_recorded(folder, name, plugins), merged(read, settings))
     else:
         config = configured(settings, read, file)
     task = task.configured(validated(task.Options, config.options)).resolved()
@@ -114,55 +108,52 @@ def _train(
     folder: RunFolder,
     plugins: Plugins,
 ) -> None:
-    family = session_kind(task)
-    started = time.monotonic()
-    session = family.open(task, method, location, config, folder, plugins)
-    try:
-        session.train()
-        if rank() == 0:
-            session.close(time.monotonic() - started)
-        barrier()
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        session.observers.tell(Event("run_ended", folder.path, values={"status": status}))
-        raise
-
-
-def session_kind(task: Task) -> type[Session]:
-    """Return how tasks of this family are trained."""
     # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
-    from gpt_tasks.training.classifying import ClassificationSession
-    from gpt_tasks.training.headed import MeasuredSession
-    from gpt_tasks.training.modeling import ModelingSession
-    from gpt_tasks.training.spanning import SpanSession
-    from gpt_tasks.training.writing import WritingSession
+    from gpt_tasks.backbone.load import quiet_transformers
+    from gpt_tasks.training.session import Session
+    from gpt_tasks.training.trainer import LossError
 
-    families: Sequence[tuple[Any, type[Session]]] = [
-        (ClassificationTask, ClassificationSession),
-        (MeasuredTask, MeasuredSession),
-        (SpanTask, SpanSession),
-        (TextToTextTask, WritingSession),
-        (LanguageModelingTask, ModelingSession),
-    ]
-    return next(session for kind, session in families if isinstance(task, kind))
+    started = time.monotonic()
+    owner = plugins.find(plugins.registry.learners.owner(str(task.learner)))
+    with quiet_transformers(), plugins.attribute_errors(suspect=owner):
+        session = Session.open(task, method, location, config, folder, plugins)
+        try:
+            with observed(plugins, "finetune", folder.path, session.record()) as observers:
+                session.train(observers)
+                if rank() == 0:
+                    observers.finish(session.close(time.monotonic() - started).values(), folder.artifacts())
+                barrier()
+        except LossError as error:
+            if owner.distribution != OWN_DISTRIBUTION:
+                raise PluginError(
+                    f"Learner '{task.learner}' ({session.learner_source()}): {error}", "Fix it."
+                ) from error
+            told = str(error)
+            raise ModelError(
+                f"{told[0].upper()}{told[1:]}", "Lower --learning-rate, or give --precision float32."
+            ) from error
 
 
 def fine_tunable(name: str, plugins: Plugins) -> Task:
-    """Return a task. Raises PluginError where its plugin names a head or a metric that nobody brings."""
+    """Return a task. Raises PluginError where it names a learner, a head or a metric that nobody brings."""
     registry = plugins.registry
     task = registry.tasks[name]
+    if task.learner is None:
+        hint = (
+            f"Ask a model as it is: gpt-tasks evaluate MODEL --task {name}"
+            if task.zero_shot().can_be_asked
+            else "Its plugin must name a learner: see docs/plugins.md."
+        )
+        raise UsageError(f"Task '{name}' cannot be fine-tuned: it names no learner", hint)
     missing: list[str] = []
+    if task.learner not in registry.learners:
+        missing.append(f"learner '{task.learner}'")
     if task.head is not None and task.head not in registry.heads:
         missing.append(f"head '{task.head}'")
-    if isinstance(task, ClassificationTask):
-        missing += [f"metric '{metric}'" for metric in task.metrics if metric not in registry.metrics]
-    elif isinstance(task, MeasuredTask | SpanTask | TextToTextTask | LanguageModelingTask):
-        known = [measure.name for measure in task.measures]
-        missing += [f"metric '{metric}'" for metric in task.metrics if metric not in known]
-    else:
-        raise UsageError(f"Task '{name}' cannot be fine-tuned", "A model is scored on it as it is: gpt-tasks score.")
-    if task.best_by not in ("loss", *task.metrics):
-        missing.append(f"metric '{task.best_by}' of its own to choose the best checkpoint by")
+    own = [metric.name for metric in task.own_metrics]
+    missing += [f"metric '{metric}'" for metric in task.metrics if metric not in own and metric not in registry.metrics]
+    if task.best_metric not in ("loss", *task.metrics):
+        missing.append(f"metric '{task.best_metric}' of its own to choose the best checkpoint by")
     if missing:
         plugin = plugins.find(registry.tasks.owner(name))
         raise PluginError(
@@ -187,7 +178,6 @@ def _refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
                 f"--method {config.method} is for tasks with a head; task '{task.name}' is answered by the model alone",
                 "Take --method full or lora.",
             )
-        useless, why = ("lm_weight", "class_weights"), f"for a head, and task '{task.name}' has none"
     elif method.frozen:
         useless = USELESS_WHERE_FROZEN
     fields = FinetuneConfig.model_fields
@@ -196,12 +186,12 @@ def _refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is {why}", "Leave it out.")
 
 
-def _recorded(folder: RunFolder, name: str) -> FinetuneConfig:
+def _recorded(folder: RunFolder, name: str, plugins: Plugins) -> FinetuneConfig:
     """Return the configuration of the unfinished run in `folder`."""
     record = folder.record()
     if record["status"] == "finished":
         raise UsageError(f"The run in {folder.path} is finished: there is nothing to resume", "Start another run.")
-    if record["task"] != name:
+    if plugins.registry.tasks.current_name(record["task"]) != name:
         raise UsageError(f"The run in {folder.path} is of task '{record['task']}', not '{name}'", "Name that task.")
     return FinetuneConfig(**record["config"])
 

@@ -1,19 +1,17 @@
-"""What a training shows while it runs, and what observers are told of it."""
+"""What a training shows while it runs, and what observers get of it."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations.integration_utils import TensorBoardCallback, is_tensorboard_available
 
-from gpt_tasks.plugins import Plugins
+from gpt_tasks.events import Observers
 from gpt_tasks.processes import rank
-from gpt_tasks.types import Event, EventKind
+from gpt_tasks.types import EventKind
 
 
 class ProgressBar(TrainerCallback):
@@ -65,17 +63,11 @@ class ProgressBar(TrainerCallback):
         self.progress.stop()
 
 
-class Observers(TrainerCallback):
-    """Tells the plugins' `observe` hooks what happens; on several processes only the first does."""
+class ObserverCallback(TrainerCallback):
+    """Sends the Trainer's steps, evaluations and checkpoints to observers."""
 
-    def __init__(self, plugins: Plugins, run: Path) -> None:
-        self.plugins = plugins
-        self.run = run
-        self.listening = dict(plugins.observers) if rank() == 0 else {}
-
-    def tell(self, event: Event) -> None:
-        """Tell every observer that has not failed in this run."""
-        self.plugins.notify(self.listening, event)
+    def __init__(self, observers: Observers) -> None:
+        self.observers = observers
 
     def on_log(
         self,
@@ -85,23 +77,14 @@ class Observers(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Tell of a step, or of an evaluation."""
+        """Send a step, or an evaluation."""
         logs = logs or {}
         evaluated = any(key.startswith("eval_") for key in logs)
         if evaluated or "loss" in logs:
             values = {key.removeprefix("eval_"): value for key, value in logs.items() if key != "epoch"}
             kind: EventKind = "evaluated" if evaluated else "step"
-            self.tell(Event(kind, self.run, state.global_step, state.epoch or 0.0, values))
+            self.observers.send(kind, values, state.global_step, state.epoch or 0.0)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Tell of a checkpoint."""
-        self.tell(Event("saved", self.run, state.global_step, state.epoch or 0.0))
-
-
-def tensorboard(logs: Path) -> list[TrainerCallback]:
-    """Return the Trainer's TensorBoard callback, writing into `logs`, where TensorBoard is installed."""
-    if rank() != 0 or not is_tensorboard_available():
-        return []
-    from torch.utils.tensorboard import SummaryWriter
-
-    return [TensorBoardCallback(SummaryWriter(log_dir=str(logs)))]
+        """Send a checkpoint."""
+        self.observers.send("saved", {}, state.global_step, state.epoch or 0.0)

@@ -109,6 +109,11 @@ class RunFolder:
             raise UsageError(f"--output {self.path} is not empty", "Give a folder that is empty or not there yet.")
         self.path.mkdir(parents=True, exist_ok=True)
 
+    def artifacts(self) -> list[Path]:
+        """Return what a finished run consists of: the model, its report, its card and its plots."""
+        working = (self.logs, self.scratch, self.checkpoints)
+        return sorted(path for path in self.path.iterdir() if path not in working and path.name[0] != ".")
+
     def clear(self) -> None:
         """Take the run away, checkpoints and all, and the folder of runs where this was the only one."""
         shutil.rmtree(self.path, ignore_errors=True)

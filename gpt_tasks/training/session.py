@@ -1,4 +1,4 @@
-"""One fine-tuning from the inside: its data, its model, and the training of it, whatever the family of its task."""
+"""One fine-tuning from the inside: its data, its model, the training of it, and what is left of it."""
 
 from __future__ import annotations
 
@@ -8,57 +8,59 @@ import resource
 import shutil
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import nn
 from transformers import set_seed
-from transformers.utils import logging as transformers_logging
 
 from gpt_tasks.backbone.load import Backbone, Location, open_backbone
 from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
-from gpt_tasks.data.encoded import EncodedExamples, encode_examples
-from gpt_tasks.data.examples import Examples
+from gpt_tasks.data.encoded import EncodedExamples, FeaturesError, store_features
+from gpt_tasks.data.examples import Examples, chunks
 from gpt_tasks.data.splits import Splits, load_splits
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, PluginError
 from gpt_tasks.evaluation.card import model_card
+from gpt_tasks.evaluation.evaluate import evaluate
 from gpt_tasks.evaluation.plots import plot_learning_curve
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.extensions import Method
+from gpt_tasks.evaluation.statistics import check_metrics
+from gpt_tasks.events import Observers
+from gpt_tasks.extensions import HeadSpec, Method, Metric
 from gpt_tasks.files import atomic_write, write_json
-from gpt_tasks.heads.saved import TaskRecord
+from gpt_tasks.heads.saved import TaskRecord, save_model
+from gpt_tasks.learners.base import Learner, LearnerSettings
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import rank
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
 from gpt_tasks.training.config import FinetuneConfig
-from gpt_tasks.training.progress import Observers, ProgressBar, tensorboard
+from gpt_tasks.training.progress import ObserverCallback, ProgressBar
 from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.training.settings import LEAST_UPDATES, Settings, settle
-from gpt_tasks.training.trainer import TaskTrainer, updates_per_epoch
-from gpt_tasks.types import Event
+from gpt_tasks.training.trainer import LearnerTrainer, updates_per_epoch
+
+ENCODED_AT_ONCE = 1024
 
 
 @dataclass
-class Session(ABC):
-    """What a fine-tuning holds from reading its data to writing its report; each family of tasks does its own part."""
+class Session:
+    """What a fine-tuning holds from reading its data to writing its report."""
 
-    task: Task
+    learner: Learner[Any]
     method: Method
+    head: HeadSpec | None
+    metrics: list[Metric]
     config: FinetuneConfig
     settings: Settings
     folder: RunFolder
     plugins: Plugins
     splits: Splits
-    backbone: Backbone
-    observers: Observers
     training: dict[str, Any] = field(default_factory=dict)
-    model: nn.Module = field(init=False)
+    validation: EncodedExamples | None = None
 
     @classmethod
     def open(
@@ -70,10 +72,10 @@ class Session(ABC):
         folder: RunFolder,
         plugins: Plugins,
     ) -> Self:
-        """Read the data and the backbone, settle the settings, and mark the folder as an unfinished run."""
-        transformers_logging.set_verbosity_error()
+        """Read the data and the backbone, settle the settings, build the model; mark the folder as unfinished."""
         scratch = folder.scratch / f"rank-{rank()}"
         scratch.mkdir(parents=True, exist_ok=True)
+        registry = plugins.registry
         splits = load_splits(
             task,
             data=config.data,
@@ -82,55 +84,68 @@ class Session(ABC):
             columns=config.column,
             limit=config.limit,
             seed=config.seed,
-            schemes=plugins.registry.sources,
+            schemes=registry.sources,
             scratch=scratch,
         )
         backbone = open_backbone(location)
         task = splits.task
-        better = cls.directions(task, plugins)
-        settings = settle(config, task, method, better, backbone.parameters, backbone.context_length)
+        assert task.learner is not None
+        kind: type[Learner[Any]] = registry.learners[task.learner].load()
+        settings = settle(config, task, method, backbone.parameters, backbone.context_length)
+        learner = kind(task, backbone, learner_settings(settings, lambda: open_backbone(location)))
+        metrics = registry.metrics_of(task, [*task.metrics, *config.metric])
+        check_metrics(metrics, task, splits.train[0])
+        settings = settings.choose_best_by(learner.validation_metrics(metrics), config.best_by, task)
+        learner.check(settings.lm_weight)
         for note in splits.notes if rank() == 0 else ():
             print(note, file=sys.stderr)
-        observers = Observers(plugins, folder.path)
-        session = cls(task, method, config, settings, folder, plugins, splits, backbone, observers)
+        head = None if task.head is None else registry.heads[task.head]
+        if head is not None and method.frozen and head.frozen:
+            head = registry.heads[head.frozen]
+        session = cls(learner, method, head, metrics, config, settings, folder, plugins, splits)
         set_seed(settings.seed)
-        model = session.build()
-        if settings.gradient_checkpointing:
-            model.activation_checkpointing_enable()
-        session.model = model.to(settings.device)
+        session._build()
         if rank() == 0:
             session._mark()
         return session
 
-    @staticmethod
-    @abstractmethod
-    def directions(task: Task, plugins: Plugins) -> Mapping[str, str]:
-        """Return what is measured on validation, with the direction (higher, lower) in which each figure improves."""
+    @property
+    def task(self) -> Task:
+        """The task, fitted to the training data."""
+        task: Task = self.learner.task
+        return task
 
     @property
-    def reads_embedding(self) -> bool:
-        """Whether the loss weighs every token against all others, so that every row of the embedding moves."""
-        return self.settings.lm_weight > 0
+    def backbone(self) -> Backbone:
+        """The language model that is tuned."""
+        return self.learner.backbone
 
-    @abstractmethod
-    def build(self) -> Any:
-        """Join the backbone, as the method prepares it, with what the task trains on it; new weights are drawn."""
+    def _build(self) -> None:
+        """Join the backbone, as the method prepares it, with a new head; new weights are drawn."""
+        learner, settings = self.learner, self.settings
+        learner.prepare_backbone(self.splits.train)
+        causal_lm: Any = self.backbone.model
+        head = None if self.head is None else self.head.build(self.backbone.hidden_size, learner.outputs)
+        matrix = None
+        if settings.lm_weight:
+            matrix, embedding = causal_lm.get_output_embeddings().weight, causal_lm.get_input_embeddings().weight
+            # An output matrix of its own stays as it is.
+            matrix = matrix if matrix is embedding else matrix.detach()
+        transformer = self.method.prepare(causal_lm.base_model)
+        model: Any = learner.join(transformer, head, output_matrix=matrix, lm_weight=settings.lm_weight)
+        if settings.gradient_checkpointing:
+            model.activation_checkpointing_enable()
+        learner.model = model.to(settings.device)
 
-    @abstractmethod
-    def judge(self, validation: EncodedExamples) -> Mapping[str, float]:
-        """Return the loss, and the figures of `directions`, of the model as it is now on the validation split."""
-
-    @abstractmethod
-    def finish(self) -> Report:
-        """Save the model, evaluate it on the test split, and write the report."""
-
-    def train(self) -> None:
+    def train(self, observers: Observers) -> None:
         """Train, from the last checkpoint where there is one."""
-        self.observers.tell(Event("run_started", self.folder.path, values={"task": self.task.name}))
         started = time.monotonic()
         train = self.encoded(self.splits.train, "train")
-        validation = self.encoded(self.splits.validation, "validation")
-        self.learn(train, validation)
+        self.validation = validation = self.encoded(self.splits.validation, "validation")
+        if self.method.frozen:
+            self._fit_frozen(train, validation)
+        else:
+            self._fit(train, validation, observers)
         seconds = time.monotonic() - started
         self.training |= {
             "seconds": round(seconds, 3),
@@ -142,21 +157,21 @@ class Session(ABC):
             "precision": self.settings.precision,
         }
 
-    def learn(self, train: EncodedExamples, validation: EncodedExamples) -> None:
+    def _fit(self, train: EncodedExamples, validation: EncodedExamples, observers: Observers) -> None:
         """Move the weights, from the last checkpoint where there is one."""
         if self.config.epochs is None:
-            enough = math.ceil(LEAST_UPDATES / updates_per_epoch(train, self.settings))
+            enough = math.ceil(LEAST_UPDATES / updates_per_epoch(train, self.settings, self.learner))
             self.settings = replace(self.settings, epochs=max(self.settings.epochs, enough))
         bar = ProgressBar(self.settings.best_by)
-        trainer = TaskTrainer(
-            self.model,
+        metrics = self.learner.validation_metrics(self.metrics)
+        trainer = LearnerTrainer(
+            self.learner,
             self.settings,
             train=train,
             validation=validation,
-            judge=lambda: self.judge(validation),
-            pad_token_id=self.backbone.tokenizer.pad_token_id,
+            validate=lambda: self.learner.validate(self.splits.validation, validation, metrics),
             checkpoints=self.folder.checkpoints,
-            callbacks=[self.observers, bar, *tensorboard(self.folder.logs)],
+            callbacks=[ObserverCallback(observers), bar],
         )
         if rank() == 0:
             clear_incomplete(self.folder.checkpoints)
@@ -164,9 +179,10 @@ class Session(ABC):
         before = _epochs_at(checkpoint) if checkpoint else 0.0
         used = torch.from_numpy(train.used_tokens).to(self.settings.device)
         keep_freed_memory()
+        moves_all = self.learner.trains_embedding or self.settings.lm_weight > 0
         try:
             base = self.backbone.model.base_model
-            with nullcontext() if self.reads_embedding else training_used_rows(base, used):
+            with nullcontext() if moves_all else training_used_rows(base, used):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             bar.stop()
@@ -185,14 +201,35 @@ class Session(ABC):
                 trainer.state.log_history, self.settings.best_by, self.folder.path / "learning_curve.png"
             )
 
+    def _fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> None:
+        """Compute a frozen backbone's features once, and fit the head on them."""
+        fit = self.learner.fit_frozen(train, validation)
+        seen = round(len(self.splits.train) * fit.rows / len(train))
+        self._note(fit.notes)
+        self.training |= {"updates": 0, "epochs": 1, "examples_seen": seen, "examples_now": seen, **fit.figures}
+
     def encoded(self, examples: Examples, split: str) -> EncodedExamples:
         """Encode the examples of a split into a file. Raises DataError where there is none."""
         if not len(examples):
             raise DataError(f"The {split} split is empty", "Give more rows.")
-        scratch = self.folder.scratch / f"rank-{rank()}"
-        return encode_examples(self.task, examples, self.backbone.tokenizer, self.settings.max_length, scratch)
+        encode = self.learner.encode_training if split == "train" else self.learner.encode
+        try:
+            encoded = store_features(
+                (encode(chunk) for chunk in chunks(examples, ENCODED_AT_ONCE)), self.folder.scratch / f"rank-{rank()}"
+            )
+        except FeaturesError as error:
+            raise PluginError(
+                f"Learner '{self.task.learner}' ({self.learner_source()}): {error}", "Fix the learner."
+            ) from error
+        if split == "train":
+            remarks = self.learner.remarks(self.config.data or f"the samples of '{self.task.name}'")
+            self.training |= remarks.figures
+            self._note(remarks.notes)
+        if not len(encoded):
+            raise DataError(f"Nothing of the {split} split can be learned", "Give other rows.")
+        return encoded
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: float) -> Report:
         """Leave model, report and card in the folder, and mark the run, of so many seconds, as finished."""
         self.training["total_seconds"] = round(seconds, 3)
         report = self.finish()
@@ -200,12 +237,63 @@ class Session(ABC):
         self.folder.write(self.record(), "finished")
         # Only now: until the run is marked as finished, its checkpoints are what it goes on from.
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
-        figures = {name: score.value for name, score in report.metrics.items()}
-        self.observers.tell(Event("run_ended", self.folder.path, values={"status": "finished", **figures}))
+        return report
+
+    def finish(self) -> Report:
+        """Let validation decide what is left to decide, save the model, and report it beside the baselines."""
+        assert self.validation is not None
+        self.learner = self.learner.calibrated_on(self.splits.validation, self.validation)
+        self.learner.fit_baselines(self.splits.train, self.splits.validation)
+        self.learner.save_baselines(self.folder.baselines)
+        self.save()
+        return evaluate(
+            self.learner,
+            self.splits.test,
+            split="test",
+            metrics=self.learner.report_metrics(self.metrics),
+            training=self.training,
+            notes=self.splits.notes,
+            output=self.folder.path,
+        )
+
+    def save(self) -> None:
+        """Save the model, as the method leaves it, with its head and the task."""
+        model, method = self.learner.model, self.method
+        model.backbone = method.finish(model.backbone)
+        plugin = self._plugin()
+        record = TaskRecord(
+            task=self.task.name,
+            plugin=plugin.distribution,
+            plugin_version=plugin.version,
+            head=self.head.name if self.head else "",
+            outputs=self.learner.outputs,
+            state=self.task.state(),
+            method=method.name if method.saved_separately else "",
+        )
+        save_model(
+            self.folder.model,
+            self.backbone.model,
+            self.backbone.tokenizer,
+            model.head if self.head else None,
+            record,
+            added=model.backbone if method.saved_separately else None,
+        )
+
+    def learner_source(self) -> str:
+        """Return the plugin that brings the learner, with its distribution, as in `ner (gpt-tasks 0.1.0)`."""
+        plugin = self.plugins.find(self.plugins.registry.learners.owner(str(self.task.learner)))
+        return f"{plugin.name} of {plugin.source}"
+
+    def _note(self, notes: tuple[str, ...]) -> None:
+        """Keep notes for the report, and print them."""
+        self.splits = replace(self.splits, notes=(*self.splits.notes, *notes))
+        for note in notes if rank() == 0 else ():
+            print(note, file=sys.stderr)
 
     def _write_card(self, report: Report) -> None:
         card = model_card(
             report,
+            task=self.task,
             run=self.folder.path.name,
             backbone=self.config.backbone,
             method=self.method.name,
@@ -214,23 +302,9 @@ class Session(ABC):
             data=self.config.data or "the task's embedded samples",
             fields=self.splits.train.fields,
             plots=sorted(plot.name for plot in self.folder.path.glob("*.png")),
-            command=self.task.command,
         )
         with atomic_write(self.folder.path / "README.md") as file:
             file.write(card)
-
-    def task_record(self, head: str, outputs: int, method: str = "") -> TaskRecord:
-        """Return what is kept of the task beside the model, and of the method that the model needs."""
-        plugin = self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
-        return TaskRecord(
-            task=self.task.name,
-            plugin=plugin.distribution,
-            plugin_version=plugin.version,
-            head=head,
-            outputs=outputs,
-            state=self.task.state(),
-            method=method,
-        )
 
     def _mark(self) -> None:
         """Write run.json. Of a run that goes on, data and backbone must be those that it was started with."""
@@ -245,22 +319,38 @@ class Session(ABC):
         self.folder.write(record, "unfinished")
 
     def record(self) -> dict[str, Any]:
-        """Return what run.json tells of this run."""
-        plugin = self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
+        """Return what run.json says of this run."""
+        plugin = self._plugin()
         return {
             "task": self.task.name,
             "plugin": {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version},
             "config": self.config.model_dump(),
             "settings": self.settings.as_json(),
-            "labels": list(getattr(self.task, "labels", ())),
+            "labels": list(self.task.labels),
             "fingerprints": {"data": self.splits.fingerprint, "backbone": self.backbone.fingerprint},
             "rows": self.rows(),
             "duplicates_left_out": dict(self.splits.duplicates),
         }
 
-    def rows(self) -> dict[str, int]:
+    def rows(self) -> Mapping[str, int]:
         """Return how many rows each split holds."""
         return {name: len(getattr(self.splits, name)) for name in ("train", "validation", "test")}
+
+    def _plugin(self) -> Any:
+        return self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
+
+
+def learner_settings(settings: Settings, untrained: Callable[[], Backbone]) -> LearnerSettings:
+    """Return what a learner needs of a training's settings."""
+    return LearnerSettings(
+        settings.max_length,
+        settings.batch_tokens,
+        settings.precision,
+        torch.device(settings.device),
+        settings.seed,
+        settings.class_weights,
+        untrained=untrained,
+    )
 
 
 def _epochs_at(checkpoint: Path) -> float:

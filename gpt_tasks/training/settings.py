@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision
 from gpt_tasks.errors import UsageError
-from gpt_tasks.extensions import Method
+from gpt_tasks.extensions import Method, Metric
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.training.config import FinetuneConfig
 
@@ -38,6 +38,19 @@ class Settings:
     device: str
     seed: int
 
+    def choose_best_by(self, metrics: Sequence[Metric], given: str | None, task: Task) -> Settings:
+        """Return these settings with what chooses the best checkpoint: the given metric, or the task's.
+
+        `metrics` are those of validation. Raises UsageError for one that is not among them.
+        """
+        best_by = given or task.best_metric
+        better = {"loss": "lower", **{metric.name: metric.better for metric in metrics}}
+        if best_by not in better:
+            raise UsageError(
+                f"--best-by {best_by}: task '{task.name}' has no metric of that name", f"It has {', '.join(better)}."
+            )
+        return replace(self, best_by=best_by, best_is_lowest=better[best_by] == "lower")
+
     def as_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; null is what a method that moves no weights has no use for."""
         values = asdict(self)
@@ -46,34 +59,18 @@ class Settings:
         return values
 
 
-def settle(
-    config: FinetuneConfig,
-    task: Task,
-    method: Method,
-    better: Mapping[str, str],
-    parameters: int,
-    context: int | None,
-) -> Settings:
+def settle(config: FinetuneConfig, task: Task, method: Method, parameters: int, context: int | None) -> Settings:
     """Settle the settings for a backbone of so many `parameters` and so many positions of `context`.
 
-    `better` holds what is measured on validation, with its direction (higher, lower).
-
-    Raises UsageError for a metric or a device that is not there, and a window that the method fills.
+    Raises UsageError for a device that is not there, and a window that the method fills.
     """
     defaults = {**method.defaults(parameters), **task.defaults(method.name, parameters)}
     device = resolve_device(config.device)
     window = context - method.num_virtual_tokens if context else config.max_length
     if window < 1:
         raise UsageError(
-            f"--method {method.name} takes {method.num_virtual_tokens} places of the model's window, which has "
-            f"{context}",
+            f"--method {method.name} takes {method.num_virtual_tokens} places of the model's window of {context}",
             "Take another method, or a model with a longer window.",
-        )
-    best_by = config.best_by or task.best_by
-    if best_by != "loss" and best_by not in better:
-        raise UsageError(
-            f"--best-by {best_by}: task '{task.name}' has no metric of that name",
-            f"It has loss, {', '.join(better)}.",
         )
 
     def chosen(name: str) -> Any:
@@ -90,8 +87,8 @@ def settle(
         accumulate=config.accumulate,
         max_length=min(config.max_length, window),
         patience=config.patience,
-        best_by=best_by,
-        best_is_lowest=best_by == "loss" or better[best_by] == "lower",
+        best_by="loss",
+        best_is_lowest=True,
         class_weights=config.class_weights,
         lm_weight=config.lm_weight,
         gradient_checkpointing=config.gradient_checkpointing,

@@ -1,4 +1,4 @@
-"""Train a head and its backbone on encoded examples, with transformers' Trainer."""
+"""Train a learner's model on encoded examples, with transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.errors import MachineError
 from gpt_tasks.files import is_out_of_memory
+from gpt_tasks.learners.base import Learner
 from gpt_tasks.processes import rank, world_size
 from gpt_tasks.training.checkpoints import CheckpointedTrainer, one_device_a_process
 from gpt_tasks.training.settings import Settings
@@ -24,39 +25,39 @@ from gpt_tasks.training.settings import Settings
 LONGEST_STRETCH = 500
 
 
-class TaskTrainer(CheckpointedTrainer):
-    """Trains a model, which returns its loss, on batches formed by token budget.
+class LearnerTrainer(CheckpointedTrainer):
+    """Trains a learner's model, which returns its loss, on batches formed by token budget or by number.
 
-    The loss of an update is normalised over all examples of its accumulated batches on all processes. `judge` returns
+    The loss of an update is normalised over all labels of its accumulated batches on all processes. `validate` returns
     the figures of the model as it is now on the whole validation set. When memory runs out the batch is computed in
-    halves from then on, which changes no gradient but for rounding.
+    halves from then on, which changes no gradient but for rounding; unless the learner is not divisible.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        learner: Learner[Any],
         settings: Settings,
         *,
         train: EncodedExamples,
         validation: EncodedExamples,
-        judge: Callable[[], Mapping[str, float]],
-        pad_token_id: int,
+        validate: Callable[[], Mapping[str, float]],
         checkpoints: Path,
         callbacks: list[TrainerCallback],
     ) -> None:
         self.settings = settings
-        self.judge = judge
+        self.learner = learner
+        self.validate = validate
         self.pieces = 1
-        args = _arguments(settings, updates_per_epoch(train, settings), checkpoints)
+        args = _arguments(settings, updates_per_epoch(train, settings, learner), checkpoints)
         if settings.patience is not None:
             callbacks = [*callbacks, Patience(settings.patience)]
         super().__init__(
-            model=model,
+            model=learner.model,
             args=args,
             train_dataset=train,
             eval_dataset=validation,
-            train_batches=_batches(train, settings),
-            data_collator=partial(collate, pad_token_id=pad_token_id, padding_side="right"),
+            train_batches=_batches(train, settings, learner),
+            data_collator=partial(collate, pad_token_id=int(learner.backbone.tokenizer.pad_token_id)),
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
@@ -68,9 +69,7 @@ class TaskTrainer(CheckpointedTrainer):
         if resume_from_checkpoint and self.settings.patience is not None:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
             if rounds_without_improvement(state.log_history, self.args) >= self.settings.patience:
-                self.state = state
-                self.find_best_checkpoint()
-                self._load_best_model()
+                self.take_best(state)
                 return None
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
@@ -81,8 +80,16 @@ class TaskTrainer(CheckpointedTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Return this batch's share of the update's loss: the sum over its examples by the update's examples."""
+        """Return this batch's share of the update's loss: the sum over its labels by the update's labels.
+
+        Raises LossError for one that is not a finite number.
+        """
         loss: torch.Tensor = model(**inputs, num_items_in_batch=num_items_in_batch)["loss"]
+        if loss.dim():
+            raise LossError(f"the loss is of shape {list(loss.shape)}, and must be one number")
+        # On an accelerator, to look at it would wait for all that is computed.
+        if loss.device.type == "cpu" and not torch.isfinite(loss):
+            raise LossError(f"the loss is {loss.item()} in update {self.state.global_step + 1}")
         # Processes' gradients are averaged, but the divisor already counts the examples of all of them.
         share: torch.Tensor = loss * self.accelerator.num_processes
         return share
@@ -95,7 +102,7 @@ class TaskTrainer(CheckpointedTrainer):
     ) -> torch.Tensor:
         """Add one batch's gradients, in halves where memory does not hold it whole."""
         while True:
-            divisible = self.pieces < len(inputs["labels"]) and world_size() == 1
+            divisible = self.learner.is_divisible and self.pieces < len(inputs["input_ids"]) and world_size() == 1
             before = _gradients(model) if divisible else None
             try:
                 return self._in_pieces(model, inputs, num_items_in_batch)
@@ -103,23 +110,27 @@ class TaskTrainer(CheckpointedTrainer):
                 if not is_out_of_memory(error):
                     raise
                 if before is None:
+                    lower = "--batch-tokens" if self.learner.batch_examples is None else "the task's batch of examples"
                     raise MachineError(
                         f"{self.args.device}: out of memory with a batch of {inputs['input_ids'].numel()} tokens",
-                        "Lower --batch-tokens or --max-length, or give --gradient-checkpointing.",
+                        f"Lower {lower} or --max-length, or give --gradient-checkpointing.",
                     ) from error
             _restore_gradients(model, before)
             self.pieces *= 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+            whole, unit = (
+                (self.settings.batch_tokens, "tokens")
+                if self.learner.batch_examples is None
+                else (self.learner.batch_examples, "examples")
+            )
             print(
-                f"Out of memory: going on with half the batch tokens at a time "
-                f"({self.settings.batch_tokens // self.pieces})",
-                file=sys.stderr,
+                f"Out of memory: going on with half a batch at a time ({whole // self.pieces} {unit})", file=sys.stderr
             )
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Judge the validation set, whatever the number of processes."""
-        figures = {f"{metric_key_prefix}_{name}": value for name, value in self.judge().items()}
+        """Validate, whatever the number of processes."""
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in self.validate().items()}
         self.log(dict(figures))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
@@ -130,11 +141,11 @@ class TaskTrainer(CheckpointedTrainer):
         if self.pieces == 1:
             whole: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
             return whole
-        rows = len(inputs["labels"])
+        rows = len(inputs["input_ids"])
         size = -(-rows // self.pieces)
         return sum(
             (
-                super(TaskTrainer, self).training_step(
+                super(LearnerTrainer, self).training_step(
                     model, {name: value[start : start + size] for name, value in inputs.items()}, num_items_in_batch
                 )
                 for start in range(0, rows, size)
@@ -166,12 +177,16 @@ def rounds_without_improvement(history: list[dict[str, float]], args: TrainingAr
     return rounds
 
 
-def updates_per_epoch(train: EncodedExamples, settings: Settings) -> int:
+class LossError(ValueError):
+    """A loss that nothing can be learned by."""
+
+
+def updates_per_epoch(train: EncodedExamples, settings: Settings, learner: Learner[Any]) -> int:
     """Return how often the weights move in one pass over the training data."""
-    return -(-len(_batches(train, settings)) // settings.accumulate)
+    return -(-len(_batches(train, settings, learner)) // settings.accumulate)
 
 
-def _batches(train: EncodedExamples, settings: Settings) -> TokenBudgetBatches:
+def _batches(train: EncodedExamples, settings: Settings, learner: Learner[Any]) -> TokenBudgetBatches:
     return TokenBudgetBatches(
         train.lengths,
         batch_tokens=settings.batch_tokens,
@@ -179,6 +194,7 @@ def _batches(train: EncodedExamples, settings: Settings) -> TokenBudgetBatches:
         shuffle=True,
         rank=rank(),
         world_size=world_size(),
+        examples=learner.batch_examples,
     )
 
 

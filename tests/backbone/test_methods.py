@@ -21,12 +21,16 @@ from transformers import (
 from gpt_tasks.backbone.methods import register_methods
 from gpt_tasks.errors import UsageError
 from gpt_tasks.extensions import Method
-from gpt_tasks.heads.model import TaskModel
+from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.sequence import SequenceHead
 
 METHODS = {method.name: method for method in register_methods()}
 IDS = torch.tensor([[3, 7, 1, 9, 4], [5, 2, 8, 8, 6]])
 LABELS = torch.tensor([0, 1])
+
+
+def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
 
 
 def gpt2() -> Any:
@@ -45,9 +49,9 @@ def openai_gpt() -> Any:
     return OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=50, n_positions=32, n_embd=16, n_layer=2, n_head=2))
 
 
-def train(method: Method, causal_lm: Any, updates: int = 3) -> TaskModel:
+def train(method: Method, causal_lm: Any, updates: int = 3) -> HeadModel:
     torch.manual_seed(0)
-    model = TaskModel(method.prepare(causal_lm.base_model), SequenceHead(16, 2))
+    model = HeadModel(method.prepare(causal_lm.base_model), SequenceHead(16, 2), summed_cross_entropy)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
     for _ in range(updates):
         model(IDS, torch.ones_like(IDS), LABELS)["loss"].backward()
@@ -56,7 +60,7 @@ def train(method: Method, causal_lm: Any, updates: int = 3) -> TaskModel:
     return model.eval()
 
 
-def logits(model: TaskModel) -> torch.Tensor:
+def logits(model: HeadModel) -> torch.Tensor:
     with torch.no_grad():
         found: torch.Tensor = model(IDS, torch.ones_like(IDS))["logits"]
     return found
@@ -112,7 +116,7 @@ def test_full_moves_every_weight() -> None:
 @pytest.mark.parametrize("build", [gpt2, llama])
 @pytest.mark.parametrize("name", ["full", "lora"])
 def test_activation_checkpointing_computes_twice_and_changes_no_gradient(name: str, build: Callable[[], Any]) -> None:
-    model = TaskModel(METHODS[name].prepare(build().base_model), SequenceHead(16, 2)).train()
+    model = HeadModel(METHODS[name].prepare(build().base_model), SequenceHead(16, 2), summed_cross_entropy).train()
     calls = 0
 
     def count(*_: Any) -> None:
@@ -137,7 +141,7 @@ def test_activation_checkpointing_computes_twice_and_changes_no_gradient(name: s
 
 
 def test_a_backbone_that_cannot_recompute_says_so() -> None:
-    model = TaskModel(openai_gpt().base_model, SequenceHead(16, 2))
+    model = HeadModel(openai_gpt().base_model, SequenceHead(16, 2))
     with pytest.raises(UsageError, match="OpenAIGPTModel does not support"):
         model.activation_checkpointing_enable()
 

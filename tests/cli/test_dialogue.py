@@ -75,7 +75,7 @@ def test_rows_are_answered_with_their_history(cli: Any, run: Path, rows: list[An
     assert isinstance(second["predicted"], str)
     outcome = cli("predict", run, "Good evening.", "--json")
     (answer,) = json.loads(outcome.out)["predictions"]
-    assert answer["text"] == "Good evening."
+    assert answer["messages"] == [{"role": "user", "content": "Good evening."}]
 
 
 def test_a_run_and_a_model_as_it_is_are_evaluated(
@@ -90,8 +90,9 @@ def test_a_run_and_a_model_as_it_is_are_evaluated(
     flags = ["--data", data, "--column", "messages=talk", "--shots", 2, "--option", "max_tokens=4", "--json"]
     outcome = cli("evaluate", tiny_backbone_folder, "--task", "dialogue", *flags)
     assert outcome.code == 0, outcome.err
-    (told,) = json.loads(outcome.out)["tasks"]
+    told = json.loads(outcome.out)
     assert told["n"] == 6
+    assert told["model"] == str(tiny_backbone_folder)
     assert list(told["metrics"]) == ["perplexity", "bleu", "rougeL", "chrf"]
 
 

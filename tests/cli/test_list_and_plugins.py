@@ -10,7 +10,7 @@ import pytest
 from gpt_tasks.plugins import installed_plugins
 
 
-@pytest.mark.parametrize("kind", ["tasks", "backbones", "methods", "metrics"])
+@pytest.mark.parametrize("kind", ["tasks", "backbones", "heads", "learners", "methods", "metrics", "suites"])
 def test_list_shows_everything_of_a_kind(cli, kind) -> None:
     table = getattr(installed_plugins().registry, kind)
     shown = cli("list", kind)

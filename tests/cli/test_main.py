@@ -117,14 +117,20 @@ def test_version(cli) -> None:
     ("arguments", "told"),
     [
         (["fintune"], "Did you mean 'finetune'?"),
-        (["finetune"], "There are: classification, dialogue, entailment, generation, multiple-choice, qa, "),
+        (
+            ["finetune"],
+            "There are: classification, dialogue, entailment, generation, multi-label, multiple-choice, ner, ",
+        ),
         (["finetune", "sentimant"], "Did you mean 'sentiment'?"),
         (["finetune", "sentiment", "--epoch", "3"], "--epochs"),
         (["finetune", "sentiment", "--column", "review"], "--column review names no pair"),
         (["finetune", "sentiment", "--column", "=review"], "--column =review names no pair"),
         (["finetune", "sentiment", "extra"], "extra"),
         (["finetune", "sentiment", "--epochs"], "--epochs"),
-        (["list", "heroes"], "'heroes' is not one of 'tasks', 'backbones', 'methods', 'metrics'"),
+        (
+            ["list", "heroes"],
+            "'heroes' is not one of 'tasks', 'backbones', 'commands', 'heads', ",
+        ),
         (["evaluate", "run"], "Missing option '--data'"),
         (["evaluate"], "Missing"),
         (["predict", "run"], "Give texts, or a file with --input"),

@@ -66,10 +66,11 @@ def test_figures_are_those_of_scoring_the_run_as_a_model(cli: Any, learned: gpt_
     file = rows(tmp_path / "texts.jsonl", ["One line.\nAnother one, 你好. " * 12, "short"])
     ours = gpt_tasks.load(learned.path, device="cpu", precision="float32").evaluate(file, output=tmp_path / "ours")
     told = cli("evaluate", learned.path, "--task", "generation", "--data", file, "--json", "--device", "cpu")
-    (scored,) = json.loads(told.out)["tasks"]
+    scored = json.loads(told.out)["metrics"]
+    assert list(ours.metrics) == list(scored)
     for name, score in ours.metrics.items():
-        assert score.value == pytest.approx(scored["metrics"][name]["value"], rel=1e-5)
-        assert score.low == pytest.approx(scored["metrics"][name]["low"], rel=1e-5)
+        assert score.value == pytest.approx(scored[name]["value"], rel=1e-5)
+        assert score.low == pytest.approx(scored[name]["low"], rel=1e-5)
     lines = [json.loads(line) for line in (tmp_path / "ours" / "predictions.jsonl").open(encoding="utf-8")]
     assert [line["text"] for line in lines] == ["One line.\nAnother one, 你好. " * 12, "short"]
 
@@ -127,7 +128,7 @@ def test_a_model_that_got_worse_says_so(tiny_backbone_folder: Path, tmp_path: Pa
         learning_rate=0.05,
         output=tmp_path / "run",
     )
-    assert any("worse than before" in note for note in run.report.notes)
+    assert any("worse than the backbone was before" in note for note in run.report.notes)
 
 
 def test_two_processes_learn_what_one_does_and_report_once(tiny_backbone_folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`score`, and `evaluate --task`: a model as it is, on suites and on data of one's own."""
+"""`score`: a model as it is, on suites, built in or of one's own."""
 
 from __future__ import annotations
 
@@ -223,7 +223,10 @@ def test_other_families(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) ->
         ({"prompt": "{question:d}"}, "can have nothing behind its name"),
         ({"prompt": "{question!r}"}, "can have nothing behind its name"),
         ({"prompt": "{question.__class__}"}, "must be the name of a field"),
-        ({"question": "{text}"}, "question and label_words are for classifications"),
+        (
+            {"question": "{text}"},
+            "task 'multiple-choice': Task 'multiple-choice' compares no labels: a question and words",
+        ),
         ({"task": "text-to-text", "stop": [""]}, "a text to stop at is empty"),
         ({"by": "sort"}, "there is no column 'sort'"),
         ({"source": "item.jsonl"}, "item.jsonl: there is no such file"),
@@ -351,82 +354,6 @@ def test_two_processes_give_the_same_numbers(suite: Any, tiny_backbone_folder: P
     assert [row["inputs"] for row in one] == [row["inputs"] for row in two]
     for row, other in zip(one, two, strict=True):
         assert row["log_likelihoods"] == pytest.approx(other["log_likelihoods"], abs=1e-4)
-
-
-REVIEWS = [("What a splendid soup.", "positive"), ("I regret the walk.", "negative"), ("A lovely evening.", "positive")]
-
-
-@pytest.fixture
-def reviews_folder(tmp_path: Path) -> Path:
-    for split, rows in (("train", REVIEWS * 3), ("test", REVIEWS)):
-        lines = [json.dumps({"text": f"{text} {n}", "label": label}) + "\n" for n, (text, label) in enumerate(rows)]
-        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
-    return tmp_path
-
-
-def test_a_task_is_asked_without_training(cli: Any, reviews_folder: Path, tiny_backbone_folder: Path) -> None:
-    outcome = cli("evaluate", tiny_backbone_folder, "--task", "sentiment", "--data", reviews_folder, "--json")
-    assert outcome.code == 0, outcome.err
-    told = json.loads(outcome.out)
-    assert told["n"] == 3
-    assert set(told["metrics"]) == {"accuracy", "macro_f1", "micro_f1", "mcc", "ece"}
-    assert len(told["baselines"]) == 2
-
-
-def test_shots_and_calibration_change_the_answers(cli: Any, reviews_folder: Path, tiny_backbone_folder: Path) -> None:
-    probabilities = []
-    for number, flags in enumerate(([], ["--shots", "2"], ["--calibrate"], ["--question", "{text} So it was"])):
-        arguments = ["--task", "sentiment", "--data", reviews_folder, "--output", f"report-{number}", *flags]
-        outcome = cli("evaluate", tiny_backbone_folder, *arguments)
-        assert outcome.code == 0, outcome.err
-        lines = Path(f"report-{number}/predictions.jsonl").read_text().splitlines()
-        probabilities.append(tuple(json.loads(line)["probabilities"]["positive"] for line in lines))
-    assert len(set(probabilities)) == 4
-
-
-def test_calibration_makes_content_free_inputs_even(tiny_backbone_folder: Path, tmp_path: Path, cli: Any) -> None:
-    rows = [("N/A", "positive"), ("[MASK]", "negative")]
-    (tmp_path / "free.jsonl").write_text("".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows))
-    cli(
-        "evaluate", tiny_backbone_folder, "--task", "sentiment", "--data", tmp_path / "free.jsonl", "--calibrate",
-        "--output", "free",
-    )  # fmt: skip
-    lines = Path("free/predictions.jsonl").read_text().splitlines()
-    for line in lines:
-        assert json.loads(line)["probabilities"]["positive"] == pytest.approx(0.5, abs=0.05)
-
-
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        (["--shots", "2"], "Give --task TASK too"),
-        (["--task", "sentimant"], "Did you mean 'sentiment'?"),
-        (["--task", "sentiment", "--label-word", "neutral=so"], "is for a label 'neutral', which there is not"),
-        (["--task", "sentiment", "--label-word", "positive=negative"], "Two labels have the same word 'negative'"),
-        (["--task", "sentiment", "--question", "{review}"], "The question names 'review'"),
-        (["--task", "sentiment", "--question", "{text"], "The question '{text' cannot be read"),
-        (["--task", "multiple-choice", "--calibrate"], "compares no labels"),
-        (["--task", "sentiment", "--option", "prompt=x"], "--option is not for task 'sentiment'"),
-        (["--option", "prompt=x"], "Give --task TASK too"),
-        (["--task", "translation", "--option", "target_language=xx"], "there is no language 'xx'"),
-        (["--task", "translation", "--option", "target_language"], "names no pair"),
-        (["--task", "summarization", "--option", "prompt={document"], "--prompt: '{document'"),
-        (["--task", "summarization", "--option", "answr=x"], "answr"),
-    ],
-)
-def test_what_cannot_be_asked_is_told(
-    cli: Any, reviews_folder: Path, tiny_backbone_folder: Path, flags: list[str], told: str
-) -> None:
-    outcome = cli("evaluate", tiny_backbone_folder, "--data", reviews_folder, *flags)
-    assert outcome.code == 2, outcome.err
-    assert told in outcome.err
-
-
-def test_multiple_choice_data_without_a_suite(cli: Any, suite: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:
-    suite()
-    outcome = cli("evaluate", tiny_backbone_folder, "--task", "multiple-choice", "--data", tmp_path / "items.jsonl")
-    assert outcome.code == 0, outcome.err
-    assert "acc_norm" in outcome.out
 
 
 def test_a_task_of_lm_evaluation_harness(cli: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.types import Row
+from gpt_tasks.types import Row, TextPrediction
 
 TASKS = installed_plugins().registry.tasks
 
@@ -25,10 +25,10 @@ def translation(**options: str) -> Any:
     return task.configured(task.Options(**options))
 
 
-def measured(task: Any, row: Mapping[str, Any], answer: str) -> dict[str, Any]:
+def scored(task: Any, row: Mapping[str, Any], answer: str) -> dict[str, Any]:
     fields = task.fields(list(row), {}, "here")
     example = task.example(Row(row, "here:1"), fields)
-    return {name: part.value for name, part in task.measure(example, [answer]).items()}
+    return {name: statistic.value for name, statistic in task.score(example, TextPrediction(answer)).items()}
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_the_samples_are_many_distinct_and_never_in_two_splits(task: str, folder
 def test_a_summary_is_compared_with_every_reference() -> None:
     task = TASKS["summarization"]
     row = {"document": "It rained all day.", "summary": ["A wet day.", "Rain the whole day."]}
-    assert measured(task, row, " Rain the whole day.")["rouge2"] == 1.0
-    assert measured(task, row, " A wet day.")["rouge2"] == 1.0
-    assert measured(task, row, " Sun.")["rouge1"] == 0.0
+    assert scored(task, row, " Rain the whole day.")["rouge2"] == 1.0
+    assert scored(task, row, " A wet day.")["rouge2"] == 1.0
+    assert scored(task, row, " Sun.")["rouge1"] == 0.0
 
 
 def test_no_summary_at_all_is_named() -> None:
     with pytest.raises(DataError, match="here:1: column 'summary' holds no answer"):
-        measured(TASKS["summarization"], {"document": "It rained.", "summary": []}, "")
+        scored(TASKS["summarization"], {"document": "It rained.", "summary": []}, "")
 
 
 def test_the_prompt_names_the_languages_and_columns_are_their_codes() -> None:
@@ -69,17 +69,17 @@ def test_the_prompt_names_the_languages_and_columns_are_their_codes() -> None:
     row = {"en": "Good morning.", "zh": "早上好。"}
     fields = task.fields(list(row), {}, "here")
     example = task.example(Row(row, "here:1"), fields)
-    (request,) = task.ask(example, "")
+    (request,) = task.requests(example, "")
     assert request.context == "English: Good morning.\nChinese:"
     assert example.target == " 早上好。"
     back = translation(source_language="zh", target_language="en")
-    (request,) = back.ask(back.example(Row(row, "here:1"), back.fields(list(row), {}, "here")), "")
+    (request,) = back.requests(back.example(Row(row, "here:1"), back.fields(list(row), {}, "here")), "")
     assert request.context == "Chinese: 早上好。\nEnglish:"
     own = translation(prompt="{source} =")
     assert (
-        own.ask(own.example(Row({"source": "a", "target": "b"}, ""), {"source": "source", "target": "target"}), "")[
-            0
-        ].context
+        own.requests(
+            own.example(Row({"source": "a", "target": "b"}, ""), {"source": "source", "target": "target"}), ""
+        )[0].context
         == "a ="
     )
 
@@ -93,10 +93,10 @@ def test_the_samples_follow_the_languages() -> None:
 
 def test_chinese_is_counted_by_characters() -> None:
     row = {"en": "We go to the park.", "zh": "我们去公园。"}
-    chinese = measured(translation(target_language="zh"), row, "我们去学校。")["bleu"]
+    chinese = scored(translation(target_language="zh"), row, "我们去学校。")["bleu"]
     # 6 characters of sacrebleu's zh tokenizer, 4 of which are there.
     assert chinese[:3] == (6, 6, 4)
-    assert "tok:zh" in translation(target_language="zh").measures[0].signature(1)
+    assert "tok:zh" in translation(target_language="zh").own_metrics[0].signature(1)
 
 
 def test_one_language_is_no_translation() -> None:
@@ -112,13 +112,19 @@ def test_a_model_as_it_is_is_evaluated(cli: Any, tiny_backbone_folder: Path, tmp
     flags = ["--task", task, "--data", tmp_path / "rows.jsonl", "--shots", 1, "--option", "max_tokens=4", "--json"]
     outcome = cli("evaluate", tiny_backbone_folder, *flags, "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
-    (told,) = json.loads(outcome.out)["tasks"]
+    told = json.loads(outcome.out)
     assert list(told["metrics"]) == list(TASKS[task].metrics)
-    assert set(told["signatures"]) == set(told["metrics"])
+    signed = [
+        name
+        for note in told["notes"]
+        if "|" in note or "rouge-score" in note
+        for name in note.split(":")[0].split(", ")
+    ]
+    assert signed == list(told["metrics"])
     assert told["n"] == 6
-    again = cli("evaluate", tiny_backbone_folder, *flags, "--option", "max_tokens=5", "--output", tmp_path / "out")
+    again = cli("evaluate", tiny_backbone_folder, *flags, "--output", tmp_path / "out")
     assert again.code == 2
-    assert "holds scores of another suite" in again.err
+    assert "out is not empty" in again.err
 
 
 def test_bleu_is_compared_by_the_bootstrap(tmp_path: Path) -> None:
@@ -128,18 +134,19 @@ def test_bleu_is_compared_by_the_bootstrap(tmp_path: Path) -> None:
 
     task, folders = translation(), []
     for name, wrong in (("a", 20), ("b", 0)):
-        scored = []
+        every = []
         for n in range(40):
             text = f"Der Hund Nummer {n} schläft im Garten."
             example = task.example(
                 Row({"source": f"Dog {n}", "target": text}, f"x:{n}"), {"source": "source", "target": "target"}
             )
             answer = "Etwas ganz anderes steht hier jetzt." if n < wrong else text
-            scored.append(ScoredExample("t", example, None, [answer], task.measure(example, [answer]), 0))
+            found = task.score(example, task.prediction(example, [answer]))
+            every.append(ScoredExample("t", example, None, [answer], found, 0))
         folder = tmp_path / name
         folder.mkdir()
-        tasks = (task_scores("t", "translation", 0, task.measures, scored),)
-        write_scores(folder, Scores({"name": "t", "sha256": ""}, {"spec": name}, {}, {}, tasks), scored)
+        tasks = (task_scores("t", "translation", 0, task.own_metrics, every),)
+        write_scores(folder, Scores({"name": "t", "sha256": ""}, {"spec": name}, {}, {}, tasks), every)
         folders.append(folder)
     contrasts = {contrast.metric: contrast for contrast in compare(folders).contrasts}
     assert set(contrasts) == {"bleu", "chrf"}

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
+from gpt_tasks.types import Features
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=120)
 
@@ -75,6 +76,29 @@ def test_without_shuffling_the_longest_come_first() -> None:
     assert list(sampler) == list(sampler) == [[1, 3], [2, 4, 0]]
 
 
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 50), st.integers(1, 4), st.integers(0, 3))
+def test_batches_by_number_hold_as_many_whatever_the_lengths(
+    lengths: list[int], size: int, world: int, epoch: int
+) -> None:
+    shares = [batches(lengths, 1, epoch, rank=rank, world_size=world, examples=size) for rank in range(world)]
+    everything = [batch for share in shares for batch in share]
+    assert Counter(i for batch in everything for i in batch if i >= 0) == Counter(range(len(lengths)))
+    assert len({len(share) for share in shares}) == 1
+    sizes = [len(batch) for batch in everything if batch[0] >= 0]
+    assert len(sizes) == -(-len(lengths) // size), "no more batches than are needed"
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_batches_by_number_have_other_mates_in_every_epoch() -> None:
+    lengths = list(range(1, 201))
+    together = [{frozenset(batch) for batch in batches(lengths, 1, epoch, examples=10)} for epoch in (1, 2)]
+    assert batches(lengths, 1, 1, examples=10) == batches(lengths, 1, 1, examples=10)
+    assert not together[0] & together[1]
+    assert [len(batch) for batch in batches(lengths, 1, examples=10)] == [10] * 20
+
+
 @pytest.mark.parametrize(
     ("side", "ids", "mask"),
     [
@@ -85,7 +109,7 @@ def test_without_shuffling_the_longest_come_first() -> None:
 def test_collate_pads_on_either_side(
     side: Literal["right", "left"], ids: list[list[int]], mask: list[list[int]]
 ) -> None:
-    features = [{"sequences": [np.array([5, 6, 7], dtype=np.int32)], "goal": 1}, {"sequences": [[8]], "goal": -100}]
+    features = [Features([np.array([5, 6, 7], dtype=np.int32)], labels=np.int64(1)), Features([[8]], labels=-100)]
     batch = collate(features, pad_token_id=0, padding_side=side)
     assert batch["input_ids"].tolist() == ids
     assert batch["attention_mask"].tolist() == mask
@@ -94,15 +118,15 @@ def test_collate_pads_on_either_side(
 
 
 def test_a_pad_id_inside_the_text_is_attended_to() -> None:
-    batch = collate([{"sequences": [[0, 4, 0]], "goal": 0}], pad_token_id=0, padding_side="right")
+    batch = collate([Features([[0, 4, 0]], labels=0)], pad_token_id=0)
     assert batch["attention_mask"].tolist() == [[1, 1, 1]]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_several_sequences_of_an_example_stand_one_below_the_other(side: Literal["right", "left"]) -> None:
-    goals = np.array([[0.0, 1.0], [1.0, 0.5]], dtype=np.float32)
+    labels = np.array([[0.0, 1.0], [1.0, 0.5]], dtype=np.float32)
     sequences = [[[5, 6, 7], [8]], [[9, 9]]]
-    features = [{"sequences": ids, "goal": goal} for ids, goal in zip(sequences, goals, strict=True)]
+    features = [Features(ids, labels=label) for ids, label in zip(sequences, labels, strict=True)]
     batch = collate(features, pad_token_id=0, padding_side=side)
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 2, 3)
     for row, example in enumerate(sequences):
@@ -110,5 +134,50 @@ def test_several_sequences_of_an_example_stand_one_below_the_other(side: Literal
             kept = batch["attention_mask"][row, place].bool()
             assert batch["input_ids"][row, place][kept].tolist() == (example[place] if place < len(example) else [])
     assert batch["attention_mask"][0, 1].tolist() == ([1, 0, 0] if side == "right" else [0, 0, 1])
-    assert batch["labels"].tolist() == goals.tolist()
+    assert batch["labels"].tolist() == labels.tolist()
     assert batch["labels"].dtype == torch.float32
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_labels_of_tokens_stand_where_their_tokens_do(side: Literal["right", "left"]) -> None:
+    features = [Features([[5, 6, 7]], token_labels=[-100, 6, 7]), Features([[8]], token_labels=[2])]
+    batch = collate(features, pad_token_id=9, padding_side=side)
+    assert batch["labels"].tolist() == [[-100, 6, 7], [2, -100, -100] if side == "right" else [-100, -100, 2]]
+    assert batch["labels"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_labels_of_the_tokens_of_several_sequences_stand_where_their_tokens_do(
+    side: Literal["right", "left"],
+) -> None:
+    features = [Features([[5, 6], [7, 8, 9]], token_labels=[0, 1, 2, -100, 3]), Features([[4]], token_labels=[1])]
+    batch = collate(features, pad_token_id=0, padding_side=side)
+    assert batch["labels"].shape == batch["input_ids"].shape == (2, 2, 3)
+    there = batch["attention_mask"].bool()
+    assert batch["labels"][there].tolist() == [0, 1, 2, -100, 3, 1]
+    assert batch["input_ids"][there].tolist() == [5, 6, 7, 8, 9, 4]
+    assert (batch["labels"][~there] == -100).all()
+
+
+def test_without_labels_there_are_none() -> None:
+    batch = collate([Features([[1, 2]]), Features([[3]])], pad_token_id=0)
+    assert set(batch) == {"input_ids", "attention_mask"}
+
+
+def test_choices_say_of_each_sequence_what_it_is_about() -> None:
+    features = [
+        Features([[1], [2], [3, 3]], labels=1, choices=(0, 1, 1)),
+        Features([[4], [5]], labels=0, choices=(0, 1)),
+    ]
+    batch = collate(features, pad_token_id=0)
+    assert batch["choices"].tolist() == [[0, 1, 1], [0, 1, 0]]
+    assert not batch["attention_mask"][1, 2].any(), "the third is not there"
+    assert batch["choices"].dtype == torch.int64
+
+
+def test_further_values_stand_beside_the_labels() -> None:
+    features = [Features([[1]], labels=0, values=(0.5, 2)), Features([[2]], labels=1, values=np.array([1.5, -3]))]
+    batch = collate(features, pad_token_id=0)
+    assert batch["values"].tolist() == [[0.5, 2.0], [1.5, -3.0]]
+    assert batch["values"].dtype == torch.float32

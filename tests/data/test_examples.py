@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from gpt_tasks.data.batches import collate
-from gpt_tasks.data.encoded import IGNORED, encode_examples
-from gpt_tasks.data.examples import Examples, store_examples
-from gpt_tasks.data.splits import settle
+from gpt_tasks.data.encoded import IGNORE_INDEX, EncodedExamples, store_features
+from gpt_tasks.data.examples import Examples, chunks, store_examples
+from gpt_tasks.data.splits import normalize_targets
 from gpt_tasks.errors import MachineError
+from gpt_tasks.learners.base import Learner, LearnerSettings
+from gpt_tasks.learners.causal import TextLearner
+from gpt_tasks.learners.sequence import ClassificationLearner
+from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.types import Example, Row
@@ -88,34 +94,57 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path, examples: Examples) -
     assert examples[:5].fingerprint != examples[1:6].fingerprint
 
 
-def settled(examples: Examples) -> tuple[Topic, Examples]:
+def learner_of(task: Task, kind: type[Learner[Any]], tokenizer: PreTrainedTokenizerBase, length: int) -> Learner[Any]:
+    """A learner that encodes; it has no model."""
+    settings = LearnerSettings(length, 1024, "float32", torch.device("cpu"))
+    return kind(task, SimpleNamespace(tokenizer=tokenizer), settings)  # type: ignore[arg-type]
+
+
+def fitted(examples: Examples) -> tuple[Topic, Examples]:
     """The task with the labels of its examples, and these coded by them."""
-    task, meaning = Topic().fitted(examples.observed, examples.fields, "rows")
-    return task, settle(task, examples, meaning)
+    task = Topic().fit(examples, "rows")
+    return task, normalize_targets(task, examples)
+
+
+def encode(
+    task: Topic, examples: Examples, tokenizer: PreTrainedTokenizerBase, length: int, scratch: Path
+) -> EncodedExamples:
+    learner = learner_of(task, ClassificationLearner, tokenizer, length)
+    return store_features((learner.encode(chunk) for chunk in chunks(examples, 1024)), scratch)
 
 
 def test_encoding_matches_the_tokenizer(
     tmp_path: Path, examples: Examples, tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    subset = examples.subset(np.random.default_rng(0).permutation(3000))
-    task, subset = settled(subset)
-    encoded = encode_examples(task, subset, tiny_tokenizer, 64, tmp_path)
+    known = [index for index, example in enumerate(WRITTEN) if example.target is not None]
+    subset = examples.subset(np.random.default_rng(0).permutation(known))
+    task, subset = fitted(subset)
+    encoded = encode(task, subset, tiny_tokenizer, 64, tmp_path)
     wanted = tiny_tokenizer(list(subset.texts("text")))["input_ids"]
-    assert len(encoded) == 3000
-    assert [encoded[index]["sequences"][0].tolist() for index in range(3000)] == wanted
+    assert len(encoded) == len(known) == len(subset)
+    assert [encoded[index].sequences[0].tolist() for index in range(len(known))] == wanted
     assert encoded.lengths.tolist() == [len(ids) for ids in wanted]
-    assert encoded.labels.tolist() == [IGNORED if label < 0 else label for label in subset.labels]
+    assert encoded.labels.tolist() == subset.labels.tolist()
+    assert [int(encoded[index].labels) for index in range(len(known))] == subset.labels.tolist()
     assert encoded.truncated == 0
-    assert [row["sequences"][0].tolist() for row in encoded.__getitems__([5, 2])] == [wanted[5], wanted[2]]
+    assert encoded.used_tokens.tolist() == sorted({token for ids in wanted for token in ids})
+    assert [row.sequences[0].tolist() for row in encoded.__getitems__([5, 2])] == [wanted[5], wanted[2]]
+
+
+def test_an_example_without_a_target_has_no_label(examples: Examples, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    task, known = fitted(examples)
+    features = learner_of(task, ClassificationLearner, tiny_tokenizer, 64).encode(list(known[:3]))
+    assert [None if each.labels is None else int(each.labels) for each in features] == [None, 1, 0]
 
 
 def test_a_negative_index_ignores_the_label(
     tmp_path: Path, examples: Examples, tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    encoded = encode_examples(*settled(examples), tiny_tokenizer, 64, tmp_path)
-    assert encoded[~3]["sequences"][0].tolist() == encoded[3]["sequences"][0].tolist()
-    assert encoded[3]["goal"] != IGNORED == encoded[~3]["goal"]
-    for index in (3000, ~3000):
+    known = [index for index, example in enumerate(WRITTEN) if example.target is not None]
+    encoded = encode(*fitted(examples.subset(known)), tiny_tokenizer, 64, tmp_path)
+    assert encoded[~3].sequences[0].tolist() == encoded[3].sequences[0].tolist()
+    assert encoded[3].labels != IGNORE_INDEX == encoded[~3].labels
+    for index in (len(known), ~len(known)):
         with pytest.raises(IndexError):
             encoded[index]
 
@@ -134,43 +163,43 @@ def test_tokens_to_be_learned_are_known_by_their_labels(
     task = Reply()
     rows = [Row({"text": "x" * n, "reply": "yes" * n}, f"r:{n}") for n in range(1, 9)]
     fields = {"text": "text", "reply": "reply"}
-    encoded = encode_examples(
-        task, store_examples([task.example(row, fields) for row in rows], tmp_path), tiny_tokenizer, 64, tmp_path
-    )
-    assert encoded.labels is None
+    learner = learner_of(task, TextLearner, tiny_tokenizer, 64)
+    encoded = store_features([learner.encode([task.example(row, fields) for row in rows])], tmp_path)
+    with pytest.raises(ValueError, match="labels of tokens"):
+        _ = encoded.labels
     for index, row in enumerate(rows):
-        ids, labels = encoded[index]["input_ids"], encoded[index]["labels"]
-        taught = labels != IGNORED
+        (ids,), labels = encoded[index].sequences, np.asarray(encoded[index].token_labels)
+        taught = labels != IGNORE_INDEX
         assert tiny_tokenizer.decode(ids[taught][:-1]) == f" {row.values['reply']}"
         assert tiny_tokenizer.decode(ids[~taught]) == f"{row.values['text']}?"
         assert ids[-1] == labels[-1] == tiny_tokenizer.eos_token_id
         assert (labels[taught] == ids[taught]).all()
-        assert (encoded[~index]["labels"] == IGNORED).all()
-        assert encoded[~index]["input_ids"].tolist() == ids.tolist()
-    assert encoded.learned == sum((encoded[index]["labels"] != IGNORED).sum() for index in range(8))
-    batch = collate([encoded[0], encoded[7]], pad_token_id=tiny_tokenizer.eos_token_id, padding_side="right")
+        assert (np.asarray(encoded[~index].token_labels) == IGNORE_INDEX).all()
+        assert encoded[~index].sequences[0].tolist() == ids.tolist()
+        assert encoded[index].labels is None
+    batch = collate([encoded[0], encoded[7]], pad_token_id=int(tiny_tokenizer.eos_token_id))
     assert batch["labels"].shape == batch["input_ids"].shape
-    assert (batch["labels"][0, encoded.lengths[0] :] == IGNORED).all(), "padding is never learned, whatever its id"
+    assert (batch["labels"][0, encoded.lengths[0] :] == IGNORE_INDEX).all(), "padding is never learned, whatever its id"
 
 
 def test_truncated_examples_are_counted(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     rows = [Example({"text": "x" * size}, label, "r") for size, label in ((3, "a"), (8, "b"), (30, "a"))]
-    task, stored = settled(store_examples(rows, tmp_path))
+    task, stored = fitted(store_examples(rows, tmp_path))
     task.long_texts = "truncate"
-    encoded = encode_examples(task, stored, tiny_tokenizer, 8, tmp_path)
+    encoded = encode(task, stored, tiny_tokenizer, 8, tmp_path)
     assert encoded.lengths.tolist() == [3, 8, 8]
     assert (encoded.truncated, encoded.windowed) == (1, 0)
 
 
 def test_windows_of_a_long_text_are_its_sequences(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     rows = [Example({"text": "x" * size}, label, "r") for size, label in ((3, "a"), (30, "b"), (8, "a"))]
-    encoded = encode_examples(*settled(store_examples(rows, tmp_path)), tiny_tokenizer, 8, tmp_path)
-    counts = [len(encoded[index]["sequences"]) for index in range(3)]
+    encoded = encode(*fitted(store_examples(rows, tmp_path)), tiny_tokenizer, 8, tmp_path)
+    counts = [len(encoded[index].sequences) for index in range(3)]
     assert counts == [1, 5, 1]
-    assert [len(ids) for ids in encoded[1]["sequences"]] == [8, 8, 8, 8, 6]
+    assert [len(ids) for ids in encoded[1].sequences] == [8, 8, 8, 8, 6]
     assert encoded.lengths.tolist() == [3, 38, 8]
     assert (encoded.truncated, encoded.windowed) == (0, 1)
-    assert encoded[~1]["goal"] == IGNORED
+    assert encoded[~1].labels == IGNORE_INDEX
 
 
 def test_a_full_disk_is_the_machines_error(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt_tasks.data.formats import open_file, read_rows
+from gpt_tasks.data.formats import open_file
 from gpt_tasks.errors import DataError, MachineError
 
 
@@ -22,7 +22,7 @@ def written(folder: Path, name: str, content: str | bytes, encoding: str = "utf-
 
 
 def values(path: Path) -> list[dict[str, object]]:
-    return [dict(row.values) for row in read_rows(path)]
+    return [dict(row.values) for row in open_file(path).rows()]
 
 
 @pytest.mark.parametrize("gz", ["", ".gz"])
@@ -38,7 +38,7 @@ def test_csv_is_read_with_any_delimiter_and_line_ending(tmp_path: Path, delimite
 
 def test_rows_know_the_line_where_they_begin(tmp_path: Path) -> None:
     path = written(tmp_path, "r.csv", 'text,label\n\n"one\ntwo\n",a\nthree,b\n')
-    assert [row.where for row in read_rows(path)] == ["r.csv:3", "r.csv:6"]
+    assert [row.where for row in open_file(path).rows()] == ["r.csv:3", "r.csv:6"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -55,7 +55,7 @@ def test_utf_16_big_endian_is_read(tmp_path: Path) -> None:
 
 def test_one_odd_byte_far_into_a_file_decides_its_encoding(tmp_path: Path) -> None:
     path = written(tmp_path, "r.csv", b"text,label\n" + b"plain,a\n" * 300_000 + b"caf\xe9,b\n")
-    assert list(read_rows(path))[-1].values["text"] == "café"
+    assert list(open_file(path).rows())[-1].values["text"] == "café"
 
 
 def test_na_and_null_stay_texts(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
     lines = written(tmp_path, "r.jsonl.gz", "\n".join(str(row).replace("'", '"') for row in rows))
     assert values(tmp_path / "r.parquet") == values(lines) == rows
-    assert [row.where for row in read_rows(tmp_path / "r.parquet")][-1] == "r.parquet:3000"
+    assert [row.where for row in open_file(tmp_path / "r.parquet").rows()][-1] == "r.parquet:3000"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
 def test_a_broken_file_is_told_with_its_line(tmp_path: Path, name: str, content: str | bytes, told: str) -> None:
     path = written(tmp_path, name, content)
     with pytest.raises(DataError) as caught:
-        list(read_rows(path))
+        list(open_file(path).rows())
     assert told in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpt_tasks.data.formats import read_rows
+from gpt_tasks.data.formats import open_file
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.errors import DataError
 
@@ -33,7 +33,7 @@ def written(path: Path, document: object) -> Path:
 
 @pytest.mark.parametrize("name", ["dev-v2.0.json", "dev.json.gz"])
 def test_every_question_is_a_row_named_by_article_and_id(tmp_path: Path, name: str) -> None:
-    rows = list(read_rows(written(tmp_path / name, DOCUMENT)))
+    rows = list(open_file(written(tmp_path / name, DOCUMENT)).rows())
     assert [row.where for row in rows] == [f"{name}:Rhône:q1", f"{name}:Rhône:q2", f"{name}:article 2:How many?"]
     assert [dict(row.values) for row in rows] == [
         {"title": "Rhône", "context": RIVER, **ANSWERED},
@@ -62,8 +62,9 @@ def test_two_versions_of_one_split_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "told"),
     [
-        ([{"text": "good"}], "s.json: a .json file is read where it has the form of SQuAD"),
+        ({"text": "good"}, "s.json: a .json file is read where it has the form of SQuAD"),
         ({"data": {"context": "a"}}, "s.json: a .json file is read where it has the form of SQuAD"),
+        ([{"text": "good"}, "bad"], "s.json: item 2 is a str, not an object"),
         ({"data": ["a"]}, "s.json:article 1: this is a str, not an object: a"),
         ({"data": [{"title": "Rome"}]}, "s.json:article 1: 'paragraphs' is missing"),
         ({"data": [{"paragraphs": "a"}]}, "s.json:article 1: 'paragraphs' is not a list: a"),
@@ -75,10 +76,18 @@ def test_two_versions_of_one_split_are_an_error(tmp_path: Path) -> None:
 )
 def test_another_form_is_told(tmp_path: Path, document: object, told: str) -> None:
     with pytest.raises(DataError) as caught:
-        list(read_rows(written(tmp_path / "s.json", document)))
+        list(open_file(written(tmp_path / "s.json", document)).rows())
     assert told in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_a_list_of_objects_is_a_list_of_rows(tmp_path: Path) -> None:
+    rows = list(open_file(written(tmp_path / "s.json", [{"text": "good", "label": 1}, {"text": "bad"}])).rows())
+    assert [(row.where, dict(row.values)) for row in rows] == [
+        ("s.json:item 1", {"text": "good", "label": 1}),
+        ("s.json:item 2", {"text": "bad"}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,4 +103,4 @@ def test_a_broken_document_is_told(tmp_path: Path, content: str, told: str) -> N
     path = tmp_path / "s.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=told):
-        list(read_rows(path))
+        list(open_file(path).rows())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -20,20 +20,33 @@ from scipy.stats import binomtest
 
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.compare import Comparison, Contrast, compare, write_comparison
-from gpt_tasks.evaluation.paired import detectable_share, evidence, figure_differences, holm, mcnemar, resampled
-from gpt_tasks.evaluation.report import build_report, write_predictions
-from gpt_tasks.files import write_json
+from gpt_tasks.evaluation.evaluate import evaluate
+from gpt_tasks.extensions import Metric
 from gpt_tasks.metrics import METRICS
+from gpt_tasks.metrics.aggregate import perplexity
+from gpt_tasks.metrics.significance import (
+    figure_differences,
+    holm,
+    mcnemar,
+    minimum_detectable_difference,
+    resampled,
+    result_of_draws,
+)
+from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.scoring.results import ScoredExample, Scores, task_scores, write_scores
-from gpt_tasks.tasks.measures import Measure, Part, perplexity
-from gpt_tasks.types import Example
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask
+from gpt_tasks.tasks.regression import RegressionTask
+from gpt_tasks.tasks.text_to_text import TextToTextTask
+from gpt_tasks.types import Example, LogLikelihood, Prediction, Statistic
 
-SHARE, PERPLEXITY, BITS = Measure("accuracy"), perplexity("word_perplexity"), Measure("bits_per_byte", "lower")
+SHARE, PERPLEXITY, BITS = Metric("accuracy"), perplexity("word_perplexity"), Metric("bits_per_byte", better="lower")
 
 
 def scored(
     folder: Path,
-    figures: Sequence[tuple[Measure, Sequence[Part]]],
+    figures: Sequence[tuple[Metric, Sequence[Statistic]]],
     *,
     name: str = "quiz",
     order: Sequence[int] | None = None,
@@ -43,53 +56,90 @@ def scored(
     limit: int | None = None,
     change: Callable[[int, Example], Example] = lambda _, example: example,
 ) -> Path:
-    """Write a folder as `score` does; the i-th example brings the i-th part to each figure."""
+    """Write a folder as `score` does; the i-th example contributes the i-th statistic to each figure."""
     n = len(figures[0][1])
     rows = []
     for place in range(n) if order is None else order:
         example = Example({"question": f"Is {place} odd?"}, "yes", f"quiz.jsonl:{place + 1}", {}, ("yes", "no"))
-        parts = {measure.name: parts[place] for measure, parts in figures}
+        statistics = {metric.name: its[place] for metric, its in figures}
         rows.append(
-            ScoredExample(name, change(place, example), None if groups is None else groups[place], [], parts, 0)
+            ScoredExample(name, change(place, example), None if groups is None else groups[place], [], statistics, 0)
         )
-    tasks = (task_scores(name, "multiple-choice", shots, [measure for measure, _ in figures], rows),)
+    tasks = (task_scores(name, "multiple-choice", shots, [metric for metric, _ in figures], rows),)
     model = {"spec": folder.name, "fingerprint": folder.name, "parameters": 1}
     folder.mkdir()
     write_scores(folder, Scores({"name": "own", "sha256": sha256}, model, {"limit": limit}, {}, tasks), rows)
     return folder
 
 
-def evaluated(
-    folder: Path, references: Sequence[int], predictions: Sequence[int], *, order: Sequence[int] | None = None
+class Taste(ClassificationTask):
+    """Tell how something tastes."""
+
+    name = "taste"
+    labels = ("bad", "fair", "good")
+
+
+class Given:
+    """A predictor whose predictions are given, by the examples' `where`."""
+
+    def __init__(self, task: Task, predictions: Mapping[str, Any]) -> None:
+        self.task = task
+        self.chunk = 100
+        self._predictions = predictions
+
+    def predict(self, examples: Sequence[Example], *, scored: bool = False) -> list[Any]:
+        return [self._predictions[example.where] for example in examples]
+
+    def baselines(self, examples: Sequence[Example]) -> Mapping[str, Sequence[Any]]:
+        return {}
+
+    def notes(self) -> Sequence[str]:
+        return ()
+
+
+def written(
+    folder: Path, task: Task, examples: Sequence[Example], predictions: Sequence[Any], metrics: Sequence[Metric]
 ) -> Path:
     """Write a folder as `evaluate` does."""
-    places = list(range(len(references)) if order is None else order)
-    labels = ("bad", "fair", "good")
-    right = np.array(references)[places]
-    probabilities = np.eye(3)[np.array(predictions)[places]] * 0.7 + 0.1
-    examples = [Example({"text": f"No. {place}"}, labels[references[place]], f"a.csv:{place}") for place in places]
-    report = build_report(
-        task="taste",
-        split="test",
-        labels=labels,
-        metrics=METRICS,
-        references=right,
-        probabilities=probabilities,
-        examples=examples,
-    )
-    folder.mkdir()
-    write_predictions(folder / "predictions.jsonl", examples, labels, probabilities)
-    write_json(folder / "metrics.json", report.to_json())
+    given = dict(zip((example.where for example in examples), predictions, strict=True))
+    evaluate(Given(task, given), examples, split="test", metrics=metrics, output=folder)
     return folder
 
 
-def shares(right: Sequence[int]) -> list[tuple[Measure, list[Part]]]:
-    return [(SHARE, [Part(float(value)) for value in right])]
+def evaluated(
+    folder: Path,
+    references: Sequence[int],
+    predictions: Sequence[int],
+    *,
+    order: Sequence[int] | None = None,
+    metrics: Sequence[Metric] = METRICS,
+) -> Path:
+    """Write the folder of a classification as `evaluate` does."""
+    places = list(range(len(references)) if order is None else order)
+    task = Taste()
+    probabilities = np.eye(3)[np.array(predictions)[places]] * 0.7 + 0.1
+    examples = [Example({"text": f"No. {place}"}, task.labels[references[place]], f"a.csv:{place}") for place in places]
+    return written(folder, task, examples, task.predictions(probabilities), metrics)
 
 
-def parts(values: np.ndarray, weights: np.ndarray | None = None) -> list[Part]:
+def as_by_the_first_version(folder: Path) -> Path:
+    """Leave of the folder of a classification what gpt-tasks 0.1.0 wrote."""
+    (folder / "parts.parquet").unlink()
+    saved = json.loads((folder / "metrics.json").read_text())
+    del saved["directions"]
+    for figure in saved["metrics"].values():
+        del figure["stderr"]
+    (folder / "metrics.json").write_text(json.dumps(saved))
+    return folder
+
+
+def shares(right: Sequence[int]) -> list[tuple[Metric, list[Statistic]]]:
+    return [(SHARE, [Statistic(float(value)) for value in right])]
+
+
+def statistics(values: np.ndarray, weights: np.ndarray | None = None) -> list[Statistic]:
     weights = np.ones(len(values)) if weights is None else weights
-    return [Part(float(value), float(weight)) for value, weight in zip(values, weights, strict=True)]
+    return [Statistic(float(value), float(weight)) for value, weight in zip(values, weights, strict=True)]
 
 
 def only(comparison: Comparison) -> Contrast:
@@ -143,7 +193,7 @@ def test_shares_that_are_all_of_one_kind_have_an_interval(right: int, low: float
 
 def test_what_mcnemar_can_detect_it_finds_four_times_in_five() -> None:
     n, discordant = 400, 0.2
-    difference = detectable_share(discordant, n)
+    difference = minimum_detectable_difference(discordant, n)
     random = np.random.default_rng(3)
     gains = random.multinomial(n, [(discordant + difference) / 2, (discordant - difference) / 2, 1 - discordant], 4000)
     z = (gains[:, 0] - gains[:, 1]) / np.sqrt(gains[:, 0] + gains[:, 1])
@@ -151,13 +201,13 @@ def test_what_mcnemar_can_detect_it_finds_four_times_in_five() -> None:
 
 
 def test_what_can_be_detected_is_never_more_than_what_can_differ() -> None:
-    assert math.isnan(detectable_share(0.0, 3))
+    assert math.isnan(minimum_detectable_difference(0.0, 3))
     for n in (4, 10, 1000):
-        least = detectable_share(0.0, n)
+        least = minimum_detectable_difference(0.0, n)
         assert 0 < least <= 1
         # All discordant pairs on one side: their share is the difference itself.
-        assert detectable_share(least, n) == pytest.approx(least)
-        assert detectable_share(1.0, n) <= 1
+        assert minimum_detectable_difference(least, n) == pytest.approx(least)
+        assert minimum_detectable_difference(1.0, n) <= 1
 
 
 def test_the_bootstrap_of_means_agrees_with_the_paired_z_test() -> None:
@@ -166,7 +216,7 @@ def test_the_bootstrap_of_means_agrees_with_the_paired_z_test() -> None:
     b = a + random.normal(0.05, 0.5, 500)
     rows = np.stack([a, np.ones(500), b, np.ones(500)], axis=1)
     draws = resampled([rows], figure_differences([("mean", 1)]))[:, 0]
-    found = evidence(float((b - a).mean()), 2.0, draws, 500)
+    found = result_of_draws(float((b - a).mean()), 2.0, draws, 500)
     error = (b - a).std() / math.sqrt(500)
     assert found.p_value == pytest.approx(2 * (1 - NormalDist().cdf(abs((b - a).mean()) / error)), abs=0.02)
     assert found.low == pytest.approx((b - a).mean() - 1.96 * error, abs=0.003)
@@ -194,9 +244,9 @@ def test_strata_are_resampled_within_themselves() -> None:
 
 
 def test_the_p_value_is_never_zero_and_no_smaller_than_a_few_pairs_can_make_it() -> None:
-    assert evidence(1.0, 1.0, np.ones(10_000), 100).p_value == pytest.approx(2 / 10_001)
-    assert evidence(1.0, 1.0, np.ones(10_000), 5).p_value == 2 / 2**5
-    assert evidence(0.0, 1.0, np.full(10_000, 1e-17), 100).p_value == 1
+    assert result_of_draws(1.0, 1.0, np.ones(10_000), 100).p_value == pytest.approx(2 / 10_001)
+    assert result_of_draws(1.0, 1.0, np.ones(10_000), 5).p_value == 2 / 2**5
+    assert result_of_draws(0.0, 1.0, np.full(10_000, 1e-17), 100).p_value == 1
 
 
 def test_a_large_bootstrap_stays_small_in_memory() -> None:
@@ -230,7 +280,7 @@ def test_shares_are_paired_by_example_whatever_their_order(tmp_path: Path) -> No
     assert (found.reference, found.value) == pytest.approx((30 / 60, 39 / 60))
     assert found.difference == pytest.approx(9 / 60)
     assert found.p_value == found.corrected_p_value == binomtest(14, 19).pvalue
-    assert found.detectable == pytest.approx(detectable_share(19 / 60, 60))
+    assert found.detectable == pytest.approx(minimum_detectable_difference(19 / 60, 60))
 
 
 def test_a_perplexity_is_the_exponential_of_the_weighted_mean(tmp_path: Path) -> None:
@@ -238,8 +288,8 @@ def test_a_perplexity_is_the_exponential_of_the_weighted_mean(tmp_path: Path) ->
     weights = random.integers(50, 500, 200).astype(float)
     values = random.normal(3.0, 0.4, 200)
     better = values - 0.1 + random.normal(0, 0.05, 200)
-    a = scored(tmp_path / "a", [(PERPLEXITY, parts(values, weights)), (BITS, parts(values, weights))])
-    b = scored(tmp_path / "b", [(PERPLEXITY, parts(better, weights)), (BITS, parts(better, weights))])
+    a = scored(tmp_path / "a", [(PERPLEXITY, statistics(values, weights)), (BITS, statistics(values, weights))])
+    b = scored(tmp_path / "b", [(PERPLEXITY, statistics(better, weights)), (BITS, statistics(better, weights))])
     perplexities, bits = compare([a, b]).contrasts
     means = [np.average(each, weights=weights) for each in (values, better)]
     assert perplexities.difference == pytest.approx(math.exp(means[1]) - math.exp(means[0]))
@@ -253,16 +303,17 @@ def test_a_perplexity_is_the_exponential_of_the_weighted_mean(tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize("measure", [PERPLEXITY, BITS])
-def test_the_bootstrap_covers_a_known_difference(measure: Measure, tmp_path: Path) -> None:
-    truth = {PERPLEXITY: math.exp(2.1 + 0.045) - math.exp(2.0 + 0.045), BITS: 0.1}[measure]
+@pytest.mark.parametrize("metric", [PERPLEXITY, BITS])
+def test_the_bootstrap_covers_a_known_difference(metric: Metric, tmp_path: Path) -> None:
+    truth = {PERPLEXITY: math.exp(2.1 + 0.045) - math.exp(2.0 + 0.045), BITS: 0.1}[metric]
     covered = 0
     for seed in range(12):
         random = np.random.default_rng(seed)
-        values = random.normal(2.0 + (0.045 if measure is PERPLEXITY else 0), 0.3, 80)
+        values = random.normal(2.0 + (0.045 if metric is PERPLEXITY else 0), 0.3, 80)
         other = values + random.normal(0.1, 0.1, 80)
         folders = [
-            scored(tmp_path / f"{name}{seed}", [(measure, parts(each))]) for name, each in (("a", values), ("b", other))
+            scored(tmp_path / f"{name}{seed}", [(metric, statistics(each))])
+            for name, each in (("a", values), ("b", other))
         ]
         found = only(compare(folders))
         covered += found.low <= truth <= found.high
@@ -271,14 +322,14 @@ def test_the_bootstrap_covers_a_known_difference(measure: Measure, tmp_path: Pat
 
 
 def test_equal_runs_differ_by_nothing(tmp_path: Path) -> None:
-    values = parts(np.random.default_rng(0).normal(3, 1, 40), np.arange(1.0, 41.0))
+    values = statistics(np.random.default_rng(0).normal(3, 1, 40), np.arange(1.0, 41.0))
     figures = [(PERPLEXITY, values), *shares([0, 1] * 20)]
     perplexities, accuracy = compare([scored(tmp_path / name, figures) for name in "ab"]).contrasts
     assert (perplexities.difference, perplexities.low, perplexities.high, perplexities.p_value) == (0, 0, 0, 1)
     assert math.isnan(perplexities.detectable)
     assert (accuracy.difference, accuracy.p_value) == (0, 1)
     assert accuracy.low < 0 < accuracy.high
-    assert accuracy.detectable == pytest.approx(detectable_share(0.0, 40))
+    assert accuracy.detectable == pytest.approx(minimum_detectable_difference(0.0, 40))
 
 
 def test_groups_count_the_same_whatever_their_size(tmp_path: Path) -> None:
@@ -292,15 +343,17 @@ def test_groups_count_the_same_whatever_their_size(tmp_path: Path) -> None:
 
 
 def test_one_example_tells_nothing(tmp_path: Path) -> None:
-    a, b = (scored(tmp_path / name, [(PERPLEXITY, [Part(value, 900.0)])]) for name, value in (("a", 3.0), ("b", 2.5)))
+    a, b = (
+        scored(tmp_path / name, [(PERPLEXITY, [Statistic(value, 900.0)])]) for name, value in (("a", 3.0), ("b", 2.5))
+    )
     found = only(compare([a, b]))
     assert found.difference == pytest.approx(math.exp(2.5) - math.exp(3.0))
     assert all(map(math.isnan, (found.low, found.high, found.p_value, found.corrected_p_value, found.detectable)))
 
 
 def test_a_figure_that_is_not_finite_is_told_as_null(tmp_path: Path) -> None:
-    a = scored(tmp_path / "a", [(PERPLEXITY, parts(np.full(5, 800.0))), *shares([1, 0, 1, 0, 1])])
-    b = scored(tmp_path / "b", [(PERPLEXITY, parts(np.full(5, 2.0))), *shares([1, 1, 1, 0, 1])])
+    a = scored(tmp_path / "a", [(PERPLEXITY, statistics(np.full(5, 800.0))), *shares([1, 0, 1, 0, 1])])
+    b = scored(tmp_path / "b", [(PERPLEXITY, statistics(np.full(5, 2.0))), *shares([1, 1, 1, 0, 1])])
     comparison = compare([a, b])
     told = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
     assert told["contrasts"][0]["reference"] is None
@@ -325,14 +378,14 @@ def test_each_folder_is_compared_with_the_first_and_corrected_for_all(tmp_path: 
 
 def test_the_same_seed_gives_the_same_comparison(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    folders = [scored(tmp_path / name, [(BITS, parts(random.normal(1, 0.3, 50)))]) for name in "ab"]
+    folders = [scored(tmp_path / name, [(BITS, statistics(random.normal(1, 0.3, 50)))]) for name in "ab"]
     assert compare(folders, seed=4) == compare(folders, seed=4)
     assert compare(folders, seed=4).contrasts != compare(folders, seed=5).contrasts
 
 
 def test_another_suite_file_with_the_same_examples_is_a_note(tmp_path: Path) -> None:
     a = scored(tmp_path / "a", shares([1, 0, 1, 1, 0]), sha256="1")
-    b = scored(tmp_path / "b", [*shares([1, 1, 1, 1, 0]), (BITS, parts(np.ones(5)))], sha256="2", shots=5)
+    b = scored(tmp_path / "b", [*shares([1, 1, 1, 1, 0]), (BITS, statistics(np.ones(5)))], sha256="2", shots=5)
     notes = " ".join(compare([a, b]).notes)
     assert "suites" in notes
     assert "0 shots in A, 5 in B" in notes
@@ -377,6 +430,245 @@ def test_the_bootstrap_of_macro_f1_follows_the_pairing(tmp_path: Path) -> None:
     far = compare([a, evaluated(tmp_path / "c", references, apart)]).contrasts[1]
     assert near.high - near.low < (far.high - far.low) / 2
     assert near.detectable < far.detectable / 2
+
+
+def test_a_folder_of_the_first_version_compares_as_a_new_one_does(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    references = random.integers(0, 3, 120)
+    first, second = (np.where(random.random(120) < p, references, random.integers(0, 3, 120)) for p in (0.4, 0.7))
+    new = [evaluated(tmp_path / name, references, given) for name, given in (("a", first), ("b", second))]
+    old = [
+        as_by_the_first_version(evaluated(tmp_path / name, references, given))
+        for name, given in (("old a", first), ("old b", second))
+    ]
+    right = compare(new)
+    assert [contrast.metric for contrast in right.contrasts] == ["accuracy", "macro_f1", "mcc"]
+    for folders in (old, [new[0], old[1]], [old[0], new[1]]):
+        found = compare(folders)
+        assert found.contrasts == right.contrasts
+        assert found.notes == right.notes
+
+
+def test_a_folder_without_a_table_and_without_labels_is_refused(tmp_path: Path) -> None:
+    a, b = (numbers(tmp_path / name, np.arange(5.0), np.arange(5.0) + 1) for name in "ab")
+    (b / "parts.parquet").unlink()
+    with pytest.raises(DataError, match=r"b holds no parts.parquet: an older gpt-tasks evaluated it"):
+        compare([a, b])
+
+
+class Stars(RegressionTask):
+    """Tell how many stars a review gives."""
+
+    name = "stars"
+
+
+def numbers(folder: Path, right: np.ndarray, given: np.ndarray, metrics: Sequence[Metric] = ()) -> Path:
+    """Write the folder of a regression as `evaluate` does."""
+    task = Stars()
+    examples = [
+        Example({"text": f"No. {place}"}, repr(number), f"a:{place}") for place, number in enumerate(right.tolist())
+    ]
+    return written(folder, task, examples, given.tolist(), metrics or task.own_metrics)
+
+
+def test_numbers_are_compared_by_a_bootstrap(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    right = random.normal(3, 1, 150)
+    a = numbers(tmp_path / "a", right, right + random.normal(0, 1.0, 150))
+    b = numbers(tmp_path / "b", right, right + random.normal(0, 0.5, 150))
+    comparison = compare([a, b])
+    assert [contrast.metric for contrast in comparison.contrasts] == ["pearson", "spearman", "rmse"]
+    assert {contrast.test for contrast in comparison.contrasts} == {"bootstrap"}
+    for contrast in comparison.contrasts:
+        assert contrast.low < contrast.difference < contrast.high
+        assert (contrast.difference < 0) == (contrast.metric == "rmse")
+        assert contrast.p_value < 0.01
+
+
+class Quiz(MultipleChoiceTask):
+    """Choose the right answer."""
+
+    name = "quiz"
+
+
+def test_a_fine_tuned_model_is_compared_with_one_that_is_asked(tmp_path: Path) -> None:
+    task, random = Taste(), np.random.default_rng(1)
+    examples = [Example({"text": f"No. {place}"}, task.labels[place % 3], f"a.csv:{place}") for place in range(90)]
+    tuned = task.predictions(random.dirichlet(np.ones(3), 90))
+    asked = [
+        task.prediction(example, [LogLikelihood(value, False) for value in random.normal(-5, 1, 3)])
+        for example in examples
+    ]
+    a = written(tmp_path / "tuned", task, examples, tuned, METRICS)
+    b = written(tmp_path / "asked", task, examples[::-1], asked[::-1], METRICS[:2])
+    comparison = compare([a, b])
+    assert [(contrast.metric, contrast.test) for contrast in comparison.contrasts] == [
+        ("accuracy", "mcnemar"),
+        ("macro_f1", "bootstrap"),
+    ]
+    right = [
+        np.array([one.label == each.target for one, each in zip(some, examples, strict=True)])
+        for some in (tuned, asked)
+    ]
+    assert comparison.contrasts[0].p_value == mcnemar(*right).p_value
+
+
+def test_choices_of_a_fine_tuned_model_are_compared_with_those_of_one_that_is_asked(tmp_path: Path) -> None:
+    task, random = Quiz(), np.random.default_rng(2)
+    examples = [
+        Example({"question": f"Is {place} odd?"}, str(place % 2), f"q:{place}", choices=("yes", "no"))
+        for place in range(60)
+    ]
+    tuned = [Prediction(str(place), {"0": 0.5, "1": 0.5}) for place in random.integers(0, 2, 60).tolist()]
+    asked = [
+        task.prediction(example, [LogLikelihood(value, False) for value in random.normal(-5, 1, 2)])
+        for example in examples
+    ]
+    own = {metric.name: metric for metric in task.own_metrics}
+    a = written(tmp_path / "tuned", task, examples, tuned, [own["accuracy"]])
+    b = written(tmp_path / "asked", task, examples, asked, [own["accuracy"], own["acc_norm"]])
+    comparison = compare([a, b])
+    found = only(comparison)
+    assert (found.metric, found.test, found.n) == ("accuracy", "mcnemar", 60)
+    assert "acc_norm (only in B)" in comparison.notes[0]
+
+
+PLUGIN = """
+    import numpy as np
+    from gpt_tasks import Metric, hookimpl
+
+    def worst_recall(rows):
+        references, predictions = rows.codes
+        return min(float((predictions[references == code] == code).mean()) for code in np.unique(references))
+
+    def surest(rows):
+        return float(rows.probabilities.max())
+
+    def mean_error(rows):
+        return float(np.mean([abs(given - right[0]) for given, right in zip(rows.predictions, rows.references)]))
+
+    def spread(rows):
+        return float(np.std(rows.predictions))
+
+    def exact(rows):
+        return float(np.mean([given in right for given, right in zip(rows.predictions, rows.references)]))
+
+    def halved(sums, weights):
+        return sums[..., 0] / weights / 2
+
+    def is_right(prediction, references):
+        return Statistic(float(prediction in references))
+
+    @hookimpl
+    def register_metrics():
+        return [
+            Metric("worst_recall", whole=worst_recall),
+            Metric("surest", whole=surest),
+            Metric("mean_error", whole=mean_error, better="lower"),
+            Metric("spread", whole=spread),
+            Metric("exact", whole=exact),
+            Metric("halved", statistic=is_right, aggregate=halved),
+        ]
+    """
+
+
+@pytest.fixture
+def plugged(site: Any) -> Callable[..., list[Metric]]:
+    """The metrics of an installed plugin, by their names."""
+    site.install("figures", PLUGIN.replace("import Metric,", "import Metric, Statistic,"))
+    installed_plugins.cache_clear()
+    registry = installed_plugins().registry
+    return lambda *names: [registry.metrics[name] for name in names]
+
+
+def test_a_metric_that_is_no_mean_is_compared_by_resamples(
+    plugged: Callable[..., list[Metric]], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(9)
+    references = random.integers(0, 3, 200)
+    weak, strong = (np.where(random.random(200) < p, references, random.integers(0, 3, 200)) for p in (0.3, 0.9))
+    metrics = [METRICS[0], *plugged("worst_recall")]
+    a = evaluated(tmp_path / "a", references, weak, metrics=metrics)
+    b = evaluated(tmp_path / "b", references, strong, order=random.permutation(200).tolist(), metrics=metrics)
+    comparison = compare([a, b])
+    accuracy, recall = comparison.contrasts
+    assert (recall.metric, recall.test, recall.n) == ("worst_recall", "bootstrap", 200)
+    recalls = [min((given[references == code] == code).mean() for code in range(3)) for given in (weak, strong)]
+    assert (recall.reference, recall.value) == pytest.approx(tuple(recalls))
+    assert 0 < recall.low < recall.difference < recall.high
+    assert recall.p_value < 0.01
+    assert comparison.notes == ()
+    assert compare([a, b]) == comparison
+    assert compare([a, b], seed=1).contrasts[1] != recall
+    # Paired, so that equal answers differ by nothing.
+    same = compare([a, evaluated(tmp_path / "c", references, weak, metrics=metrics)]).contrasts[1]
+    assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    assert accuracy.test == "mcnemar"
+
+
+def test_a_metric_that_needs_probabilities_is_left_out(plugged: Callable[..., list[Metric]], tmp_path: Path) -> None:
+    metrics = [METRICS[0], *plugged("surest")]
+    folders = [evaluated(tmp_path / name, [0, 1, 2, 1], [0, 1, 1, 0], metrics=metrics) for name in "ab"]
+    comparison = compare(folders)
+    assert only(comparison).metric == "accuracy"
+    assert "surest (it needs more than labels and predictions)" in comparison.notes[0]
+
+
+def test_a_metric_that_reads_more_than_was_saved_is_left_out(
+    plugged: Callable[..., list[Metric]], tmp_path: Path
+) -> None:
+    """Right numbers are saved as the data write them."""
+    random = np.random.default_rng(0)
+    right = random.normal(3, 1, 80)
+    metrics = [*Stars().own_metrics, *plugged("mean_error", "spread")]
+    a, b = (numbers(tmp_path / name, right, right + random.normal(0, 1, 80), metrics) for name in "ab")
+    comparison = compare([a, b])
+    assert [contrast.metric for contrast in comparison.contrasts] == ["pearson", "spearman", "rmse", "spread"]
+    assert "mean_error (it needs more than labels and predictions)" in comparison.notes[0]
+
+
+class Capital(TextToTextTask):
+    """Name a country's capital."""
+
+    name = "capital"
+
+
+def test_of_texts_too_the_right_answers_are_a_list_though_it_be_one(
+    plugged: Callable[..., list[Metric]], tmp_path: Path
+) -> None:
+    task = Capital()
+    examples = [
+        Example({"question": f"No. {place}"}, "Paris", f"c:{place}", references=("Paris",)) for place in range(40)
+    ]
+    # Half of a right answer stands in it, and is none.
+    answers = [["Par"] * 40, ["Par", "Paris"] * 20]
+    a, b = (
+        written(tmp_path / name, task, examples, given, [*task.own_metrics, *plugged("exact")])
+        for name, given in zip("ab", answers, strict=True)
+    )
+    own, exact = compare([a, b]).contrasts
+    assert (own.metric, exact.metric) == ("exact_match", "exact")
+    for contrast in (own, exact):
+        assert (contrast.reference, contrast.value) == (0, 0.5)
+        assert 0.2 < contrast.low < 0.5 < contrast.high < 0.8
+
+
+def test_a_function_of_sums_is_found_again_by_its_metrics_name(
+    plugged: Callable[..., list[Metric]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = [METRICS[0], *plugged("halved")]
+    a = evaluated(tmp_path / "a", [0, 1, 2, 1] * 20, [0, 1, 1, 0] * 20, metrics=metrics)
+    b = evaluated(tmp_path / "b", [0, 1, 2, 1] * 20, [0, 1, 2, 0] * 20, metrics=metrics)
+    accuracy, halved = compare([a, b]).contrasts
+    assert (accuracy.reference, accuracy.value) == (0.5, 0.75)
+    assert (halved.metric, halved.reference, halved.value, halved.test) == ("halved", 0.25, 0.375, "bootstrap")
+    assert halved.low < 0.125 < halved.high
+    # Without the plugin nobody knows how to aggregate it; the rest compares as before.
+    registry = installed_plugins().registry
+    monkeypatch.delitem(registry.metrics._things, "halved")
+    comparison = compare([a, b])
+    assert [contrast.metric for contrast in comparison.contrasts] == ["accuracy"]
+    assert "halved (" in comparison.notes[0]
 
 
 # What is refused.
@@ -462,7 +754,7 @@ def test_predictions_of_other_examples_are_refused(tmp_path: Path) -> None:
 def test_folders_that_share_nothing_are_refused(tmp_path: Path) -> None:
     a = scored(tmp_path / "a", shares([1, 0]))
     with pytest.raises(DataError, match=r"\(quiz: accuracy\) and .*\(quiz: bits_per_byte\) share no metric"):
-        compare([a, scored(tmp_path / "b", [(BITS, parts(np.ones(2)))])])
+        compare([a, scored(tmp_path / "b", [(BITS, statistics(np.ones(2)))])])
     with pytest.raises(DataError, match=r"\(riddles: accuracy\) share no metric"):
         compare([a, scored(tmp_path / "c", shares([1, 0]), name="riddles")])
 
@@ -518,9 +810,32 @@ def test_predictions_that_are_cut_short_are_refused(tmp_path: Path) -> None:
     (b / "predictions.jsonl").write_text(whole.replace('"label": "good"', '"label": null'))
     with pytest.raises(DataError, match=r"a.csv:2: None is no label"):
         compare([a, b])
+    (b / "predictions.jsonl").write_text(whole.replace('"predicted": "fair"', '"predicted": "bad"'))
+    with pytest.raises(DataError, match=r"predictions.jsonl: .*do not come to the accuracy that metrics.json tells"):
+        compare([a, b])
     (b / "predictions.jsonl").write_text(whole)
     (b / "metrics.json").unlink()
     with pytest.raises(DataError, match=r"b is cut short: it holds no metrics.json"):
+        compare([a, b])
+
+
+def test_a_table_of_other_examples_or_figures_is_refused(tmp_path: Path) -> None:
+    a, b = (evaluated(tmp_path / name, [0, 1, 2], [0, 1, 1]) for name in "ab")
+    path = b / "parts.parquet"
+    whole, table = path.read_bytes(), parquet.read_table(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"parts.parquet is cut short or damaged"):
+        compare([a, b])
+    parquet.write_table(table.slice(0, 2), path)
+    with pytest.raises(DataError, match=r"parts.parquet holds 2 examples, where metrics.json tells of 3"):
+        compare([a, b])
+    parquet.write_table(table.take([0, 2, 1]), path)
+    with pytest.raises(DataError, match=r"parts.parquet is of other examples than predictions.jsonl"):
+        compare([a, b])
+    row = [{"metric": name, "form": "mean", "values": [1.0], "weight": 1.0} for name in ("accuracy", "micro_f1")]
+    better = pa.array([row] * 3, table.schema.field("parts").type)
+    parquet.write_table(table.set_column(table.schema.names.index("parts"), "parts", better), path)
+    with pytest.raises(DataError, match=r"do not come to the accuracy that metrics.json tells"):
         compare([a, b])
 
 
@@ -531,7 +846,8 @@ def test_what_is_written_is_the_comparison_and_a_plot(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     folders = [
         scored(
-            tmp_path / f"run ${name}", [*shares(random.integers(0, 2, 30).tolist()), (BITS, parts(random.random(30)))]
+            tmp_path / f"run ${name}",
+            [*shares(random.integers(0, 2, 30).tolist()), (BITS, statistics(random.random(30)))],
         )
         for name in "abc"
     ]

@@ -64,18 +64,30 @@ def test_a_product_of_int8_is_near_the_whole_one_whatever_the_other_rows_are(gel
 
 @native
 def test_the_embedded_gpt_is_hardly_worse_in_int8() -> None:
-    """Perplexity over a text of the project's own."""
+    """Perplexity over a text of the project's own, window by window.
+
+    States that are nearly between two integers fall to either side by the last bit of a sum, which differs from CPU to
+    CPU. That moves the mean over 256 tokens by 0.007 either way; over all of them, it is known to 0.002.
+    """
     writer, small = (open_writer("tiny", device="cpu", precision=name) for name in ("float32", "int8"))
     text = (Path(__file__).parents[2] / "gpt_tasks/backbone/embedded/tiny/README.md").read_text()
-    ids = writer.tokenizer(text)["input_ids"][:256]
-    engines = (each._engine_for(Decoding.checked()) for each in (writer, small))
+    ids = writer.tokenizer(text, verbose=False)["input_ids"]
+    engines = [each._engine_for(Decoding.checked()) for each in (writer, small)]
     with torch.inference_mode():
         whole, eighth = (
-            torch.nn.functional.cross_entropy(engine._gpt2.logits(ids)[:-1], torch.tensor(ids[1:])).item()
+            torch.cat(
+                [
+                    torch.nn.functional.cross_entropy(
+                        engine._gpt2.logits(window)[:-1], torch.tensor(window[1:]), reduction="none"
+                    )
+                    for window in (ids[start : start + 256] for start in range(0, len(ids), 256))
+                ]
+            )
             for engine in engines
         )
-    assert whole != eighth
-    assert abs(eighth - whole) < 0.02
+    assert len(whole) > 1500
+    assert not torch.equal(whole, eighth)
+    assert abs((eighth - whole).mean().item()) < 0.01
 
 
 @native

@@ -84,10 +84,27 @@ def test_the_loss_is_that_of_transformers(architecture: tuple[Any, bool], left: 
     assert model.plain == plain
     wanted = alone(causal_lm)
     learned = sum(len(text) - start for text, start in TEXTS)
-    assert model.nats(**batch(left)).tolist() == pytest.approx(wanted, abs=1e-4)
+    assert model.losses(**batch(left)).tolist() == pytest.approx(wanted, abs=1e-4)
     with torch.no_grad():
         assert float(model(**batch(left))["loss"]) == pytest.approx(sum(wanted) / learned, abs=1e-5)
         assert float(model(**batch(left), num_items_in_batch=100)["loss"]) == pytest.approx(sum(wanted) / 100, abs=1e-5)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_log_probabilities_are_the_losses_with_a_gradient(architecture: tuple[Any, bool], left: bool) -> None:
+    causal_lm, _ = architecture
+    model = LanguageModel(causal_lm.base_model, causal_lm).eval()
+    found = model.log_probs(**batch(left))
+    assert found.tolist() == pytest.approx([-loss for loss in alone(causal_lm)], abs=1e-4)
+    (found * torch.tensor([1.0, 1.0, 1.0, -1.0])).sum().backward()
+    ours = {name: parameter.grad.clone() for name, parameter in causal_lm.named_parameters()}
+    causal_lm.zero_grad()
+    for (text, start), sign in zip(TEXTS, (-1, -1, -1, 1), strict=True):
+        if start < len(text):
+            labels = torch.tensor([[-100] * start + text[start:]])
+            (causal_lm(torch.tensor([text]), labels=labels).loss * (len(text) - start) * sign).backward()
+    for name, parameter in causal_lm.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, atol=1e-4, rtol=1e-3)
 
 
 def test_gradients_reach_what_moves_and_nothing_is_kept_twice(architecture: tuple[Any, bool]) -> None:

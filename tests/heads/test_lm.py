@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from gpt_tasks.data.encoded import IGNORE_INDEX
 from gpt_tasks.heads.lm import linear_cross_entropy, text_loss
-from gpt_tasks.heads.model import UNLABELLED, TaskModel
+from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.sequence import SequenceHead
 
 TEXTS = [[3, 7, 1, 9, 4], [5, 0, 8], [6], [1, 2, 3, 4, 5, 6, 7]]
@@ -26,6 +27,10 @@ def padded(left: bool) -> tuple[torch.Tensor, torch.Tensor]:
 def causal_lm() -> GPT2LMHeadModel:
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=32, n_embd=16, n_layer=2, n_head=2)).eval()
+
+
+def summed(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum")
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -60,11 +65,11 @@ def test_each_text_brings_its_mean(left: bool) -> None:
 def test_it_is_added_by_its_weight_and_by_labelled_examples_only() -> None:
     model = causal_lm()
     ids, mask = padded(left=False)
-    labels = torch.tensor([0, 1, 1, UNLABELLED])
+    labels = torch.tensor([0, 1, 1, IGNORE_INDEX])
 
     def loss(weight: float, rows: slice = slice(None)) -> float:
         matrix = model.lm_head.weight
-        task = TaskModel(model.transformer, SequenceHead(16, 2), output_matrix=matrix, lm_weight=weight).eval()
+        task = HeadModel(model.transformer, SequenceHead(16, 2), summed, output_matrix=matrix, lm_weight=weight).eval()
         torch.manual_seed(1)
         nn.init.normal_(task.head.linear.weight)
         with torch.no_grad():
@@ -80,7 +85,7 @@ def test_a_matrix_of_its_own_stays_as_it_is() -> None:
     model = causal_lm()
     ids, mask = padded(left=False)
     matrix = model.lm_head.weight.detach().clone()
-    task = TaskModel(model.transformer, SequenceHead(16, 2), output_matrix=matrix, lm_weight=1.0)
+    task = HeadModel(model.transformer, SequenceHead(16, 2), summed, output_matrix=matrix, lm_weight=1.0)
     task(ids, mask, labels=torch.tensor([0, 1, 0, 1]))["loss"].backward()
     assert model.transformer.h[0].attn.c_attn.weight.grad is not None
     assert not any("matrix" in name for name, _ in task.named_parameters())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,9 +38,14 @@ from gpt_tasks.backbone.load import Location, open_backbone
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadSpec, Method
 from gpt_tasks.heads import register_heads
-from gpt_tasks.heads.model import TaskModel
+from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.saved import TaskRecord, load_model, save_model
 from gpt_tasks.heads.sequence import Features, PooledHead, SequenceHead, pool_last
+from gpt_tasks.learners import register_learners
+from gpt_tasks.learners.span import SpanLearner
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.training.loading import load_learner
+from gpt_tasks.training.run_folder import RunFolder
 
 HEADS: dict[str, HeadSpec] = {kind.name: kind for kind in register_heads()}
 OF_TEXTS = ("sequence", "pooled")
@@ -89,7 +95,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def model(request: pytest.FixtureRequest, kind: str) -> TaskModel:
+def model(request: pytest.FixtureRequest, kind: str) -> HeadModel:
     torch.manual_seed(0)
     causal_lm = ARCHITECTURES[request.param]()
     # Larger than a fresh model's, so that a wrong position or a leak of padding shows in the logits.
@@ -98,10 +104,10 @@ def model(request: pytest.FixtureRequest, kind: str) -> TaskModel:
     width = causal_lm.get_output_embeddings().weight.shape[1]
     head = HEADS[kind].build(width, 3)
     head.linear.weight.data.normal_()
-    return TaskModel(causal_lm.base_model, head).eval()
+    return HeadModel(causal_lm.base_model, head, summed).eval()
 
 
-def test_padding_and_batch_mates_change_no_logit(model: TaskModel) -> None:
+def test_padding_and_batch_mates_change_no_logit(model: HeadModel) -> None:
     """In float32, to 1e-5 of logits that are of the order of one."""
     with torch.no_grad():
         alone = torch.cat([model(*padded([text], len(text), left=False))["logits"] for text in TEXTS])
@@ -114,7 +120,7 @@ def test_padding_and_batch_mates_change_no_logit(model: TaskModel) -> None:
                     torch.testing.assert_close(model(*batch)["logits"], alone[order], atol=1e-5, rtol=1e-5)
 
 
-def test_the_gradients_do_not_depend_on_the_padding_side(model: TaskModel) -> None:
+def test_the_gradients_do_not_depend_on_the_padding_side(model: HeadModel) -> None:
     gradients = []
     for left in (False, True):
         model.zero_grad()
@@ -142,9 +148,13 @@ def test_a_row_without_tokens_is_an_error() -> None:
         pool_last(torch.zeros(2, 3, 4), torch.tensor([[1, 0, 0], [0, 0, 0]]))
 
 
-def gpt2(class_weights: torch.Tensor | None = None) -> TaskModel:
+def summed(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+
+
+def gpt2() -> HeadModel:
     torch.manual_seed(0)
-    return TaskModel(ARCHITECTURES["gpt2"]().base_model, SequenceHead(16, 3), class_weights).eval()
+    return HeadModel(ARCHITECTURES["gpt2"]().base_model, SequenceHead(16, 3), summed).eval()
 
 
 def test_the_loss_of_an_accumulated_batch_is_that_of_the_whole() -> None:
@@ -159,19 +169,29 @@ def test_the_loss_of_an_accumulated_batch_is_that_of_the_whole() -> None:
     torch.testing.assert_close(whole, torch.nn.functional.cross_entropy(logits[[0, 1, 2, 4]], labels[[0, 1, 2, 4]]))
 
 
-def test_class_weights_weigh_examples_and_are_not_saved() -> None:
-    weights = torch.tensor([0.5, 1.0, 3.0])
-    model = gpt2(weights)
-    batch = padded(TEXTS, 11, False)
-    labels = torch.tensor([0, 1, 2, 0, 1])
-    each = torch.nn.functional.cross_entropy(model(*batch)["logits"], labels, reduction="none")
-    torch.testing.assert_close(model(*batch, labels=labels)["loss"], (weights[labels] * each).sum() / 5)
-    assert "class_weights" not in model.state_dict()
-
-
 def test_unlabelled_examples_alone_have_a_loss_of_zero() -> None:
     loss = gpt2()(*padded(TEXTS[:2], 5, False), labels=torch.tensor([-100, -100]))["loss"]
     assert loss == 0
+
+
+def test_a_model_without_a_loss_gives_logits_and_no_loss() -> None:
+    model = HeadModel(ARCHITECTURES["gpt2"]().base_model, SequenceHead(16, 3))
+    assert set(model(*padded(TEXTS[:2], 5, False))) == {"logits"}
+    with pytest.raises(ValueError, match="without a loss"):
+        model(*padded(TEXTS[:2], 5, False), labels=torch.tensor([0, 1]))
+
+
+def test_the_loss_gets_the_examples_values_where_they_have_some() -> None:
+    model, labels, values = gpt2(), torch.tensor([0, 2]), torch.tensor([[2.0], [0.5]])
+
+    def weighed(logits: torch.Tensor, labels: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return (values[:, 0] * nn.functional.cross_entropy(logits, labels, reduction="none")).sum()
+
+    model.loss = weighed
+    batch = padded(TEXTS[:2], 5, False)
+    each = nn.functional.cross_entropy(model(*batch)["logits"], labels, reduction="none")
+    found = model(*batch, labels=labels, values=values)["loss"]
+    torch.testing.assert_close(found, (2 * each[0] + each[1] / 2) / 2)
 
 
 @pytest.fixture
@@ -184,14 +204,14 @@ def saved(tiny_backbone_folder: Path, tmp_path: Path) -> Path:
 
 def test_a_saved_model_answers_as_before(tiny_backbone_folder: Path, tmp_path: Path) -> None:
     backbone = open_backbone(Location("tiny", tiny_backbone_folder))
-    model = TaskModel(backbone.model.base_model, SequenceHead(16, 3))
+    model = HeadModel(backbone.model.base_model, SequenceHead(16, 3))
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     model.eval()
     save_model(tmp_path / "run" / "model", backbone.model, backbone.tokenizer, model.head, RECORD)
     loaded = load_model(tmp_path / "run" / "model", HEADS)
     assert loaded.record == RECORD
-    again = TaskModel(loaded.backbone.model.base_model, loaded.head)
+    again = HeadModel(loaded.backbone.model.base_model, loaded.head)
     assert not again.training or not any(module.training for module in again.children())
     batch = padded(TEXTS, 11, False)
     with torch.no_grad():
@@ -236,7 +256,6 @@ BREAKAGES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "cut weights": (lambda folder: cut(folder / "model.safetensors"), ["model.safetensors", "truncated"]),
     "no config": (lambda folder: remove(folder, "config.json"), ["config.json", "missing"]),
     "no tokenizer": (lambda folder: remove(folder, "tokenizer.json"), ["tokenizer"]),
-    "a label more": (lambda folder: edit_record(folder, state=FOUR_LABELS), ["4 labels", "3 outputs", "mad"]),
     "an output more": (
         lambda folder: edit_record(folder, state=FOUR_LABELS, outputs=4),
         ["head.safetensors", "'linear.weight' is [3, 16]", "[4, 16]"],
@@ -268,6 +287,32 @@ def test_what_is_missing_or_does_not_fit_is_named(name: str, saved: Path) -> Non
     assert_one_line(caught.value, str(saved), *parts)
 
 
+def test_a_label_more_than_the_head_has_outputs_is_told_when_a_run_is_loaded(saved: Path) -> None:
+    class Mood(ClassificationTask):
+        """Tell moods apart."""
+
+        name = "mood"
+
+    learners = {learner.name: learner for learner in register_learners()}
+    plugins: Any = SimpleNamespace(registry=SimpleNamespace(heads=HEADS, methods={}, learners=learners))
+    settings = {"settings": {"max_length": 32, "batch_tokens": 256, "seed": 0}}
+    load = partial(
+        load_learner,
+        RunFolder(saved.parent),
+        settings,
+        plugins,
+        lambda record: Mood(),
+        device="cpu",
+        precision="float32",
+        decoding=None,
+    )
+    assert load().outputs == 3
+    edit_record(saved, state=FOUR_LABELS)
+    with pytest.raises(ModelError) as caught:
+        load()
+    assert_one_line(caught.value, str(saved / "task.json"), "'mood'", "4 outputs", "3")
+
+
 def test_a_head_of_a_missing_plugin_says_what_to_install(saved: Path) -> None:
     edit_record(saved, head="crystal-ball")
     with pytest.raises(PluginError) as caught:
@@ -296,19 +341,19 @@ def shifting(width: int = 16) -> Mapping[str, Method]:
 
 
 @pytest.fixture
-def shifted(tiny_backbone_folder: Path, tmp_path: Path) -> tuple[TaskModel, Path]:
+def shifted(tiny_backbone_folder: Path, tmp_path: Path) -> tuple[HeadModel, Path]:
     """A model that was prepared by that method, and the folder in which it was saved."""
     backbone = open_backbone(Location("tiny", tiny_backbone_folder))
-    model = TaskModel(shifting()["shift"].prepare(backbone.model.base_model), SequenceHead(16, 3)).eval()
+    model = HeadModel(shifting()["shift"].prepare(backbone.model.base_model), SequenceHead(16, 3)).eval()
     record = RECORD.model_copy(update={"method": "shift"})
     save_model(tmp_path / "model", backbone.model, backbone.tokenizer, model.head, record, added=model.backbone)
     return model, tmp_path / "model"
 
 
-def test_what_a_method_keeps_beside_the_model_is_there_again(shifted: tuple[TaskModel, Path]) -> None:
+def test_what_a_method_keeps_beside_the_model_is_there_again(shifted: tuple[HeadModel, Path]) -> None:
     model, folder = shifted
     loaded = load_model(folder, HEADS, shifting())
-    again = TaskModel(loaded.transformer, loaded.head)
+    again = HeadModel(loaded.transformer, loaded.head)
     batch = padded(TEXTS, 11, False)
     with torch.no_grad():
         assert torch.equal(again(*batch)["logits"], model(*batch)["logits"])
@@ -318,7 +363,7 @@ def test_what_a_method_keeps_beside_the_model_is_there_again(shifted: tuple[Task
     assert AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([[3, 7, 1]])).logits.shape[:2] == (1, 3)
 
 
-def test_what_is_kept_beside_the_model_must_be_whole_and_fit(shifted: tuple[TaskModel, Path]) -> None:
+def test_what_is_kept_beside_the_model_must_be_whole_and_fit(shifted: tuple[HeadModel, Path]) -> None:
     _, folder = shifted
     with pytest.raises(PluginError) as lacking:
         load_model(folder, HEADS)
@@ -413,20 +458,6 @@ def test_sequences_of_one_example_share_its_loss() -> None:
     torch.testing.assert_close(model(*several(texts), labels=labels)["loss"], expected)
 
 
-def test_each_label_for_itself_and_numbers_have_losses_of_their_own() -> None:
-    batch, ignored = padded(TEXTS[:3], 11, False), -100.0
-    model = gpt2()
-    logits = model(*batch)["logits"]
-    model.loss = "binary"
-    goals = torch.tensor([[1.0, 0, 1], [ignored] * 3, [0, 0, 0]])
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[[0, 2]], goals[[0, 2]])
-    torch.testing.assert_close(model(*batch, labels=goals)["loss"], expected)
-    model.loss = "squared"
-    numbers = torch.tensor([0.5, ignored, -2.0])
-    expected = torch.nn.functional.mse_loss(logits[[0, 2], 0], numbers[[0, 2]])
-    torch.testing.assert_close(model(*batch, labels=numbers)["loss"], expected)
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_padding_and_batch_mates_change_no_logit_of_a_token(architecture: str) -> None:
     torch.manual_seed(0)
@@ -435,7 +466,7 @@ def test_padding_and_batch_mates_change_no_logit_of_a_token(architecture: str) -
         parameter.data += 0.1 * torch.randn_like(parameter)
     head = HEADS["span"].build(causal_lm.get_output_embeddings().weight.shape[1], 2)
     head.linear.weight.data.normal_()
-    model = TaskModel(causal_lm.base_model, head, loss="span").eval()
+    model = HeadModel(causal_lm.base_model, head).eval()
     with torch.no_grad():
         alone = [model(*padded([text], len(text), left=False))["logits"][0] for text in TEXTS]
         for left in (False, True):
@@ -448,8 +479,24 @@ def test_padding_and_batch_mates_change_no_logit_of_a_token(architecture: str) -
 
 def test_the_loss_of_a_span_is_that_of_its_first_and_its_last_token() -> None:
     torch.manual_seed(0)
-    model = TaskModel(ARCHITECTURES["gpt2"]().base_model, HEADS["span"].build(16, 2), loss="span").eval()
-    goals = torch.tensor([[0, 1], [-100, -100], [0, 0]])
+    learner = SpanLearner(None, None, None)
+    model = HeadModel(ARCHITECTURES["gpt2"]().base_model, HEADS["span"].build(16, 2), learner.loss).eval()
+    labels = torch.tensor([[0, 1], [-100, -100], [0, 0]])
     logits = model(*padded(TEXTS[:3], 11, False))["logits"]
-    each = [torch.nn.functional.cross_entropy(logits[[0, 2], :, side], goals[[0, 2], side]) for side in range(2)]
-    torch.testing.assert_close(model(*padded(TEXTS[:3], 11, False), labels=goals)["loss"], sum(each) / 2)
+    each = [torch.nn.functional.cross_entropy(logits[[0, 2], :, side], labels[[0, 2], side]) for side in range(2)]
+    torch.testing.assert_close(model(*padded(TEXTS[:3], 11, False), labels=labels)["loss"], sum(each) / 2)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_the_scores_of_choices_are_the_means_of_their_sequences(left: bool) -> None:
+    torch.manual_seed(0)
+    model = HeadModel(ARCHITECTURES["gpt2"]().base_model, SequenceHead(16, 1)).eval()
+    texts = [TEXTS[:3], TEXTS[3:5]]
+    # The first example has three choices, the second two, of which the first is read in two orders.
+    choices = torch.tensor([[0, 1, 2], [0, 1, 0]])
+    texts[1].append(TEXTS[0])
+    with torch.no_grad():
+        alone = [model(*padded(example, 11, False))["logits"][:, 0] for example in texts]
+        found = model(*several(texts, left), choices=choices)["logits"]
+    expected = torch.tensor([[*alone[0]], [(alone[1][0] + alone[1][2]) / 2, alone[1][1], -torch.inf]])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from gpt_tasks.errors import UsageError
+from gpt_tasks.extensions import Metric, Rows
 from gpt_tasks.metrics import METRICS, register_metrics
-from gpt_tasks.metrics.classification import (
-    accuracy,
-    confusion_matrix,
-    ece,
-    macro_f1,
-    mcc,
-    micro_f1,
-    per_label,
-)
+from gpt_tasks.metrics.aggregate import figure
+from gpt_tasks.metrics.classification import confusion_matrix, ece, is_right, macro_f1, mcc
+from gpt_tasks.metrics.intervals import label_f1
+from gpt_tasks.types import Statistic
 
 LABELS = ("negative", "neutral", "positive")
 REFERENCES = np.array([0, 0, 0, 1, 1, 2])
@@ -27,14 +25,45 @@ PREDICTIONS = np.array([0, 0, 2, 1, 0, 2])
 PROBABILITIES = np.full((6, 3), 1 / 3)
 
 
+def rows_of(
+    references: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray | None, labels: Sequence[str]
+) -> Rows:
+    """Rows of label indices, as an evaluation lays them side by side: by the names of labels."""
+    return Rows([labels[at] for at in references], [labels[at] for at in predictions], labels, probabilities)
+
+
+def value_of(metric: Metric, rows: Rows) -> float:
+    if metric.whole is not None:
+        return metric.whole(rows)
+    pairs = zip(rows.predictions, rows.references, strict=True)
+    return figure(metric, [Statistic(metric.statistic(answer, (reference,))) for answer, reference in pairs]).value
+
+
 def test_figures_counted_by_hand() -> None:
-    given = (REFERENCES, PREDICTIONS, PROBABILITIES, LABELS)
-    assert accuracy(*given) == pytest.approx(4 / 6)
-    assert micro_f1(*given) == pytest.approx(4 / 6)
+    rows = rows_of(REFERENCES, PREDICTIONS, PROBABILITIES, LABELS)
+    found = {metric.name: value_of(metric, rows) for metric in METRICS}
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["micro_f1"] == pytest.approx(4 / 6)
     # F1: negative 2*2/(3+3), neutral 2*1/(2+1), positive 2*1/(1+2): two thirds each.
-    assert macro_f1(*given) == pytest.approx(2 / 3)
+    assert found["macro_f1"] == macro_f1(rows) == pytest.approx(2 / 3)
     # Gorodkin: (4*6 - (3*3 + 2*1 + 1*2)) / sqrt((36 - 14) * (36 - 14))
-    assert mcc(*given) == pytest.approx(11 / 22)
+    assert found["mcc"] == mcc(rows) == pytest.approx(11 / 22)
+
+
+def test_an_answer_is_right_where_it_is_one_of_the_right_ones() -> None:
+    assert [is_right("a", ["b", "a"]), is_right("a", ["b"]), is_right("a", [])] == [1.0, 0.0, 0.0]
+
+
+def test_rows_are_taken_by_their_place_also_several_times() -> None:
+    rows = rows_of(REFERENCES, PREDICTIONS, np.arange(18).reshape(6, 3), LABELS)
+    taken = rows.take(np.array([5, 2, 2]))
+    assert len(taken) == 3
+    assert taken.references == ["positive", "negative", "negative"]
+    assert taken.predictions == ["positive", "positive", "positive"]
+    assert taken.probabilities.tolist() == [[15, 16, 17], [6, 7, 8], [6, 7, 8]]
+    assert [codes.tolist() for codes in taken.codes] == [[2, 0, 0], [2, 2, 2]]
+    texts = Rows(["one", "two"], ["one", "one"]).take(np.array([1, 1]))
+    assert (texts.references, texts.predictions, texts.probabilities) == (["two", "two"], ["one", "one"], None)
 
 
 def test_rows_of_the_confusion_matrix_are_the_right_labels_in_the_models_order() -> None:
@@ -44,11 +73,10 @@ def test_rows_of_the_confusion_matrix_are_the_right_labels_in_the_models_order()
 
 
 def test_per_label_figures() -> None:
-    found = per_label(REFERENCES, PREDICTIONS, (*LABELS, "unseen"))
-    assert list(found) == [*LABELS, "unseen"]
-    assert found["negative"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3})
-    assert found["positive"] == pytest.approx({"precision": 1 / 2, "recall": 1, "f1": 2 / 3, "support": 1})
-    assert found["unseen"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    counts = confusion_matrix(REFERENCES, PREDICTIONS, (*LABELS, "unseen"))
+    found = [label_f1(counts, index) for index in range(4)]
+    assert [each.value for each in found] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 0])
+    assert [each.n for each in found] == [3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 400])
@@ -56,10 +84,10 @@ def test_agreement_with_scikit_learn_without_a_warning(size: int) -> None:
     random = np.random.default_rng(size)
     references, predictions = random.integers(0, 7, size), random.integers(0, 5, size)
     probabilities = random.dirichlet(np.ones(8), size)
-    given = (references, predictions, probabilities, tuple("abcdefgh"))
+    rows = rows_of(references, predictions, probabilities, "abcdefgh")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ours = {metric.name: metric.function(*given) for metric in METRICS}
+        ours = {metric.name: value_of(metric, rows) for metric in METRICS}
     assert ours["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(references, predictions))
     assert ours["mcc"] == pytest.approx(sklearn_metrics.matthews_corrcoef(references, predictions))
     for average in ("macro", "micro"):
@@ -73,7 +101,7 @@ def test_calibration_error_counted_by_hand() -> None:
     probabilities = np.stack([chosen, 1 - chosen], axis=1)
     predictions, references = np.zeros(4, dtype=int), np.array([0, 1, 0, 0])
     by_hand = 2 / 4 * abs(1 / 2 - 0.83) + 2 / 4 * abs(1 - 0.575)
-    assert ece(references, predictions, probabilities, ("a", "b")) == pytest.approx(by_hand)
+    assert ece(rows_of(references, predictions, probabilities, "ab")) == pytest.approx(by_hand)
 
 
 def test_a_confidence_on_a_bins_edge_belongs_to_the_bin_below() -> None:
@@ -81,18 +109,24 @@ def test_a_confidence_on_a_bins_edge_belongs_to_the_bin_below() -> None:
     chosen = np.array([0.6, 0.55])
     probabilities = np.stack([chosen, 1 - chosen], axis=1)
     one_bin = abs((0.6 - 1) + (0.55 - 0)) / 2
-    assert ece(np.array([0, 1]), np.array([0, 0]), probabilities, ("a", "b")) == pytest.approx(one_bin)
+    assert ece(rows_of(np.array([0, 1]), np.array([0, 0]), probabilities, "ab")) == pytest.approx(one_bin)
 
 
 def test_calibration_error_of_a_sure_and_right_classifier_is_zero() -> None:
-    assert ece(np.array([0, 1]), np.array([0, 1]), np.eye(2), ("a", "b")) == 0
+    assert ece(rows_of(np.array([0, 1]), np.array([0, 1]), np.eye(2), "ab")) == 0
+
+
+def test_calibration_error_needs_probabilities_that_are_numbers() -> None:
+    with pytest.raises(UsageError, match="needs the probability of every label"):
+        ece(rows_of(np.array([0, 1]), np.array([0, 1]), None, "ab"))
+    assert np.isnan(ece(rows_of(np.array([0, 1]), np.array([0, 1]), np.full((2, 2), np.nan), "ab")))
 
 
 def test_a_single_label_that_is_always_right_gets_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for metric in METRICS:
-            metric.function(np.zeros(3, int), np.zeros(3, int), np.tile([1.0, 0.0], (3, 1)), ("a", "b"))
+            value_of(metric, rows_of(np.zeros(3, int), np.zeros(3, int), np.tile([1.0, 0.0], (3, 1)), "ab"))
 
 
 def test_the_hook_returns_every_metric_with_its_direction() -> None:
@@ -102,6 +136,13 @@ def test_the_hook_returns_every_metric_with_its_direction() -> None:
         "micro_f1": "higher",
         "mcc": "higher",
         "ece": "lower",
+    }
+    assert {metric.name: metric.best for metric in register_metrics()} == {
+        "accuracy": 1,
+        "macro_f1": 1,
+        "micro_f1": 1,
+        "mcc": 1,
+        "ece": 0,
     }
 
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 import math
 import time
 import tracemalloc
-from statistics import NormalDist
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from gpt_tasks.errors import PluginError
-from gpt_tasks.extensions import Metric
+from gpt_tasks.evaluation.statistics import whole_figure, whole_value
+from gpt_tasks.extensions import Metric, Rows
 from gpt_tasks.metrics import METRICS
+from gpt_tasks.metrics.aggregate import figure_of
 from gpt_tasks.metrics.classification import confusion_matrix
-from gpt_tasks.metrics.intervals import (
-    FROM_CONFUSION,
-    label_f1,
-    paired_bootstrap,
-    proportion,
-    score,
-    wilson,
-)
+from gpt_tasks.metrics.intervals import FROM_CONFUSION, bootstrap_interval, label_f1, proportion, wilson
+from gpt_tasks.types import Score
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 LABELS = ("a", "b", "c")
@@ -35,6 +31,23 @@ def simulated(n: int, seed: int, labels: int = 3) -> tuple[np.ndarray, np.ndarra
     logits[np.arange(n), references] += 1.2
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     return references, probabilities.argmax(1), probabilities
+
+
+def rows_of(
+    references: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray, labels: Sequence[str] = LABELS
+) -> Rows:
+    """Rows of label indices, as an evaluation lays them side by side: by the names of labels."""
+    answers, names = ([labels[at] for at in column.tolist()] for column in (predictions, references))
+    return Rows(names, answers, labels, probabilities)
+
+
+def score(metric: Metric, rows: Rows, *, seed: int = 0) -> Score:
+    """The figure of a metric, additive or not, with its interval."""
+    if metric.whole is not None:
+        return whole_figure(metric, rows, seed=seed)
+    pairs = zip(rows.predictions, rows.references, strict=True)
+    values = np.array([metric.statistic(answer, (reference,)) for answer, reference in pairs])
+    return figure_of(metric, values[:, None], np.ones(len(rows)))
 
 
 def test_wilson_against_a_published_value() -> None:
@@ -58,17 +71,17 @@ def test_the_confusion_form_is_the_metric(name: str) -> None:
         references, predictions, probabilities = simulated(40, seed)
         labels = (*LABELS, "never seen")
         counts = confusion_matrix(references, predictions, labels)
-        value = metric.function(references, predictions, probabilities, labels)
-        assert float(FROM_CONFUSION[metric.function](counts)) == pytest.approx(value)
+        value = whole_value(metric, rows_of(references, predictions, probabilities, labels))
+        assert float(FROM_CONFUSION[name](counts)) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "micro_f1", "mcc"])
 def test_intervals_cover_the_truth_about_95_times_in_100(name: str) -> None:
     metric = BY_NAME[name]
-    truth = metric.function(*simulated(400_000, 12345), LABELS)
+    truth = score(metric, rows_of(*simulated(400_000, 12345))).value
     covered = 0
     for seed in range(200):
-        found = score(metric, *simulated(250, seed), LABELS)
+        found = score(metric, rows_of(*simulated(250, seed)))
         covered += found.low <= truth <= found.high
     # Outside of this lies a true coverage of 95 % less often than once in a thousand.
     assert 179 <= covered <= 199
@@ -82,30 +95,30 @@ def test_the_calibration_interval_covers_the_truth_where_percentiles_never_do(ov
         confidence = random.uniform(0.6, 1, 300)
         right = random.random(300) < confidence - overconfidence
         probabilities = np.stack([confidence, 1 - confidence], axis=1)
-        found = score(BY_NAME["ece"], (~right).astype(int), np.zeros(300, int), probabilities, ("a", "b"))
+        rows = rows_of((~right).astype(int), np.zeros(300, int), probabilities, ("a", "b"))
+        found = score(BY_NAME["ece"], rows)
         assert found.low <= found.value <= found.high
         covered += found.low <= overconfidence <= found.high
     assert covered >= 52
 
 
 def test_the_generic_bootstrap_agrees_with_the_one_over_cells() -> None:
-    def my_macro_f1(references, predictions, probabilities, labels):  # type: ignore[no-untyped-def]
-        return f1_score(references, predictions, average="macro")
-
-    given = simulated(600, 3)
-    ours = score(BY_NAME["macro_f1"], *given, LABELS)
-    generic = score(Metric("mine", "", my_macro_f1), *given, LABELS)
+    mine = Metric("mine", whole=lambda rows: f1_score(rows.references, rows.predictions, average="macro"))
+    rows = rows_of(*simulated(600, 3))
+    ours = score(BY_NAME["macro_f1"], rows)
+    generic = score(mine, rows)
     assert generic.value == pytest.approx(ours.value)
     assert generic.low == pytest.approx(ours.low, abs=0.01)
     assert generic.high == pytest.approx(ours.high, abs=0.01)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
-    given = simulated(100, 1)
-    mine = Metric("mine", "", lambda r, p, q, labels: float((r == p).mean()))
-    for metric in (*METRICS, mine):
-        assert score(metric, *given, LABELS, seed=4) == score(metric, *given, LABELS, seed=4)
-    assert score(mine, *given, LABELS, seed=4) != score(mine, *given, LABELS, seed=5)
+    rows = rows_of(*simulated(100, 1))
+    mine = Metric("mine", whole=lambda rows: float(np.equal(*rows.codes).mean()))
+    for metric in METRICS:
+        assert repr(score(metric, rows, seed=4)) == repr(score(metric, rows, seed=4))
+    assert repr(score(mine, rows, seed=4)) == repr(score(mine, rows, seed=4))
+    assert score(mine, rows, seed=4).low != score(mine, rows, seed=5).low
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
@@ -115,7 +128,7 @@ def test_few_examples_leave_wide_intervals(n: int, right: bool) -> None:
     predictions = references if right else 1 - references
     probabilities = np.eye(3)[predictions] * 0.7 + 0.1
     for metric in METRICS:
-        found = score(metric, references, predictions, probabilities, LABELS)
+        found = score(metric, rows_of(references, predictions, probabilities))
         assert all(map(math.isfinite, (found.value, found.low, found.high)))
         assert found.low <= found.value <= found.high
         assert found.n == n
@@ -125,7 +138,8 @@ def test_few_examples_leave_wide_intervals(n: int, right: bool) -> None:
 
 def test_a_majority_predictor_has_no_doubt_about_its_mcc() -> None:
     references = np.array([0] * 30 + [1] * 10)
-    found = score(BY_NAME["mcc"], references, np.zeros(40, int), np.tile([0.75, 0.25], (40, 1)), ("a", "b"))
+    rows = rows_of(references, np.zeros(40, int), np.tile([0.75, 0.25], (40, 1)), ("a", "b"))
+    found = score(BY_NAME["mcc"], rows)
     assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
@@ -140,22 +154,23 @@ def test_label_f1_and_its_interval() -> None:
 
 
 def test_a_metric_undefined_on_some_resamples_still_gets_an_interval() -> None:
-    def auc(references, predictions, probabilities, labels):  # type: ignore[no-untyped-def]
-        if len(set(references)) < 2:
+    def auc(rows: Rows) -> float:
+        if len(set(rows.references)) < 2:
             raise ValueError("only one class present")
-        return roc_auc_score(references, probabilities[:, 1])
+        return float(roc_auc_score(rows.codes[0], rows.probabilities[:, 1]))
 
     references = np.array([0] * 10 + [1])
     probabilities = np.stack([np.linspace(0.9, 0.3, 11), np.linspace(0.1, 0.7, 11)], axis=1)
-    found = score(Metric("auc", "", auc), references, probabilities.argmax(1), probabilities, ("a", "b"))
+    rows = rows_of(references, probabilities.argmax(1), probabilities, ("a", "b"))
+    found = score(Metric("auc", whole=auc), rows)
     assert found.value == 1
     assert found.low <= 1 == found.high
     with pytest.raises(PluginError, match=r"metric 'auc' of .*test_intervals failed: ValueError: only one class"):
-        score(Metric("auc", "", auc), references[:5], references[:5], probabilities[:5], ("a", "b"))
+        score(Metric("auc", whole=auc), rows.take(np.arange(5)))
 
 
 def test_a_metric_that_is_not_a_number_has_no_interval() -> None:
-    found = score(Metric("nan", "", lambda *_: float("nan")), *simulated(20, 0), LABELS)
+    found = score(Metric("nan", whole=lambda _: float("nan")), rows_of(*simulated(20, 0)))
     assert math.isnan(found.value)
     assert math.isnan(found.low)
     assert math.isnan(found.high)
@@ -168,15 +183,16 @@ def test_a_million_rows_are_quick_and_small() -> None:
     probabilities = random.random((n, 6), dtype=np.float32)
     probabilities[np.arange(n), references] += 0.5
     probabilities /= probabilities.sum(1, keepdims=True)
-    predictions = probabilities.argmax(1)
+    rows = rows_of(references, probabilities.argmax(1), probabilities, tuple("abcdef"))
     started = time.process_time()
     for metric in METRICS:
-        found = score(metric, references, predictions, probabilities, tuple("abcdef"))
+        found = score(metric, rows)
         assert 0 < found.high - found.low < 0.01
     assert time.process_time() - started < 10
     tracemalloc.start()
+    rows = rows.take(np.arange(n))
     for metric in METRICS:
-        score(metric, references, predictions, probabilities, tuple("abcdef"))
+        score(metric, rows)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 250e6
@@ -185,12 +201,12 @@ def test_a_million_rows_are_quick_and_small() -> None:
 def test_a_plugins_metric_is_resampled_less_often_on_many_rows() -> None:
     calls = []
 
-    def share(references, predictions, probabilities, labels):  # type: ignore[no-untyped-def]
-        calls.append(len(references))
-        return (references == predictions).mean()
+    def share(rows: Rows) -> float:
+        calls.append(len(rows))
+        return float(np.equal(*rows.codes).mean())
 
     references, predictions, probabilities = simulated(100_000, 0)
-    found = score(Metric("share", "", share), references, predictions, probabilities, LABELS)
+    found = score(Metric("share", whole=share), rows_of(references, predictions, probabilities))
     assert calls == [100_000] * 201
     low, high = wilson(int((references == predictions).sum()), 100_000)
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.002)
@@ -201,33 +217,28 @@ def test_many_labels_stay_small() -> None:
     random = np.random.default_rng(0)
     references, predictions = random.integers(0, labels, n), random.integers(0, labels, n)
     tracemalloc.start()
-    score(BY_NAME["mcc"], references, predictions, np.zeros((n, 1)), [str(i) for i in range(labels)])
+    score(BY_NAME["mcc"], rows_of(references, predictions, np.zeros((n, 1)), [str(i) for i in range(labels)]))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 300e6
 
 
-def test_paired_bootstrap_agrees_with_the_paired_z_test() -> None:
-    random = np.random.default_rng(2)
-    correct_a, correct_b = random.random(1000) < 0.84, random.random(1000) < 0.80
-    found = paired_bootstrap(correct_a, correct_b)
-    differences = correct_a.astype(float) - correct_b
-    error = differences.std() / math.sqrt(1000)
-    expected = 2 * (1 - NormalDist().cdf(abs(differences.mean()) / error))
-    assert found.value == pytest.approx(differences.mean())
-    assert found.p_value == pytest.approx(expected, abs=0.02)
-    assert found.low == pytest.approx(differences.mean() - 1.96 * error, abs=0.003)
-    assert found.high == pytest.approx(differences.mean() + 1.96 * error, abs=0.003)
-    assert found.n == 1000
+def test_a_metrics_own_interval_comes_before_a_bootstrap_and_holds_the_value() -> None:
+    rows = rows_of(*simulated(50, 0))
+    found = score(Metric("mine", whole=lambda rows: 0.5, interval=lambda rows: (0.6, 0.9)), rows)
+    assert (found.value, found.low, found.high, found.n) == (0.5, 0.5, 0.9, 50)
 
 
-def test_paired_bootstrap_knows_equal_from_different() -> None:
-    same = np.array([True, False, True])
-    assert paired_bootstrap(same, same).p_value == 1
-    far = paired_bootstrap(np.ones(200), np.tile([1 / 3, 2 / 3, 1, 0], 50))
-    assert far.p_value == pytest.approx(1 / 10_001)
-    assert far.low > 0
-    swapped = paired_bootstrap(np.tile([1 / 3, 2 / 3, 1, 0], 50), np.ones(200))
-    assert swapped.value == pytest.approx(-far.value)
-    with pytest.raises(ValueError, match="same examples"):
-        paired_bootstrap(np.ones(2), np.ones(3))
+def test_the_bootstrap_of_a_mean_is_the_normal_interval() -> None:
+    values = np.random.default_rng(0).normal(size=2_000)
+    low, high = bootstrap_interval(lambda chosen: float(values[chosen].mean()), 2_000)
+    reach = 1.96 * values.std() / math.sqrt(2_000)
+    assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=0.005)
+    assert (low, high) == bootstrap_interval(lambda chosen: float(values[chosen].mean()), 2_000)
+
+
+def test_what_is_undefined_on_most_resamples_has_no_interval() -> None:
+    low, high = bootstrap_interval(lambda chosen: math.nan if 0 in chosen else 1.0, 10)
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert bootstrap_interval(lambda chosen: 1.0 if 0 in chosen else math.nan, 10) == (1.0, 1.0)

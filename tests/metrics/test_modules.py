@@ -11,19 +11,21 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, log_loss
 
-from gpt_tasks.extensions import Metric
+from gpt_tasks.extensions import Metric, Rows
 from gpt_tasks.metrics import METRICS
 from gpt_tasks.metrics.modules import as_evaluate_module
+from gpt_tasks.types import Statistic
 
 REFERENCES = [0, 1, 1, 0]
 PROBABILITIES = [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]]
 
 PROGRAM = """
 import numpy
-from gpt_tasks.extensions import Metric
+from gpt_tasks.extensions import Metric, Rows
 from gpt_tasks.metrics import METRICS
 from gpt_tasks.metrics.modules import as_evaluate_module
-mine = Metric("mine", "A plugin's.", lambda references, predictions, probabilities, labels: 0.25)
+from gpt_tasks.types import Statistic
+mine = Metric("mine", "A plugin's.", whole=lambda rows: 0.25)
 for metric in (*METRICS, mine):
     module = as_evaluate_module(metric, ("a", "b"))
     module.add_batch(predictions=[[0.9, 0.1]], references=[0])
@@ -32,10 +34,18 @@ for metric in (*METRICS, mine):
 """
 
 
+def named(references: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> Rows:
+    return Rows(["ab"[index] for index in references], ["ab"[index] for index in predictions], "ab", probabilities)
+
+
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_a_module_computes_what_the_function_does(metric: Metric) -> None:
     probabilities = np.array(PROBABILITIES)
-    expected = metric.function(np.array(REFERENCES), probabilities.argmax(1), probabilities, ("a", "b"))
+    rows = named(np.array(REFERENCES), probabilities.argmax(1), probabilities)
+    if metric.whole is not None:
+        expected = metric.whole(rows)
+    else:
+        expected = np.mean(np.array(REFERENCES) == probabilities.argmax(1))
     module = as_evaluate_module(metric, ("a", "b"))
     assert module.name == metric.name
     assert module.compute(predictions=PROBABILITIES, references=REFERENCES) == {metric.name: pytest.approx(expected)}
@@ -45,16 +55,33 @@ def test_a_module_computes_what_the_function_does(metric: Metric) -> None:
 
 
 def test_label_indices_will_do_where_no_probabilities_are_read() -> None:
-    kappa = Metric("kappa", "Cohen's kappa.", lambda r, p, q, labels: float(cohen_kappa_score(r, p)))
+    kappa = Metric("kappa", "Cohen's kappa.", whole=lambda rows: float(cohen_kappa_score(*rows.codes)))
     module = as_evaluate_module(kappa, ("a", "b"))
     assert module.compute(predictions=[0, 1, 0, 0], references=REFERENCES) == {"kappa": pytest.approx(0.5)}
+
+
+def test_a_metric_that_is_no_mean_of_its_statistics_is_aggregated_as_it_says() -> None:
+    rate = Metric(
+        "error_odds",
+        statistic=lambda answer, references: Statistic((float(answer not in references), 1.0), weight=2.0),
+        aggregate=lambda sums, weights: sums[..., 0] / (sums[..., 1] - sums[..., 0]),
+    )
+    module = as_evaluate_module(rate, ("a", "b"))
+    assert module.compute(predictions=[0, 1, 0, 0], references=REFERENCES) == {"error_odds": pytest.approx(1 / 3)}
+
+
+def test_a_metric_that_only_its_task_can_compute_is_refused() -> None:
+    with pytest.raises(ValueError, match="'lrap' is computed by its task alone"):
+        as_evaluate_module(Metric("lrap"), ("a", "b"))
 
 
 def test_label_indices_are_never_taken_for_probabilities() -> None:
     ece = next(metric for metric in METRICS if metric.name == "ece")
     with pytest.raises(ValueError, match="'ece' reads probabilities: give rows of 2"):
         as_evaluate_module(ece, ("a", "b")).compute(predictions=[0, 1], references=[0, 0])
-    loss = Metric("log_loss", "", lambda r, p, q, labels: float(log_loss(r, q, labels=[0, 1])), better="lower")
+    loss = Metric(
+        "log_loss", whole=lambda rows: float(log_loss(rows.codes[0], rows.probabilities, labels=[0, 1])), better="lower"
+    )
     with pytest.raises(ValueError, match="NaN"):
         as_evaluate_module(loss, ("a", "b")).compute(predictions=[0, 1], references=[0, 0])
 

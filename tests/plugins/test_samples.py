@@ -33,7 +33,7 @@ TASKS = {
 
 
 def read(task: str, split: str) -> list[dict[str, str]]:
-    path = files("gpt_tasks_plugins") / task / "samples" / f"{split}.jsonl"
+    path = files("gpt_tasks_plugins") / task.replace("-", "_") / "samples" / f"{split}.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -147,7 +147,7 @@ def test_the_labels_can_be_learned(task: str) -> None:
     [
         ("entailment", ["premise", "hypothesis", "label"], 150),
         ("similarity", ["text_a", "text_b", "score"], 120),
-        ("tagging", ["text", "labels"], 120),
+        ("multi-label", ["text", "labels"], 120),
         ("multiple_choice", ["question", "choices", "answer"], 100),
     ],
 )
@@ -175,7 +175,7 @@ def test_similarities_fill_their_scale() -> None:
 
 
 def test_tags_overlap_and_each_is_frequent_enough() -> None:
-    tags = [row["labels"] for row in read_all("tagging")]
+    tags = [row["labels"] for row in read_all("multi-label")]
     counts = Counter(tag for several in tags for tag in several)
     assert min(counts.values()) >= 12
     assert sum(len(several) > 1 for several in tags) >= 40

@@ -60,7 +60,7 @@ def test_no_text_stands_there_twice(tasks: dict[str, ScoredTask], examples: dict
     texts: Counter[str] = Counter()
     for name, some in examples.items():
         for example in some:
-            asked = [request for request in tasks[name].task.ask(example, "") if isinstance(request, Continuation)]
+            asked = [request for request in tasks[name].task.requests(example, "") if isinstance(request, Continuation)]
             beginnings = {request.context for request in asked} - {""}
             texts.update(" ".join(text.casefold().split()) for text in beginnings)
             texts.update(" ".join((request.context + request.text).casefold().split()) for request in asked)

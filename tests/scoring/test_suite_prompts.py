@@ -336,6 +336,7 @@ def test_lambada_with_shots(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_the_same_figures_of_the_same_likelihoods(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     data, scored = on_hub(name, tmp_path_factory, replace(built_in(name), shots=0), own=False)
     task, asked, random = theirs(CONFIGS[name], data, 0), ours(scored), Random(0)
+    metrics = installed_plugins().registry.metrics_of(scored.task, scored.metrics)
     instances = iter(task.instances)
     for each in asked:
         own = list(islice(instances, len(each.requests)))
@@ -344,12 +345,13 @@ def test_the_same_figures_of_the_same_likelihoods(name: str, tmp_path_factory: p
             continue
         for _ in range(8):
             values = [random.uniform(-9, -1) for _ in own]
-            parts = scored.task.measure(each.example, [LogLikelihood(value, False) for value in values])
+            prediction = scored.task.prediction(each.example, [LogLikelihood(value, False) for value in values])
+            found = scored.task.contributions(metrics, each.example, prediction)
             figures = task.process_results(own[0].doc, [(value, False) for value in values])
             renamed = {"acc": "accuracy"}
             assert {renamed.get(key, key) for key in figures} == set(scored.metrics)
             for key, value in figures.items():
-                assert parts[renamed.get(key, key)].value == value, (each.example, key)
+                assert found[renamed.get(key, key)].value == value, (each.example, key)
 
 
 def test_the_same_answers_of_gsm8k_are_right(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -373,7 +375,8 @@ def test_the_same_answers_of_gsm8k_are_right(tmp_path_factory: pytest.TempPathFa
         task.apply_filters()
         for instance, each in zip(task.instances, asked, strict=True):
             (figure,) = task.process_results(instance.doc, [instance.filtered_resps["strict-match"]]).values()
-            assert scored.task.measure(each.example, [text])["exact_match"].value == figure, (text, instance.doc)
+            prediction = scored.task.prediction(each.example, [text])
+            assert scored.task.score(each.example, prediction)["exact_match"].value == figure, (text, instance.doc)
             found.append(figure)
     assert {request.max_tokens for each in asked for request in each.requests} == {256}
     assert {instance.args[1].get("max_gen_toks", 256) for instance in task.instances} == {256}

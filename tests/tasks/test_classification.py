@@ -1,17 +1,22 @@
-"""What a classification task makes of labels, columns, texts and logits."""
+"""What a classification task makes of labels, columns, texts and answers."""
 
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.evaluation.statistics import Tally
+from gpt_tasks.metrics import METRICS
+from gpt_tasks.metrics.intervals import wilson
 from gpt_tasks.tasks.classification import ClassificationTask
-from gpt_tasks.training.config import validated
-from gpt_tasks.types import Example, Row
+from gpt_tasks.tasks.options import validated
+from gpt_tasks.types import Continuation, Example, LogLikelihood, Prediction, Row, Statistic
 
 
 class Tone(ClassificationTask):
@@ -45,9 +50,18 @@ def row(**values: object) -> Row:
     return Row(values, "letters.csv:7")
 
 
+def fitted(
+    task: ClassificationTask, observed: Iterable[str], where: str = "letters.csv"
+) -> tuple[ClassificationTask, dict[str, str]]:
+    """The task, fitted to training data that hold these labels, and what each of them means."""
+    train: Any = SimpleNamespace(fields=("text",), observed=dict.fromkeys(observed, 1))
+    found = task.fit(train, where)
+    return found, {label: found.normalize_label(label, where) for label in observed}
+
+
 class TestLabels:
     def test_all_declared_keeps_the_declared_order(self) -> None:
-        task, meaning = Tone().fitted({"kind", "harsh"}, ["text"], "letters.csv")
+        task, meaning = fitted(Tone(), {"kind", "harsh"})
         assert task.labels == ("harsh", "kind")
         assert meaning == {"kind": "kind", "harsh": "harsh"}
 
@@ -55,68 +69,68 @@ class TestLabels:
         class Three(Tone):
             labels = ("harsh", "plain", "kind")
 
-        task, _ = Three().fitted({"kind", "harsh"}, ["text"], "letters.csv")
+        task, _ = fitted(Three(), {"kind", "harsh"})
         assert task.labels == ("harsh", "plain", "kind")
 
     def test_some_not_declared_is_an_error_that_names_the_odd_ones(self) -> None:
         with pytest.raises(DataError) as raised:
-            Tone().fitted({"kind", "harsch", "zebra"}, ["text"], "letters.csv")
+            fitted(Tone(), {"kind", "harsch", "zebra"})
         assert "letters.csv" in raised.value.message
         assert "'harsch', 'zebra'" in raised.value.message
         assert "(harsh, kind)" in raised.value.message
         assert raised.value.hint == "Did you mean 'harsh'?"
 
     def test_none_declared_takes_the_datas_own_sorted(self) -> None:
-        task, meaning = Tone().fitted({"wood", "iron", "10", "9"}, ["text"], "letters.csv")
+        task, meaning = fitted(Tone(), {"wood", "iron", "10", "9"})
         assert task.labels == ("9", "10", "iron", "wood")
         assert set(meaning) == set(meaning.values()) == set(task.labels)
 
     def test_a_task_that_declares_none_takes_the_datas_own(self) -> None:
-        assert Topics().fitted({"b", "a"}, ["text"], "x.csv")[0].labels == ("a", "b")
-        assert Topics().fitted({"1", "0", "10", "2"}, ["text"], "x.csv")[0].labels == ("0", "1", "2", "10")
+        assert fitted(Topics(), {"b", "a"}, "x.csv")[0].labels == ("a", "b")
+        assert fitted(Topics(), {"1", "0", "10", "2"}, "x.csv")[0].labels == ("0", "1", "2", "10")
 
     def test_whole_numbers_index_the_declared_ones(self) -> None:
-        task, meaning = Tone().fitted({"1", "0"}, ["text"], "letters.csv")
+        task, meaning = fitted(Tone(), {"1", "0"})
         assert task.labels == ("harsh", "kind")
         assert meaning == {"0": "harsh", "1": "kind"}
 
     def test_a_number_beyond_the_declared_ones_is_an_error(self) -> None:
         with pytest.raises(DataError, match=r"letters.csv: label '2' is not one of harsh, kind"):
-            Tone().fitted({"1", "2"}, ["text"], "letters.csv")
+            fitted(Tone(), {"1", "2"}, "letters.csv")
 
     def test_declared_numbers_are_names_and_no_places(self) -> None:
         class Stars(Tone):
             labels = ("1", "0")
 
-        task, meaning = Stars().fitted({"0", "1"}, ["text"], "letters.csv")
+        task, meaning = fitted(Stars(), {"0", "1"})
         assert task.labels == ("1", "0")
         assert meaning == {"0": "0", "1": "1"}
 
     @pytest.mark.parametrize("observed", [{"kind"}, {"1"}, {"iron"}])
     def test_a_single_label_is_an_error(self, observed) -> None:
         with pytest.raises(DataError, match=r"letters.csv: every row has the label"):
-            Tone().fitted(observed, ["text"], "letters.csv")
+            fitted(Tone(), observed, "letters.csv")
 
     def test_numbers_count_declared_labels_only(self) -> None:
         """The data's own labels are sorted: a number of the data set they come from means another of them."""
-        fitted, _ = Topics().fitted({"World", "Sports", "Business"}, ["text"], "news.csv")
-        for task in (fitted, Topics().restored(fitted.state())):
+        found, _ = fitted(Topics(), {"World", "Sports", "Business"}, "news.csv")
+        for task in (found, Topics().restored(found.state())):
             with pytest.raises(DataError, match="label '0' is not one of Business, Sports, World") as raised:
-                task.canonical("0", "later.csv:2")
+                task.normalize_label("0", "later.csv:2")
             assert "by their names" in raised.value.hint
-        declared, _ = Tone().fitted({"kind", "harsh"}, ["text"], "letters.csv")
-        assert Tone().restored(declared.state()).canonical("0", "") == "harsh"
+        declared, _ = fitted(Tone(), {"kind", "harsh"}, "letters.csv")
+        assert Tone().restored(declared.state()).normalize_label("0", "") == "harsh"
 
     def test_fitting_leaves_the_registered_task_as_it_was(self) -> None:
         task = Topics()
-        task.fitted({"a", "b"}, ["text"], "x.csv")
+        fitted(task, {"a", "b"}, "x.csv")
         assert task.labels == ()
 
     def test_a_label_of_later_data_is_found_or_named(self) -> None:
-        assert Tone().canonical("kind", "") == "kind"
-        assert Tone().canonical("0", "") == "harsh"
+        assert Tone().normalize_label("kind", "") == "kind"
+        assert Tone().normalize_label("0", "") == "harsh"
         with pytest.raises(DataError) as raised:
-            Tone().canonical("knid", "test.csv:3")
+            Tone().normalize_label("knid", "test.csv:3")
         assert raised.value.message == "test.csv:3: label 'knid' is not one of harsh, kind"
         assert raised.value.hint == "Did you mean 'kind'?"
 
@@ -148,7 +162,14 @@ class TestColumns:
         assert fields == {"text": "body", "label": "stars"}
 
     def test_data_without_labels_has_texts_only(self) -> None:
-        assert Tone().fields(["letter"], {}, "x.csv") == {"text": "letter"}
+        assert Tone().input_fields(["letter"], {}, "x.csv") == {"text": "letter"}
+        assert Tone().input_fields(["letter"], {"label": "stars"}, "x.csv") == {"text": "letter"}
+
+    def test_labels_that_are_needed_and_missing_are_told_with_the_flag(self) -> None:
+        with pytest.raises(DataError) as raised:
+            Tone().fields(["letter"], {}, "x.csv")
+        assert raised.value.message == "x.csv: there is no column 'tone'; the columns are letter"
+        assert "--column label=NAME" in raised.value.hint
 
     def test_a_missing_column_is_told_with_those_there_and_the_flag(self) -> None:
         with pytest.raises(DataError) as raised:
@@ -162,7 +183,7 @@ class TestColumns:
 
     def test_a_field_that_the_task_has_not_is_an_error(self) -> None:
         with pytest.raises(DataError) as raised:
-            Tone().fields(["letter"], {"txt": "letter"}, "x.csv")
+            Tone().input_fields(["letter"], {"txt": "letter"}, "x.csv")
         assert "no field 'txt'" in raised.value.message
         assert raised.value.hint == "Its fields are text, label."
 
@@ -182,11 +203,11 @@ class TestColumns:
 
     def test_a_prompt_of_the_users_own_can_read_other_fields(self) -> None:
         task = Tone().configured(validated(Tone.Options, {"prompt": "{subject}: {text}"}))
-        fields = task.fields(["head", "letter"], {"subject": "head"}, "x.csv")
+        fields = task.input_fields(["head", "letter"], {"subject": "head"}, "x.csv")
         assert fields == {"subject": "head", "text": "letter"}
 
     def test_inputs_stand_in_the_order_of_the_prompt_and_extra_columns_are_kept_as_text(self) -> None:
-        columns = Title().fields(["body", "headline", "year"], {}, "x.csv")
+        columns = Title().input_fields(["body", "headline", "year"], {}, "x.csv")
         example = Title().example(row(body="B", headline="H", year=1999), columns, extra=["year", "none"])
         assert list(example.inputs) == ["title", "body"]
         assert example.extra == {"year": "1999", "none": ""}
@@ -267,16 +288,65 @@ class TestEncoding:
         assert Tone().encode([], tiny_tokenizer, 24) == []
 
 
-class TestDecoding:
-    def test_logits_become_the_most_probable_label_and_all_probabilities(self) -> None:
-        first, second = Tone().decode(np.log(np.array([[0.9, 0.1], [0.2, 0.8]], dtype=np.float32)))
-        assert (first.label, second.label) == ("harsh", "kind")
-        assert first.probabilities == pytest.approx({"harsh": 0.9, "kind": 0.1})
-        assert sum(second.probabilities.values()) == pytest.approx(1)
+def predicted(label: str, **probabilities: float) -> Prediction:
+    return Prediction(label, probabilities)
 
-    def test_large_logits_overflow_nothing(self) -> None:
-        (prediction,) = Tone().decode(np.array([[1e4, -1e4]], dtype=np.float32))
-        assert prediction.probabilities == {"harsh": 1.0, "kind": 0.0}
+
+class TestAnswers:
+    target = Example({"text": "Dear"}, "kind", "letters.csv:2")
+
+    def test_probabilities_become_the_most_probable_label_and_all_of_them(self) -> None:
+        first, second = Tone().predictions(np.array([[0.9, 0.1], [0.25, 0.75]]))
+        assert first == predicted("harsh", harsh=0.9, kind=0.1)
+        assert second == predicted("kind", harsh=0.25, kind=0.75)
+
+    def test_what_a_label_contributes_is_whether_it_is_right(self) -> None:
+        right, wrong = predicted("kind", harsh=0.1, kind=0.9), predicted("harsh", harsh=0.6, kind=0.4)
+        assert Tone().score(self.target, right) == {"accuracy": Statistic(1.0), "micro_f1": Statistic(1.0)}
+        # Those of METRICS that are functions of all rows get nothing from one example.
+        found = Tone().contributions(METRICS, self.target, wrong)
+        assert found == {"accuracy": Statistic(0.0), "micro_f1": Statistic(0.0)}
+        assert Tone().compared(self.target, wrong) == ("harsh", ("kind",))
+        assert list(Tone().decisions(self.target, wrong)) == [("kind", "harsh")]
+        assert Tone().probability(wrong) == 0.6
+
+    def test_an_evaluation_collects_them_chunk_by_chunk(self) -> None:
+        rows = [("kind", 0.9), ("harsh", 0.4), ("kind", 0.2), ("harsh", 0.7)]
+        tally = Tally(Tone(), METRICS)
+        for label, p in rows:
+            found = Tone().predictions(np.array([[1 - p, p]]))
+            tally.add([Example({"text": "Dear"}, label, "")], found)
+        scores = tally.scores()
+        assert [scores[name].value for name in ("accuracy", "micro_f1", "mcc")] == pytest.approx([0.5, 0.5, 0.0])
+        assert scores["ece"].value == pytest.approx((0.1 + 0.4 + 0.8 + 0.7) / 4)
+        assert {name: score.value for name, score in scores.items()} == tally.values()
+        assert (scores["accuracy"].low, scores["accuracy"].high) == pytest.approx(wilson(2, 4))
+        some = tally.scores(np.array([0, 1]))
+        assert (some["accuracy"].value, some["macro_f1"].value, some["mcc"].n) == (1.0, 1.0, 2)
+
+    def test_a_line_of_a_file_holds_text_label_and_probabilities(self) -> None:
+        line = Tone().line(self.target, predicted("harsh", harsh=2 / 3, kind=1 / 3))
+        probabilities = {"harsh": 0.666667, "kind": 0.333333}
+        assert line == {"text": "Dear", "label": "kind", "predicted": "harsh", "probabilities": probabilities}
+        assert Tone().table_row("Dear", predicted("kind", harsh=0.1, kind=0.9)) == {
+            "label": "kind",
+            "probability": "90.0%",
+            "text": "Dear",
+        }
+
+    def test_without_training_the_likelihoods_of_the_labels_words_are_compared(self) -> None:
+        task = Tone().prompted(None, {"harsh": "rude"})
+        asked = "Before.\n\nLetter: Dear\nTone:\nLabel:"
+        assert task.requests(self.target, "Before.\n\n") == [
+            Continuation(asked, " rude"),
+            Continuation(asked, " kind"),
+        ]
+        answer = task.prediction(self.target, [LogLikelihood(np.log(0.1), False), LogLikelihood(np.log(0.3), False)])
+        assert answer.label == "kind"
+        assert answer.probabilities == pytest.approx({"harsh": 0.25, "kind": 0.75})
+        assert task.fewshot_example(self.target) == "Letter: Dear\nTone:\nLabel: kind"
+        impossible = [LogLikelihood(-np.inf, False)] * 2
+        assert task.prediction(self.target, impossible).probabilities == {"harsh": 0.5, "kind": 0.5}
 
 
 class TestOptions:
@@ -306,13 +376,16 @@ class TestOptions:
         assert says in raised.value.message
 
     def test_what_was_saved_is_restored_through_json(self) -> None:
-        fitted, _ = Topics().fitted({"b", "a"}, ["text"], "x.csv")
-        trained = fitted.configured(validated(Topics.Options, {"prompt": "{text}!"}))
+        found, _ = fitted(Topics(), {"b", "a"}, "x.csv")
+        trained = found.configured(validated(Topics.Options, {"prompt": "{text}!"}))
         restored = Topics().restored(json.loads(json.dumps(trained.state())))
         assert restored.labels == ("a", "b")
         assert restored.prompt == "{text}!"
         assert restored.pair_prompt == Topics.pair_prompt
         assert Topics().labels == ()
+
+    def test_a_state_of_older_names_is_restored_by_the_names_of_today(self) -> None:
+        assert Tone().restored({"introduction": "Letters follow."}).instruction == "Letters follow."
 
     def test_the_description_is_the_first_line(self) -> None:
         assert Tone().description == "Tell harsh from kind letters."

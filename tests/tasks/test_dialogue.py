@@ -12,9 +12,8 @@ from gpt_tasks.errors import DataError, ModelError
 from gpt_tasks.tasks.chat_template import conversation, end_token, give_template, prompt
 from gpt_tasks.tasks.chat_window import history
 from gpt_tasks.tasks.dialogue import DialogueTask
-from gpt_tasks.tasks.measures import Part
 from gpt_tasks.tasks.turns import Turn
-from gpt_tasks.types import Continuation, Encoded, Example, Generation, LogLikelihood, Row
+from gpt_tasks.types import Continuation, Encoded, Example, Generation, LogLikelihood, Row, Statistic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,7 +61,7 @@ def tokenizer(tiny_backbone_folder: Path) -> PreTrainedTokenizerBase:
 
 
 def learned(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> list[str]:
-    return [tokenizer.decode(encoded.input_ids[start:end]) for start, end in encoded.learned]
+    return [tokenizer.decode(encoded.input_ids[start:end]) for start, end in encoded.label_spans]
 
 
 def test_exactly_the_assistants_turns_and_their_ends_are_learned(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -79,7 +78,7 @@ def test_exactly_the_assistants_turns_and_their_ends_are_learned(tokenizer: PreT
         ids += tokens
         mask += [counts] * len(tokens)
     assert encoded.input_ids == ids
-    ours = [any(start <= place < end for start, end in encoded.learned) for place in range(len(ids))]
+    ours = [any(start <= place < end for start, end in encoded.label_spans) for place in range(len(ids))]
     assert ours == mask
     assert encoded.truncated == 0
 
@@ -96,7 +95,7 @@ def test_the_template_is_kept_with_the_tokenizer_and_masks_alike(
     (encoded,) = TASK.encode([example(*TALK)], tokenizer, 256)
     assert found["input_ids"] == encoded.input_ids
     assert [bool(each) for each in found["assistant_masks"]] == [
-        any(start <= place < end for start, end in encoded.learned) for place in range(len(encoded.input_ids))
+        any(start <= place < end for start, end in encoded.label_spans) for place in range(len(encoded.input_ids))
     ]
     asked = loaded.apply_chat_template(given[:-1], add_generation_prompt=True, tokenize=False)
     assert asked.endswith("\nUser: Does it stop here?\nAssistant:")
@@ -181,8 +180,8 @@ def test_every_turn_of_a_long_conversation_is_learned_once(
 def test_a_piece_has_the_turns_before_what_it_learns_in_front(tokenizer: PreTrainedTokenizerBase) -> None:
     pieces = TASK.encode([many(9)], tokenizer, 200)
     for piece in pieces[1:]:
-        (start, _), text = piece.learned[0], tokenizer.decode(piece.input_ids)
-        assert text.count("Answer") > len(piece.learned)
+        (start, _), text = piece.label_spans[0], tokenizer.decode(piece.input_ids)
+        assert text.count("Answer") > len(piece.label_spans)
         assert start > len(piece.input_ids) // 4
 
 
@@ -279,7 +278,7 @@ def test_rows_of_another_task_are_told() -> None:
 
 
 def test_a_text_by_itself_is_a_users_turn_and_an_answer_is_not_looked_at() -> None:
-    columns = TASK.asked_fields(["messages"], {}, "here")
+    columns = TASK.input_fields(["messages"], {}, "here")
 
     def waiting(value: Any) -> Any:
         return TASK.record(TASK.example(Row({"messages": value}, "here:1"), columns))["messages"]
@@ -297,7 +296,7 @@ def test_a_text_by_itself_is_a_users_turn_and_an_answer_is_not_looked_at() -> No
 
 def test_a_model_as_it_is_reads_lines_of_text() -> None:
     talk = example(*TALK)
-    asked = TASK.ask(talk, "Before.\n\n")
+    asked = TASK.requests(talk, "Before.\n\n")
     first = "Before.\n\nSystem: Be kind.\nUser: What a lovely train!\nAssistant:"
     second = f"{first} Is it not?\nUser: Does it stop here?\nAssistant:"
     assert asked == [
@@ -305,16 +304,20 @@ def test_a_model_as_it_is_reads_lines_of_text() -> None:
         Continuation(first, " Is it not?"),
         Continuation(second, " At eight."),
     ]
-    assert TASK.shot(talk).endswith("User: Does it stop here?\nAssistant: At eight.")
-    found = TASK.measure(talk, [" At eight.", LogLikelihood(-4.0, False, 3), LogLikelihood(-2.0, False, 5)])
-    assert found["perplexity"] == Part(0.75, 8)
+    assert TASK.fewshot_example(talk).endswith("User: Does it stop here?\nAssistant: At eight.")
+    answer = TASK.prediction(talk, [" At eight.", LogLikelihood(-4.0, True, 3), LogLikelihood(-2.0, False, 5)])
+    assert answer == " At eight."
+    assert answer.log_likelihood == LogLikelihood(-6.0, False, 8)
+    found = TASK.score(talk, answer)
+    assert found["perplexity"] == Statistic(0.75, 8)
     assert found["rougeL"].value == 1.0
-    assert set(TASK.measure(talk, ["At nine."])) == set(TASK.metrics)
+    assert set(TASK.score(talk, TASK.prediction(talk, ["At nine."]))) == set(TASK.metrics)
+    assert set(TASK.score(talk, "At nine.")) == set(TASK.metrics)
 
 
 def test_the_most_frequent_answer_is_what_costs_nothing() -> None:
-    assert TASK.naive(example(*TALK)) == {}
-    settled = TASK.settled([example(*TALK), example(*TALK[:3]), example(*TALK)])
-    assert settled.naive(example(*TALK[:3])) == {"most_frequent": "At eight."}
-    assert TASK.restored(settled.state()).naive(example(*TALK)) == {"most_frequent": "At eight."}
-    assert TASK.naive(example(*TALK)) == {}
+    assert TASK.baselines(example(*TALK)) == {}
+    fitted = TASK.fit_baselines([example(*TALK), example(*TALK[:3]), example(*TALK)])
+    assert fitted.baselines(example(*TALK[:3])) == {"most_frequent": "At eight."}
+    assert TASK.restored(fitted.state()).baselines(example(*TALK)) == {"most_frequent": "At eight."}
+    assert TASK.baselines(example(*TALK)) == {}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from gpt_tasks.backbone.load import Location, open_backbone
 from gpt_tasks.backbone.tokens import add_tokens
 from gpt_tasks.tasks.headed import DELIMITER
-from gpt_tasks.tasks.long_texts import encode_windows
+from gpt_tasks.tasks.prompts import encode_windows
 from gpt_tasks.tasks.regression import RegressionTask
 from gpt_tasks.types import Example
 
@@ -27,6 +28,11 @@ class Alike(RegressionTask):
     columns: ClassVar = {"a": "a", "b": "b", "score": "score"}
     prompt = f"{{a}}{DELIMITER}{{b}}"
     symmetric = True
+
+
+def seen(*fields: str) -> Any:
+    """Training data of two numbers, as `fit` sees them."""
+    return SimpleNamespace(fields=fields, observed={"1.0": 1, "2.0": 1})
 
 
 def test_every_token_stands_in_a_window_and_windows_overlap(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
@@ -72,7 +78,7 @@ def test_a_short_text_is_one_sequence_and_truncating_reads_the_beginning(
     task.long_texts = "truncate"
     (cut,) = task.encode([long], tiny_tokenizer, 40)
     assert 38 <= len(cut.input_ids) <= 40
-    assert cut.others == ()
+    assert cut.more_sequences == ()
     assert cut.truncated == len(tiny_tokenizer(TEXT)["input_ids"]) - len(cut.input_ids)
 
 
@@ -88,10 +94,10 @@ def test_the_delimiter_is_one_token_and_begins_as_the_end_of_text(tiny_backbone_
     import torch
 
     backbone = open_backbone(Location(str(tiny_backbone_folder), tiny_backbone_folder))
-    task, _ = Alike().fitted({"1.0": 1, "2.0": 1}, ["a", "b"], "file")
+    task = Alike().fit(seen("a", "b"), "file")
     rows = len(backbone.tokenizer)
     for _ in range(2):
-        add_tokens(backbone, task.own_tokens())
+        add_tokens(backbone, task.special_tokens())
     ids = backbone.tokenizer(f"soup{DELIMITER}train")["input_ids"]
     assert ids.count(rows) == 1
     assert backbone.tokenizer.decode(ids) == f"soup{DELIMITER}train"
@@ -106,5 +112,5 @@ def test_only_what_is_read_needs_a_token(inputs: tuple[str, ...]) -> None:
         name = "either"
         pair_prompt = f"{{a}}{DELIMITER}{{b}}"
 
-    task, _ = Either().fitted({"1.0": 1, "2.0": 1}, inputs, "file")
-    assert task.own_tokens() == ((DELIMITER,) if len(inputs) == 2 else ())
+    task = Either().fit(seen(*inputs), "file")
+    assert task.special_tokens() == ((DELIMITER,) if len(inputs) == 2 else ())

@@ -30,7 +30,7 @@ def read(text: str, **more: object) -> Example:
 
 
 def learned(windows: list[Encoded]) -> list[int]:
-    return [token for window in windows for start, end in window.learned for token in window.input_ids[start:end]]
+    return [token for window in windows for start, end in window.label_spans for token in window.input_ids[start:end]]
 
 
 @pytest.mark.parametrize("max_length", [2, 3, 7, 64])
@@ -41,7 +41,7 @@ def test_every_token_and_the_end_are_learned_once_whatever_the_window(
     windows = TASK.encode([read(text)], tiny_tokenizer, max_length)
     ids = tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
     assert learned(windows) == [*ids, tiny_tokenizer.eos_token_id]
-    assert all(len(window.input_ids) <= max_length and window.learned[0][0] == 1 for window in windows)
+    assert all(len(window.input_ids) <= max_length and window.label_spans[0][0] == 1 for window in windows)
     assert windows[0].input_ids[0] == tiny_tokenizer.eos_token_id
     assert [w.input_ids[0] for w in windows[1:]] == [w.input_ids[-1] for w in windows[:-1]]
 
@@ -75,13 +75,13 @@ def test_an_empty_text_is_refused() -> None:
         read(" \n")
 
 
-def test_measures_count_by_tokens_words_and_bytes() -> None:
+def test_metrics_count_by_tokens_words_and_bytes() -> None:
     example = read("two words")
-    parts = TASK.measure(example, [LogLikelihood(-12.0, False, tokens=4)])
-    assert {name: part.value for name, part in parts.items()} == pytest.approx(
+    found = TASK.score(example, TASK.prediction(example, [LogLikelihood(-12.0, False, tokens=4)]))
+    assert {name: statistic.value for name, statistic in found.items()} == pytest.approx(
         {"perplexity": 3.0, "word_perplexity": 6.0, "byte_perplexity": 12 / 9, "bits_per_byte": 12 / 9 / math.log(2)}
     )
-    assert [part.weight for part in parts.values()] == [4, 2, 9, 9]
+    assert [statistic.weight for statistic in found.values()] == [4, 2, 9, 9]
 
 
 def test_a_text_file_is_read_in_passages_that_are_its_whole_text(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.evaluation.parts import score
+from gpt_tasks.metrics.aggregate import figure
 from gpt_tasks.tasks.regression import RegressionTask
 from gpt_tasks.types import Example, Row
 
@@ -27,13 +31,21 @@ def test_what_is_no_number_names_the_row(value: object) -> None:
         Stars().read_target(Row({"score": value}, "file:1"), "score")
 
 
-def test_goals_are_deviations_in_standard_deviations_and_back() -> None:
-    task, _ = Stars().fitted({"1.0": 1, "3.0": 2, "5.0": 1}, ["text"], "file")
-    assert (task.centre, task.spread) == (3.0, pytest.approx(2**0.5))
-    goals = task.goals(["1.0", "4.0"])
-    assert task.decode(goals[:, None]) == pytest.approx([1.0, 4.0])
+def seen(observed: Mapping[str, int]) -> Any:
+    """Training data, as `fit` sees them."""
+    return SimpleNamespace(fields=("text",), observed=observed)
+
+
+def test_the_mean_and_the_standard_deviation_are_those_of_the_training_data() -> None:
+    task = Stars().fit(seen({"1.0": 1, "3.0": 2, "5.0": 1}), "file")
+    assert (task.mean, task.std) == (3.0, pytest.approx(2**0.5))
+    assert (Stars.mean, Stars.std) == (0.0, 1.0)
+    again = Stars().restored(task.state())
+    assert (again.mean, again.std, again.inputs) == (task.mean, task.std, ("text",))
+    older = Stars().restored({"centre": 3.0, "spread": 2.0})
+    assert (older.mean, older.std) == (3.0, 2.0)
     with pytest.raises(DataError, match="file: every row has the score 2"):
-        Stars().fitted({"2.0": 5}, ["text"], "file")
+        Stars().fit(seen({"2.0": 5}), "file")
 
 
 @pytest.mark.parametrize("far", [0.0, 1e6])
@@ -41,10 +53,10 @@ def test_the_figures_are_those_of_scipy(far: float) -> None:
     random = np.random.default_rng(1)
     right = random.integers(0, 6, 80) + far
     given = right + random.normal(size=80)
-    brought = [
-        Stars().measure(Example({"text": "a"}, repr(float(x)), ""), float(y)) for x, y in zip(right, given, strict=True)
+    scores = [
+        Stars().score(Example({"text": "a"}, repr(float(x)), ""), float(y)) for x, y in zip(right, given, strict=True)
     ]
-    found = {measure.name: score(measure, [parts[measure.name] for parts in brought]) for measure in Stars.measures}
+    found = {metric.name: figure(metric, [each[metric.name] for each in scores]) for metric in Stars.own_metrics}
     assert found["pearson"].value == pytest.approx(stats.pearsonr(right, given).statistic, abs=1e-9)
     assert found["spearman"].value == pytest.approx(stats.spearmanr(right, given).statistic, abs=1e-9)
     assert found["rmse"].value == pytest.approx(float(np.sqrt(np.mean((right - given) ** 2))))
@@ -53,6 +65,6 @@ def test_the_figures_are_those_of_scipy(far: float) -> None:
 
 
 def test_one_number_for_all_has_no_correlation() -> None:
-    brought = [Stars().measure(Example({"text": "a"}, repr(x), ""), 2.0) for x in (1.0, 2.0, 4.0)]
-    pearson = Stars.measures[0]
-    assert np.isnan(score(pearson, [parts["pearson"] for parts in brought]).value)
+    scores = [Stars().score(Example({"text": "a"}, repr(x), ""), 2.0) for x in (1.0, 2.0, 4.0)]
+    pearson = Stars.own_metrics[0]
+    assert np.isnan(figure(pearson, [each["pearson"] for each in scores]).value)

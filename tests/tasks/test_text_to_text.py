@@ -28,7 +28,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, limit: int, **texts: str) -> tupl
     row = Row({"document": "It rained.", "who": "Ann", "summary": "Rain.", **texts}, "r:1")
     example = task.example(row, {name: name for name in row.values})
     (encoded,) = task.encode([example], tokenizer, limit)
-    ((start, end),) = encoded.learned
+    ((start, end),) = encoded.label_spans
     assert len(encoded.input_ids) <= limit
     assert end == len(encoded.input_ids)
     return encoded, tokenizer.decode(encoded.input_ids[:start]), tokenizer.decode(encoded.input_ids[start:])
@@ -83,6 +83,6 @@ def test_the_prompts_tokens_are_those_that_a_generation_is_given(tiny_tokenizer:
     rows = [Row({"start": start, "rest": rest}, "r") for start, rest in words]
     examples = [task.example(row, {"start": "start", "rest": "rest"}) for row in rows]
     for (start, rest), encoded in zip(words, task.encode(examples, tiny_tokenizer, 64), strict=True):
-        ((begin, _),) = encoded.learned
+        ((begin, _),) = encoded.label_spans
         assert encoded.input_ids[:begin] == tiny_tokenizer(start)["input_ids"]
         assert tiny_tokenizer.decode(encoded.input_ids[begin:-1]) == rest

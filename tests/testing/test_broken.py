@@ -1,4 +1,4 @@
-"""Each check finds the one thing that is wrong with a task, and no other check blames the task for it."""
+"""Each check finds the one thing that is wrong with a task or its learner, and no other check blames them for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from gpt_tasks import ClassificationTask, TextToTextTask
-from gpt_tasks.extensions import HeadSpec
+from gpt_tasks.extensions import HeadSpec, LearnerSpec
 from gpt_tasks.plugins import GROUP, Plugins, load_plugins
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationOptions
@@ -48,6 +48,10 @@ class NamingTooMuch(Tone):
     metrics = ("accuracy", "sparkle")
 
 
+class NamingNobody(Tone):
+    learner = "nobody"
+
+
 class NamingTheAnswer(Tone):
     prompt = "{text} {label}"
 
@@ -71,16 +75,16 @@ class Leaking(Tone):
 class LearningThePrompt(Reason):
     def encode(self, examples, tokenizer, max_length):
         encoded = super().encode(examples, tokenizer, max_length)
-        return [replace(each, learned=((1, len(each.input_ids)),)) for each in encoded]
+        return [replace(each, label_spans=((1, len(each.input_ids)),)) for each in encoded]
 
 
 class NeverEnding(Reason):
     def encode(self, examples, tokenizer, max_length):
         encoded = super().encode(examples, tokenizer, max_length)
         return [
-            replace(each, input_ids=each.input_ids[:-1], learned=((start, end - 1),))
+            replace(each, input_ids=each.input_ids[:-1], label_spans=((start, end - 1),))
             for each in encoded
-            for start, end in each.learned
+            for start, end in each.label_spans
         ]
 
 
@@ -105,9 +109,9 @@ class CuttingTheAnswer(Reason):
     def encode(self, examples, tokenizer, max_length):
         encoded = super().encode(examples, tokenizer, 10_000)
         return [
-            replace(each, input_ids=each.input_ids[:max_length], learned=((start, min(end, max_length)),))
+            replace(each, input_ids=each.input_ids[:max_length], label_spans=((start, min(end, max_length)),))
             for each in encoded
-            for start, end in each.learned
+            for start, end in each.label_spans
         ]
 
 
@@ -123,21 +127,24 @@ class Forgetting(Tone):
         example = super().example(row, columns, extra)
         return replace(example, inputs={"text": example.inputs["text"].lower()}) if self.lower else example
 
+    def state(self):
+        return {name: value for name, value in super().state().items() if name != "lower"}
+
 
 class ExpectingWords(Reason):
-    def measure(self, example, answers):
-        first, *others = str(answers[0]).split()
-        return super().measure(example, [" ".join([first, *others])])
+    def score(self, example, prediction):
+        first, *others = str(prediction).split()
+        return super().score(example, " ".join([first, *others]))
 
 
 class Unfair(Reason):
-    def measure(self, example, answers):
-        return super().measure(replace(example, references=(example.inputs["text"],)), answers)
+    def score(self, example, prediction):
+        return super().score(replace(example, references=(example.inputs["text"],)), prediction)
 
 
 class Bashful(Reason):
-    def ask(self, example, before):
-        return super().ask(example, "")
+    def requests(self, example, context):
+        return super().requests(example, "")
 
 
 class Undefined(Tone):
@@ -161,8 +168,108 @@ class Deaf(Tone):
         return super().encode([replace(each, inputs={"text": "Hm."}) for each in examples], tokenizer, max_length)
 
 
+class Unwritable(Tone):
+    def to_json(self, prediction):
+        return {"predicted": {prediction.label}}
+
+
+class Wordless(Tone):
+    def table_row(self, text, prediction):
+        return {"probability": prediction.probabilities[prediction.label]}
+
+
+class Laconic(Tone):
+    def line(self, example, prediction):
+        return {"label": example.target, **self.to_json(prediction)}
+
+
 class Unseeded(Tone):
     head = "unseeded"
+
+
+class AnsweringTooFew(Tone):
+    learner = "too-few"
+
+
+class TooSure(Tone):
+    learner = "too-sure"
+
+
+class Outlandish(Tone):
+    learner = "outlandish"
+
+
+class Whispering(Tone):
+    learner = "whispering"
+
+
+class Restless(Tone):
+    learner = "restless"
+
+
+class LearningAll(Reason):
+    learner = "learning-all"
+
+
+class LearningNothing(Tone):
+    learner = "learning-nothing"
+
+
+class Boundless(Tone):
+    learner = "boundless"
+
+
+class Worthless(Tone):
+    learner = "worthless"
+
+
+class Inconsolable(Tone):
+    learner = "inconsolable"
+
+
+class Whimsical(Tone):
+    learner = "whimsical"
+
+
+def learners() -> list[LearnerSpec]:
+    """Learners with a fault each: what a method returns is changed."""
+
+    def kind(name, method, changed, family="ClassificationLearner", module="sequence"):
+        def load():
+            base = getattr(importlib.import_module(f"gpt_tasks.learners.{module}"), family)
+            right = getattr(base, method)
+            return type("Faulty", (base,), {method: lambda self, *given: changed(right(self, *given), self)})
+
+        return LearnerSpec(name, "A learner with a fault.", load)
+
+    def beginning_with(token):
+        def changed(every, learner):
+            return [replace(each, sequences=[[token(each), *each.sequences[0][1:]]]) for each in every]
+
+        return changed
+
+    def certain(predictions, learner):
+        return [replace(each, probabilities=dict.fromkeys(each.probabilities, 2.0)) for each in predictions]
+
+    def unlearned_if_long(every, learner):
+        return [replace(each, labels=-100 if each.windows > 1 else each.labels) for each in every]
+
+    def all_learned(every, learner):
+        return [replace(each, token_labels=[-100, *each.sequences[0][1:]]) for each in every]
+
+    return [
+        kind("too-few", "decode", lambda predictions, learner: predictions[:-1]),
+        kind("too-sure", "decode", certain),
+        kind("outlandish", "decode", lambda predictions, learner: [replace(each, label="odd") for each in predictions]),
+        kind("whispering", "encode", beginning_with(lambda each: 0 if each.labels is None else int(each.labels))),
+        kind("restless", "encode", beginning_with(lambda each: random.randrange(99))),
+        kind("learning-all", "encode", all_learned, "TextLearner", "causal"),
+        kind("learning-nothing", "encode", unlearned_if_long),
+        kind("boundless", "loss", lambda loss, learner: loss * float("inf")),
+        kind("worthless", "loss", lambda loss, learner: loss * 0),
+        kind("inconsolable", "loss", lambda loss, learner: loss + 100),
+        kind("whimsical", "loss", lambda loss, learner: loss * random.SystemRandom().uniform(0.5, 1.5)),
+    ]
 
 
 def heads() -> list[HeadSpec]:
@@ -213,26 +320,41 @@ def heads() -> list[HeadSpec]:
 BROKEN: list[tuple[Task, str, str]] = [
     (Calling(), "uses_no_network", "127.0.0.1"),
     (NamingTooMuch(), "names_what_exists", "sparkle"),
+    (NamingNobody(), "names_what_exists", "learner 'nobody'"),
     (NamingTheAnswer(), "names_what_exists", "{label}"),
     (Misnamed(), "samples_fit", "mood"),
     (Drawing(), "encoding_is_deterministic", "draw"),
+    (Restless(), "encoding_is_deterministic", "draw"),
     (Leaking(), "target_does_not_leak", "train.jsonl:"),
+    (Whispering(), "target_does_not_leak", "encode()"),
     (LearningThePrompt(), "prompt_is_not_learned", "Why:"),
     (NeverEnding(), "prompt_is_not_learned", "never stop"),
     (AskingOtherwise(), "prompt_is_not_learned", "prompt_tokens()"),
+    (LearningAll(), "prompt_is_not_learned", "none of the prompt's"),
     (CuttingTheEnd(), "target_survives_truncation", "Tone:"),
     (CuttingTheAnswer(), "target_survives_truncation", "to be learned"),
+    (LearningNothing(), "target_survives_truncation", "nothing is left to be learned"),
     (Forgetting(), "state_survives_json", "`lower`"),
     (ExpectingWords(), "decoding_survives_anything", "test_broken.py:"),
+    (AnsweringTooFew(), "decoding_survives_anything", "3 predictions of 4 examples"),
+    (TooSure(), "decoding_survives_anything", "a probability from 0 to 1"),
+    (Outlandish(), "decoding_survives_anything", "of which there is a probability"),
     (Unfair(), "gold_answers_score_best", "exact_match"),
-    (Bashful(), "zero_shot_works", "before"),
+    (Bashful(), "zero_shot_works", "`context`"),
     (Undefined(), "loss_is_finite", "nan"),
+    (Boundless(), "loss_is_finite", "inf"),
     (ReadingTheLastPlace(), "padding_changes_no_logit", "attention mask"),
     (Sorting(), "padding_changes_no_logit", "beside others"),
     (Detached(), "intended_weights_move", "backbone"),
+    (Worthless(), "intended_weights_move", "every gradient of the head is 0"),
     (KeepingASecret(), "saved_model_answers_alike", "parameter"),
+    (Unwritable(), "answers_are_written", "JSON"),
+    (Wordless(), "answers_are_written", "Return texts"),
+    (Laconic(), "answers_are_written", "'text'"),
     (Deaf(), "overfits_four_examples", "texts"),
+    (Inconsolable(), "overfits_four_examples", "the loss is"),
     (Unseeded(), "same_seed_same_result", "head.linear.weight"),
+    (Whimsical(), "same_seed_same_result", "is trained otherwise"),
 ]
 
 
@@ -241,6 +363,8 @@ def plugins() -> Plugins:
     loaded = load_plugins(point for point in metadata.entry_points(group=GROUP) if point.module.startswith("gpt_tasks"))
     for kind in heads():
         loaded.registry.heads.add(kind.name, kind, "heads")
+    for learner in learners():
+        loaded.registry.learners.add(learner.name, learner, "learners")
     return loaded
 
 
@@ -265,7 +389,7 @@ def only_failure(task: Task, name: str, plugins: Plugins) -> str:
 
 
 @pytest.mark.parametrize(("task", "name", "told"), BROKEN, ids=[type(task).__name__ for task, _, _ in BROKEN])
-def test_a_broken_task_fails_by_one_check_alone(task, name, told, plugins) -> None:
+def test_a_broken_task_or_learner_fails_by_one_check_alone(task, name, told, plugins) -> None:
     assert told in only_failure(task, name, plugins)
 
 

@@ -30,8 +30,9 @@ class Mood(ClozeTask):
 class Overeager(Mood):
     """Asks for something else each time."""
 
-    def ask(self, example, before):
-        return super().ask(example, before + random.choice("abcdefghijklmnopqrstuvwxyz") * random.randrange(1, 99))
+    def requests(self, example, context):
+        noise = random.choice("abcdefghijklmnopqrstuvwxyz") * random.randrange(1, 99)
+        return super().requests(example, context + noise)
 
 
 class Kinds(ClassificationTask):
@@ -153,6 +154,18 @@ def test_labels_of_the_datas_own_are_split_so_that_each_is_known(tmp_path) -> No
     assert len(fixture.splits.train) == 4
     assert len(set(fixture.splits.train.observed)) == 4
     assert set(fixture.splits.test.observed) <= set(fixture.splits.train.observed)
+
+
+def test_numbers_that_mean_declared_labels_are_read_as_those(tmp_path) -> None:
+    lines = [f'{{"text": "Thing {n}", "label": {n % 2}}}' for n in range(8)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    task = Kinds()
+    task.folder, task.labels = tmp_path, ("even", "odd")
+    fixture = Checking(task).fixture
+    read = [fixture.example(row).target for row in fixture.rows]
+    assert read == ["odd" if row.values["label"] else "even" for row in fixture.rows]
+    assert [example.target for example in fixture.examples] == read[: len(fixture.examples)]
+    assert by_name(check_task(task))["encoding_is_deterministic"].status == "passed"
 
 
 def test_files_without_rows_are_told_by_the_check_of_samples(tmp_path) -> None:

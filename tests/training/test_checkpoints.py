@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import shutil
 import signal
@@ -13,11 +15,50 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
 from gpt_tasks.training.checkpoints import CheckpointedTrainer, clear_incomplete, last_checkpoint
 
 ROWS, BATCH = 22, 2
+
+
+ROOT = Path(__file__).parents[2] / "gpt_tasks"
+
+
+PRIVATE: dict[str, list[str]] = {
+    "_init_training_state": [
+        "self",
+        "max_steps",
+        "num_update_steps_per_epoch",
+        "num_train_epochs",
+        "resume_from_checkpoint",
+        "trial",
+    ],
+    "_issue_warnings_after_load": ["self", "load_result"],
+    "_load_best_model": ["self"],
+    "_load_from_checkpoint": ["self", "resume_from_checkpoint"],
+    "_save_checkpoint": ["self", "model", "trial"],
+}
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_the_trainer_still_has_what_is_not_public(name: str) -> None:
+    found = list(inspect.signature(getattr(Trainer, name)).parameters.values())
+    assert [each.name for each in found if each.default is inspect.Parameter.empty] == PRIVATE[name]
+
+
+def test_no_other_room_uses_what_is_not_public() -> None:
+    private = {name for name in vars(Trainer) if name.startswith("_") and not name.startswith("__")}
+    for path in ROOT.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        trainers = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and "Trainer" in node.name]
+        used = {
+            node.attr if isinstance(node, ast.Attribute) else node.name
+            for trainer in trainers
+            for node in ast.walk(trainer)
+            if isinstance(node, ast.Attribute | ast.FunctionDef)
+        } & private
+        assert used <= (set(PRIVATE) if path.name == "checkpoints.py" else set()), path
 
 
 class Shuffled:
@@ -93,13 +134,10 @@ KILLS = {
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Trainings that killed themselves at an update, or half-way through the n-th file that they saved."""
     folders = {name: tmp_path_factory.mktemp("killed") for name in KILLS}
-    started = [
-        subprocess.Popen([sys.executable, __file__, str(folders[name]), where, str(number)], stderr=subprocess.PIPE)
-        for name, (where, number, _) in KILLS.items()
-    ]
-    for process in started:
-        errors = process.communicate(timeout=240)[1]
-        assert process.returncode == -signal.SIGKILL, errors.decode()
+    arguments = [[str(folders[name]), where, str(number)] for name, (where, number, _) in KILLS.items()]
+    command = [sys.executable, __file__, *(argument for kill in arguments for argument in kill)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     return folders
 
 
@@ -180,7 +218,7 @@ def test_a_checkpoint_holding_a_pickled_object_is_refused(tmp_path: Path) -> Non
     shutil.rmtree(checkpoint)
 
 
-def main(folder: Path, where: str, number: int) -> None:
+def train(folder: Path, where: str, number: int) -> None:
     torch.set_num_threads(1)
     if where == "step":
         trainer(folder, (KillAt(number),)).train()
@@ -197,5 +235,16 @@ def main(folder: Path, where: str, number: int) -> None:
     trainer(folder).train()
 
 
+def main(arguments: list[str]) -> None:
+    """Train in children, each of which must kill itself: what all of them import is imported once."""
+    for folder, where, number in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
+        child = os.fork()
+        if not child:
+            train(Path(folder), where, int(number))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, (where, number)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1:])

@@ -86,8 +86,8 @@ def test_two_conversations_are_said_by_heart_at_every_turn(run: Any) -> None:
         assert chat.answer(talk[0], on_text=pieces.append) == talk[1]
         assert "".join(pieces) == talk[1], "what is shown begins with no space and holds no half characters"
         assert chat.answer(talk[2]) == talk[3]
-    finishes = run.answering.write([run._example({"messages": row(talk)}, "") for talk in TALKS])
-    assert [each.finish_reason for each in finishes] == ["end", "end"]
+    answers = run.predict([{"messages": row(talk)} for talk in TALKS])
+    assert [answer.finish_reason for answer in answers] == ["end", "end"]
 
 
 def test_a_text_is_a_users_turn_and_a_row_has_its_history(run: Any) -> None:

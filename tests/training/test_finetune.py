@@ -14,6 +14,7 @@ import torch
 
 import gpt_tasks
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
+from gpt_tasks.evaluation.answering import given_example
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in
 from gpt_tasks.training.config import FinetuneConfig
@@ -225,8 +226,8 @@ def test_a_prompt_of_ones_own_serves_pairs_too(settings: dict[str, Any], tmp_pat
         options={"prompt": "Premise {text_a} hypothesis {text_b}"},
         **settings | {"epochs": 1},
     )
-    tokenizer = run.predictor.tokenizer
-    example = run._example({"text_a": "one", "text_b": "two"}, "here")
+    tokenizer = run.predictor.backbone.tokenizer
+    example = given_example(run.task, {"text_a": "one", "text_b": "two"}, "here")
     (encoded,) = run.task.encode([example], tokenizer, 64)
     assert tokenizer.decode(encoded.input_ids) == "Premise one hypothesis two"
 
@@ -248,7 +249,7 @@ UNDEFINED = """
 
     @hookimpl
     def register_metrics():
-        return [Metric("nothing", "Undefined.", lambda *arguments: float("nan"))]
+        return [Metric("nothing", "Undefined.", whole=lambda rows: float("nan"))]
 """
 
 
@@ -272,8 +273,7 @@ def test_a_mapping_names_fields_or_columns(run: gpt_tasks.Run, monkeypatch: pyte
     class Renamed(type(run.task)):  # type: ignore[misc]
         columns = {"text": "review", "label": "label"}  # noqa: RUF012
 
-    renamed = replace(run.predictor, task=Renamed().restored(run.task.state()))
-    monkeypatch.setitem(run.__dict__, "predictor", renamed)
+    monkeypatch.setattr(run.predictor, "task", Renamed().restored(run.task.state()))
     answers = run.predict([{"text": "The soup was warm"}, {"review": "The soup was warm"}, "The soup was warm"])
     assert answers[0] == answers[1] == answers[2]
 
@@ -467,11 +467,11 @@ def test_texts_are_left_what_a_method_does_not_take_of_the_window() -> None:
 
     def longest(positions: int, context: int | None, asked: int = 512) -> int:
         method, config = replace(full, num_virtual_tokens=positions), FinetuneConfig(max_length=asked)
-        return settle(config, task, method, {"accuracy": "higher"}, 1000, context).max_length
+        return settle(config, task, method, 1000, context).max_length
 
     assert longest(0, 64) == 64
     assert longest(16, 64) == 48
     assert longest(16, 64, asked=40) == 40
     assert longest(16, None) == 512
-    with pytest.raises(UsageError, match="--method full takes 64 places of the model's window, which has 64"):
+    with pytest.raises(UsageError, match="--method full takes 64 places of the model's window of 64"):
         longest(64, 64)

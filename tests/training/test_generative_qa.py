@@ -1,4 +1,4 @@
-"""Questions whose answers are written behind the context: the same data and measures as for answers that are found."""
+"""Questions whose answers are written behind the context: the same data and metrics as for answers that are found."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from gpt_tasks_plugins.qa import QuestionAnswering
 
 import gpt_tasks
 from gpt_tasks.cli.main import run as run_command
+from gpt_tasks.data.examples import store_examples
 from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.compare import compare
 from gpt_tasks.tasks.generative_qa import GenerativeQATask
-from gpt_tasks.types import Example, Row
+from gpt_tasks.types import Example, Row, TextPrediction
 
 CONTEXT = "The soup was cold."
 QUESTIONS = (
@@ -83,19 +84,19 @@ def test_a_row_is_read_as_the_text_behind_context_and_question(tiny_tokenizer: A
     end = tiny_tokenizer.eos_token
     assert texts[0] == f"{CONTEXT}\nQuestion: What was cold?\nAnswer: soup{end}"
     assert texts[1] == f"{CONTEXT}\nQuestion: Who played?\nAnswer:{end}"
-    learned = [tiny_tokenizer.decode(each.input_ids[slice(*each.learned[0])]) for each in encoded]
+    learned = [tiny_tokenizer.decode(each.input_ids[slice(*each.label_spans[0])]) for each in encoded]
     assert learned == [f" soup{end}", end]
 
 
-def test_what_is_written_is_measured_as_the_evaluations_do() -> None:
-    task = WRITTEN.settled([Example({}, "", "")])
+def test_what_is_written_is_scored_as_the_evaluations_do(tmp_path: Path) -> None:
     right = Example({"question": "", "context": CONTEXT}, " the soup", "", references=(" the soup", " a bowl"))
     nothing = Example({"question": "", "context": CONTEXT}, "", "", references=("",))
-    assert task.measure(right, ["\n Soup. "])["exact_match"].value == 1
-    assert task.measure(right, ["cold soup"])["f1"].value == pytest.approx(2 / 3)
-    assert task.measure(nothing, [" "])["exact_match"].value == 1
-    assert task.measure(nothing, [" soup"])["no_answer_exact_match"].value == 0
-    assert task.measure(right, [""])["no_answer_exact_match"].weight == 0
+    task = WRITTEN.fit(store_examples([nothing], tmp_path), "rows")
+    assert task.score(right, TextPrediction("\n Soup. "))["exact_match"].value == 1
+    assert task.score(right, TextPrediction("cold soup"))["f1"].value == pytest.approx(2 / 3)
+    assert task.score(nothing, TextPrediction(" "))["exact_match"].value == 1
+    assert task.score(nothing, TextPrediction(" soup"))["no_answer_exact_match"].value == 0
+    assert task.score(right, TextPrediction(""))["no_answer_exact_match"].weight == 0
 
 
 @pytest.mark.parametrize("option", ["stride", "n_best"])

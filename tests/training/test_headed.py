@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 import gpt_tasks
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.evaluation.answering import given_example
 from gpt_tasks.heads.model import last_hidden_state
 
 SPLITS = ("train", "validation", "test")
@@ -68,9 +69,9 @@ def settings(tiny_backbone_folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def tagger(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("tagging")
+    folder = tmp_path_factory.mktemp("multi-label")
     data = written(folder / "data", [{"text": text, "labels": labels} for text, labels in TAGS])
-    return exact(gpt_tasks.finetune("tagging", data=data, output=folder / "run", **settings))
+    return exact(gpt_tasks.finetune("multi-label", data=data, output=folder / "run", **settings))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,8 @@ def test_choices_about_a_long_text_are_each_read_with_all_of_it(
     ]
     # The score of a choice is the mean of those of its windows.
     model = run.predictor.model.eval()
-    (encoded,) = run.task.encode([run._example(asked[1], "")], run.predictor.tokenizer, settings["max_length"])
+    example, tokenizer = given_example(run.task, asked[1], "text 2"), run.predictor.backbone.tokenizer
+    (encoded,) = run.task.encode([example], tokenizer, settings["max_length"])
     said = np.concatenate(
         [
             model.head(*last_hidden_state(model.backbone, ids, torch.ones_like(ids))).detach().numpy()
@@ -135,7 +137,7 @@ def test_choices_about_a_long_text_are_each_read_with_all_of_it(
     means = [said[[place == choice for place in encoded.choices]].mean() for choice in range(3)]
     assert np.allclose(softmax(means), list(answers[1].probabilities.values()), atol=1e-5)
     cut = run.task.configured(run.task.Options(long_texts="truncate"))
-    (one,) = cut.encode([run._example(asked[1], "")], run.predictor.tokenizer, settings["max_length"])
+    (one,) = cut.encode([example], tokenizer, settings["max_length"])
     assert (len(one.sequences), one.windows, one.truncated > 0) == (3, 1, True)
 
 
@@ -213,7 +215,7 @@ def test_other_methods_learn_too(
 ) -> None:
     own = settings if method == "lora" else {"backbone": settings["backbone"], "device": "cpu", "max_length": 64}
     asked: dict[str, Any] = {
-        "tagging": TAGS[0][0],
+        "multi-label": TAGS[0][0],
         "similarity": {"text_a": PAIRS[0][0], "text_b": PAIRS[0][1]},
         "multiple-choice": {"question": CHOICES[0][0], "choices": CHOICES[0][1]},
     }
@@ -237,11 +239,11 @@ def test_long_texts_are_read_whole_and_it_is_told(settings: dict[str, Any], tmp_
     filler = "and so it went on, one day after another, " * 6
     rows = [{"text": f"{filler}{end}", "labels": labels} for end, labels in (("the end.", ["a"]), ("no 7 8 9", ["b"]))]
     data = written(tmp_path / "data", [{**row, "text": f"{n} {row['text']}"} for n, row in enumerate(rows * 2)])
-    whole = gpt_tasks.finetune("tagging", data=data, output=tmp_path / "whole", **settings)
+    whole = gpt_tasks.finetune("multi-label", data=data, output=tmp_path / "whole", **settings)
     assert whole.report.training["windowed_examples"] == 4
     assert whole.report.training["truncated_examples"] == 0
     cut = gpt_tasks.finetune(
-        "tagging", data=data, output=tmp_path / "cut", **{**settings, "options": {"long_texts": "truncate"}}
+        "multi-label", data=data, output=tmp_path / "cut", **{**settings, "options": {"long_texts": "truncate"}}
     )
     assert "windowed_examples" not in cut.report.training
     assert cut.report.training["truncated_examples"] == 4
@@ -251,13 +253,13 @@ def test_long_texts_are_read_whole_and_it_is_told(settings: dict[str, Any], tmp_
     ("task", "row", "told"),
     [
         ("similarity", {"text_a": "a b", "text_b": "c d", "score": "much"}, r"train.jsonl:5: the score .* is 'much'"),
-        ("tagging", {"text": "a b", "labels": 7.5}, r"train.jsonl:5: the labels .* are 7.5"),
+        ("multi-label", {"text": "a b", "labels": 7.5}, r"train.jsonl:5: the labels .* are 7.5"),
     ],
 )
 def test_a_bad_row_is_one_clear_error(
     settings: dict[str, Any], tagger: Any, scorer: Any, tmp_path: Path, task: str, row: dict[str, Any], told: str
 ) -> None:
-    run = {"similarity": scorer, "tagging": tagger}[task]
+    run = {"similarity": scorer, "multi-label": tagger}[task]
     data = tmp_path / "data"
     data.mkdir()
     for split in SPLITS:
@@ -289,6 +291,6 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(error, match=told):
         gpt_tasks.finetune(
-            "tagging", data=tagger.record["config"]["data"], output=tmp_path / "run", **{**settings, **change}
+            "multi-label", data=tagger.record["config"]["data"], output=tmp_path / "run", **{**settings, **change}
         )
     assert not (tmp_path / "run").exists()

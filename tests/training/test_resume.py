@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,24 +60,87 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(workplace: Path, backbone: Path, name: str, *, ranks: int = 1, resume: bool = False, **kill: int) -> int:
-    start = [sys.executable, "-m", "gpt_tasks"]
-    if ranks > 1:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        start = [sys.executable, *torchrun, "-m", "gpt_tasks"]
+# Runs commands, each in a process of its own, for which what they all import is imported once.
+LAUNCHER = """
+import json, os, sys
+import gpt_tasks.training.session
+from gpt_tasks.cli.main import run
+
+for line in sys.stdin:
+    arguments, variables = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.environ.update(variables)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        os.dup2(2, 1)
+        code = run(arguments)
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Launcher:
+    """A process that runs commands; two of them do so with other hashes, so with other orders of sets."""
+
+    def __init__(self, workplace: Path, seed: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER],
+            env={**environment(workplace), "PYTHONHASHSEED": str(seed)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, arguments: list[str], **variables: str) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([arguments, variables]) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def launchers(workplace: Path) -> Iterator[tuple[Launcher, Launcher]]:
+    """One for what is run first, and one for what goes on with it or repeats it."""
+    both = Launcher(workplace, 1), Launcher(workplace, 2)
+    yield both
+    for launcher in both:
+        launcher.process.communicate()
+
+
+def environment(workplace: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(workplace / "site"), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def command(workplace: Path, backbone: Path, name: str, *, resume: bool = False) -> list[str]:
     settings = {"epochs": 2, "batch-tokens": 64, "accumulate": 2, "checkpoint-steps": 3, "precision": "float32"}
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    command = [
-        *start, "finetune", "sentiment", "--data", str(workplace / "rows.jsonl"), "--backbone", str(backbone),
+    return [
+        "finetune", "sentiment", "--data", str(workplace / "rows.jsonl"), "--backbone", str(backbone),
         "--output", str(workplace / name), *flags, *(["--resume"] if resume else []),
     ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(workplace / "site"), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-        **{key.upper(): str(value) for key, value in kill.items()},
-    }
-    return subprocess.run(command, check=False, env=environment, capture_output=True, timeout=240).returncode
+
+
+def run_on_both(launchers: tuple[Launcher, Launcher], arguments: list[str]) -> list[int]:
+    """Run a command on two ranks without torchrun, which would import everything again."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    with ThreadPoolExecutor() as pool:
+        started = [
+            pool.submit(launcher.run, arguments, RANK=str(rank), LOCAL_RANK=str(rank), **sizes, **place)
+            for rank, launcher in enumerate(launchers)
+        ]
+        return [each.result() for each in started]
+
+
+def torchrun_on_two(arguments: list[str], workplace: Path, **kill: str) -> int:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "gpt_tasks"]
+    started = [sys.executable, *torchrun, *arguments]
+    return subprocess.run(started, check=False, env={**environment(workplace), **kill}, timeout=240).returncode
 
 
 def weights(workplace: Path, name: str) -> list[bytes]:
@@ -82,15 +148,15 @@ def weights(workplace: Path, name: str) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(workplace: Path, tiny_backbone_folder: Path) -> list[bytes]:
-    assert run(workplace, tiny_backbone_folder, "whole") == 0
+def uninterrupted(workplace: Path, tiny_backbone_folder: Path, launchers: tuple[Launcher, Launcher]) -> list[bytes]:
+    assert launchers[0].run(command(workplace, tiny_backbone_folder, "whole")) == 0
     return weights(workplace, "whole")
 
 
 def test_same_seed_gives_the_same_weights(
-    workplace: Path, tiny_backbone_folder: Path, uninterrupted: list[bytes]
+    workplace: Path, tiny_backbone_folder: Path, launchers: tuple[Launcher, Launcher], uninterrupted: list[bytes]
 ) -> None:
-    assert run(workplace, tiny_backbone_folder, "again") == 0
+    assert launchers[1].run(command(workplace, tiny_backbone_folder, "again")) == 0
     assert weights(workplace, "again") == uninterrupted
 
 
@@ -101,25 +167,35 @@ ANYWHERE, ANYWHERE_ON_TWO = random.SystemRandom().randrange(4, 14), random.Syste
 @pytest.mark.parametrize(
     ("name", "kill"),
     [
-        ("anywhere", {"kill_at_step": ANYWHERE}),
-        ("second-epoch", {"kill_at_step": 14}),
-        ("during-a-save", {"kill_at_save": 6}),
+        ("anywhere", {"KILL_AT_STEP": str(ANYWHERE)}),
+        ("second-epoch", {"KILL_AT_STEP": "14"}),
+        ("during-a-save", {"KILL_AT_SAVE": "6"}),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_killed_run_resumes_to_the_same_weights(
-    workplace: Path, tiny_backbone_folder: Path, uninterrupted: list[bytes], name: str, kill: dict[str, int]
+    workplace: Path,
+    tiny_backbone_folder: Path,
+    launchers: tuple[Launcher, Launcher],
+    uninterrupted: list[bytes],
+    name: str,
+    kill: dict[str, str],
 ) -> None:
-    assert run(workplace, tiny_backbone_folder, name, **kill) == -9
+    first, second = launchers
+    anew = command(workplace, tiny_backbone_folder, name)
+    assert first.run(anew, **kill) == -9
     assert json.loads((workplace / name / "run.json").read_text())["status"] == "unfinished"
-    assert run(workplace, tiny_backbone_folder, name) == 2, "an unfinished run is accepted by --resume only"
-    assert run(workplace, tiny_backbone_folder, name, resume=True) == 0
+    assert second.run(anew) == 2, "an unfinished run is accepted by --resume only"
+    assert second.run(command(workplace, tiny_backbone_folder, name, resume=True)) == 0
     assert weights(workplace, name) == uninterrupted, kill
 
 
-def test_killed_run_on_two_ranks_resumes_to_the_same_weights(workplace: Path, tiny_backbone_folder: Path) -> None:
-    assert run(workplace, tiny_backbone_folder, "two-whole", ranks=2) == 0
-    assert run(workplace, tiny_backbone_folder, "two-killed", ranks=2, kill_at_step=ANYWHERE_ON_TWO) != 0
+def test_killed_run_on_two_ranks_resumes_to_the_same_weights(
+    workplace: Path, tiny_backbone_folder: Path, launchers: tuple[Launcher, Launcher]
+) -> None:
+    killed = command(workplace, tiny_backbone_folder, "two-killed")
+    assert run_on_both(launchers, command(workplace, tiny_backbone_folder, "two-whole")) == [0, 0]
+    assert torchrun_on_two(killed, workplace, KILL_AT_STEP=str(ANYWHERE_ON_TWO)) != 0
     assert json.loads((workplace / "two-killed" / "run.json").read_text())["status"] == "unfinished"
-    assert run(workplace, tiny_backbone_folder, "two-killed", ranks=2, resume=True) == 0
+    assert torchrun_on_two([*killed, "--resume"], workplace) == 0
     assert weights(workplace, "two-killed") == weights(workplace, "two-whole"), ANYWHERE_ON_TWO

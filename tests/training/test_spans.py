@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 import gpt_tasks
 from gpt_tasks.errors import DataError
-from gpt_tasks.types import Example
+from gpt_tasks.types import Row
 
 SPLITS = ("train", "validation", "test")
 FILLER = "The view was splendid, and the price of it was not. "
@@ -137,20 +137,20 @@ def test_on_a_frozen_backbone_the_head_is_fitted_to_where_answers_begin_and_end(
     }
     data = run.record["config"]["data"]
     fitted = gpt_tasks.finetune("qa", data=data, output=tmp_path / "run", method="head", **plain)
-    finder = gpt_tasks.load(fitted.path, precision="float32", device="cpu").predictor
-    examples = [Example({"question": each["question"], "context": each["context"]}, None, "") for each in asked()]
-    places = [
-        None if answer is None else (CONTEXTS[place].index(answer), CONTEXTS[place].index(answer) + len(answer))
-        for place, _, answer in QUESTIONS
-    ]
-    windows = finder.windows(examples, places)
-    for side, logits in enumerate(finder.logits(windows)):
-        right = logits[np.arange(len(logits)), windows.answers[:, side]]
-        assert np.mean(logsumexp(logits, axis=1) - right) < 0.97 * np.mean(np.log(np.diff(windows.bounds)))
+    learner = gpt_tasks.load(fitted.path, precision="float32", device="cpu").predictor
+    columns = {name: name for name in ("question", "context", "answers")}
+    windows = learner.encode([learner.task.example(Row(row(*each), "a row"), columns) for each in QUESTIONS])
+    logits = learner.outputs_of(windows)
+    for side in range(2):
+        losses = [
+            logsumexp(of_tokens[:, side]) - of_tokens[window.labels[side], side]
+            for window, of_tokens in zip(windows, logits, strict=True)
+        ]
+        assert np.mean(losses) < 0.97 * np.mean([np.log(len(window)) for window in windows])
     assert fitted.report.training["updates"] == 0
     assert not any("fitted on" in note for note in fitted.report.notes)
 
-    monkeypatch.setattr("gpt_tasks.training.spanning.MOST_PROBE_TOKENS", 200)
+    monkeypatch.setattr("gpt_tasks.learners.span.MOST_PROBE_TOKENS", 200)
     part = gpt_tasks.finetune("qa", data=data, output=tmp_path / "part", method="head", **plain)
     windows = part.report.training["windows"]
     assert any(

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
-from gpt_tasks.data.encoded import EncodedExamples, encode_examples
-from gpt_tasks.data.examples import store_examples
+from gpt_tasks.backbone.load import load_backbone
+from gpt_tasks.data.encoded import EncodedExamples, store_features
 from gpt_tasks.errors import MachineError
-from gpt_tasks.evaluation.logits import head_logits
-from gpt_tasks.heads.model import TaskModel
 from gpt_tasks.heads.sequence import SequenceHead
+from gpt_tasks.learners.base import LearnerSettings
+from gpt_tasks.learners.sequence import ClassificationLearner
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.settings import Settings
-from gpt_tasks.training.trainer import TaskTrainer, updates_per_epoch
+from gpt_tasks.training.trainer import LearnerTrainer, updates_per_epoch
 from gpt_tasks.types import Example
 
 SETTINGS = Settings(
@@ -44,57 +43,59 @@ SETTINGS = Settings(
 )
 
 
-@pytest.fixture
-def encoded(tmp_path: Path, tiny_tokenizer: Any) -> EncodedExamples:
-    task = ClassificationTask()
-    texts = ["good", "bad", "very good indeed", "rather bad", "a good one", "no", "yes", "not at all good"]
-    examples = store_examples(
-        (Example({"text": text}, "ab"[index % 2], f"row {index}") for index, text in enumerate(texts)), tmp_path
-    )
-    task.labels = ("a", "b")
-    return encode_examples(task, examples.labelled(("a", "b"), {"a": "a", "b": "b"}), tiny_tokenizer, 64, tmp_path)
-
-
-def new_model(folder: Path, head: type[SequenceHead] = SequenceHead) -> TaskModel:
+def new_learner(folder: Path, head: type[SequenceHead] = SequenceHead, max_tokens: int = 64) -> ClassificationLearner:
     """The tiny backbone with a new head, without dropout, so that batches can be compared."""
+    task = ClassificationTask()
+    task.labels = ("a", "b")
     torch.manual_seed(0)
-    model = TaskModel(AutoModelForCausalLM.from_pretrained(folder).base_model, head(16, 2))
-    for module in model.modules():
+    backbone = load_backbone(str(folder), {})
+    learner = ClassificationLearner(task, backbone, LearnerSettings(64, max_tokens, "float32", torch.device("cpu")))
+    learner.model = learner.join(backbone.model.base_model, head(16, 2))
+    for module in learner.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return model
+    return learner
+
+
+@pytest.fixture
+def encoded(tmp_path: Path, tiny_backbone_folder: Path) -> EncodedExamples:
+    texts = ["good", "bad", "very good indeed", "rather bad", "a good one", "no", "yes", "not at all good"]
+    examples = [Example({"text": text}, "ab"[index % 2], f"row {index}") for index, text in enumerate(texts)]
+    return store_features([new_learner(tiny_backbone_folder).encode(examples)], tmp_path)
 
 
 def trained(
-    model: TaskModel, encoded: EncodedExamples, folder: Path, resume: str | None = None, **settings: Any
-) -> tuple[TaskTrainer, torch.Tensor]:
-    judge = settings.pop("judge", lambda: {"loss": 1.0})
-    trainer = TaskTrainer(
-        model,
+    learner: ClassificationLearner, encoded: EncodedExamples, folder: Path, resume: str | None = None, **settings: Any
+) -> tuple[LearnerTrainer, torch.Tensor]:
+    validate = settings.pop("validate", lambda: {"loss": 1.0})
+    trainer = LearnerTrainer(
+        learner,
         replace(SETTINGS, **settings),
         train=encoded,
         validation=encoded,
-        judge=judge,
-        pad_token_id=0,
+        validate=validate,
         checkpoints=folder,
         callbacks=[],
     )
     trainer.train(resume)
-    return trainer, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return trainer, flat(learner)
+
+
+def flat(learner: ClassificationLearner) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in learner.model.parameters()])
 
 
 def test_accumulated_batches_make_the_same_update_as_one_batch(
     encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path
 ) -> None:
-    batches = updates_per_epoch(encoded, SETTINGS)
+    batches = updates_per_epoch(encoded, SETTINGS, new_learner(tiny_backbone_folder))
     assert batches > 2
-    _, whole = trained(new_model(tiny_backbone_folder), encoded, tmp_path / "whole", batch_tokens=10_000)
-    trainer, parts = trained(new_model(tiny_backbone_folder), encoded, tmp_path / "parts", accumulate=batches)
+    _, whole = trained(new_learner(tiny_backbone_folder), encoded, tmp_path / "whole", batch_tokens=10_000)
+    trainer, parts = trained(new_learner(tiny_backbone_folder), encoded, tmp_path / "parts", accumulate=batches)
     assert trainer.state.global_step == 1
     # Adam divides by the gradient's size, so that rounding shows in weights whose gradient is nearly zero.
     torch.testing.assert_close(parts, whole, atol=2e-4, rtol=0)
-    start = torch.cat([parameter.flatten() for parameter in new_model(tiny_backbone_folder).parameters()])
-    assert (whole - start).abs().max() > 5e-3, "the update moved the weights"
+    assert (whole - flat(new_learner(tiny_backbone_folder))).abs().max() > 5e-3, "the update moved the weights"
 
 
 class GreedyHead(SequenceHead):
@@ -110,10 +111,10 @@ def test_out_of_memory_halves_the_budget_and_changes_no_gradient(
     encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     budget = {"batch_tokens": 120, "accumulate": 2}
-    trainer, halved = trained(new_model(tiny_backbone_folder, GreedyHead), encoded, tmp_path / "halved", **budget)
+    trainer, halved = trained(new_learner(tiny_backbone_folder, GreedyHead), encoded, tmp_path / "halved", **budget)
     assert trainer.pieces >= 2
-    assert "half the batch tokens" in capsys.readouterr().err
-    _, whole = trained(new_model(tiny_backbone_folder), encoded, tmp_path / "whole", **budget)
+    assert "half a batch at a time" in capsys.readouterr().err
+    _, whole = trained(new_learner(tiny_backbone_folder), encoded, tmp_path / "whole", **budget)
     torch.testing.assert_close(halved, whole, atol=2e-4, rtol=0)
 
 
@@ -130,7 +131,7 @@ def test_out_of_memory_with_a_single_example_is_an_error_of_the_machine(
     encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(MachineError, match="out of memory with a batch of") as raised:
-        trained(new_model(tiny_backbone_folder, HopelessHead), encoded, tmp_path / "run")
+        trained(new_learner(tiny_backbone_folder, HopelessHead), encoded, tmp_path / "run")
     assert "--max-length" in raised.value.hint
 
 
@@ -138,17 +139,18 @@ def test_patience_stops_early_and_the_best_checkpoint_is_loaded(
     encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path
 ) -> None:
     losses = iter([0.5, 0.2, 0.3, 0.4, 0.1, 0.1])
-    model = new_model(tiny_backbone_folder)
+    learner = new_learner(tiny_backbone_folder)
     snapshots = []
 
-    def judge() -> dict[str, float]:
-        snapshots.append(model.head.linear.weight.detach().clone())
+    def validate() -> dict[str, float]:
+        snapshots.append(learner.model.head.linear.weight.detach().clone())
         return {"loss": next(losses)}
 
-    trainer, _ = trained(model, encoded, tmp_path / "run", epochs=6, patience=2, batch_tokens=10_000, judge=judge)
+    settings = {"epochs": 6, "patience": 2, "batch_tokens": 10_000}
+    trainer, _ = trained(learner, encoded, tmp_path / "run", validate=validate, **settings)
     assert trainer.state.global_step == 4, "two evaluations without improvement end it"
     assert trainer.state.best_global_step == 2
-    assert torch.equal(model.head.linear.weight, snapshots[1])
+    assert torch.equal(learner.model.head.linear.weight, snapshots[1])
 
 
 @pytest.mark.parametrize("killed_after", [1, 3, 4])
@@ -159,30 +161,32 @@ def test_patience_counts_on_after_a_resume(
     losses = [0.5, 0.2, 0.3, 0.4, 0.1, 0.05]
     common: dict[str, Any] = {"epochs": 6, "patience": 2, "batch_tokens": 10_000}
 
-    def judge_from(update: int, kill_after: int = 6) -> Any:
+    def validate_from(update: int, kill_after: int = 6) -> Any:
         coming = iter(enumerate(losses[update:], start=update + 1))
 
-        def judge() -> dict[str, float]:
+        def validate() -> dict[str, float]:
             number, loss = next(coming)
             if number > kill_after:
                 raise KeyboardInterrupt
             return {"loss": loss}
 
-        return judge
+        return validate
 
-    _, whole = trained(new_model(tiny_backbone_folder), encoded, tmp_path / "whole", judge=judge_from(0), **common)
+    _, whole = trained(
+        new_learner(tiny_backbone_folder), encoded, tmp_path / "whole", validate=validate_from(0), **common
+    )
     try:
-        killed = judge_from(0, killed_after)
-        trained(new_model(tiny_backbone_folder), encoded, tmp_path / "killed", judge=killed, **common)
+        killed = validate_from(0, killed_after)
+        trained(new_learner(tiny_backbone_folder), encoded, tmp_path / "killed", validate=killed, **common)
     except KeyboardInterrupt:
         assert killed_after < 4
     (tmp_path / "killed").rename(tmp_path / "moved")
     resumed, weights = trained(
-        new_model(tiny_backbone_folder),
+        new_learner(tiny_backbone_folder),
         encoded,
         tmp_path / "moved",
         resume=str(tmp_path / "moved" / f"checkpoint-{killed_after}"),
-        judge=judge_from(killed_after),
+        validate=validate_from(killed_after),
         **common,
     )
     assert (resumed.state.global_step, resumed.state.best_global_step) == (4, 2)
@@ -196,19 +200,18 @@ def test_validation_out_of_memory_is_computed_in_halves(encoded: EncodedExamples
                 raise torch.OutOfMemoryError("not enough memory for more than two")
             return super().forward(hidden, attention_mask)
 
-    texts = [encoded[index] for index in range(len(encoded))]
-    common: dict[str, Any] = {"batch_tokens": 1000, "pad_token_id": 0, "precision": "float32"}
-    whole = head_logits(new_model(tiny_backbone_folder), texts, **common)
-    halves = head_logits(new_model(tiny_backbone_folder, Small), texts, **common)
+    features = [encoded[index] for index in range(len(encoded))]
+    whole = new_learner(tiny_backbone_folder, max_tokens=1000).outputs_of(features)
+    halves = new_learner(tiny_backbone_folder, Small, max_tokens=1000).outputs_of(features)
     np.testing.assert_allclose(halves, whole, atol=1e-5)
 
 
 def test_class_weights_weigh_the_rare_label(tiny_backbone_folder: Path) -> None:
-    backbone = AutoModelForCausalLM.from_pretrained(tiny_backbone_folder).base_model
-    head = SequenceHead(16, 2).eval()
+    learner = new_learner(tiny_backbone_folder)
+    model = learner.model.eval()
     ids, mask = torch.tensor([[5, 6], [7, 8], [9, 10]]), torch.ones(3, 2, dtype=torch.long)
     labels = torch.tensor([0, 0, 1])
-    one_by_one = TaskModel(backbone, head).eval()
-    losses = [one_by_one(ids[i : i + 1], mask[:1], labels[i : i + 1])["loss"] for i in range(3)]
-    weighted = TaskModel(backbone, head, torch.tensor([0.75, 1.5])).eval()(ids, mask, labels)["loss"]
+    losses = [model(ids[i : i + 1], mask[:1], labels[i : i + 1])["loss"] for i in range(3)]
+    learner.class_weights = torch.tensor([0.75, 1.5])
+    weighted = model(ids, mask, labels)["loss"]
     torch.testing.assert_close(weighted, (0.75 * losses[0] + 0.75 * losses[1] + 1.5 * losses[2]) / 3)

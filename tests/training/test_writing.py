@@ -53,9 +53,9 @@ def run(rows: list[dict[str, Any]], settings: dict[str, Any], tmp_path_factory: 
 
 
 def test_two_examples_are_said_by_heart_and_end(run: Any) -> None:
-    assert run.predict([source for source, _ in PAIRS]) == [target for _, target in PAIRS]
-    written = run.answering.write([run._example(source, "") for source, _ in PAIRS])
-    assert [each.finish_reason for each in written] == ["end", "end"]
+    answers = run.predict([source for source, _ in PAIRS])
+    assert answers == [target for _, target in PAIRS]
+    assert [answer.finish_reason for answer in answers] == ["end", "end"]
 
 
 def test_the_report_has_perplexity_and_metrics_beside_what_costs_nothing(run: Any) -> None:
@@ -69,7 +69,7 @@ def test_the_report_has_perplexity_and_metrics_beside_what_costs_nothing(run: An
     history = json.loads((run.path / "logs" / "history.json").read_text())
     assert any("eval_chrf" in entry for entry in history), "what it writes was measured on the way"
     card = (run.path / "README.md").read_text()
-    assert "## What it writes" in card
+    assert "## What it answers" in card
     assert "text-generation" in card
 
 
@@ -84,8 +84,10 @@ def test_a_loaded_run_answers_and_evaluates_as_before(run: Any, rows: list[dict[
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]["bleu"]["value"] == pytest.approx(100)
     unanswered = write(tmp_path / "questions.jsonl", [{"en": source} for source, _ in PAIRS])
     assert [answer for _, answer in loaded.predict_rows(unanswered)] == [target for _, target in PAIRS]
-    with pytest.raises(UsageError, match="--by en is for tasks of one label"):
-        loaded.evaluate(data, by="en")
+    by_source = loaded.evaluate(data, by="en").slices
+    assert by_source is not None
+    assert set(by_source.metrics) == {source for source, _ in PAIRS}
+    assert all(scores["chrf"].value == pytest.approx(100) for scores in by_source.metrics.values())
 
 
 def test_the_folder_opens_with_transformers_and_writes_the_same(run: Any) -> None:
@@ -107,7 +109,7 @@ def test_lora_learns_too_and_leaves_a_plain_model(settings: dict[str, Any], run:
     assert losses[-1] < losses[0] - 0.05, "random embeddings leave it little to learn with"
     loaded = gpt_tasks.load(tuned.path)
     assert loaded.predict([PAIRS[0][0]]) == tuned.predict([PAIRS[0][0]])
-    assert not any("lora" in name for name in loaded.answering.model.state_dict())
+    assert not any("lora" in name for name in loaded.predictor.model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,8 @@ def test_answers_are_written_in_int8_too(run: Any, rows: list[dict[str, Any]], t
     assert small.predict([source for source, _ in PAIRS]) == [target for _, target in PAIRS]
     data = write(tmp_path / "rows.jsonl", rows)
     told = small.evaluate(data)
-    assert f"The answers are written in int8, perplexity is computed in {small.answering.precision}." in told.notes
+    precision = small.predictor.settings.precision
+    assert f"The answers are written in int8, perplexity is computed in {precision}." in told.notes
     assert told.metrics["perplexity"] == gpt_tasks.load(run.path, device="cpu").evaluate(data).metrics["perplexity"]
 
 

@@ -12,5 +12,5 @@ class Classification(ClassificationTask):
 
 @hookimpl
 def register_tasks() -> list[Classification]:
-    """Bring the task."""
+    """Register the task."""
     return [Classification()]

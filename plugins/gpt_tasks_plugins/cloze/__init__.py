@@ -11,5 +11,5 @@ class Cloze(ClozeTask):
 
 @hookimpl
 def register_tasks() -> list[Cloze]:
-    """Bring the task."""
+    """Register the task."""
     return [Cloze()]

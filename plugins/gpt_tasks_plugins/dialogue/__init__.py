@@ -11,5 +11,5 @@ class Dialogue(DialogueTask):
 
 @hookimpl
 def register_tasks() -> list[Dialogue]:
-    """Bring the task."""
+    """Register the task."""
     return [Dialogue()]

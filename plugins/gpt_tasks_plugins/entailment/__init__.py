@@ -19,5 +19,5 @@ class Entailment(ClassificationTask):
 
 @hookimpl
 def register_tasks() -> list[Entailment]:
-    """Bring the task."""
+    """Register the task."""
     return [Entailment()]

@@ -12,5 +12,5 @@ class Generation(LanguageModelingTask):
 
 @hookimpl
 def register_tasks() -> list[Generation]:
-    """Bring the task."""
+    """Register the task."""
     return [Generation()]

@@ -7,10 +7,10 @@ class LanguageModeling(LanguageModelingTask):
     """Measure how likely whole texts are. What trains on texts is `generation`."""
 
     name = "language-modeling"
-    trains = False
+    learner = None
 
 
 @hookimpl
 def register_tasks() -> list[LanguageModeling]:
-    """Bring the task."""
+    """Register the task."""
     return [LanguageModeling()]

@@ -11,5 +11,5 @@ class MultipleChoice(MultipleChoiceTask):
 
 @hookimpl
 def register_tasks() -> list[MultipleChoice]:
-    """Bring the task."""
+    """Register the task."""
     return [MultipleChoice()]

@@ -11,5 +11,5 @@ class QuestionAnswering(SpanTask):
 
 @hookimpl
 def register_tasks() -> list[QuestionAnswering]:
-    """Bring the task."""
+    """Register the task."""
     return [QuestionAnswering()]

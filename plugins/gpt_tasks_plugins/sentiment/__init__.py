@@ -13,5 +13,5 @@ class Sentiment(ClassificationTask):
 
 @hookimpl
 def register_tasks() -> list[Sentiment]:
-    """Bring the task."""
+    """Register the task."""
     return [Sentiment()]

@@ -16,5 +16,5 @@ class Similarity(RegressionTask):
 
 @hookimpl
 def register_tasks() -> list[Similarity]:
-    """Bring the task."""
+    """Register the task."""
     return [Similarity()]

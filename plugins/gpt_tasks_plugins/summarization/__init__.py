@@ -11,11 +11,11 @@ class Summarization(TextToTextTask):
     name = "summarization"
     prompt = "{document}\nTL;DR:"
     answer = " {summary}"
-    measures = tuple(map(rouge, ROUGE))
+    own_metrics = tuple(map(rouge, ROUGE))
     metrics = ROUGE
-    best_by = "rougeL"
+    best_metric = "rougeL"
 
-    def naive(self, example: Example) -> Mapping[str, str]:
+    def baselines(self, example: Example) -> Mapping[str, str]:
         """The first words of the text, as many as a summary has."""
         length = len(str(example.target).split())
         return {"first_words": " ".join(example.inputs["document"].split()[:length])}
@@ -23,5 +23,5 @@ class Summarization(TextToTextTask):
 
 @hookimpl
 def register_tasks() -> list[Summarization]:
-    """Bring the task."""
+    """Register the task."""
     return [Summarization()]

@@ -11,5 +11,5 @@ class TextToText(TextToTextTask):
 
 @hookimpl
 def register_tasks() -> list[TextToText]:
-    """Bring the task."""
+    """Register the task."""
     return [TextToText()]

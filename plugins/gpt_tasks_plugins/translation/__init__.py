@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from gpt_tasks import Example, TaskOptions, TextMeasure, TextToTextOptions, TextToTextTask, bleu, chrf, hookimpl
+from gpt_tasks import Example, Metric, TaskOptions, TextToTextOptions, TextToTextTask, bleu, chrf, hookimpl
 from gpt_tasks_plugins.translation.languages import LANGUAGES
 
 SOURCE, TARGET = "source", "target"
@@ -44,11 +44,11 @@ class Translation(TextToTextTask):
     prompt = "English: {source}\nGerman:"
     answer = " {target}"
     metrics = ("bleu", "chrf")
-    best_by = "chrf"
+    best_metric = "chrf"
     Options: ClassVar[type[TaskOptions]] = TranslationOptions
 
     @property
-    def measures(self) -> Sequence[TextMeasure]:
+    def own_metrics(self) -> Sequence[Metric]:  # type: ignore[override]
         """BLEU with the words of the target language, and chrF."""
         return bleu(self.target_language), chrf()
 
@@ -64,7 +64,7 @@ class Translation(TextToTextTask):
         """Choose the columns: those called by the languages' codes where both are there."""
         codes = {SOURCE: self.source_language, TARGET: self.target_language}
         if all(code in available for code in codes.values()):
-            mapping = {**{field: code for field, code in codes.items() if field in self.reads()}, **mapping}
+            mapping = {**{field: code for field, code in codes.items() if field in self.field_names()}, **mapping}
         return super().fields(available, mapping, where)
 
     def answer_columns(self) -> list[str]:
@@ -80,12 +80,12 @@ class Translation(TextToTextTask):
         found = [folder / "-".join(order) for order in (pair, pair[::-1])]
         return next((each for each in found if each.is_dir()), None)
 
-    def naive(self, example: Example) -> Mapping[str, str]:
+    def baselines(self, example: Example) -> Mapping[str, str]:
         """The text as it stands."""
         return {"copy": example.inputs[SOURCE]}
 
 
 @hookimpl
 def register_tasks() -> list[Translation]:
-    """Bring the task."""
+    """Register the task."""
     return [Translation()]

@@ -13,9 +13,14 @@ GPT_TASKS_HOOKS = 1
 
 @hookimpl
 def observe(event):
-    file = os.environ.get("GPT_TASKS_LOG") or event.run / "events.jsonl"
+    file = os.environ.get("GPT_TASKS_LOG") or (event.run and event.run / "events.jsonl")
+    if file is None:
+        return
     values = {name: value if _is_json(value) else None for name, value in event.values.items()}
-    line = {"time": round(time.time(), 3), "run": str(event.run), "event": event.kind, "step": event.step, **values}
+    about = {"command": event.command, "run": event.run and str(event.run), "event": event.kind, "step": event.step}
+    artifacts = {"artifacts": [str(path) for path in event.artifacts]} if event.artifacts else {}
+    line = {"time": round(time.time(), 3), **about, **values, **artifacts}
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
     with Path(file).open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
 

@@ -1,6 +1,7 @@
-import numpy as np
 import pytest
 from gpt_tasks_kappa import kappa
+
+from gpt_tasks import Rows
 
 
 @pytest.mark.parametrize(
@@ -14,4 +15,5 @@ from gpt_tasks_kappa import kappa
     ],
 )
 def test_kappa_is_what_it_is_by_hand(references, predictions, value):
-    assert kappa(np.array(references), np.array(predictions), None, ("a", "b", "c")) == pytest.approx(value)
+    rows = Rows(*(["abc"[code] for code in codes] for codes in (references, predictions)), labels=("a", "b", "c"))
+    assert kappa(rows) == pytest.approx(value)

@@ -1,0 +1,189 @@
+"""A model with a task, from Python as from the command line: it answers texts and rows, and is evaluated on others."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.evaluation.report import Report
+from gpt_tasks.events import observed
+from gpt_tasks.files import refuse_full_folder
+from gpt_tasks.plugins import Plugins
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.prompts import distinct_fields
+from gpt_tasks.types import Example, Row
+
+if TYPE_CHECKING:
+    from gpt_tasks.data.sources import Source
+    from gpt_tasks.evaluation.evaluate import Predictor
+    from gpt_tasks.evaluation.pipeline import AnsweringPipeline
+
+
+class AnsweringModel(ABC):
+    """A model that answers examples of a task: a finished run, or a model that is asked without training."""
+
+    plugins: Plugins
+    unfinished: ClassVar[str] = ""
+    """The file that an evaluation which was stopped leaves in its output, and goes on from."""
+
+    @property
+    @abstractmethod
+    def task(self) -> Task:
+        """The task, fitted."""
+
+    @property
+    @abstractmethod
+    def predictor(self) -> Predictor:
+        """What answers, loaded when it is first asked for."""
+
+    @abstractmethod
+    def guarded(self) -> AbstractContextManager[None]:
+        """Turn what the machine refuses, and what a plugin raises, into errors that name them."""
+
+    def predict(self, texts: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]) -> Any:
+        """Answer texts, or mappings of the task's fields, or of its columns (as for pairs), in order.
+
+        A single text, or a single mapping, gets a single answer, a list of them a list. The answer is a Prediction
+        where one of several labels is right, a MultiLabelPrediction where several can be, a SpanAnswer where it is in a
+        context, a number, a text where the model writes, or what a plugin's task predicts. Raises DataError for what is
+        no text.
+        """
+        if isinstance(texts, str | Mapping):
+            return self.predict([texts])[0]
+        return [prediction for _, prediction in self.answers(texts)]
+
+    def answers(self, texts: Iterable[str | Mapping[str, Any]]) -> Iterator[tuple[Example, Any]]:
+        """Yield texts, or mappings, as examples, each with its answer, in order, a chunk at a time; see `predict`."""
+        from gpt_tasks.data.examples import check_encodable
+
+        with self.guarded():
+            examples = (
+                check_encodable(given_example(self.task, given, f"text {number}"))
+                for number, given in enumerate(texts, start=1)
+            )
+            yield from self._answers(examples)
+
+    def as_pipeline(self, task: str | None = None) -> AnsweringPipeline:
+        """Return the model as a pipeline of transformers that `evaluate.evaluator` takes.
+
+        `task` is the name that transformers has for what it does, by default the one of the model card. Raises
+        UsageError for a name that does not go with its answers.
+        """
+        from gpt_tasks.evaluation.pipeline import as_pipeline
+
+        return as_pipeline(self, task)
+
+    def predict_rows(
+        self, data: str | Path, *, split: str | None = None, column: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Example, Any]]:
+        """Yield every row of a source with its answer, a chunk at a time; right answers are not looked at.
+
+        Raises DataError, naming the row, for what cannot be used.
+        """
+        from gpt_tasks.data.examples import check_encodable, stream_examples
+
+        with self.guarded():
+            source, split = self._opened(data, split)
+            columns = self.columns(source, split, column or {})
+            rows = stream_examples(self.task, source, split, columns=columns, need_labels=False)
+            yield from self._answers(map(check_encodable, rows))
+
+    def evaluate(
+        self,
+        data: str | Path,
+        *,
+        split: str | None = None,
+        by: str | None = None,
+        column: Mapping[str, str] | None = None,
+        metrics: Sequence[str] = (),
+        output: str | Path | None = None,
+    ) -> Report:
+        """Evaluate on data with right answers and return the report; with `output` it is also written to that folder.
+
+        `split` chooses one of a source that has several (by default test); `by` names a column whose values are
+        also evaluated each by itself; `column` is as in `predict_rows`; `metrics` are further ones, registered or
+        `evaluate:NAME_OR_FOLDER`.
+        """
+        folder = Path(output) if output and self._is_unfinished(Path(output)) else refuse_full_folder(output)
+        with self.guarded(), tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
+            source, split = self._opened(data, split)
+            columns = self.columns(source, split, column or {})
+            configuration = {
+                **self.configuration(),
+                "data": str(data),
+                "split": split,
+                "by": by,
+                "column": columns,
+                "metrics": metrics,
+            }
+            with observed(self.plugins, "evaluate", folder, configuration) as observers:
+                report = self.evaluate_source(source, split, columns, by, metrics, folder, Path(scratch))
+                observers.send("evaluated", report.values())
+                observers.finish(report.values(), sorted(folder.iterdir()) if folder else ())
+            return report
+
+    @abstractmethod
+    def configuration(self) -> dict[str, Any]:
+        """Return what observers are to know of the model and its task, as JSON values."""
+
+    @abstractmethod
+    def evaluate_source(
+        self,
+        source: Source,
+        split: str,
+        columns: Mapping[str, str],
+        by: str | None,
+        metrics: Sequence[str],
+        output: Path | None,
+        scratch: Path,
+    ) -> Report:
+        """Evaluate on a split of a source, whose fields are in `columns`; see `evaluate`."""
+
+    def columns(self, source: Source, split: str, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the columns of fields: those that are given."""
+        return dict(given)
+
+    def _is_unfinished(self, output: Path) -> bool:
+        """Tell whether a folder holds what an evaluation that was stopped has left."""
+        return bool(self.unfinished) and (output / self.unfinished).is_file() and not (output / "metrics.json").exists()
+
+    def _answers(self, examples: Iterable[Example]) -> Iterator[tuple[Example, Any]]:
+        """Yield each example with its answer, in order, a chunk at a time."""
+        from gpt_tasks.data.examples import chunks
+
+        predictor = self.predictor
+        for chunk in chunks(examples, predictor.chunk):
+            yield from zip(chunk, predictor.predict(chunk), strict=True)
+
+    def _opened(self, data: str | Path, split: str | None) -> tuple[Source, str]:
+        """Open a source, and choose its split."""
+        from gpt_tasks.data.sources import open_source
+        from gpt_tasks.data.splits import choose_split
+
+        source = open_source(data, self.plugins.registry.sources)
+        return source, choose_split(source, split)
+
+
+def given_example(task: Task, given: str | Mapping[str, Any], where: str) -> Example:
+    """Read a text, or a mapping of a task's fields or columns, as if it were a row of data."""
+    fields = list(task.inputs) or distinct_fields(task.prompt)
+    if len(fields) > 1 and not isinstance(given, Mapping):
+        raise DataError(
+            f"{where}: task '{task.name}' reads {', '.join(fields)}, not one text",
+            "Give a mapping with each of them, or a file with --input.",
+        )
+    values = given if isinstance(given, Mapping) else {fields[0]: given}
+    mapping = {field: field for field in fields if field in values}
+    return task.example(Row(values, where), task.input_fields(list(values), mapping, where))
+
+
+def predictions_as_json(pairs: Iterable[tuple[Example, Any]], task: Task) -> Iterator[str]:
+    """Yield one JSON object for each prediction: what was asked, and the prediction."""
+    for example, prediction in pairs:
+        yield json.dumps({**task.record(example), **task.to_json(prediction)}, ensure_ascii=False)

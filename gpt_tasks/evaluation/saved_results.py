@@ -1,0 +1,295 @@
+"""Read back what `score` and `evaluate` wrote into a folder: the figures, and the examples they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.evaluation.report import ANSWERED
+from gpt_tasks.evaluation.report import SCHEMA_VERSION as REPORT_VERSION
+from gpt_tasks.evaluation.statistics import STATISTICS, Statistics
+from gpt_tasks.metrics.aggregate import AGGREGATES, Aggregate, apply_aggregate
+from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.scoring.results import EXAMPLES, SCORES
+from gpt_tasks.scoring.results import SCHEMA_VERSION as SCORES_VERSION
+
+METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
+Kind = Literal["score", "evaluate"]
+FILES: Mapping[Kind, tuple[str, str]] = {"score": (SCORES, EXAMPLES), "evaluate": (METRICS, PREDICTIONS)}
+_AGAIN = {"score": "Score again.", "evaluate": "Evaluate again."}
+
+
+class Identity(NamedTuple):
+    """What makes two examples the same: a digest of their inputs and choices, the right answer, the group."""
+
+    asked: bytes
+    target: str | None
+    group: str | None
+
+
+@dataclass(frozen=True)
+class SavedTask:
+    """One task of a folder: its figures, and by example in the file's order what they come from.
+
+    `statistics` are there for what is additive. Of an evaluation there are the `references` and the `predictions` as
+    `Rows` has them, and the `labels` that both are of, where they are labels.
+    """
+
+    name: str
+    values: Mapping[str, float]
+    where: Sequence[str]
+    identities: Sequence[Identity]
+    statistics: Mapping[str, Statistics]
+    references: Sequence[Any] = ()
+    predictions: Sequence[Any] = ()
+    labels: Sequence[str] = ()
+    shots: int | None = None
+
+
+@dataclass(frozen=True)
+class SavedResults:
+    """One folder: its tasks by name, and the model and suite that they were made with, where that is known."""
+
+    path: Path
+    kind: Kind
+    tasks: Mapping[str, SavedTask]
+    model: str | None = None
+    suite: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def kinds(folder: Path) -> list[Kind]:
+    """Say by which commands a folder was written: those of which it holds a file."""
+    return [kind for kind, files in FILES.items() if any((folder / file).is_file() for file in files)]
+
+
+def read_results(folder: Path, kind: Kind) -> SavedResults:
+    """Read a folder that a command of this kind wrote. Raises DataError where it is damaged or of another schema."""
+    for file in FILES[kind]:
+        if not (folder / file).is_file():
+            raise DataError(f"{folder} is cut short: it holds no {file}", _AGAIN[kind])
+    return _read_scores(folder) if kind == "score" else _read_report(folder)
+
+
+def _read_scores(folder: Path) -> SavedResults:
+    file = folder / SCORES
+    saved = _json(file, SCORES_VERSION, "score")
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    columns = ["task", "where", "inputs", "choices", "target", "group", "parts"]
+    for row in _rows(folder / EXAMPLES, columns, "score"):
+        rows.setdefault(row["task"], []).append(row)
+    try:
+        return SavedResults(
+            path=folder,
+            kind="score",
+            tasks={task["name"]: _scored(folder, task, rows.get(task["name"], [])) for task in saved["tasks"]},
+            model=saved["model"]["spec"],
+            suite=dict(saved["suite"]),
+            settings=saved["settings"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(file, error, "score") from error
+
+
+def _scored(folder: Path, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> SavedTask:
+    name, file = task["name"], folder / EXAMPLES
+    _check_number(file, f" of task '{name}'", len(rows), task["n"], "score")
+    values = {metric: _number(figure["value"]) for metric, figure in task["metrics"].items()}
+    forms = {metric: figure["form"] for metric, figure in task["metrics"].items()}
+    return SavedTask(
+        name=name,
+        values=values,
+        where=[row["where"] for row in rows],
+        identities=[Identity(_digest(row["inputs"], row["choices"]), row["target"], row["group"]) for row in rows],
+        statistics=_parts(file, rows, values, _aggregates(forms, task["task"]), "score"),
+        shots=task["shots"],
+    )
+
+
+def _parts(
+    file: Path,
+    rows: Sequence[Mapping[str, Any]],
+    values: Mapping[str, float],
+    aggregates: Mapping[str, str | Aggregate],
+    kind: Kind,
+) -> dict[str, Statistics]:
+    """Return what the rows of a table contribute to each metric of which it is known how to aggregate them."""
+    groups = np.array([row.get("group") or "" for row in rows])
+    by_metric = [{part["metric"]: part for part in row["parts"]} for row in rows]
+    found = {}
+    for metric, value in values.items():
+        if metric not in aggregates:
+            continue
+        own = [each[metric] for each in by_metric]
+        columns, weights = np.array([part["values"] for part in own]), np.array([part["weight"] for part in own])
+        found[metric] = Statistics(columns, weights, aggregates[metric])
+        _check_value(file, metric, found[metric], groups, value, kind)
+    return found
+
+
+def _check_value(file: Path, metric: str, parts: Statistics, groups: np.ndarray, value: float, kind: Kind) -> None:
+    """Raise DataError where the examples do not come to the figure that was saved."""
+    reached = []
+    for group in np.unique(groups):
+        weights = parts.weights[groups == group]
+        sums = (parts.values[groups == group] * weights[:, None]).sum(axis=0)
+        reached.append(float(apply_aggregate(parts.aggregate, sums, weights.sum())))
+    mean = float(np.mean(reached))
+    neither = math.isnan(value) and not math.isfinite(mean)
+    if not neither and not math.isclose(mean, value, rel_tol=1e-9, abs_tol=1e-12):
+        raise DataError(f"{file}: the examples do not come to the {metric} that {FILES[kind][0]} tells", _AGAIN[kind])
+
+
+def _aggregates(forms: Mapping[str, str], task: str) -> dict[str, str | Aggregate]:
+    """Return how statistics are aggregated, by what the table says of each metric: a name, or the metric's function.
+
+    The metric is the task's own or registered; one of a plugin that is no longer there is left out.
+    """
+    registry = installed_plugins().registry
+    known = dict(registry.metrics)
+    if registry.tasks.current_name(task) in registry.tasks:
+        known |= {metric.name: metric for metric in registry.tasks[task].own_metrics}
+    found: dict[str, str | Aggregate] = {metric: form for metric, form in forms.items() if form in AGGREGATES}
+    for metric, form in forms.items():
+        named = form.removeprefix("metric:")
+        if metric not in found and named in known:
+            found[metric] = known[named].aggregate
+    return found
+
+
+def _read_report(folder: Path) -> SavedResults:
+    file = folder / METRICS
+    saved = _json(file, REPORT_VERSION, "evaluate")
+    try:
+        task = _evaluated(folder, saved)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(file, error, "evaluate") from error
+    return SavedResults(path=folder, kind="evaluate", tasks={task.name: task})
+
+
+def _evaluated(folder: Path, saved: Mapping[str, Any]) -> SavedTask:
+    """Read the report of one task, its predictions and what each example contributes to the figures."""
+    lines, table = folder / PREDICTIONS, folder / STATISTICS
+    values = {metric: _number(figure["value"]) for metric, figure in saved["metrics"].items()}
+    labels = saved["labels"] if saved["confusion_matrix"] else ()
+    where, identities, references, predictions = [], [], [], []
+    right: list[float] = []
+    for line in _predictions(lines, ("where",)):
+        given = [line["label"]] if "label" in line else line.get("references", [])
+        only = len(given) == 1 and isinstance(given[0], str)
+        target = given[0] if only else json.dumps(list(dict.fromkeys(map(str, given))), ensure_ascii=False)
+        where.append(line["where"])
+        identities.append(Identity(_asked(line, saved.get("fields")), target if given else None, None))
+        references.append(given[0] if labels and len(given) == 1 else given)
+        predictions.append(line.get("predicted"))
+        if not labels or "label" not in line:
+            continue
+        right.append(float(line["label"] == line.get("predicted")))
+        for label in (line["label"], line.get("predicted")):
+            if label not in labels:
+                raise DataError(f"{lines}: {line['where']}: {label!r} is no label of {METRICS}", _AGAIN["evaluate"])
+    _check_number(lines, "", len(where), saved["n"], "evaluate")
+    shares = _shares_of_right(lines, right, values) if len(right) == len(where) else {}
+    if table.is_file():
+        rows = list(_rows(table, ["where", "parts"], "evaluate"))
+        _check_number(table, "", len(rows), saved["n"], "evaluate")
+        if where != [row["where"] for row in rows]:
+            raise DataError(f"{table} is of other examples than {PREDICTIONS}", _AGAIN["evaluate"])
+        forms = {part["metric"]: part["form"] for row in rows[:1] for part in row["parts"]}
+        statistics = _parts(table, rows, values, _aggregates(forms, saved["task"]), "evaluate")
+    elif shares:
+        # gpt-tasks 0.1.0 wrote no table for labels.
+        statistics = shares
+    else:
+        raise DataError(f"{folder} holds no {STATISTICS}: an older gpt-tasks evaluated it", _AGAIN["evaluate"])
+    return SavedTask(saved["task"], values, where, identities, statistics, references, predictions, labels)
+
+
+def _shares_of_right(file: Path, right: Sequence[float], values: Mapping[str, float]) -> dict[str, Statistics]:
+    """Return the shares of examples that got the right label, by the names that they have as metrics."""
+    each = Statistics(np.array(right)[:, None], np.ones(len(right)))
+    for metric in (names := [name for name in ("accuracy", "micro_f1") if name in values]):
+        _check_value(file, metric, each, np.zeros(len(right)), values[metric], "evaluate")
+    return dict.fromkeys(names, each)
+
+
+def _rows(file: Path, columns: Sequence[str], kind: Kind) -> Iterator[Mapping[str, Any]]:
+    try:
+        with parquet.ParquetFile(file) as opened:
+            missing = [column for column in columns if column not in opened.schema_arrow.names]
+            if missing:
+                raise DataError(f"{file} has no column '{missing[0]}': it is of another schema", _AGAIN[kind])
+            for batch in opened.iter_batches(columns=columns):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _damaged(file, error, kind) from error
+
+
+def _predictions(file: Path, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    with file.open(encoding="utf-8", newline="\n") as lines:
+        number = 0
+        try:
+            for number, line in enumerate(lines, start=1):  # noqa: B007 - named in the error
+                found = json.loads(line)
+                _ = [found[name] for name in needed]
+                yield found
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{file}:{number}: this is no prediction; the file is cut short or damaged", _AGAIN["evaluate"]
+            ) from error
+
+
+def _json(file: Path, version: int, kind: Kind) -> Mapping[str, Any]:
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        found = saved["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(file, error, kind) from error
+    if found != version:
+        newer = isinstance(found, int) and found > version
+        raise DataError(
+            f"{file} has schema version {found}; this gpt-tasks reads {version}",
+            "Upgrade gpt-tasks." if newer else _AGAIN[kind],
+        )
+    whole: Mapping[str, Any] = saved
+    return whole
+
+
+def _check_number(file: Path, of_what: str, found: int, told: Any, kind: Kind) -> None:
+    if found != told:
+        raise DataError(
+            f"{file} holds {found} examples{of_what}, where {FILES[kind][0]} tells of {told}: it is cut short",
+            _AGAIN[kind],
+        )
+
+
+def _damaged(file: Path, error: Exception, kind: Kind) -> DataError:
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    return DataError(f"{file} is cut short or damaged: {cause[:200]}", _AGAIN[kind])
+
+
+def _asked(line: Mapping[str, Any], fields: Sequence[str] | None) -> bytes:
+    """Return a digest of what was asked: the fields, where the report names them."""
+    names = fields or [name for name in line if name not in ANSWERED]
+    return _digest([(name, line[name]) for name in names if name in line], ())
+
+
+def _digest(inputs: Sequence[tuple[str, Any]], choices: Sequence[str]) -> bytes:
+    whole = json.dumps([sorted(inputs), list(choices)])
+    return hashlib.blake2b(whole.encode(), digest_size=16).digest()
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,257 @@
+"""A model that is asked without training: zero-shot, or after few-shot examples."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt_tasks.errors import UsageError
+from gpt_tasks.evaluation.answering import AnsweringModel
+from gpt_tasks.evaluation.asking import Shots, ZeroShotPredictor
+from gpt_tasks.evaluation.report import Report
+from gpt_tasks.files import machine_errors
+from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.options import validated
+from gpt_tasks.types import Example
+
+if TYPE_CHECKING:
+    from gpt_tasks.data.examples import Examples
+    from gpt_tasks.data.sources import Source
+    from gpt_tasks.scoring.cache import AnswerCache
+    from gpt_tasks.scoring.engine import EngineName
+    from gpt_tasks.scoring.responder import RegisteredResponder
+    from gpt_tasks.scoring.scorer import Scorer
+
+
+def zero_shot(
+    model: str,
+    task: str | Task,
+    *,
+    shots: int = 0,
+    data: str | Path | None = None,
+    sampler: Sampler = "random",
+    seed: int = DEFAULT_SEED,
+    calibrated: bool = False,
+    question: str | None = None,
+    label_words: Mapping[str, str] | None = None,
+    column: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    engine: EngineName = "trie",
+) -> ZeroShotModel:
+    """Return a model that answers examples of a task without training.
+
+    `model` is a preset, a folder, a hub id or a run, or a registered responder's as in `openai:NAME`.
+
+    `shots` few-shot examples come before each, drawn from `data`, or from what is evaluated where that has a train
+    split. `options` are the task's own; `question` and `label_words` say how labels are asked for, and `calibrated`
+    divides each label's probability by the one that it has after inputs without content (contextual calibration, Zhao
+    et al. 2021). Raises UsageError for a task that cannot be asked. The model is loaded when it is first used.
+    """
+    plugins = installed_plugins()
+    chosen = (plugins.registry.tasks[task] if isinstance(task, str) else task).zero_shot()
+    if not chosen.can_be_asked:
+        raise UsageError(f"Task '{chosen.name}' cannot be asked of a model without training", "Fine-tune one to it.")
+    if options:
+        chosen = chosen.configured(validated(chosen.Options, dict(options)))
+    chosen = chosen.prompted(question, label_words or {})
+    if calibrated and not chosen.compares_labels:
+        raise UsageError(f"Task '{chosen.name}' compares no labels that could be calibrated", "Leave it out.")
+    if shots and not chosen.takes_shots:
+        raise UsageError(f"Task '{chosen.name}' takes no few-shot examples", "Leave --shots out.")
+    where = {"device": device, "precision": precision, "engine": engine}
+    few = Shots(shots, None if data is None else str(data), sampler, seed)
+    return ZeroShotModel(model, chosen, plugins, few, calibrated, dict(column or {}), where)
+
+
+class ZeroShotModel(AnsweringModel):
+    """A model that answers examples of a task without training; see `zero_shot`.
+
+    An evaluation with an output folder writes each response there at once, and one that was stopped goes on from them.
+    """
+
+    unfinished = "answers.jsonl"
+
+    def __init__(
+        self,
+        model: str,
+        task: Task,
+        plugins: Plugins,
+        shots: Shots,
+        calibrated: bool,
+        column: Mapping[str, str],
+        where: Mapping[str, Any],
+    ) -> None:
+        self.model = model
+        self.plugins = plugins
+        self.shots = shots
+        self.calibrated = calibrated
+        self._task = task
+        self._column = column
+        self._where = where
+
+    def __repr__(self) -> str:
+        return f"ZeroShotModel({self.model!r}, task={self._task.name!r})"
+
+    @cached_property
+    def responder(self) -> Scorer | RegisteredResponder:
+        """What answers requests."""
+        from gpt_tasks.scoring.responder import open_responder
+
+        return open_responder(self.model, **self._where)
+
+    @property
+    def task(self) -> Task:
+        """The task, fitted to the few-shot examples where there are some."""
+        return self._fitted[0]
+
+    @property
+    def predictor(self) -> ZeroShotPredictor:
+        """What answers texts, after few-shot examples that are drawn from the beginning: each call gets the same."""
+        return self._predictor(*self._fitted, (), own=False)
+
+    @cached_property
+    def _fitted(self) -> tuple[Task, list[Example]]:
+        """The task, and the few-shot examples to draw from, of the data that was named."""
+        if self.shots.count and self.shots.data is None:
+            raise UsageError(f"--shots {self.shots.count}: there is nothing to draw from", "Give labelled --data.")
+        pool: list[Example] = []
+        task = self._task
+        if self.shots.data is not None:
+            task, pool = self._fitted_pool(self.shots.data)
+        if "labels" in task.Options.model_fields and not task.labels:
+            raise UsageError(
+                f"Task '{task.name}' declares no labels to choose from",
+                "Name them with --option labels=A --option labels=B, or give labelled --data.",
+            )
+        return task, pool
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Turn what the machine refuses, and what a plugin raises, into errors that name them."""
+        with machine_errors(), self.plugins.attribute_errors():
+            yield
+
+    def configuration(self) -> dict[str, Any]:
+        """Return the model, its task, and how it is asked."""
+        shots = asdict(self.shots)
+        return {"model": self.model, "task": self._task.name, **shots, "calibrated": self.calibrated, **self._where}
+
+    def columns(self, source: Source, split: str, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the columns of fields: those that are given."""
+        return {**self._column, **given}
+
+    def evaluate_source(
+        self,
+        source: Source,
+        split: str,
+        columns: Mapping[str, str],
+        by: str | None,
+        metrics: Sequence[str],
+        output: Path | None,
+        scratch: Path,
+    ) -> Report:
+        """Evaluate on a split of a source. Few-shot examples and baselines come from the data that was named, or from
+        the source's train split, if there is one.
+
+        Where there is none, few-shot examples come from what is evaluated, never an example itself.
+        """
+        from gpt_tasks.data.examples import store_examples, stream_examples
+        from gpt_tasks.data.splits import normalize_targets
+        from gpt_tasks.evaluation.evaluate import evaluate
+
+        def read(name: str) -> Examples:
+            rows = stream_examples(self._task, source, name, columns=columns, by=by, need_labels=True)
+            return store_examples(rows, scratch)
+
+        examples = read(split)
+        train = read("train") if "train" in source.splits and split != "train" else None
+        if self.shots.data is not None:
+            _, train = self._labelled(self.shots.data, scratch)
+        task = self._task.fit(_Both(examples, train), source.name)
+        examples = normalize_targets(task, examples)
+        task.check_question(list(examples.fields))
+        notes = list(source.notes)
+        if train is None:
+            notes.append("There is no train split: no baselines are fitted, and shots come from what is evaluated.")
+        else:
+            train = normalize_targets(task, train)
+        predictor = self._predictor(task, examples if train is None else train, examples, own=train is None)
+        predictor.fit_baselines(self.plugins, train)
+        names = list(dict.fromkeys([*task.zero_shot_metrics, *metrics]))
+        with nullcontext() if output is None else self._cache(output) as predictor.cache:
+            return evaluate(
+                predictor,
+                examples,
+                split=split,
+                metrics=self.plugins.registry.metrics_of(task, names),
+                by=by,
+                notes=notes,
+                output=output,
+            )
+
+    def _cache(self, output: Path) -> AnswerCache:
+        from gpt_tasks.scoring.cache import AnswerCache
+
+        output.mkdir(parents=True, exist_ok=True)
+        say = partial(print, file=sys.stderr)
+        return AnswerCache(output / self.unfinished, self.responder.identity, say)
+
+    def _predictor(
+        self, task: Task, pool: Iterable[Example], examples: Sequence[Example], *, own: bool
+    ) -> ZeroShotPredictor:
+        return ZeroShotPredictor(
+            task, self.responder, list(pool) if self.shots.count else [], examples, self.shots, own, self.calibrated
+        )
+
+    def _fitted_pool(self, data: str) -> tuple[Task, list[Example]]:
+        """Return the task fitted to the data that shots are drawn from, and those examples."""
+        import tempfile
+
+        from gpt_tasks.data.splits import normalize_targets
+
+        with tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
+            name, train = self._labelled(data, Path(scratch))
+            task = self._task.fit(train, name)
+            return task, list(normalize_targets(task, train))
+
+    def _labelled(self, data: str, scratch: Path) -> tuple[str, Examples]:
+        """Return the name of the data that shots are drawn from, and its train split, or what it has instead."""
+        from gpt_tasks.data.examples import store_examples, stream_examples
+        from gpt_tasks.data.sources import ALL, open_source
+
+        source = open_source(data, self.plugins.registry.sources)
+        split = next((name for name in ("train", ALL) if name in source.splits), next(iter(source.splits)))
+        rows = stream_examples(self._task, source, split, columns=self._column, need_labels=True)
+        return source.name, store_examples(rows, scratch)
+
+
+class _Both:
+    """Two splits as one, from which a task learns its labels."""
+
+    def __init__(self, examples: Examples, train: Examples | None) -> None:
+        self._splits = [examples, *([] if train is None else [train])]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self._splits[0].fields
+
+    @property
+    def observed(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for split in self._splits:
+            for target, count in split.observed.items():
+                found[target] = found.get(target, 0) + count
+        return found
+
+    def __iter__(self) -> Iterator[Example]:
+        for split in self._splits:
+            yield from split

@@ -1,0 +1,128 @@
+"""A conversation with a model: what was said, how it is kept, and how it goes on with a registered responder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt_tasks.errors import DataError, MachineError, UsageError
+from gpt_tasks.generation.decoding import NEW_TOKENS, Decoding
+from gpt_tasks.tasks.turns import ASSISTANT, SYSTEM, USER, Turn, messages
+from gpt_tasks.types import Generation
+
+if TYPE_CHECKING:
+    from gpt_tasks.scoring.responder import RegisteredResponder
+
+
+class Conversation:
+    """The turns of a conversation, the system's first where there is one.
+
+    `forgotten` counts the oldest of them that the last answer was written without, because they no longer fit.
+    """
+
+    system: str | None
+    turns: list[Turn]
+    forgotten: int
+
+    def reset(self) -> None:
+        """Forget all but what the system says."""
+        self.turns = [Turn(SYSTEM, self.system.strip())] if self.system else []
+        self.forgotten = 0
+
+    def answer(
+        self,
+        text: str,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        on_forgotten: Callable[[int], None] | None = None,
+    ) -> str:
+        """Say something, and return what the model answers. Raises DataError for what cannot be said."""
+        raise NotImplementedError
+
+    def save(self, file: Path) -> int:
+        """Write the conversation as one more row of a file that can be trained on; return the number of its turns.
+
+        Raises UsageError for a file of another kind, and where nothing was said; MachineError where it cannot be
+        written.
+        """
+        if not any(turn.role == ASSISTANT for turn in self.turns):
+            raise UsageError("There is nothing to save yet", "Say something first.")
+        if file.suffix.lower() != ".jsonl":
+            raise UsageError(f"{file}: conversations are kept in files of JSON lines", "Give a name ending in .jsonl.")
+        row = json.dumps({"messages": messages(self.turns)}, ensure_ascii=False)
+        try:
+            with file.open("a+b") as lines:
+                if lines.tell():
+                    lines.seek(-1, 2)
+                    row = row if lines.read() == b"\n" else f"\n{row}"
+                lines.write(f"{row}\n".encode())
+        except OSError as error:
+            raise MachineError(f"{file}: {error.strerror or error}", "Give another place.") from error
+        return len(self.turns)
+
+
+class ResponderChat(Conversation):
+    """A conversation with a registered responder, whose answers come as a whole."""
+
+    def __init__(self, responder: RegisteredResponder, max_tokens: int, system: str | None = None) -> None:
+        self.responder = responder
+        self.max_tokens = max_tokens
+        self.system = system
+        self.reset()
+
+    def answer(
+        self,
+        text: str,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        on_forgotten: Callable[[int], None] | None = None,
+    ) -> str:
+        """Say something, and return what the model answers; `on_text` gets it too.
+
+        Raises DataError for a text without any content, and what the responder raises; then nothing was said.
+        """
+        said = [*self.turns, Turn(USER, content_of(text))]
+        request = Generation("", (), self.max_tokens, tuple(messages(said)))
+        answer = str(self.responder.answer([request]).answers[0]).strip()
+        if answer:
+            self.turns = [*said, Turn(ASSISTANT, answer)]
+            if on_text is not None:
+                on_text(answer)
+        return answer
+
+
+def open_responder_chat(
+    model: str, decoding: Decoding, *, system: str | None = None, **settings: Any
+) -> ResponderChat | None:
+    """Open the responder that a model's name begins with to talk with; None for a model on this machine.
+
+    `settings` are those that the user gave. Raises UsageError for how tokens are drawn, which no responder is asked.
+    """
+    from gpt_tasks.scoring.responder import open_registered
+
+    responder = open_registered(model, **settings)
+    if responder is None:
+        return None
+    for name, field in Decoding.model_fields.items():
+        # A temperature of 0 asks for the same.
+        if name != "max_new_tokens" and getattr(decoding, name) not in (field.default, 0):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for a model on this machine: {model} is asked for its likeliest answer",
+                "Leave it out.",
+            )
+    return ResponderChat(responder, decoding.max_new_tokens or NEW_TOKENS, system)
+
+
+def content_of(text: str) -> str:
+    """Return what is said, without white space around it. Raises DataError where there is nothing in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The text holds half a character ({text[error.start]!a})", "Is it in the encoding of this terminal?"
+        ) from error
+    if not text.strip():
+        raise DataError("There is nothing in what was said", "Say something.")
+    return text.strip()

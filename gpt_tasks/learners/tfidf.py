@@ -1,0 +1,153 @@
+"""TF-IDF and a linear model on it: a logistic regression, one for each label, or a ridge regression."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Loss = Literal["cross_entropy", "binary", "squared"]
+"""What is fitted: one of several labels, each label by itself, or a number."""
+
+MOST_TERMS = 50_000
+STEPS = 1_000
+
+# Scripts that put no spaces between words: Thai to Myanmar, Khmer, kana, Han.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+# The logit of a label that training always saw, or never.
+_CERTAIN = 30.0
+# As a logit beside others, which JSON can hold.
+_NEVER = 1e4
+
+
+@dataclass(frozen=True)
+class Linear:
+    """TF-IDF with sublinear term frequencies, and a linear layer.
+
+    `analyzer` is `word` (1-2 grams) or `char` (1-3 grams); `terms` lie in the order of the columns of `idf` `[terms]`
+    and `coefficients` `[classes, terms]`; `classes` are the outputs that training saw.
+    """
+
+    analyzer: str
+    terms: tuple[str, ...]
+    classes: tuple[int, ...]
+    C: float
+    idf: np.ndarray
+    coefficients: np.ndarray
+    intercepts: np.ndarray
+
+    def logits(self, texts: Sequence[str], outputs: int) -> np.ndarray:
+        """Return `[n, outputs]` in float32, minus infinity where training saw nothing of an output."""
+        known = np.tile(self.intercepts, (len(texts), 1)).astype(np.float64)
+        if self.terms:
+            known += self._features(texts) @ self.coefficients.T.astype(np.float64)
+        found = np.full((len(texts), outputs), -np.inf, dtype=np.float32)
+        found[:, list(self.classes)] = known
+        return found
+
+    def _features(self, texts: Sequence[str]) -> csr_matrix:
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        counts = CountVectorizer(**_analysis(self.analyzer), vocabulary=self.terms).transform(texts)
+        return _weighted(counts, self.idf)
+
+
+def choose_analyzer(texts: Sequence[str]) -> str:
+    """Return `char` where most letters are of a script without spaces, else `word`."""
+    sample = "".join(texts[:: max(1, len(texts) // 1_000)])
+    letters = sum(character.isalpha() for character in sample)
+    return "char" if len(_UNSPACED.findall(sample)) > letters / 2 else "word"
+
+
+def prior(labels: np.ndarray, outputs: int, loss: Loss) -> np.ndarray:
+    """Return the logits `[outputs]` that are best where no text is read: of shares of labels, or the mean."""
+    with np.errstate(divide="ignore"):
+        if loss == "cross_entropy":
+            shares = np.bincount(labels, minlength=outputs) / len(labels)
+            unread: np.ndarray = np.log(shares).clip(-_NEVER).astype(np.float32)
+            return unread
+        means = labels.mean(axis=0, dtype=np.float64).reshape(outputs)
+        if loss == "binary":
+            means = (np.log(means) - np.log1p(-means)).clip(-_CERTAIN, _CERTAIN)
+        rounded: np.ndarray = means.astype(np.float32)
+        return rounded
+
+
+def fit_linear(
+    texts: Sequence[str], labels: np.ndarray, analyzer: str, c_values: Sequence[float], loss: Loss
+) -> list[Linear]:
+    """Fit one model for each inverse regularisation strength; `labels` are those of a head."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    vectorizer = CountVectorizer(**_analysis(analyzer), max_features=MOST_TERMS)
+    classes = tuple(np.unique(labels).tolist()) if loss == "cross_entropy" else tuple(range(labels[:1].size))
+    try:
+        counts = vectorizer.fit_transform(texts)
+    except ValueError:
+        # No text holds a single word: what is left to know is what is right without reading any.
+        unread = prior(labels, max(classes) + 1, loss)[list(classes)]
+        nothing = np.zeros(0, np.float32), np.zeros((len(classes), 0), np.float16), unread
+        return [Linear(analyzer, (), classes, strength, *nothing) for strength in c_values]
+    terms = tuple(vectorizer.get_feature_names_out().tolist())
+    documents = np.bincount(counts.indices, minlength=len(terms))
+    idf = (np.log((1 + len(texts)) / (1 + documents)) + 1).astype(np.float32)
+    features = _weighted(counts, idf)
+    found = []
+    for strength in c_values:
+        coefficients, intercepts = _regression(features, labels, strength, loss)
+        # In C order, for safetensors writes the bytes of an array as they lie.
+        kept = np.ascontiguousarray(coefficients, dtype=np.float16), intercepts.astype(np.float32)
+        found.append(Linear(analyzer, terms, classes, strength, idf, *kept))
+    return found
+
+
+def _analysis(analyzer: str) -> dict[str, Any]:
+    return {"analyzer": analyzer, "ngram_range": (1, 2) if analyzer == "word" else (1, 3)}
+
+
+def _weighted(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:
+    from sklearn.preprocessing import normalize
+
+    counts = counts.astype(np.float64)
+    counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+    return normalize(counts)
+
+
+def _regression(features: csr_matrix, labels: np.ndarray, strength: float, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    """Return coefficients `[classes, terms]` and intercepts `[classes]`."""
+    from sklearn.linear_model import Ridge
+
+    if loss == "squared":
+        model = Ridge(alpha=1 / strength).fit(features, labels)
+        return model.coef_[None], np.array([model.intercept_])
+    if loss == "binary":
+        each = [_logistic(features, right, strength) for right in labels.T]
+        return np.concatenate([coefficients for coefficients, _ in each]), np.concatenate([it for _, it in each])
+    if len(np.unique(labels)) == 1:
+        return np.zeros((1, features.shape[1])), np.zeros(1)
+    coefficients, intercepts = _logistic(features, labels, strength)
+    if len(intercepts) == 1:
+        # A sigmoid of one logit is a softmax beside a logit of zero.
+        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+        intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
+    return coefficients, intercepts
+
+
+def _logistic(features: csr_matrix, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return coefficients and intercepts, one row for two classes; of a single class the certain logit alone."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    if labels.min() == labels.max():
+        return np.zeros((1, features.shape[1])), np.array([_CERTAIN if labels.any() else -_CERTAIN])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=strength, max_iter=STEPS).fit(features, labels)
+    return model.coef_, model.intercept_

@@ -1,0 +1,91 @@
+"""Metrics of written answers: exact match, ROUGE by rouge-score, BLEU and chrF by sacrebleu."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any, Literal
+
+from gpt_tasks.extensions import Metric
+from gpt_tasks.metrics.aggregate import corpus_metric
+from gpt_tasks.types import Statistic
+
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+# Languages that are written without spaces; sacrebleu has a tokenizer for Chinese, the others go by characters.
+_TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char", "lo": "char", "km": "char", "my": "char"}
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+")
+
+
+def exact_match() -> Metric:
+    """One where the answer is a right one, but for case and the white space around it."""
+    return Metric("exact_match", "Share of answers that equal a reference.", range=(0.0, 1.0), statistic=_exact_match)
+
+
+def rouge(kind: str) -> Metric:
+    """ROUGE's F1, of 0 to 1, with stemming (Lin 2004); of several references the best counts.
+
+    `rougeLsum` goes sentence by sentence, which are found by their end marks. The words are those of rouge-score:
+    letters a to z and digits.
+    """
+    return Metric(
+        kind,
+        "F1 of shared word sequences.",
+        range=(0.0, 1.0),
+        statistic=partial(_rouge, kind),
+        signature=lambda _: "rouge-score, F1, stemmed",
+    )
+
+
+def bleu(language: str) -> Metric:
+    """Corpus BLEU, of 0 to 100, of answers in a language (Papineni et al. 2002; sacrebleu, Post 2018)."""
+    return _corpus("bleu", _TOKENIZERS.get(language, "13a"))
+
+
+def chrf() -> Metric:
+    """Corpus chrF2, of 0 to 100: character n-grams up to 6 (Popovic 2015; sacrebleu)."""
+    return _corpus("chrf", "13a")
+
+
+def _corpus(name: Literal["bleu", "chrf"], tokenizer: str) -> Metric:
+    return Metric(
+        name,
+        "Shared n-grams of words." if name == "bleu" else "Shared n-grams of characters.",
+        range=(0.0, 100.0),
+        statistic=partial(_counts, name, tokenizer),
+        aggregate=name,
+        signature=partial(_signature, name, tokenizer),
+    )
+
+
+def _exact_match(answer: str, references: Sequence[str]) -> Statistic:
+    return Statistic(float(answer.strip().lower() in [reference.strip().lower() for reference in references]))
+
+
+def _rouge(kind: str, answer: str, references: Sequence[str]) -> Statistic:
+    if kind == "rougeLsum":
+        answer, references = _lines(answer), [_lines(reference) for reference in references]
+    return Statistic(float(_scorer(kind).score_multi(references, answer)[kind].fmeasure))
+
+
+def _lines(text: str) -> str:
+    return _SENTENCE_END.sub("\n", text)
+
+
+def _counts(name: str, tokenizer: str, answer: str, references: Sequence[str]) -> Statistic:
+    streams = [[reference] for reference in references]
+    counts = corpus_metric(name, tokenizer)._extract_corpus_statistics([answer], streams)[0]
+    return Statistic(tuple(map(float, counts)))
+
+
+def _signature(name: str, tokenizer: str, references: int) -> str:
+    metric = corpus_metric(name, tokenizer)
+    metric.num_refs = references
+    return str(metric.get_signature())
+
+
+@cache
+def _scorer(kind: str) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer([kind], use_stemmer=True)

@@ -1,0 +1,150 @@
+"""Prompts: format strings over an example's fields, filled and turned into tokens that fit a model's window."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticCustomError
+
+from gpt_tasks.errors import DataError
+from gpt_tasks.types import Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The share of a window's tokens that the next one holds too.
+OVERLAP = 0.25
+# Texts beside the longest one that leave it less than this share of the window are cut, and it with them.
+LEAST_ROOM = 0.25
+
+
+def prompt_fields(prompt: str) -> list[str]:
+    """Return the names of the fields that a prompt reads, in order.
+
+    Raises ValueError where it is no format string, or asks for more than to put a text in a place.
+    """
+    fields = []
+    for _, name, form, conversion in string.Formatter().parse(prompt):
+        if form or conversion:
+            raise ValueError(f"'{{{name}}}' can have nothing behind its name")
+        if name is not None:
+            fields.append(name)
+    return fields
+
+
+def distinct_fields(*prompts: str) -> list[str]:
+    """Return the names of the fields that some prompts read, each once, in order."""
+    return list(dict.fromkeys(field for prompt in prompts for field in prompt_fields(prompt)))
+
+
+def check_template(template: str | None) -> str | None:
+    """Return a format string of an option. Raises an error of pydantic's where it cannot be filled with fields."""
+    try:
+        fields = prompt_fields(template or "")
+    except ValueError as error:
+        raise PydanticCustomError("prompt", "{cause}", {"cause": str(error)}) from None
+    if not all(field.isidentifier() for field in fields):
+        raise PydanticCustomError("prompt", "what stands in braces must be the name of a field")
+    return template
+
+
+def encode_prompts(
+    prompt: str,
+    inputs: Sequence[Mapping[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+) -> list[Encoded]:
+    """Encode a filled prompt for each of `inputs` in at most `max_length` tokens, shortening the longest text first.
+
+    The joined text is tokenized as a whole, so that tokens may span the prompt's joints. Raises DataError where the
+    prompt without any text is already too long.
+    """
+    texts = [prompt.format_map(values) for values in inputs]
+    encoded = []
+    for values, full in zip(inputs, tokenizer(texts)["input_ids"], strict=True):
+        ids = full if len(full) <= max_length else _shortened(prompt, values, full, tokenizer, max_length)
+        encoded.append(Encoded(ids, truncated=len(full) - len(ids)))
+    return encoded
+
+
+def encode_windows(
+    prompt: str,
+    inputs: Sequence[Mapping[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+) -> list[Encoded]:
+    """Encode a filled prompt for each of `inputs`; one of more than `max_length` tokens in several sequences.
+
+    Each sequence is the whole prompt, with a window of its longest text: windows overlap by a quarter, and every token
+    of the text is in one. Where the other texts leave too little room for that, the texts are cut as by
+    `encode_prompts`. Raises DataError where the prompt without any text is already too long.
+    """
+    whole = tokenizer([prompt.format_map(values) for values in inputs])["input_ids"]
+    encoded = []
+    for values, ids in zip(inputs, whole, strict=True):
+        sequences = [ids] if len(ids) <= max_length else _windows(prompt, values, tokenizer, max_length)
+        if sequences:
+            encoded.append(Encoded(sequences[0], more_sequences=tuple(sequences[1:]), windows=len(sequences)))
+        else:
+            encoded += encode_prompts(prompt, [values], tokenizer, max_length)
+    return encoded
+
+
+def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
+    """Return a text's own tokens as `input_ids`, and the characters of each as `offset_mapping`."""
+    encoded: Mapping[str, Any] = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoded
+
+
+def _shortened(
+    prompt: str, values: Mapping[str, str], ids: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[int]:
+    while len(ids) > max_length:
+        starts = {
+            field: [start for start, _ in tokens_of(text, tokenizer)["offset_mapping"]]
+            for field, text in values.items()
+        }
+        left = {field: len(tokens) for field, tokens in starts.items()}
+        if not any(left.values()):
+            raise DataError(
+                f"The prompt alone takes more than {max_length} tokens", "Raise --max-length or shorten the prompt."
+            )
+        for _ in range(min(len(ids) - max_length, sum(left.values()))):
+            left[max(left, key=left.__getitem__)] -= 1
+        values = {
+            field: text[: starts[field][left[field]]] if left[field] < len(starts[field]) else text
+            for field, text in values.items()
+        }
+        ids = tokenizer(prompt.format_map(values))["input_ids"]
+    return ids
+
+
+def _windows(
+    prompt: str, values: Mapping[str, str], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[list[int]]:
+    """Return the token ids of the prompt with each window of its longest text; none where there is no room for one."""
+    places = {field: tokens_of(text, tokenizer)["offset_mapping"] for field, text in values.items()}
+    field = max(places, key=lambda each: len(places[each]))
+    text, tokens = values[field], places[field]
+    room = max_length - len(tokenizer(prompt.format_map({**values, field: ""}))["input_ids"])
+    if room < max(2, LEAST_ROOM * max_length):
+        return []
+    sequences: list[list[int]] = []
+    start = 0
+    while True:
+        end = min(start + room, len(tokens))
+        while True:
+            part = text[tokens[start][0] : tokens[end - 1][1]]
+            ids: list[int] = tokenizer(prompt.format_map({**values, field: part}))["input_ids"]
+            # At its edges a part may fall into more tokens than the whole does.
+            if len(ids) <= max_length or end == start + 1:
+                break
+            end = max(start + 1, end - (len(ids) - max_length))
+        if len(ids) > max_length:
+            return []
+        sequences.append(ids)
+        if end == len(tokens):
+            return sequences
+        start = max(start + 1, end - int(OVERLAP * room))

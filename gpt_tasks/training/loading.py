@@ -1,0 +1,75 @@
+"""Load the model of a finished run, with its task, as the learner that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gpt_tasks.backbone.load import Backbone, locate, open_backbone
+from gpt_tasks.backbone.precision import resolve_device, resolve_precision, resolve_writing_precision
+from gpt_tasks.errors import ModelError
+from gpt_tasks.heads.saved import TASK, TaskRecord, load_model
+from gpt_tasks.learners.base import Learner, LearnerSettings
+from gpt_tasks.plugins import Plugins
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.training.run_folder import RunFolder
+
+
+def load_learner(
+    folder: RunFolder,
+    record: Mapping[str, Any],
+    plugins: Plugins,
+    find_task: Callable[[TaskRecord], Task],
+    *,
+    device: str,
+    precision: str,
+    decoding: Mapping[str, Any] | None,
+) -> Learner[Any]:
+    """Return the learner of a run, its model in evaluation mode on the device.
+
+    Raises ModelError where what is in `model/` does not fit together.
+    """
+    registry = plugins.registry
+    where = resolve_device(device)
+    own = record["settings"]["precision"] if str(record["settings"]["device"]).startswith(where.type) else "auto"
+    precision = own if precision == "auto" else precision
+    saved = load_model(folder.model, registry.heads, registry.methods)
+    task = find_task(saved.record).restored(saved.record.state).resolved()
+    if task.learner is None or (task.head is None) != (saved.head is None):
+        raise ModelError(
+            f"Task '{task.name}' is of another family than when the run was trained",
+            f"Install {saved.record.plugin} {saved.record.plugin_version}.",
+        )
+    kind: type[Learner[Any]] = registry.learners[task.learner].load()
+    writes = resolve_writing_precision(precision, where) if kind.writes else None
+    settings = LearnerSettings(
+        max_length=record["settings"]["max_length"],
+        batch_tokens=record["settings"]["batch_tokens"],
+        # How likely the right answers are is read off the weights as they are.
+        precision=resolve_precision(own if writes == "int8" else precision, where),
+        device=where,
+        seed=record["settings"]["seed"],
+        writing_precision=writes,
+        decoding=decoding,
+        untrained=lambda: _untrained(record, plugins),
+    )
+    learner = kind(task, saved.backbone, settings)
+    if saved.head is not None and learner.outputs != saved.record.outputs:
+        raise ModelError(
+            f"{folder.model / TASK}: task '{task.name}' has {learner.outputs} outputs, its head {saved.record.outputs}",
+            "Labels and head must belong together; copy the run again.",
+        )
+    causal_lm: Any = saved.backbone.model
+    learner.model = learner.join(saved.transformer, saved.head).to(where).eval()
+    if saved.head is None:
+        causal_lm.to(where).eval()
+    return learner
+
+
+def _untrained(record: Mapping[str, Any], plugins: Plugins) -> Backbone:
+    """Open the backbone that a run was trained from. Raises ModelError where it is not there, or changed."""
+    spec = record["config"]["backbone"]
+    backbone = open_backbone(locate(spec, plugins.registry.backbones))
+    if backbone.fingerprint != record["fingerprints"]["backbone"]:
+        raise ModelError(f"The backbone {spec} changed since the run was trained", "Bring it back as it was.")
+    return backbone

@@ -1,0 +1,131 @@
+"""Written answers beside right ones: hand-worked cases, sacrebleu's own corpus scores, several references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from gpt_tasks.extensions import Metric
+from gpt_tasks.metrics.aggregate import apply_aggregate, figure
+from gpt_tasks.metrics.text import bleu, chrf, exact_match, rouge
+from gpt_tasks.types import Statistic
+
+ANSWERS = [
+    "The cat sat on the mat.",
+    "A dog runs in the park, fast.",
+    "",
+    "There is nobody here.",
+    "The train was late again",
+]
+REFERENCES = [
+    "The cat is sitting on the mat.",
+    "A dog is running in the park.",
+    "It rains.",
+    "There is nobody here.",
+    "Again the train came late.",
+]
+
+
+def contributed(metric: Metric, answer: str, references: Sequence[str]) -> Statistic:
+    """What an answer contributes to a metric."""
+    assert metric.statistic is not None
+    found = metric.statistic(answer, references)
+    assert isinstance(found, Statistic)
+    return found
+
+
+def test_rouge_by_hand() -> None:
+    # the/cat/sat/mat against the/cat/on/the/mat: 3 of 4 and 3 of 5; bigrams: the-cat of 3 and 4.
+    answer, reference = "the cat sat mat", "the cat on the mat"
+    assert contributed(rouge("rouge1"), answer, [reference]).value == pytest.approx(2 * 0.75 * 0.6 / 1.35)
+    assert contributed(rouge("rouge2"), answer, [reference]).value == pytest.approx(2 * (1 / 3) * (1 / 4) / (7 / 12))
+    assert contributed(rouge("rougeL"), answer, [reference]).value == pytest.approx(2 * 0.75 * 0.6 / 1.35)
+
+
+def test_rouge_stems_and_takes_the_best_reference() -> None:
+    assert contributed(rouge("rouge1"), "running dogs", ["the dog runs"]).value == pytest.approx(0.8)
+    assert contributed(rouge("rouge1"), "a b c", ["x y", "a b c", "a"]).value == 1.0
+
+
+def test_rouge_lsum_goes_by_sentences() -> None:
+    answer, reference = "It snows. The dog barks.", "The dog barks. It snows."
+    assert contributed(rouge("rougeLsum"), answer, [reference]).value == 1.0
+    assert contributed(rouge("rougeL"), answer, [reference]).value < 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "references", "right"),
+    [(" Paris ", ["paris"], 1), ("Paris", ["Rome", "Paris"], 1), ("Paris.", ["Paris"], 0), ("", ["Paris"], 0)],
+)
+def test_exact_match(answer: str, references: list[str], right: int) -> None:
+    assert contributed(exact_match(), answer, references).value == right
+
+
+def test_bleu_by_hand() -> None:
+    # 5 words against 6, all but the last bigram onwards: precisions 4/5, 3/4, 2/3, 1/2; brevity exp(1 - 6/5).
+    counts = contributed(bleu("en"), "one two three four six", ["one two three four five six"])
+    precisions = [5 / 5, 3 / 4, 2 / 3, 1 / 2]
+    expected = 100 * math.exp(1 - 6 / 5 + sum(map(math.log, precisions)) / 4)
+    assert apply_aggregate("bleu", np.array(counts.columns), np.array(1.0)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", [bleu("de"), bleu("zh"), bleu("ja"), chrf()], ids=["13a", "zh", "char", "chrf"])
+def test_corpus_scores_are_those_of_sacrebleu(metric: Metric) -> None:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    chinese = metric.signature is not None and "tok:zh" in metric.signature(1)
+    answers = ["我们去公园吧。", "天气很好。", "他有三本书。"] if chinese else ANSWERS
+    references = ["我们去公园。", "今天天气很好。", "他有三本书。"] if chinese else REFERENCES
+    tokenizer = "zh" if chinese else "char" if metric.signature and "tok:char" in metric.signature(1) else "13a"
+    peer = CHRF() if metric.aggregate == "chrf" else BLEU(tokenize=tokenizer)
+    found = figure(
+        metric,
+        [contributed(metric, *pair) for pair in zip(answers, ([reference] for reference in references), strict=True)],
+    )
+    assert found.value == pytest.approx(peer.corpus_score(answers, [references]).score)
+    assert metric.signature is not None
+    assert metric.signature(1) == str(peer.get_signature())
+    assert found.low <= found.value <= found.high
+    assert found.stderr > 0
+
+
+def test_several_references_are_those_of_sacrebleu() -> None:
+    from sacrebleu.metrics import BLEU
+
+    others = [text.upper().lower() for text in reversed(REFERENCES)]
+    pairs = zip(ANSWERS, zip(REFERENCES, others, strict=True), strict=True)
+    found = figure(bleu("en"), [contributed(bleu("en"), answer, both) for answer, both in pairs])
+    assert found.value == pytest.approx(BLEU().corpus_score(ANSWERS, [REFERENCES, others]).score)
+
+
+def test_a_perfect_corpus_reaches_the_best_value() -> None:
+    for metric, best in ((bleu("en"), 100), (chrf(), 100), (rouge("rouge2"), 1), (rouge("rougeLsum"), 1)):
+        found = figure(metric, [contributed(metric, text, [text]) for text in REFERENCES if len(text.split()) > 3])
+        assert found.value == pytest.approx(best)
+        assert found.stderr == pytest.approx(0, abs=1e-9)
+
+
+def test_the_jackknife_agrees_with_the_spread_of_new_samples() -> None:
+    """The standard error of BLEU over 60 sentences, beside the spread of BLEU over many other 60."""
+    random = np.random.default_rng(0)
+    words = ["one", "two", "three", "four", "five", "six", "seven"]
+
+    def sample() -> list[tuple[str, list[str]]]:
+        texts = [" ".join(random.choice(words, 9)) for _ in range(60)]
+        return [(" ".join(word if random.random() < 0.8 else "so" for word in text.split()), [text]) for text in texts]
+
+    metric = bleu("en")
+    figures = [figure(metric, [contributed(metric, *pair) for pair in sample()]) for _ in range(40)]
+    spread = float(np.std([found.value for found in figures], ddof=1))
+    error = float(np.mean([found.stderr for found in figures]))
+    assert 0.7 < error / spread < 1.4
+
+
+def test_an_interval_stays_where_values_can_be() -> None:
+    statistics = [contributed(rouge("rouge1"), answer, ["one two"]) for answer in ("one", "x", "y", "z")]
+    found = figure(rouge("rouge1"), statistics)
+    assert found.low == 0.0
+    assert found.value < found.high < 1.0
