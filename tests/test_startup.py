@@ -75,6 +75,21 @@ def test_every_public_name_is_there() -> None:
         _ = gpt_tasks.tune
 
 
+PREDICT = """
+import gpt_tasks
+run = gpt_tasks.finetune("sentiment", output={folder!r}, limit=20, method="head", device="cpu")
+run.predict("A fine day.")
+print(*sorted(name for name in sys.modules if name.startswith(("gpt_tasks.scoring", "gpt_tasks.generation"))))
+"""
+
+
+def test_a_model_that_gives_labels_imports_no_room_of_models_that_write(tmp_path) -> None:
+    process = run(PREDICT.format(folder=str(tmp_path / "run")))
+    assert process.returncode == 0, process.stderr
+    # How answers are written can be a setting of any run.
+    assert set(process.stdout.split()) <= {"gpt_tasks.generation", "gpt_tasks.generation.decoding"}
+
+
 def processor_seconds(*arguments: str, **variables: str) -> float:
     child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, env={**os.environ, **variables})
     _, status, usage = os.wait4(child.pid, 0)

@@ -94,7 +94,6 @@ class TokenRegression(Task):
         return TaskCard(
             answers="numbers",
             does="answers {task} with a number for every word",
-            limits=("It reads from left to right: what comes behind a word does not change its number.",),
             baselines="The baseline gives each word the mean of the training data. ",
             pipeline_tag="token-classification",
         )
