@@ -1,4 +1,4 @@
-"""Run gpt-tasks commands, several at a time where that is asked for, each then on a core of its own."""
+"""Run gpt-tasks commands, several at a time on request, each on a separate core."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The sets of `quality.py` of which the report is shown: one run for each backbone, beside what is cheap.
+"""The sets of `quality.py` of which the report is shown: one run for each backbone, next to cheap peers.
 
-They are those whose answers are written or whose texts are foretold, entities, and labels and numbers beyond the sets
-that are trained on three seeds. The rows that a run reads are cut evenly from the set's own splits and stand beside it
+They are those whose answers are written or whose texts are predicted, entities, and labels and numbers beyond the sets
+that are trained on three seeds. The rows that a run reads are cut evenly from the set's own splits and are next to it
 as `data/NAME`. Figures are the report's, with its intervals over the test rows, and so are the peers: `copy` and
 `first_words`, TF-IDF with logistic or ridge regression, the names of the training rows (`gazetteer`) and no entities at
 all (`majority`), and `not fine-tuned`, `tiny` as it was before. `5-gram` is an interpolated modified Kneser-Ney model
-of the run's training rows (all of their tokens, by the same tokenizer), asked for the tokens that the report counts,
-with what stands to their left.
+of the run's training rows (all of their tokens, by the same tokenizer), evaluated on the tokens that the report counts,
+with the context to their left.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gpt_tasks.types import Example, LogLikelihood, Score, Statistic
 
 ORDER = 5
 N_GRAM = f"{ORDER}-gram"
-# The report calls it so; beside the sets with labels that name is of random weights.
+# The report's name; in the sets with labels that name means random weights.
 BEFORE = {"before": "not fine-tuned"}
 # Longer than any example, which so stays in one piece.
 WHOLE = 1 << 30
@@ -58,9 +58,9 @@ TINY, SMOLLM2 = "tiny", "smollm2"
 
 @dataclass(frozen=True)
 class ReportedSet:
-    """A set: how many rows are trained on (`limit`, None for all) and which metrics are set beside which peers.
+    """A set: how many rows are trained on (`limit`, None for all) and which metrics are compared with which peers.
 
-    `files` are its splits, of which no more than `most` rows are kept; `several` is a column, and the one that holds
+    `files` are its splits, of which no more than `most` rows are used; `several` is a column, and the one that holds
     several right answers in its place, where that is there; `flags` are the command's. It is trained on each of the
     `backbones`.
     """
@@ -160,7 +160,7 @@ QUICK, QUICK_PASSAGES = (100, 20), (8, 4)
 def reported(
     name: str, backbone: str, location: str, data: Path, folder: Path, *, quick: bool, core: int | None
 ) -> list[dict[str, Any]]:
-    """Fine-tune a backbone, which is at `location`, to a set; return its cases: each metric beside each peer."""
+    """Fine-tune a backbone, which is at `location`, to a set; return its cases: each metric against each peer."""
     chosen = REPORTED[name]
     words = [name] if backbone == TINY else [name, backbone]
     place, name = "-".join(words), " ".join(words)
@@ -188,7 +188,7 @@ def reported(
 
 
 def prepared(chosen: ReportedSet, data: Path, folder: Path) -> Path:
-    """Write a set's splits, cut evenly to what is kept of them, as files of a folder; return it."""
+    """Write a set's splits, cut evenly to their limits, as files of a folder; return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, file in chosen.files.items():
         source = open_source(data / chosen.folder / file, installed_plugins().registry.sources)

@@ -13,7 +13,7 @@ from gpt_tasks.training.run_folder import RunFolder
 
 
 def finetuned(task: str, flags: Sequence[str], limit: int | None, output: Path, core: int | None) -> Any:
-    """Return the finished run in `output`, trained on `limit` rows; one that was stopped goes on.
+    """Return the finished run in `output`, trained on `limit` rows; one that was stopped is continued.
 
     Raises SystemExit where the command fails, and where another limit was trained there.
     """

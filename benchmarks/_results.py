@@ -26,15 +26,15 @@ def print_table(cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def ratio(case: Mapping[str, Any]) -> str:
-    """Return a case's ratio as the table shows it: there is none beside a peer whose figure is 0."""
+    """Return a case's ratio as the table shows it: there is none against a peer whose figure is 0."""
     return "-" if case["ratio"] is None else f"{case['ratio']:.3f}"
 
 
 def write_results(name: str, cases: Sequence[Mapping[str, Any]], *, keep_others: bool = False) -> Path:
-    """Write `results/NAME.json`, with `keep_others` also the cases that stand there already; return its path."""
+    """Write `results/NAME.json`, with `keep_others` also the cases that are there already; return its path."""
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    # Where somebody keeps things is nothing to others.
+    # Local paths are not part of the command that is recorded.
     given = ["FOLDER" if Path(argument).is_absolute() else argument for argument in sys.argv[1:]]
     command = " ".join(["python", f"benchmarks/{name}.py", *given])
     if keep_others and path.exists():

@@ -1,10 +1,10 @@
-"""How fast is a fine-tuning on this machine's CPU, beside transformers' Trainer? And does it learn the same?
+"""How fast is a fine-tuning on this machine's CPU, compared with transformers' Trainer? And does it learn the same?
 
     python benchmarks/finetune_speed.py [--quick] [--data FOLDER] [--tokenizer FOLDER]
 
 A GPT-2 small with random weights is fine-tuned to SST-2, two labels, by the public entry points of both: the same rows,
 the same number of updates, the same AdamW, schedule and dropout. Timed is from the start, tokenizing included, to the
-end of the last update. Each run is a process of its own, and the sides take turns.
+end of the last update. Each run is a separate process, and the sides take turns.
 
 - `default`: Trainer as run_glue sets it up: float32, every text padded to 128 tokens, batches of 32.
 - `best`: Trainer with the best flags it has: bf16 where it is native, padding to the longest of a batch, batches
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of 160 rows, and 640 rows on tiny")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds sentiment/sst2")
     parser.add_argument("--tokenizer", type=Path, default=SHARED / "models" / "gpt2-tokenizer", help="GPT-2's")
-    parser.add_argument("--only", choices=("speed", "learning"), help="one half; the other's results stay as they are")
+    parser.add_argument("--only", choices=("speed", "learning"), help="one half; the other's results stay unchanged")
     parser.add_argument("--run", nargs=3, metavar=("SIDE", "FOLDER", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
@@ -154,7 +154,7 @@ def read(folder: Path, split: str) -> tuple[list[str], list[int]]:
 
 
 def run(side: str, folder: Path, seed: int) -> dict[str, Any]:
-    """Run one side in a process of its own."""
+    """Run one side in a separate process."""
     command = [sys.executable, __file__, "--run", side, str(folder), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,9 +1,9 @@
-"""How fast are texts written, beside transformers' `generate` and beside CTranslate2?
+"""How fast are texts written, compared with transformers' `generate` and CTranslate2?
 
     python benchmarks/generation_speed.py [--quick] [--data FOLDER] [--tokenizer FOLDER]
 
 A GPT-2 small with random weights writes 100 tokens, greedily, after one prompt of 32 tokens and after 16. Timed is the
-whole way from texts to texts, on a loaded model that has written once. Each side has a process of its own, which waits
+whole way from texts to texts, on a loaded model that has written once. Each side has a separate process, which waits
 while others write, and the sides take turns.
 
 - `batch 1`, `batch 16`: ours is a `Generator` as `gpt-tasks generate` opens it, in its default precision; the peer is
@@ -12,7 +12,7 @@ while others write, and the sides take turns.
   directly, without a callback, with those threads and types that were fastest in a trial before.
 
 Also, in the same run: how many texts in float32 are `generate`'s, token for token, and how many in a batch of
-prompts of all lengths are those of each prompt by itself, on random weights and on `tiny`; where they are not, how near
+prompts of all lengths are those of each prompt alone, on random weights and on `tiny`; where they are not, how near
 the two best logits are at the first token that differs. And `tiny`'s perplexity on wikitext-2 in float32, in bf16, in
 int8 and in CTranslate2's int8, over the same windows.
 """
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, tokenizer: Path) -> Path:
-    """Save a GPT-2 small with random weights beside its tokenizer, and CTranslate2's int8 of it in `int8`."""
+    """Save a GPT-2 small with random weights next to its tokenizer, and CTranslate2's int8 of it in `int8`."""
     import torch
     from ctranslate2.converters import TransformersConverter
     from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
@@ -125,7 +125,7 @@ def speed(backbone: Path, text: str, rounds: int) -> list[dict[str, Any]]:
 
 @contextmanager
 def started(side: Callable[[Path, str], Side], backbone: Path, setting: str) -> Iterator[Callable[[list[str]], Any]]:
-    """Start a side in a process of its own; yield what has it write, and returns the tokens and the seconds."""
+    """Start a side in a separate process; yield what has it write, and returns the tokens and the seconds."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, side, backbone, setting), daemon=True)
@@ -231,7 +231,7 @@ def ctranslate2(backbone: Path, _: str) -> Side:
 
 
 def same_tokens(model: str, name: str, text: str, number: int) -> list[dict[str, Any]]:
-    """Compare texts in float32: with generate's, and those of a batch with those of each prompt by itself."""
+    """Compare texts in float32: with generate's, and those of a batch with those of each prompt alone."""
     import torch
 
     from gpt_tasks.generation.decoding import Decoding
@@ -310,7 +310,7 @@ def compared(
 
 
 def perplexities(text: str, windows: int) -> list[dict[str, Any]]:
-    """Measure `tiny` on the same windows in each precision, each beside float32."""
+    """Measure `tiny` on the same windows in each precision, each against float32."""
     import numpy as np
     import torch
 

@@ -1,7 +1,7 @@
 """A Kneser-Ney n-gram model over token ids, in numpy: what a neural model of the same tokens has to be better than.
 
 Interpolated modified Kneser-Ney (S. Chen and J. Goodman, "An empirical study of smoothing techniques for language
-modeling", 1998, section 5), nothing pruned. N-grams are told apart by 64-bit hashes of their tokens. Only what the
+modeling", 1998, section 5), nothing pruned. N-grams are identified by 64-bit hashes of their tokens. Only what the
 text that is scored asks for is ever looked up: 70 million tokens take a few minutes and about 6 GB.
 """
 
@@ -22,7 +22,7 @@ def kneser_ney_nats(train: np.ndarray, text: np.ndarray, vocabulary: int, order:
     counts = None
     shares: list[tuple[np.ndarray, np.ndarray]] = []
     for n in range(order, 0, -1):
-        # The highest order counts occurrences; every lower one how many different tokens stand before the n-gram.
+        # The highest order counts occurrences; every lower one how many different tokens precede the n-gram.
         if counts is not None:
             places = places + 1
         grams, first, counts = np.unique(train_hashes[n][places], return_index=True, return_counts=True)
@@ -46,7 +46,7 @@ def _share(
     discounts: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each n-gram of the text its discounted share of its context's counts, and the weight of the lower orders."""
-    skipped = 1 if n == 1 else 0  # the first token is given, not foretold
+    skipped = 1 if n == 1 else 0  # the first token is given, not predicted
     asked = text_hashes[n][skipped:]
     if not len(asked):
         return np.zeros(0), np.ones(0)

@@ -1,11 +1,11 @@
-"""How good a language model is `tiny`? Bits per byte, perplexities and BLiMP, beside a Kneser-Ney 5-gram model.
+"""How good a language model is `tiny`? Bits per byte, perplexities and BLiMP, next to a Kneser-Ney 5-gram model.
 
     python benchmarks/language_model.py [--model FOLDER] [--before FOLDER] [--shards FOLDER] [--shared FOLDER] [--quick]
 
-- `valid.txt / 5-gram`: bits per byte of the held-out text, beside interpolated modified Kneser-Ney over the same tokens
-  of the same corpus (`--shards`: the folder `shards` that `gpt-tasks pretrain` left). Every token counts, also the ends
-  of documents; the model sees at least half a context before each.
-- `valid.txt / before`: beside an earlier model (`--before`).
+- `valid.txt / 5-gram`: bits per byte of the held-out text, against interpolated modified Kneser-Ney over the same
+  tokens of the same corpus (`--shards`: the folder `shards` that `gpt-tasks pretrain` left). Every token counts, also
+  the ends of documents; the model sees at least half a context before each.
+- `valid.txt / before`: against an earlier model (`--before`).
 - `tinyshakespeare`, `wikitext2`: perplexity by word (split at white space) and bits per byte, of the validation and the
   test file; there is no peer.
 - `BLiMP / 5-gram`: the share of minimal pairs of which the good sentence is the likelier (sum of its tokens, given the

@@ -2,8 +2,8 @@
 
 Every recipe differs from the first in what its name says, trains a model from nothing for the same wall-clock time (the
 speed is measured first, so that the learning rate has come down to zero by then) and is measured on the whole held-out
-text. Runs go one after another, or with `--workers 2` two at a time, each on one core; `--keep FOLDER` keeps them, so
-that a stopped comparison goes on. A case's `ratio` is the first recipe's bits per byte by this one's.
+text. Runs go one after another, or with `--workers 2` two at a time, each on one core; `--keep FOLDER` saves them, so
+that a stopped comparison continues. A case's `ratio` is the first recipe's bits per byte by this one's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--validation", type=Path, default=CORPUS / "valid.txt.xz")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--quick", action="store_true", help="20 seconds each; the figures then mean nothing")
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on a core of its own")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on a separate core")
     parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES), help="nothing is written then")
     parser.add_argument("--keep", type=Path, help="a folder for the models, those already there are not trained again")
     args = parser.parse_args()

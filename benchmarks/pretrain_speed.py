@@ -1,12 +1,12 @@
-"""How fast does `gpt-tasks pretrain` train on this machine's CPU, beside a plain loop in the same precision?
+"""How fast does `gpt-tasks pretrain` train on this machine's CPU, compared with a plain loop in the same precision?
 
     python benchmarks/pretrain_speed.py [--quick] [--text FILE]
 
 Both sides train a GPT-2 from nothing on windows of the same text with the same number of tokens an update, ours by
 `gpt_tasks.pretraining.pretrain.pretrain`, the peer by the loop that its users write: `GPT2LMHeadModel` with `labels`,
-`torch.optim.AdamW`, bf16 autocast where it is native. Each run is a process of its own and the sides take turns; timed
+`torch.optim.AdamW`, bf16 autocast where it is native. Each run is a separate process and the sides take turns; timed
 are the updates after the first two. `tiny` and `12x768` train with AdamW on both sides, `tiny, muon` is ours with its
-default optimizer, which computes more for each update, beside the same peer.
+default optimizer, which computes more for each update, against the same peer.
 
 `share` is ours by this machine's measured rate of bf16 matrix products (2048 x 2048, the best of the run), in the
 counting of PaLM (Chowdhery et al., 2022, appendix B): 6 N + 12 L W T operations a token, N the weights of all matrices
@@ -100,7 +100,7 @@ def matrix_rate() -> float:
 
 
 def run(side: str, case: str, text: Path) -> float:
-    """Run one side in a process and a folder of its own; return tokens a second."""
+    """Run one side in a separate process and folder; return tokens a second."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--text", str(text), "--run", side, case, folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -110,7 +110,7 @@ def run(side: str, case: str, text: Path) -> float:
 
 
 def ours(case: dict[str, Any], folder: Path, text: Path) -> float:
-    """Pretrain as the command does; the times are those of its own log."""
+    """Pretrain as the command does; the times are from its log."""
     from gpt_tasks.pretraining.pretrain import PretrainConfig, pretrain
 
     layers, heads, width = case["shape"]

@@ -1,4 +1,4 @@
-"""How fast are questions turned into windows, and logits into answers, beside the way of transformers' run_qa?
+"""How fast are questions turned into windows, and logits into answers, compared with transformers' run_qa?
 
     python benchmarks/qa_speed.py [--quick] [--data FOLDER] [--only CASE ...]
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=SHARED / "data" / "qa" / "squad_v1.1_by_article", help="holds train.jsonl.gz"
     )
-    parser.add_argument("--only", nargs="*", choices=GOALS, default=list(GOALS), help="the others stay as they are")
+    parser.add_argument("--only", nargs="*", choices=GOALS, default=list(GOALS), help="the others stay unchanged")
     args = parser.parse_args()
     rounds, most = (1, 500) if args.quick else (7, None)
     rows = read(args.data, most)

@@ -4,10 +4,10 @@ Fine-tunes `tiny` with the command line's defaults, and on `wnut17` also SmolLM2
 (`--smollm2`). Selection is on the validation split only; what is reported is of the test split. A case's `ratio` is
 above 1 where ours is better.
 
-- Sets with labels: test accuracy with each method, one setting for all sets, on three seeds; beside it the same
+- Sets with labels: test accuracy with each method, one setting for all sets, on three seeds; next to it the same
   architecture with random weights, and TF-IDF with logistic regression on the same rows. `p` is the two-sided paired
   bootstrap's over the test examples, each with its share of seeds that got it right.
-- Other sets, and those that are written or foretold: the report's figures of one seed, beside what is cheap; see
+- Other sets, and those that are written or predicted: the report's figures of one seed, next to cheap peers; see
   `_quality_reports.py`.
 
 A run of some sets or methods keeps the results of the others.
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="tiny, one seed, 500 rows of each set, and of those with a report 100"
     )
-    parser.add_argument("--workers", type=int, default=1, help="trainings at a time, each on a core of its own")
+    parser.add_argument("--workers", type=int, default=1, help="trainings at a time, each on a separate core")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS), help="of sets with labels")
     parser.add_argument("--no-untrained", action="store_true", help="without the same shape of random weights")

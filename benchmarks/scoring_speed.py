@@ -1,11 +1,11 @@
-"""How fast are requests scored, beside lm-evaluation-harness on the same requests?
+"""How fast are requests scored, compared with lm-evaluation-harness on the same requests?
 
     python benchmarks/scoring_speed.py [--quick] [--data FOLDER] [--tokenizer FOLDER] [--only CASE ...]
 
 A GPT-2 small with random weights scores the same log-likelihood requests on both sides, in float32 and in bf16: ours by
 `Scorer.answer` as `gpt-tasks score` calls it, the peer by the `loglikelihood` of lm-evaluation-harness's `hf` model, at
 the batch size of 1, 8, 16 and 64 that is fastest on a fifth of the requests. Timed is the scoring, tokenizing included,
-after the model is loaded and a first request was answered. Each run is a process of its own, and the sides take turns.
+after the model is loaded and a first request was answered. Each run is a separate process, and the sides take turns.
 
 - `fixed shots`: SST-2 after five examples, the same for every document; two choices of three tokens.
 - `drawn shots`: the same, five examples drawn for each document.
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of a tenth of the requests")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds suites and sentiment/sst2")
     parser.add_argument("--tokenizer", type=Path, default=SHARED / "models" / "gpt2-tokenizer", help="GPT-2's")
-    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="the others stay as they are")
+    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="the others stay unchanged")
     parser.add_argument("--run", nargs=2, metavar=("SIDE", "JOB"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
@@ -62,7 +62,7 @@ def main() -> None:
     cases: list[dict[str, Any]] = []
 
     def measured(case: dict[str, Any]) -> None:
-        """Keep a case at once: all of them take the better part of an hour."""
+        """Save a case at once: all of them take the better part of an hour."""
         cases.append(case)
         if not args.quick:
             write_results("scoring_speed", [case], keep_others=True)
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, tokenizer: Path) -> Path:
-    """Save a GPT-2 small with random weights beside its tokenizer."""
+    """Save a GPT-2 small with random weights next to its tokenizer."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
@@ -130,7 +130,7 @@ def compare(
 
 
 def run(side: str, folder: Path, **job: Any) -> dict[str, Any]:
-    """Run one side in a process of its own; return what it measured."""
+    """Run one side in a separate process; return what it measured."""
     file = folder / "job.json"
     file.write_text(json.dumps(job))
     done = subprocess.run(

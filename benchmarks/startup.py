@@ -1,9 +1,9 @@
-"""How long `gpt-tasks --help` takes, beside `accelerate --help` and `transformers --help`, in turn; and with plugins.
+"""How long `gpt-tasks --help` takes, next to `accelerate --help` and `transformers --help`, in turn; and with plugins.
 
     python benchmarks/startup.py [--quick] [--plugins]
 
 Wall-clock seconds of a fresh process, imports and all; the goal is that ours takes less than 0.4 s. Processor seconds,
-which other work on the machine disturbs less, stand beside them. With `--plugins` only this is measured: what 50
+which other work on the machine disturbs less, are next to them. With `--plugins` only this is measured: what 50
 trivial plugins add to it, which shall be less than 0.3 s.
 """
 
@@ -59,7 +59,7 @@ def cases_beside_peers(rounds: int) -> list[dict[str, Any]]:
 
 
 def cases_with_plugins(rounds: int) -> list[dict[str, Any]]:
-    """Return one case for each clock: `--help` with the plugins, beside the same without them."""
+    """Return one case for each clock: `--help` with the plugins, next to the same without them."""
     taken = []
     with tempfile.TemporaryDirectory() as site:
         for number in range(PLUGINS):
@@ -71,7 +71,7 @@ def cases_with_plugins(rounds: int) -> list[dict[str, Any]]:
 
 
 def install_trivial(site: Path, number: int) -> None:
-    """Put a distribution with one plugin, which brings a task, into a folder of installed ones."""
+    """Put a distribution with one plugin, which registers a task, into a folder of installed ones."""
     (site / f"trivial_{number}.py").write_text(TRIVIAL.format(number=number))
     info = site / f"trivial_{number}-1.0.dist-info"
     info.mkdir()
@@ -96,7 +96,7 @@ def plugins_case(taken: list[tuple[dict[str, float], dict[str, float]]], clock: 
 
 
 def run(command: str, **variables: str) -> dict[str, float]:
-    """Run `COMMAND --help` in a process of its own."""
+    """Run `COMMAND --help` in a separate process."""
     script = Path(sys.executable).with_name(command)
     started = time.perf_counter()
     child = subprocess.Popen(
@@ -118,7 +118,7 @@ def case(peer: str, seconds: dict[str, list[dict[str, float]]], clock: str) -> d
         "peer": median(theirs),
         "unit": "s",
         "ratio": round(median(theirs) / median(ours), 2),
-        # The ratio that the goal in seconds comes to beside this peer.
+        # The ratio that the goal in seconds comes to against this peer.
         "goal": round(median(theirs) / GOAL_SECONDS, 2),
         "goal_seconds": GOAL_SECONDS,
         "rounds": [{"ours": mine, "peer": other} for mine, other in zip(ours, theirs, strict=True)],

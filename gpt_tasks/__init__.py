@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     from gpt_tasks.types import Statistic as Statistic
     from gpt_tasks.types import TextPrediction as TextPrediction
 
-# Loaded when first asked for, so that importing gpt_tasks never waits for torch.
+# Loaded on first access, so that importing gpt_tasks never waits for torch.
 _HOMES = {
     "Backbone": "gpt_tasks.backbone.load",
     "BackbonePreset": "gpt_tasks.extensions",

@@ -1,13 +1,13 @@
-"""What can go wrong, each kind with the exit code that the command line ends with."""
+"""Errors, each kind with the exit code of the command line."""
 
 from __future__ import annotations
 
 
 class GptTasksError(Exception):
-    """An error told to the user in one line, with a second line that says what to do.
+    """An error shown to the user in one line, with a second line that says what to do.
 
-    `message` names the offending value and where it stands; `hint` is the way out. The base class stands for a bug
-    of gpt-tasks itself (exit code 1); its subclasses for everything else.
+    `message` names the offending value and where it is; `hint` says how to fix it. The base class is for a bug
+    of gpt-tasks itself (exit code 1); its subclasses are for everything else.
     """
 
     exit_code = 1
@@ -55,8 +55,8 @@ class MachineError(GptTasksError):
 
 
 class Terminated(SystemExit):
-    """The process was asked to end by SIGTERM: it unwinds, and ends with 128 and the signal's number."""
+    """The process received SIGTERM: it unwinds, and exits with 128 plus the signal's number."""
 
 
 INTERRUPTED = 130
-NO_READER = 141  # as a shell tells of SIGPIPE
+NO_READER = 141  # as a shell reports SIGPIPE

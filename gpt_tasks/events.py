@@ -28,11 +28,11 @@ class Observers:
         self._artifacts: Sequence[Path] = ()
 
     def send(self, kind: EventKind, values: Mapping[str, Any], step: int = 0, epoch: float = 0.0) -> None:
-        """Send an event to each of them."""
+        """Send an event to each observer."""
         self.plugins.notify(self.listening, Event(kind, self.run, step, epoch, values, self.command))
 
     def finish(self, figures: Mapping[str, Any], artifacts: Sequence[Path]) -> None:
-        """Say what came of it: figures by name, and the files and folders that it leaves."""
+        """Record the results: figures by name, and the files and folders that it leaves."""
         self._figures, self._artifacts = figures, artifacts
 
     def end(self, status: str) -> None:

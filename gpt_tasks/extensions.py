@@ -1,4 +1,4 @@
-"""What plugins register beside tasks: metrics, suites, backbones, heads, learners, methods, sources, responders."""
+"""What plugins register besides tasks: metrics, suites, backbones, heads, learners, methods, sources, responders."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of merit over the examples of an evaluation, of any task.
+    """A metric over the examples of an evaluation, of any task.
 
     Most metrics are additive. Each example contributes a `Statistic`: from its task, or from
     `statistic(prediction, references)`, which gets what `Task.compared` returns. `aggregate` makes the figure of the
@@ -102,7 +102,7 @@ class Suite:
 
     @property
     def description(self) -> str:
-        """What the file says of itself."""
+        """The suite's description, from the file."""
         import yaml
 
         content = yaml.safe_load(self.path.read_text(encoding="utf-8"))
@@ -142,7 +142,7 @@ class LearnerSpec:
     load: Callable[[], type[Any]]
 
 
-# What a method has defaults for, as they are called in FinetuneConfig.
+# The settings that a method has defaults for, by their names in FinetuneConfig.
 SET_BY_METHODS = ("epochs", "learning_rate", "batch_tokens", "warmup", "weight_decay")
 
 
@@ -156,7 +156,7 @@ class Method:
     does not move at all, so that its features are computed once.
 
     Some methods add what cannot become part of a plain model, such as vectors before the text. With `saved_separately`,
-    `finish` leaves it where it is, the weights that move are kept beside the model, and `prepare` adds it again when a
+    `finish` leaves it where it is, the trained weights are saved next to the model, and `prepare` adds it again when a
     run is loaded; only tasks with a head can be trained so. Their module is called with `input_ids` and
     `attention_mask`, both `[batch, length]`, and `use_cache=False`, and returns what has a `last_hidden_state`
     `[batch, length, hidden]`. `num_virtual_tokens` is how many positions of the model's window the method takes.
@@ -203,17 +203,17 @@ Reader = SourceScheme | FileFormat
 
 
 class Responder(Protocol):
-    """What answers requests: a language model, on this machine or behind an endpoint.
+    """A language model that answers requests, on this machine or behind an endpoint.
 
     It may have two attributes more. `identity` is a mapping of texts that says whose answers these are; its `model`
-    stands for the model in scores, where else its name does. `tokenizer` is needed by --chat-template only.
+    identifies the model in scores, in place of the name. `tokenizer` is needed by --chat-template only.
     """
 
     def respond(self, requests: Sequence[Request]) -> Iterator[Response]:
         """Yield the response to every request, in their order, each as soon as it is known: it is then saved.
 
         A Continuation and a Rolling are answered by a LogLikelihood, a Generation by a text. Raises UsageError or
-        ModelError for what it cannot answer, if possible before anything is asked, and MachineError where it is down.
+        ModelError for what it cannot answer, if possible before any answer, and MachineError where it is down.
         """
         ...
 

@@ -28,7 +28,7 @@ _REFUSALS = {
     errno.EMFILE: "Raise the limit on open files (ulimit -n).",
     errno.ENOMEM: "Free some memory, or lower --batch-tokens.",
 }
-# Libraries written in other languages tell of a full disk in words only.
+# Libraries written in other languages report a full disk only in the message.
 _FULL = re.compile(r"no space left|file too large|\(os error (28|27|122)\)|file write failed|unexpected pos", re.I)
 
 
@@ -68,7 +68,7 @@ def json_safe(value: Any) -> Any:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that the machine's memory, or that of its accelerator, is used up."""
+    """Return whether an error means that the machine's memory, or that of its accelerator, is used up."""
     # torch has words only for the memory of a CPU, and is not imported here.
     of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)

@@ -77,4 +77,4 @@ def register_commands() -> Sequence[typer.Typer]:
 
 @hookspec
 def observe(event: Event) -> None:
-    """Be told of a run: run started, step, evaluated, saved, run ended. What is returned is ignored."""
+    """Receive the events of a run: run started, step, evaluated, saved, run ended. The return value is ignored."""

@@ -31,7 +31,7 @@ _STRICT_HINT = f"Fix, upgrade or uninstall the plugin, or unset {STRICT}; --trac
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin as it was found: its entry point, where it comes from, which hooks it implements and what they brought.
+    """A plugin as it was found: its entry point, where it comes from, which hooks it implements and what it registers.
 
     `seconds` is how long it took to load, on the wall clock; what several plugins import counts for the first. `error`
     says why it failed, if it did.
@@ -81,7 +81,7 @@ class Plugins:
         return next(plugin for plugin in self.plugins if plugin.name == name)
 
     def notify(self, observers: dict[str, Callable[[Event], object]], event: Event) -> None:
-        """Tell `observers` of an event. One that raises is reported and taken out of `observers`, or if `strict` a
+        """Send an event to `observers`. One that raises is reported and taken out of `observers`, or if `strict` a
         PluginError.
         """
         for name, observe in list(observers.items()):
@@ -117,7 +117,7 @@ class Plugins:
                         f"Plugin '{plugin.name}' ({plugin.source}) failed: {_cause(link)}",
                         "Fix or upgrade the plugin; --trace shows where it failed.",
                     ) from error
-            # A name that is not there is wrong in the code that names it, whatever that was given.
+            # A missing name is an error of the code that uses it, whatever its arguments were.
             ours = isinstance(error, SystemExit | NameError | ImportError)
             if suspect is not None and suspect.distribution != OWN_DISTRIBUTION and not ours:
                 raise PluginError(
@@ -141,9 +141,9 @@ class Plugins:
 
 @functools.cache
 def installed_plugins() -> Plugins:
-    """Load the installed plugins, once in a process. Each failure is said in one line on stderr.
+    """Load the installed plugins, once in a process. Each failure is reported in one line on stderr.
 
-    The environment variable GPT_TASKS_PLUGINS names the only ones to load beside gpt-tasks' own, with commas between
+    The environment variable GPT_TASKS_PLUGINS names the only ones to load besides gpt-tasks' own, with commas between
     them; empty, it selects none. With GPT_TASKS_STRICT=1 the first failure is a PluginError. Raises UsageError for a
     selected name that is not installed.
     """
@@ -161,8 +161,8 @@ def load_plugins(
 ) -> Plugins:
     """Load the plugins behind `entry_points`, gpt-tasks' own first and the others in sorted order.
 
-    Of the others only those are loaded that are `selected`, if it is given; UsageError is raised for a name that is
-    none of theirs. If `strict`, the first failure is a PluginError.
+    With `selected`, only those of the others are loaded; UsageError is raised for a name that is not among them.
+    If `strict`, the first failure is a PluginError.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -186,7 +186,7 @@ def _refuse_unknown(selected: Collection[str], points: Collection[metadata.Entry
         others = sorted({point.name for point in points if not _is_own(point)})
         raise UsageError(
             f"{SELECTED}: no plugin called '{unknown[0]}' is installed",
-            f"Installed beside gpt-tasks' own: {', '.join(others)}." if others else "Only gpt-tasks' own are.",
+            f"Installed besides gpt-tasks' own: {', '.join(others)}." if others else "Only gpt-tasks' own are.",
         )
 
 
@@ -239,7 +239,7 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
         if plugins.strict:
             told = f"Plugin '{point.name}' ({found().source}) cannot be loaded: {cause}"
             raise PluginError(told, _STRICT_HINT) from error
-        # A plugin that failed on import offered nothing yet; by custom it is called as the task it brings.
+        # A plugin that failed on import has registered nothing; by convention it has the name of its task.
         for table, name in [(plugins.registry.tasks, point.name), *((offer.table, offer.name) for offer in offers)]:
             table.mark_unavailable(
                 name,
@@ -279,6 +279,6 @@ def _cause(error: BaseException) -> str:
 
 
 def _say(line: str) -> None:
-    """Speak on stderr; of several processes of one run only the first does."""
+    """Print to stderr; of several processes of one run only the first does."""
     if os.environ.get("RANK", "0") == "0":
         print(line, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One run on several processes: which of them this is, and what they agree on."""
+"""One run on several processes: the rank of this one, and communication between them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _by_itself: ContextVar[bool] = ContextVar("by_itself", default=False)
 
 
 def rank() -> int:
-    """Return this process's number in the run; 0 is the one that speaks and writes."""
+    """Return this process's rank in the run; rank 0 prints and writes."""
     return 0 if _by_itself.get() else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """Return the number of processes of the run, as torchrun and accelerate tell it."""
+    """Return the number of processes of the run, as torchrun and accelerate set it."""
     return 1 if _by_itself.get() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def init_processes(device: str) -> None:
-    """Meet the other processes, where there are any. `device` is the one asked for."""
+    """Join the process group, if there are other processes. `device` is the requested one."""
     if world_size() > 1:
         from accelerate import PartialState
 
@@ -56,7 +56,7 @@ def all_gather(value: T) -> list[T]:
 
 
 def barrier() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process has reached this point."""
     if world_size() > 1:
         from torch import distributed
 

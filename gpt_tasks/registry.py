@@ -28,7 +28,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._former: dict[str, str] = {}
 
     def add(self, name: str, thing: T, owner: str, former_names: Iterable[str] = ()) -> None:
-        """Enter a thing under a free name; `owner` is the plugin that brings it. It is found by former names too."""
+        """Enter a thing under a free name; `owner` is the plugin that provides it. It is found by former names too."""
         if name in self._things:
             raise ValueError(f"the {self.kind} name '{name}' is taken by {self._owners[name]}")
         self._things[name] = thing
@@ -40,12 +40,12 @@ class Registry(Mapping[str, T], Generic[T]):
         self._lost.setdefault(name, (cause, hint))
 
     def owner(self, name: str) -> str:
-        """Return the plugin that brought the thing called `name`."""
+        """Return the plugin that registered the thing called `name`."""
         self[name]
         return self._owners[self.current_name(name)]
 
     def current_name(self, name: str) -> str:
-        """Return the name that a thing has today, where `name` may be a former one."""
+        """Return the current name of a thing, where `name` may be a former one."""
         return name if name in self._things else self._former.get(name, name)
 
     def __getitem__(self, name: str) -> T:
@@ -56,7 +56,9 @@ class Registry(Mapping[str, T], Generic[T]):
             cause, hint = self._lost[name]
             raise PluginError(f"The {self.kind} '{name}' is not available: {cause}", hint)
         near = get_close_matches(name.lower(), self._things, n=1, cutoff=0.5)
-        there = f"There are: {', '.join(sorted(self._things))}." if self._things else "No installed plugin brings one."
+        there = (
+            f"There are: {', '.join(sorted(self._things))}." if self._things else "No installed plugin provides one."
+        )
         raise UsageError(f"There is no {self.kind} '{name}'", f"Did you mean '{near[0]}'?" if near else there)
 
     def __contains__(self, name: object) -> bool:
@@ -70,7 +72,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 class Registries:
-    """One registry for each kind of thing that a plugin can bring."""
+    """One registry for each kind of thing that a plugin can provide."""
 
     def __init__(self) -> None:
         self.tasks: Registry[Task] = Registry("task")

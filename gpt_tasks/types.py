@@ -1,4 +1,4 @@
-"""The values that travel between rooms: rows, examples, encodings, predictions, scores and events."""
+"""The values that travel between modules: rows, examples, encodings, predictions, scores and events."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Example:
     """One row of data, typed by its task.
 
     `inputs` maps the task's fields to text, in the order in which the prompt reads them. `target` is what a right
-    answer is (for classification one of the labels, for multiple choice its place among `choices`) and None where it
+    answer is (for classification one of the labels, for multiple choice its index in `choices`) and None where it
     is not known. Of an answer that is written, `references` are all right ones, the target first. `extra` holds further
-    columns as text, kept for slices of the evaluation.
+    columns as text, for slices of the evaluation.
     """
 
     inputs: Mapping[str, str]
@@ -37,7 +37,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """Asked of a language model: how likely is `text` after `context`, and is it what the model would say by itself?"""
+    """A request to a language model: how likely is `text` after `context`, and is it the greedy continuation?"""
 
     context: str
     text: str
@@ -45,16 +45,16 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Rolling:
-    """Asked of a language model: how likely is a whole text, in windows where it is longer than the model's context?"""
+    """A request to a language model: how likely is a text, in windows if it is longer than the model's context?"""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Asked of a language model: what comes after `context`, up to one of the stop texts or to `max_tokens`?
+    """A request to a language model: what comes after `context`, up to one of the stop texts or to `max_tokens`?
 
-    Where there are `messages`, the next turn of that conversation is asked for instead: each has a `role` and its
+    Where there are `messages`, the next turn of that conversation is requested instead: each has a `role` and its
     `content`, as chat templates read them.
     """
 
@@ -133,7 +133,7 @@ class Features:
 class Prediction:
     """What a model answers: a label, and the probability of every label in the model's order.
 
-    Where the labels are an example's choices, they are their places from 0 on; a model that was asked without training
+    Where the labels are an example's choices, they are their indices from 0; a model that was prompted without training
     has the choices' `log_likelihoods` too.
     """
 

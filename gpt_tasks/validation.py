@@ -1,4 +1,4 @@
-"""What plugins offer, checked before it is registered, so that a wrong thing is told when it is loaded."""
+"""What plugins offer, checked before it is registered, so that a wrong thing is reported when it is loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-# A method's defaults are asked for backbones from small to large: parameters.
+# Backbone sizes, in parameters, for which a method's defaults are checked.
 SIZES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 100_000_000_000)
 # How a plugin says for which version of the hooks it was written: a line of its module.
 _DECLARED = re.compile(rf"^{hookspecs.DECLARATION}\s*(?::\s*\w+\s*)?=\s*(\d+)\s*(?:#.*)?$", re.MULTILINE)
@@ -39,7 +39,7 @@ _DECLARED = re.compile(rf"^{hookspecs.DECLARATION}\s*(?::\s*\w+\s*)?=\s*(\d+)\s*
 
 @dataclass(frozen=True)
 class Offer:
-    """A thing that a plugin brings, its name, and the registry that it is for."""
+    """A thing that a plugin provides, its name, and the registry that it is for."""
 
     table: Registry[Any]
     name: str
@@ -113,7 +113,7 @@ def refuse_clashes(offers: Sequence[Offer]) -> None:
     for offer in offers:
         key = (offer.table.kind, offer.name)
         if key in seen:
-            raise ValueError(f"it brings the {offer.table.kind} '{offer.name}' twice")
+            raise ValueError(f"it registers the {offer.table.kind} '{offer.name}' twice")
         if offer.name in offer.table:
             raise ValueError(
                 f"the {offer.table.kind} name '{offer.name}' is taken by plugin '{offer.table.owner(offer.name)}'"

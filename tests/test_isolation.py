@@ -127,7 +127,7 @@ def test_the_environment_selects_which_are_loaded(environment) -> None:
     assert wrong.returncode == 2
     assert wrong.stderr.splitlines() == [
         "UsageError: GPT_TASKS_PLUGINS: no plugin called 'slept' is installed",
-        "Installed beside gpt-tasks' own: ahead, claims, exits, lacks, misnames, mistypes, raises, sleeps.",
+        "Installed besides gpt-tasks' own: ahead, claims, exits, lacks, misnames, mistypes, raises, sleeps.",
     ]
 
 

@@ -149,7 +149,7 @@ HOOKS = """
         ("register_metrics()", "[Fine()]", "which is no Metric"),
         ("register_tasks()", "[Nameless()]", "whose name None is not made of"),
         ("register_tasks()", "[Spaced()]", "whose name 'two words' is not made of"),
-        ("register_tasks()", "[Fine(), Fine()]", "it brings the task 'fine' twice"),
+        ("register_tasks()", "[Fine(), Fine()]", "it registers the task 'fine' twice"),
         ("register_tasks()", "1 / 0", "ZeroDivisionError: division by zero"),
         ("register_commands()", "[typer.Typer(name='empty')]", "Could not get a command"),
         ("register_commands()", "[typer.Typer()]", "is not made of a-z"),
@@ -374,7 +374,7 @@ def test_a_selected_name_that_is_not_installed_is_told_with_what_is(site) -> Non
     site.install("haiku", GOOD.format(name="haiku"))
     with pytest.raises(UsageError, match="no plugin called 'haikus' is installed") as raised:
         load_plugins([*own(), *site.entry_points()], {"haikus"})
-    assert raised.value.hint == "Installed beside gpt-tasks' own: haiku."
+    assert raised.value.hint == "Installed besides gpt-tasks' own: haiku."
 
 
 def test_where_it_is_strict_the_first_failure_is_an_error(site) -> None:

@@ -1,4 +1,4 @@
-"""The command line. Its commands come through the hook, as a plugin's do, so that none can take their names."""
+"""The command line. Its commands come through the hook, as a plugin's do, so that no plugin can take their names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gpt_tasks.hookspecs import hookimpl
 
 @hookimpl
 def register_commands() -> Sequence[typer.Typer]:
-    """Bring the commands of gpt-tasks itself."""
+    """Register the commands of gpt-tasks itself."""
     return [
         finetune.app,
         evaluate.app,

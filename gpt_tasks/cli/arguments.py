@@ -14,7 +14,7 @@ Column: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
-        help="Where a field stands: FIELD=COLUMN, as in text=review. Repeatable.",
+        help="The column of a field: FIELD=COLUMN, as in text=review. Repeatable.",
         metavar="FIELD=COLUMN",
         show_default=False,
     ),
@@ -22,7 +22,7 @@ Column: TypeAlias = Annotated[
 Device: TypeAlias = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
 WritingPrecision: TypeAlias = Annotated[
     Literal["auto", "float32", "bf16", "int8"],
-    typer.Option("--precision", help="auto: bf16 where it is native. int8: on a CPU, for what writes."),
+    typer.Option("--precision", help="auto: bf16 where it is native. int8: on a CPU, for models that write."),
 ]
 DecodingSettings: TypeAlias = Annotated[
     list[str] | None,

@@ -45,9 +45,7 @@ def talk(
             show_default=False,
         ),
     ],
-    system: Annotated[
-        str | None, typer.Option(help="What the model is told before the conversation.", metavar="TEXT")
-    ] = None,
+    system: Annotated[str | None, typer.Option(help="The system prompt of the conversation.", metavar="TEXT")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help=_help("max_new_tokens"))] = None,
     temperature: Annotated[float | None, typer.Option(help=_help("temperature"))] = None,
     top_p: Annotated[float | None, typer.Option(help=_help("top_p"))] = None,
@@ -99,13 +97,13 @@ def _open(model: str, decoding: Decoding, system: str | None, **how: Any) -> Con
 def _lines() -> Iterator[str]:
     """Yield what the user types, or the lines of a pipe, to the end."""
     if isinstance(sys.stdin, io.TextIOWrapper):
-        # Bytes that are no text are told of when they are said, and end nothing.
+        # Invalid bytes are reported when they are sent, and do not end the conversation.
         sys.stdin.reconfigure(errors="surrogateescape")
     if not sys.stdin.isatty():
         for line in sys.stdin:
             yield line.strip()
         return
-    # Where it is there, the arrow keys move in the line, and bring back earlier ones.
+    # With readline, the arrow keys move in the line and recall earlier lines.
     with suppress(ImportError):
         import_module("readline")
     while True:
@@ -162,5 +160,5 @@ def _command(chat: Conversation, name: str, argument: str) -> None:
 
 
 def _tell(line: str) -> None:
-    """Say something beside the conversation."""
+    """Print a message that is not part of the conversation."""
     print(line, file=sys.stderr, flush=True)

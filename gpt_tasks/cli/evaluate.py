@@ -44,7 +44,7 @@ def evaluate_run(
         str | None, typer.Option(help="Which split of a source that has several. Default: test.", metavar="SPLIT")
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Evaluate every value of this column by itself, too.", metavar="COLUMN")
+        str | None, typer.Option(help="Also evaluate every value of this column separately.", metavar="COLUMN")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="A folder for the report, the predictions and the plots.", metavar="DIR")
@@ -77,7 +77,7 @@ def evaluate_run(
     decoding: DecodingSettings = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run on labelled data, beside its baselines; or, with --task, a model without any training."""
+    """Evaluate a run on labelled data, next to its baselines; or, with --task, a model without any training."""
     from gpt_tasks.evaluation.tables import print_report
 
     asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])

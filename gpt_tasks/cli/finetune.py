@@ -38,7 +38,8 @@ class TaskGroup(TyperGroup):
         task = registry.tasks[cmd_name]
         if task.learner is None:
             raise UsageError(
-                f"Task '{cmd_name}' trains nothing", f"Ask a model as it is: gpt-tasks evaluate MODEL --task {cmd_name}"
+                f"Task '{cmd_name}' trains nothing",
+                f"Evaluate a model zero-shot: gpt-tasks evaluate MODEL --task {cmd_name}",
             )
         return _task_command(cmd_name, task, registry)
 
@@ -80,7 +81,7 @@ def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
         *flags(task.Options),
         flag("config", Path | None, "A YAML file of settings; flags win over it.", metavar="FILE"),
         flag("output", Path | None, "The run's folder. [default: runs/TASK-TIME]", metavar="DIR"),
-        flag("resume", bool, "Go on with the unfinished run in --output.", "--resume", default=False),
+        flag("resume", bool, "Continue the unfinished run in --output.", "--resume", default=False),
         flag("json", bool, "Print one JSON object on stdout, and nothing else there.", "--json", default=False),
     ]
     names = [parameter.name for parameter in parameters]
@@ -132,9 +133,9 @@ def _show(run: Run) -> None:
         print("\nSome texts of the test split:")
         show_table(("label", "probability", "text"), [_cells(line, asked) for line in lines])
     command = installed_plugins().registry.tasks[run.report.task].command
-    text = ' "A text of your own."' if command == "generate" or len(asked) == 1 else " --input FILE"
+    text = ' "Your own text."' if command == "generate" or len(asked) == 1 else " --input FILE"
     text = "" if command == "chat" else text
-    print(f"\nThe run is in {run.path}. Go on with: gpt-tasks {command} {run.path}{text}")
+    print(f"\nThe run is in {run.path}. Continue with: gpt-tasks {command} {run.path}{text}")
 
 
 def _cells(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, str, str]:
@@ -143,7 +144,7 @@ def _cells(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, str, str
 
 
 class TaskCommand(TyperCommand):
-    """A task's command, whose help ends with what each method sets by itself."""
+    """A task's command, whose help ends with the defaults of each method."""
 
     defaults: Mapping[tuple[str, str], Mapping[str, float | int]] = {}
 

@@ -1,7 +1,7 @@
 """Turn the fields of a pydantic model into flags, and the flags that were given back into settings.
 
-Flags are handed on as the text that was given: the model itself turns them into numbers, so that a wrong one is told
-in the same words whether it stood on the command line, in a YAML file or in a call from Python.
+Flags are passed on as the text that was given: the model turns them into numbers, so that a wrong one is reported
+in the same words whether it was given on the command line, in a YAML file or in a call from Python.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ next_app = typer.Typer(name="next", rich_markup_mode=None, add_completion=False)
 Model = Annotated[
     str, typer.Argument(help="A preset, a folder, a hub id or a finished run.", metavar="MODEL", show_default=False)
 ]
-Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model bring Python code of its own.")]
+Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model run its own Python code.")]
 
 
 def _help(field: str) -> str:
@@ -29,7 +29,7 @@ def generate_text(
     *,
     model: Model,
     prompt: Annotated[
-        str, typer.Argument(help="What to go on from; - for all of stdin.", metavar="PROMPT", show_default=False)
+        str, typer.Argument(help="The text to continue; - for all of stdin.", metavar="PROMPT", show_default=False)
     ],
     max_new_tokens: Annotated[int | None, typer.Option(help=_help("max_new_tokens"))] = None,
     max_length: Annotated[int | None, typer.Option(help=_help("max_length"))] = None,
@@ -48,7 +48,7 @@ def generate_text(
     trust_remote_code: Remote = False,
     as_json: Json = False,
 ) -> None:
-    """Let a model write on from a prompt. One text is shown as it comes, but for beams."""
+    """Let a model continue a prompt. A single text is streamed, except with beams."""
     decoding = Decoding.checked(
         max_new_tokens=max_new_tokens,
         max_length=max_length,
@@ -94,8 +94,8 @@ def generate_text(
 def next_tokens(
     *,
     model: Model,
-    text: Annotated[str, typer.Argument(help="What the token comes after.", metavar="TEXT", show_default=False)],
-    top: Annotated[int, typer.Option(help="Show so many tokens.", min=1)] = 10,
+    text: Annotated[str, typer.Argument(help="The text before the token.", metavar="TEXT", show_default=False)],
+    top: Annotated[int, typer.Option(help="The number of tokens to show.", min=1)] = 10,
     device: Device = "auto",
     precision: WritingPrecision = "auto",
     trust_remote_code: Remote = False,

@@ -1,4 +1,4 @@
-"""`gpt-tasks list`: what there is of each kind, and which plugin brings it."""
+"""`gpt-tasks list`: what there is of each kind, and which plugin provides it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def list_names(
     ],
     as_json: Json = False,
 ) -> None:
-    """List what there is of a kind, and which plugin brings it."""
+    """List what there is of a kind, and which plugin provides it."""
     table = getattr(installed_plugins().registry, kind)
     entries = [
         {"name": name, "description": _description(table[name]), "plugin": table.owner(name)} for name in sorted(table)

@@ -14,7 +14,7 @@ class PassThrough(TyperCommand):
     """A command that reads none of its arguments, not even --help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep all arguments as they are."""
+        """Leave all arguments unchanged."""
         ctx.args = list(args)
         return []
 

@@ -71,11 +71,11 @@ class Root(TyperGroup):
             # Typer would turn it into an exit code without a word.
             raise typer.Abort from None
         except BrokenPipeError:
-            # Who reads no further wants no more. What is still to be written at the end must go somewhere.
+            # The reader wants no more output. What is still written at the end must go somewhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(NO_READER) from None
         except SystemExit as error:
-            # Rich ends the process by itself there, with the code of a bug.
+            # Rich ends the process there, with the code of a bug.
             if isinstance(error.__context__, BrokenPipeError):
                 raise typer.Exit(NO_READER) from None
             raise
@@ -101,7 +101,7 @@ def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
     trace: Annotated[
-        bool, typer.Option(TRACE, help="Show the traceback of an error. Can stand after the command too.")
+        bool, typer.Option(TRACE, help="Show the traceback of an error. Can follow the command too.")
     ] = False,
 ) -> None:
     """Fine-tune one GPT backbone to a task, and see honestly how good it is."""
@@ -113,7 +113,7 @@ def _root(
 
 
 def _without_trace(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """Take --trace out of the arguments, wherever it stands before a `--`."""
+    """Take --trace out of the arguments, wherever it appears before a `--`."""
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     flags = [argument for argument in arguments[:end] if argument != TRACE]
     return [*flags, *arguments[end:]], len(flags) < end

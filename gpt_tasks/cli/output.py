@@ -12,10 +12,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def answering(as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Keep stdout clean while a command works; what is yielded prints the command's one JSON object there.
+    """Keep stdout clean while a command runs; the yielded function prints the command's one JSON object there.
 
-    Whatever the work itself prints, be it a library or a plugin, goes to stderr. Without `as_json` nothing is kept
-    from stdout, and what is yielded prints nothing.
+    Everything else that is printed, by a library or a plugin, goes to stderr. Without `as_json` nothing is redirected,
+    and the yielded function prints nothing.
     """
     stdout = sys.stdout
 
@@ -33,7 +33,7 @@ def first_process() -> bool:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; in a file or a pipe a row is one line, whatever its length."""
+    """Print a table on stdout; in a file or a pipe a row is one line of any length."""
     # Imported here, because no --help should wait for it.
     from rich.console import Console
     from rich.table import Table

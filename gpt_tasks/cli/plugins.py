@@ -1,4 +1,4 @@
-"""`gpt-tasks plugins`: every plugin that is installed, its hooks, what it brings, and why it failed if it did."""
+"""`gpt-tasks plugins`: every installed plugin, its hooks, what it provides, and why it failed if it did."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def show_plugins(
     context: typer.Context,
     as_json: Json = False,
 ) -> None:
-    """Show the installed plugins: hooks, what each brings, how long it loads, or why it failed.
+    """Show the installed plugins: hooks, what each provides, how long it takes to load, or why it failed.
 
-    GPT_TASKS_PLUGINS=a,b loads only these beside gpt-tasks' own; GPT_TASKS_STRICT=1 makes a failure an error.
+    GPT_TASKS_PLUGINS=a,b loads only these besides gpt-tasks' own; GPT_TASKS_STRICT=1 makes a failure an error.
     """
     if context.invoked_subcommand is not None:
         return

@@ -18,7 +18,7 @@ def check(
     name: Annotated[str, typer.Argument(help="A plugin, or a task.", metavar="NAME", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Check the tasks of a plugin, or one task: what is asked, what came of it, and what to change."""
+    """Check the tasks of a plugin, or one task: each check, its result, and what to change."""
     plugins = installed_plugins()
     tasks = _tasks_of(name, plugins)
     # Imported here, because no --help should wait for it.
@@ -26,7 +26,7 @@ def check(
     from gpt_tasks.testing.running import check_task
 
     for task in tasks:
-        # Files without a row are told in one line, and not as so many checks that cannot be run.
+        # Files without a row are reported in one line, not as many checks that cannot be run.
         sample_rows(plugins.registry.tasks[task], plugins.registry.sources)
     with answering(as_json) as answer:
         found = {task: check_task(plugins.registry.tasks[task], plugins=plugins) for task in tasks}
@@ -37,11 +37,12 @@ def check(
             for task, results in found.items()
             for result in results
         ]
-        show_table(("task", "check", "state", "what came of it"), rows)
+        show_table(("task", "check", "state", "result"), rows)
     failed = [result.name for results in found.values() for result in results if result.status == "FAILED"]
     if failed:
         raise PluginError(
-            f"'{name}' fails {len(failed)} of its checks: {', '.join(failed)}", "Beside each stands what to change."
+            f"'{name}' fails {len(failed)} of its checks: {', '.join(failed)}",
+            "The message of each says what to change.",
         )
 
 
@@ -61,7 +62,7 @@ def _tasks_of(name: str, plugins: Plugins) -> list[str]:
         return [name]
     if plugin is not None:
         brings = ", ".join(plugin.brings) or "nothing"
-        raise UsageError(f"Plugin '{name}' brings no task to be checked: it brings {brings}", "Name another plugin.")
+        raise UsageError(f"Plugin '{name}' provides no task to check: it provides {brings}", "Name another plugin.")
     known = sorted({*tasks, *(plugin.name for plugin in plugins.plugins)})
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     installed = f"Installed are: {', '.join(known)}."

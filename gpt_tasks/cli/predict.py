@@ -50,7 +50,7 @@ def predict_texts(
         typer.Option("--input", help="A file to answer, or - for stdin, one text a line.", metavar="FILE"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Where the answers to --input go, instead of stdout.", metavar="FILE")
+        Path | None, typer.Option(help="Write the answers to --input there, instead of stdout.", metavar="FILE")
     ] = None,
     column: Column = None,
     task: ZeroShotTask = None,
@@ -82,7 +82,7 @@ def predict_texts(
     if data is not None and task is None:
         raise UsageError("--data is for --task", "Give --task TASK too, or answer a file with --input.")
     if source and as_json:
-        raise UsageError("--json belongs to texts", "Leave it out: the answers to --input are JSON lines as they are.")
+        raise UsageError("--json belongs to texts", "Leave it out: the answers to --input are JSON lines already.")
     if output and (output.is_dir() or not output.parent.is_dir()):
         raise UsageError(f"--output {output} cannot be a file", "Give a file in a folder that is there.")
 
@@ -111,7 +111,7 @@ def predict_texts(
 
 
 def _write(lines: Iterable[str], output: Path | None) -> None:
-    """Write lines to stdout, or to a file that is there as a whole or not at all."""
+    """Write lines to stdout, or to a file that is written completely or not at all."""
     if output is None:
         for line in lines:
             print(line)

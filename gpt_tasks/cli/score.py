@@ -35,7 +35,8 @@ def score_model(
         ),
     ],
     data_dir: Annotated[
-        Path | None, typer.Option(help="Read the suite's local files there, instead of the hub.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Read the suite from local files in this folder instead of the hub.", metavar="DIR"),
     ] = None,
     shots: Annotated[
         int | None, typer.Option(help="Examples before each one. Default: the suite's own number.", min=0)
@@ -43,16 +44,16 @@ def score_model(
     shots_sampler: Annotated[
         Literal["random", "fixed"], typer.Option(help="random: for each example anew. fixed: once for all.")
     ] = "random",
-    limit: Annotated[int | None, typer.Option(help="Score so many examples of each task.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Score only this number of examples of each task.", min=1)] = None,
     chat_template: Annotated[
-        bool, typer.Option("--chat-template", help="Ask through the model's chat template.")
+        bool, typer.Option("--chat-template", help="Apply the model's chat template to prompts.")
     ] = False,
     precision: Annotated[
         Literal["auto", "float32", "bf16"], typer.Option(help="auto: bf16 where it is native.")
     ] = "float32",
     device: Device = "auto",
     engine: Annotated[
-        Literal["trie", "plain"], typer.Option(help="trie: shared beginnings once. plain: every text by itself.")
+        Literal["trie", "plain"], typer.Option(help="trie: shared prefixes once. plain: every text separately.")
     ] = "trie",
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens of one forward pass.", min=1)] = None,
     output: Annotated[
@@ -60,11 +61,11 @@ def score_model(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the shots.", min=0)] = 1234,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let the model bring Python code of its own.")
+        bool, typer.Option("--trust-remote-code", help="Let the model run its own Python code.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Score a model on a suite of tasks, as it is."""
+    """Score a model on a suite of tasks, without further training."""
     from gpt_tasks.scoring.score import score
 
     with answering(as_json) as answer:
@@ -91,7 +92,7 @@ def score_model(
 
 
 def show_scores(scores: Scores, folder: Path | None) -> None:
-    """Print the figures as a table, and what else there is to say."""
+    """Print the figures as a table, then the notes."""
     show_table(
         ("task", "metric", "value", "stderr", "95 % interval", "n", "shots"),
         [

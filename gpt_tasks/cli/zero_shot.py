@@ -1,4 +1,4 @@
-"""The flags by which a model is asked without training, and the model that a command opens."""
+"""The flags of zero-shot evaluation, and the model that a command opens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ZeroShotTask: TypeAlias = Annotated[
     str | None,
-    typer.Option("--task", help="Ask the model as it is, without training, about this task.", metavar="TASK"),
+    typer.Option("--task", help="Prompt the model for this task without training it.", metavar="TASK"),
 ]
 Shots: TypeAlias = Annotated[int, typer.Option(help="With --task: few-shot examples before each one.", min=0)]
 ShotsSampler: TypeAlias = Annotated[
@@ -47,7 +47,7 @@ TaskOption: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class Asked:
-    """What the flags say of a model that is asked without training."""
+    """The flags of a model that is prompted without training."""
 
     task: str | None
     shots: int
@@ -84,7 +84,7 @@ def open_model(
     columns: Mapping[str, str],
     data: str | None = None,
 ) -> AnsweringModel:
-    """Open a finished run, or with --task a model that is asked without training; `data` holds few-shot examples."""
+    """Open a finished run, or with --task a model that is prompted without training; `data` holds few-shot examples."""
     if asked.task is None:
         asked.refuse()
         from gpt_tasks.training.run import load

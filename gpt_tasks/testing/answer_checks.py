@@ -59,7 +59,7 @@ def gold_answers_score_best(fixture: TaskFixture) -> None:
         require(
             not math.isfinite(metric.best) or math.isclose(value, metric.best, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE),
             f"Right answers get {value:.4g} of '{metric.name}', whose best is {metric.best:g}. score() must compare a "
-            "prediction with the target as it is in the example.",
+            "prediction with the example's unchanged target.",
         )
         require(
             not math.isfinite(other) or (value >= other if metric.better == "higher" else value <= other),
@@ -69,7 +69,7 @@ def gold_answers_score_best(fixture: TaskFixture) -> None:
 
 
 def _decodes_any_outputs(task: Task, learner: Learner[Any], examples: Sequence[Example]) -> bool:
-    """Decode numbers of all sizes; tell whether the learner's outputs are of a form that is known."""
+    """Decode numbers of all sizes; return whether the form of the learner's outputs is known."""
     import numpy as np
 
     features = learner.encode(examples)

@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are asked."""
+"""All checks, in the order in which they are run."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "prompt_is_not_learned",
-        "A model that writes learns answers and their ends, and not what was asked.",
+        "A model that writes learns answers and their ends, and not the prompt.",
         encoding.prompt_is_not_learned,
         _ENCODED,
     ),
     Check(
         "target_survives_truncation",
-        "Of what is too long the texts are cut, not the answer or the prompt.",
+        "In examples that are too long the texts are cut, not the answer or the prompt.",
         encoding.target_survives_truncation,
         (*_ENCODED, "prompt_is_not_learned"),
     ),
     Check(
         "state_survives_json",
-        "A trained model answers tomorrow by what was settled today.",
+        "A restored task has the state that it was fitted with.",
         reading.state_survives_json,
         _READ,
     ),
@@ -71,7 +71,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "zero_shot_works",
-        "Before anybody trains, a model as it is can be scored, with shots and without.",
+        "A model can be scored before any training, with few-shot examples and without.",
         zero_shot.zero_shot_works,
         (*_READ, "decoding_survives_anything"),
     ),
@@ -83,13 +83,13 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "padding_changes_no_logit",
-        "What is computed of an example depends on nothing beside it.",
+        "What is computed of an example depends on no other example.",
         models.padding_changes_no_logit,
         _BUILT,
     ),
     Check(
         "intended_weights_move",
-        "A method trains the weights that it says, and a head all of its own.",
+        "A method trains the weights that it says, and a head all its weights.",
         models.intended_weights_move,
         _BUILT,
     ),
@@ -107,7 +107,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "overfits_four_examples",
-        "What cannot be learned by heart cannot be learned.",
+        "A task that cannot be overfitted cannot be learned.",
         models.overfits_four_examples,
         (*_BUILT, "padding_changes_no_logit", "intended_weights_move"),
     ),
@@ -118,4 +118,4 @@ CHECKS: tuple[Check, ...] = (
         _BUILT,
     ),
 )
-"""Every check stands behind those that it needs."""
+"""Every check comes after those that it needs."""

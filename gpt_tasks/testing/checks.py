@@ -1,4 +1,4 @@
-"""What a check is, and what comes of one."""
+"""Checks and their results."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from gpt_tasks.testing.fixture import TaskFixture
 
 Status = Literal["passed", "FAILED", "not run", "skipped", "expected"]
-"""`not run`: a check that this one needs has failed. `skipped`: it has no meaning for such a task. `expected`: it
-fails, as was foreseen."""
+"""`not run`: a check that this one needs has failed. `skipped`: it does not apply to the task. `expected`: it
+fails, as expected."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question about a task. `reason` says in a line why it is asked.
+    """One question about a task. `reason` says in a line why it is checked.
 
-    `function(fixture)` raises CheckError with what to change, or SkipError where a task of this kind cannot be asked;
-    whatever else it raises is a failure too. `needs` names checks without which the answer would say nothing.
+    `function(fixture)` raises CheckError with what to change, or SkipError where it does not apply to the task;
+    any other exception is a failure too. `needs` names checks without which the result would mean nothing.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check; `message` says what to change, or why it was not run, skipped or expected to fail."""
+    """The result of one check; `message` says what to change, or why it was not run, skipped or expected to fail."""
 
     name: str
     status: Status
@@ -39,11 +39,11 @@ class Result:
 
 
 class CheckError(AssertionError):
-    """A task does not do what a check asks; the text says what to change."""
+    """A task does not do what a check requires; the text says what to change."""
 
 
 class SkipError(Exception):
-    """A check has no meaning for a task, or cannot be run; the text says why."""
+    """A check does not apply to a task, or cannot be run; the text says why."""
 
     def __init__(self, why: str, status: Literal["skipped", "not run"] = "skipped") -> None:
         super().__init__(why)

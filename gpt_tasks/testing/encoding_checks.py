@@ -44,15 +44,15 @@ def target_does_not_leak(fixture: TaskFixture) -> None:
 
 
 def encoding_is_deterministic(fixture: TaskFixture) -> None:
-    """Read, ask and encode the same rows again."""
+    """Read, prompt and encode the same rows again."""
     task, learner = fixture.fitted, fixture.learner
     first, second = ([fixture.example(row) for row in fixture.rows] for _ in range(2))
     require(first == second, "Reading a row twice gives two examples. example() must not draw or count anything.")
     if not task.can_be_asked and learner is None:
-        raise SkipError("The task neither asks nor encodes anything.")
+        raise SkipError("The task has no requests and encodes nothing.")
     for example in first:
         shown = [_shown(fixture, example) for _ in range(2)]
-        require(shown[0] == shown[1], f"{example.where}: asking twice asks two things. requests() must not draw.")
+        require(shown[0] == shown[1], f"{example.where}: two calls of requests() differ. requests() must not draw.")
     if learner is not None:
         require(
             are_alike(*(learner.encode(fixture.examples) for _ in range(2))),
@@ -126,7 +126,7 @@ def _target_is_there(
         require(
             learned(pieces) == learned(whole),
             f"{example.where}: in {room} tokens another answer is to be learned than in a longer window. Where a text "
-            "is too long, encode() must cut what is asked, and keep every token to be learned, each once.",
+            "is too long, encode() must cut the prompt's texts, and keep every token to be learned, each once.",
         )
     elif any(map(learner.holds_target, whole)):
         require(

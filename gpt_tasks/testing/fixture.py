@@ -35,9 +35,9 @@ _OWNER = "the task under test"
 
 
 class TaskFixture:
-    """A task under test, and what is made of it; each thing when it is first asked for.
+    """A task under test, and what is made of it; each thing on first access.
 
-    `plugins` bring the learner, head and metrics that the task names; no observer of theirs is called.
+    `plugins` provide the learner, head and metrics that the task names; no observer of theirs is called.
     """
 
     def __init__(self, task: Task, plugins: Plugins) -> None:
@@ -94,7 +94,7 @@ class TaskFixture:
 
     @property
     def fixtures(self) -> Fixtures:
-        """What the fitted task gives to be asked by."""
+        """The fixtures of the fitted task."""
         return self.fitted.fixtures()
 
     @cached_property
@@ -154,7 +154,7 @@ class TaskFixture:
         )
         folder = RunFolder(Path(tempfile.mkdtemp(dir=self.scratch)))
         folder.write({}, "unfinished")
-        # What is noted of the data is for who trains on them.
+        # Notes about the data are for users who train on them.
         with contextlib.redirect_stderr(io.StringIO()):
             methods = self.plugins.registry.methods
             return Session.open(self.task, methods[method], self.backbone, config, folder, self.plugins)
@@ -176,7 +176,7 @@ def read_all(fixture: TaskFixture) -> None:
 
 
 def _with_task(plugins: Plugins, task: Task) -> Plugins:
-    """Return plugins that bring the task, in place of one of its name, and observe nothing."""
+    """Return plugins that provide the task, in place of one of its name, and observe nothing."""
     registry = copy.copy(plugins.registry)
     registry.tasks = Registry("task")
     owner = plugins.registry.tasks.owner(task.name) if task.name in plugins.registry.tasks else _OWNER

@@ -1,4 +1,4 @@
-"""The checks as tests of pytest, which is imported only when they are asked for."""
+"""The checks as tests of pytest, which is imported only when they are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpt_tasks.testing.running import Checking
 
 
 def parametrize_with_checks(tasks: Sequence[Task], expected_failures: Mapping[str, str] | None = None) -> Any:
-    """Let pytest run every check of every task as a test of its own: a decorator of a function `(task, check)`.
+    """Let pytest run every check of every task as a separate test: a decorator of a function `(task, check)`.
 
     `expected_failures` says of checks that will fail why they may: those are xfail, and one that passes fails. Raises
     UsageError for what is no task, and for an expected failure of a check that there is not::
@@ -41,7 +41,7 @@ class _Bound:
         return f"<check {self.check.name}: {self.check.reason}>"
 
     def __call__(self, task: Task) -> None:
-        """Run the check, after those that it needs, and tell pytest what came of it."""
+        """Run the check, after those that it needs, and report its result to pytest."""
         import pytest
 
         result = self.checking.result(self.check)

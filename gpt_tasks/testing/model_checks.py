@@ -1,4 +1,4 @@
-"""Checks of a task joined with the backbone of the checks: what it computes, trains and keeps."""
+"""Checks of a task joined with the backbone of the checks: what it computes, trains and saves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def padding_changes_no_logit(fixture: TaskFixture) -> None:
         apart = [each for example in order for each in learner.encode([example])]
         require(
             are_alike(together, apart),
-            "Examples are encoded otherwise beside others. encode() must take each by itself.",
+            "Examples are encoded differently next to others. encode() must treat each separately.",
         )
     session = fixture.session
     features = _features(session)
@@ -63,7 +63,7 @@ def padding_changes_no_logit(fixture: TaskFixture) -> None:
             require(
                 np.allclose(single, shared, atol=_TOLERANCE, rtol=_TOLERANCE),
                 f"Logits differ by {np.abs(single - shared).max():.2g} in a batch that is padded on the {side}. The "
-                "head must read hidden states by the attention mask, and each row by itself.",
+                "head must read hidden states by the attention mask, and each row separately.",
             )
 
 
@@ -90,20 +90,20 @@ def saved_model_answers_alike(fixture: TaskFixture) -> None:
     restored.model = restored.join(saved.transformer, saved.head).eval()
     require(
         are_alike(restored.encode(fixture.examples), session.learner.encode(fixture.examples)),
-        "A restored task encodes otherwise. Return from state() what encode() reads.",
+        "A restored task encodes differently. Return from state() what encode() reads.",
     )
     models = (session.learner.model, restored.model)
     found = (_computed(session, features, "right", model) for model in models)
     for one, other in zip(*found, strict=True):
         require(
             np.allclose(one, other, atol=_TOLERANCE, rtol=_TOLERANCE),
-            f"A model that is saved and loaded computes otherwise, by {np.abs(one - other).max():.2g}. What a head "
+            f"A model that is saved and loaded computes differently, by {np.abs(one - other).max():.2g}. What a head "
             "draws or learns must be a parameter, or a buffer that is persistent.",
         )
 
 
 def overfits_four_examples(fixture: TaskFixture) -> None:
-    """Train on four examples until they are known by heart."""
+    """Train on four examples until they are overfitted."""
     session = fixture.new_session()
     batch = _batch(session)
     first = _loss(session, batch)
@@ -139,7 +139,7 @@ def answers_are_written(fixture: TaskFixture) -> None:
         )
         require(
             set(task.record(example)) <= set(task.line(example, prediction)),
-            f"line() leaves out {set(task.record(example)) - set(task.line(example, prediction))} of what was asked.",
+            f"line() leaves out {set(task.record(example)) - set(task.line(example, prediction))} of the inputs.",
         )
     (saved,) = read_results(folder, "evaluate").tasks.values()
     require(saved.values.keys() == report.metrics.keys(), "metrics.json holds other metrics than the report.")
@@ -157,7 +157,7 @@ def same_seed_same_result(fixture: TaskFixture) -> None:
 
 
 def _fits_frozen(fixture: TaskFixture) -> bool:
-    """Tell whether the learner can fit a head on a frozen backbone."""
+    """Return whether the learner can fit a head on a frozen backbone."""
     from gpt_tasks.learners.base import Learner
 
     return getattr(type(fixture.learner), "fit_frozen", None) is not Learner.fit_frozen
@@ -170,7 +170,7 @@ def _are_equal(sessions: Sequence[Session], how: str) -> None:
     for name, tensor in first.items():
         require(
             torch.equal(tensor, second[name]),
-            f"With the same seed the weight '{name}' is {how} otherwise the second time. Draw weights and noise by "
+            f"With the same seed the weight '{name}' is {how} differently the second time. Draw weights and noise by "
             "torch's own generator, which the seed sets; let nothing follow from the clock or a set's order.",
         )
 

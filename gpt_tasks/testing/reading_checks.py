@@ -60,7 +60,7 @@ def _loaded_by(module: str, file: str) -> Sequence[str]:
     )
     if process.returncode:
         *_, last = process.stderr.strip().splitlines() or [""]
-        raise CheckError(f"The module {module} cannot be imported by itself: {last}")
+        raise CheckError(f"The module {module} cannot be imported alone: {last}")
     lines = process.stdout.splitlines()
     return lines[-1].split() if lines else []
 
@@ -115,15 +115,15 @@ def samples_fit(fixture: TaskFixture) -> None:
         if missing:
             raise CheckError(
                 f"The task has no samples, and rows made up for its family do not fit ({error.message}). Put "
-                "train.jsonl, validation.jsonl and test.jsonl into `samples/` beside its module."
+                "train.jsonl, validation.jsonl and test.jsonl into `samples/` next to its module."
             ) from error
         raise CheckError(f"{error.message}. Fix the samples, or `columns`: {error.hint}") from error
     if missing:
-        raise SkipError("The task has no samples; rows made up for its family stand in for them.")
+        raise SkipError("The task has no samples; rows made up for its family replace them.")
 
 
 def state_survives_json(fixture: TaskFixture) -> None:
-    """Keep the task's state as JSON, restore the task, and compare what was settled; keep examples as JSON."""
+    """Store the task's state as JSON, restore the task, and compare what was fitted; store examples as JSON."""
     task = fixture.task
     for example in fixture.examples:
         try:
@@ -145,10 +145,10 @@ def state_survives_json(fixture: TaskFixture) -> None:
             require(
                 _plain(found) == _plain(value),
                 f"`{name}` is {value!r} before the task is saved and {found!r} after it is restored. Return it from "
-                "state(), beside what super().state() holds.",
+                "state(), along with what super().state() returns.",
             )
         require(
-            _plain(restored.state()) == _plain(settled.state()), "restored() does not bring back what state() returned."
+            _plain(restored.state()) == _plain(settled.state()), "restored() does not restore what state() returned."
         )
 
 
@@ -207,7 +207,7 @@ def _use(fixture: TaskFixture) -> None:
 
 
 def _configured(task: Task) -> Sequence[Task]:
-    """Return the task with each of its options set to something else, as far as can be told what that may be."""
+    """Return the task with each of its options set to something else, as far as other values are known."""
     if task.learner is None:
         return []
     found = []
@@ -231,7 +231,7 @@ def _other(value: Any, annotation: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON would bring it back, so that lists and tuples are the same."""
+    """Return a value as JSON would return it, so that lists and tuples are the same."""
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

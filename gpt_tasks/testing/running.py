@@ -19,10 +19,10 @@ from gpt_tasks.testing.fixture import TaskFixture
 def check_task(
     task: Task, *, expected_failures: Mapping[str, str] | None = None, plugins: Plugins | None = None
 ) -> list[Result]:
-    """Ask all checks of a task, and return what came of each, in their order.
+    """Run all checks of a task, and return their results, in their order.
 
     `expected_failures` says of checks that will fail why they may; one of them that passes is a failure. `plugins` are
-    those that bring the heads and metrics which the task names, by default all that are installed. Raises UsageError
+    those that provide the heads and metrics which the task names, by default all that are installed. Raises UsageError
     for what is no task, and for an expected failure of a check that there is not.
     """
     checking = Checking(task, expected_failures or {}, plugins)
@@ -33,7 +33,7 @@ def check_task(
 
 
 class Checking:
-    """The checks of one task, each of which is run when its result is first asked for."""
+    """The checks of one task, each of which is run when its result is first accessed."""
 
     def __init__(
         self, task: Task, expected_failures: Mapping[str, str] | None = None, plugins: Plugins | None = None
@@ -51,7 +51,7 @@ class Checking:
         self._task = task
         self._fixture: TaskFixture | None = None
         self._results: dict[str, Result] = {}
-        # Those that were not run because of others; one that stops by itself stops no other.
+        # Those that were not run because of others; one that skips itself stops no other.
         self._blocked: set[str] = set()
         self._errors: dict[str, BaseException] = {}
 
@@ -67,7 +67,7 @@ class Checking:
         return self._errors.get(check.name)
 
     def result(self, check: Check) -> Result:
-        """Return what came of a check, after those that it needs were run."""
+        """Return the result of a check, after those that it needs were run."""
         if check.name not in self._results:
             self._results[check.name] = self._expecting(check, self._run(check))
         return self._results[check.name]

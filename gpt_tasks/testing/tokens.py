@@ -25,7 +25,7 @@ def shown_to_model(task: Task, learner: Learner[Any] | None, example: Example) -
             if isinstance(request, Generation):
                 shown.append(request)
             elif isinstance(request, Continuation) and not any(isinstance(each, Generation) for each in requests):
-                # What is compared are choices, or labels; one ending by itself is the right answer.
+                # What is compared are choices, or labels; a single ending is the right answer.
                 shown.append(request if compared else request.context)
     if learner is None:
         return shown
@@ -67,7 +67,7 @@ def _token_labels(features: Features) -> Sequence[float]:
 
 
 def are_alike(ones: Sequence[Features], others: Sequence[Features]) -> bool:
-    """Tell whether features are the same; of values that a model computed, but for rounding."""
+    """Return whether features are the same; of values that a model computed, but for rounding."""
     import numpy as np
 
     exact = [

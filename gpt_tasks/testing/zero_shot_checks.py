@@ -1,4 +1,4 @@
-"""The check of what a task asks of a model without training."""
+"""The check of a task's zero-shot requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_TOKENS = 8
 
 
 def zero_shot_works(fixture: TaskFixture) -> None:
-    """Ask a model what the task asks, without a shot and with one, and score what that answers."""
+    """Answer the task's requests, without a shot and with one, and score the answers."""
     import torch
 
     from gpt_tasks.backbone.load import open_backbone
@@ -23,7 +23,7 @@ def zero_shot_works(fixture: TaskFixture) -> None:
 
     task = fixture.fitted.zero_shot()
     if not task.can_be_asked:
-        raise SkipError("The task cannot be asked without training: it has no requests().")
+        raise SkipError("The task cannot be evaluated zero-shot: it has no requests().")
     backbone = open_backbone(fixture.backbone)
     scorer = Scorer(backbone, device=torch.device("cpu"), precision="float32", engine="plain", batch_tokens=1024)
     metrics = fixture.plugins.registry.metrics_of(task, task.zero_shot_metrics)
@@ -31,7 +31,7 @@ def zero_shot_works(fixture: TaskFixture) -> None:
     for context in ("", task.fewshot_example(shot) + SHOT_SEPARATOR) if task.takes_shots else ("",):
         for example in examples:
             requests = task.requests(example, context)
-            require(bool(requests), f"{example.where}: requests() asks nothing. Return at least one request.")
+            require(bool(requests), f"{example.where}: requests() returns nothing. Return at least one request.")
             for request in requests:
                 require(
                     isinstance(request, Rolling) or request.context.startswith(context),

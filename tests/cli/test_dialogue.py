@@ -103,7 +103,7 @@ def test_a_finished_run_says_how_to_talk_with_it(
     flags = ["--epochs", 1, "--max-tokens", 4, "--output", tmp_path / "run", "--device", "cpu"]
     outcome = cli("finetune", "dialogue", "--data", data, "--backbone", tiny_backbone_folder, *flags)
     assert outcome.code == 0, outcome.err
-    assert f"Go on with: gpt-tasks chat {tmp_path / 'run'}" in outcome.out
+    assert f"Continue with: gpt-tasks chat {tmp_path / 'run'}" in outcome.out
     assert "most frequent answer" in outcome.out
 
 

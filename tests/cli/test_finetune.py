@@ -113,7 +113,7 @@ def test_help_shows_every_setting_and_the_methods_defaults(cli) -> None:
 def test_help_of_finetune_lists_the_tasks(cli) -> None:
     shown = cli("finetune", "--help").out
     assert "sentiment" in shown
-    assert "Tell negative from positive reviews" in shown
+    assert "Classify reviews and remarks" in shown
 
 
 def test_an_option_that_is_a_setting_of_every_task_is_the_plugins_fault(cli, site, monkeypatch) -> None:

@@ -101,7 +101,7 @@ def test_a_name_that_is_not_installed_is_met_with_what_is(cli) -> None:
 def test_a_plugin_without_tasks_is_told_what_it_brings(cli) -> None:
     outcome = cli("plugins", "check", "heads")
     assert outcome.code == 2
-    assert "brings no task to be checked: it brings head sequence" in outcome.err
+    assert "provides no task to check: it provides head sequence" in outcome.err
 
 
 def test_a_plugin_that_was_left_out_is_told_why(cli, site) -> None:

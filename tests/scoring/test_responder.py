@@ -220,7 +220,7 @@ def test_what_is_on_this_machine_is_no_responders() -> None:
 def test_without_any_plugin_the_prefix_is_told_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(plugins.SELECTED, "")
     installed_plugins.cache_clear()
-    with pytest.raises(UsageError, match="There is no responder 'mock'\nNo installed plugin brings one"):
+    with pytest.raises(UsageError, match="There is no responder 'mock'\nNo installed plugin provides one"):
         open_responder("mock:any")
 
 

@@ -1,10 +1,10 @@
-"""Which of several labels does this text, or this pair of texts, bear?"""
+"""Which of several labels does this text, or this pair of texts, have?"""
 
 from gpt_tasks import DELIMITER, ClassificationTask, hookimpl
 
 
 class Classification(ClassificationTask):
-    """Sort texts, or pairs of texts, by labels of your own."""
+    """Classify texts, or pairs of texts, by your own labels."""
 
     name = "classification"
     pair_prompt = f"{{text_a}}{DELIMITER}{{text_b}}"

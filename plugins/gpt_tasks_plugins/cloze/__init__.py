@@ -1,10 +1,10 @@
-"""Would the model end this text as it was ended?"""
+"""Would the model end this text the same way?"""
 
 from gpt_tasks import ClozeTask, hookimpl
 
 
 class Cloze(ClozeTask):
-    """Foretell the ending of a text."""
+    """Predict the ending of a text."""
 
     name = "cloze"
 

@@ -7,7 +7,7 @@ from gpt_tasks import DELIMITER, ClassificationTask, hookimpl
 
 
 class Entailment(ClassificationTask):
-    """Tell whether a hypothesis follows from a premise."""
+    """Classify whether a hypothesis follows from a premise."""
 
     name = "entailment"
     columns: ClassVar = {"premise": "premise", "hypothesis": "hypothesis", "label": "label"}

@@ -1,10 +1,10 @@
-"""Which labels does a text bear: none, one or several?"""
+"""Which labels does a text have: none, one or several?"""
 
 from gpt_tasks import MultiLabelTask, hookimpl
 
 
 class MultiLabel(MultiLabelTask):
-    """Give texts all the labels that are right for them."""
+    """Assign to texts all the labels that apply."""
 
     name = "multi-label"
     former_names = ("tagging",)

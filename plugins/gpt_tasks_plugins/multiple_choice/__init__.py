@@ -1,4 +1,4 @@
-"""Which of several texts goes on best?"""
+"""Which of several texts is the best continuation?"""
 
 from gpt_tasks import MultipleChoiceTask, hookimpl
 

@@ -29,7 +29,7 @@ def read_conll(lines: Iterable[str], name: str) -> Iterator[Row]:
         if len(columns) != width or not FEWEST <= width <= MOST or not all(columns):
             raise DataError(
                 f"{name}:{number}: the line has {len(columns)} columns, the first has {width}: {line.strip()[:60]!r}",
-                "Give each word a line of its own: the word, and behind a tab or a space its tag.",
+                "Give each word a separate line: the word, then a tab or a space and its tag.",
             )
         begins = begins if tokens else number
         tokens.append(columns[0])

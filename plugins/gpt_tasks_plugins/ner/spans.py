@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from gpt_tasks import DataError, Example, Row
 
-# A run of letters, digits and marks is a word, and so is any other character; Chinese and Japanese ones by themselves.
+# A run of letters, digits and marks is a word; so is any other character, and each Chinese or Japanese one.
 _WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])\w)+|[^\w\s]"
 )

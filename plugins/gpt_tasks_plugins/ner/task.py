@@ -32,7 +32,7 @@ from gpt_tasks import (
 from gpt_tasks_plugins.ner.spans import Span, spans_of_export, spans_of_tags, text_of_tokens, words_of
 
 TEXT, TOKENS, TAGS, SPANS = "text", "tokens", "tags", "spans"
-# By which names exports call the column of spans; Label Studio has its text within `data`.
+# The names of the column of spans in exports; Label Studio has its text within `data`.
 _SPAN_COLUMNS = ("spans", "entities", "label", "labels", "annotations")
 _LONGEST = 128
 
@@ -67,7 +67,7 @@ class EntityOptions(TaskOptions):
 
 
 class NamedEntities(Task):
-    """Find the names in a text, and say of what type each is."""
+    """Find the names in a text, and the type of each."""
 
     name = "ner"
     columns: ClassVar[Mapping[str, str]] = {}
@@ -147,7 +147,7 @@ class NamedEntities(Task):
         return task
 
     def normalize_label(self, target: str, where: str) -> str:
-        """Return the spans as they are. Raises DataError for a type that the model does not know."""
+        """Return the spans unchanged. Raises DataError for a type that the model does not know."""
         odd = [span.type for span in spans_of(target) if span.type not in self.labels]
         if odd:
             raise DataError(
@@ -244,7 +244,7 @@ class NamedEntities(Task):
             does=f"answers {{task}} with the entities of a text, of {len(self.labels)} types",
             limits=(
                 "It knows only these types, and entities that do not overlap.",
-                "It reads from left to right: what comes behind a word does not help to tell what it names.",
+                "It reads from left to right: what follows a word does not help to recognize it.",
             ),
             baselines="It is compared with no entities at all, and with the longest matches of the training data's. ",
             headline="entity_f1",

@@ -4,7 +4,7 @@ from gpt_tasks import SpanTask, hookimpl
 
 
 class QuestionAnswering(SpanTask):
-    """Find the answer to a question in a text, or say that it is not there."""
+    """Find the answer to a question in a text, or that there is none."""
 
     name = "qa"
 

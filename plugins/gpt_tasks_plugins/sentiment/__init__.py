@@ -4,7 +4,7 @@ from gpt_tasks import ClassificationTask, hookimpl
 
 
 class Sentiment(ClassificationTask):
-    """Tell negative from positive reviews and remarks."""
+    """Classify reviews and remarks as negative or positive."""
 
     name = "sentiment"
     labels = ("negative", "positive")

@@ -1,4 +1,4 @@
-"""How much do two texts mean the same?"""
+"""How similar in meaning are two texts?"""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from gpt_tasks import DELIMITER, RegressionTask, hookimpl
 
 
 class Similarity(RegressionTask):
-    """Say in numbers how much two texts mean the same; neither of them is the first."""
+    """Score how similar in meaning two texts are; their order does not matter."""
 
     name = "similarity"
     columns: ClassVar = {"text_a": "text_a", "text_b": "text_b", "score": "score"}

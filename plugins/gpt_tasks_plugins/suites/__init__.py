@@ -7,5 +7,5 @@ from gpt_tasks import Suite, hookimpl
 
 @hookimpl
 def register_suites() -> list[Suite]:
-    """Bring every YAML file of this folder, named by it."""
+    """Register every YAML file of this folder under its name."""
     return [Suite(file.stem, file) for file in sorted(Path(__file__).parent.glob("*.yaml"))]

@@ -6,7 +6,7 @@ from gpt_tasks import ROUGE, Example, TextToTextTask, hookimpl, rouge
 
 
 class Summarization(TextToTextTask):
-    """Say in short what a text says."""
+    """Summarize a text."""
 
     name = "summarization"
     prompt = "{document}\nTL;DR:"

@@ -4,7 +4,7 @@ from gpt_tasks import TextToTextTask, hookimpl
 
 
 class TextToText(TextToTextTask):
-    """Write an answer, and compare it with the right one."""
+    """Write an answer, and compare it with the reference."""
 
     name = "text-to-text"
 

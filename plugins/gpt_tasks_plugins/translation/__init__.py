@@ -36,7 +36,7 @@ class TranslationOptions(TextToTextOptions):
 
 
 class Translation(TextToTextTask):
-    """Say a text in another language. Columns are called by the languages' codes, or source and target."""
+    """Translate a text into another language. Columns are named by the languages' codes, or source and target."""
 
     name = "translation"
     source_language = "en"
@@ -68,7 +68,7 @@ class Translation(TextToTextTask):
         return super().fields(available, mapping, where)
 
     def answer_columns(self) -> list[str]:
-        """Return the columns that the translation may stand in."""
+        """Return the columns that may hold the translation."""
         return [*super().answer_columns(), self.target_language]
 
     def samples(self) -> Path | None:
@@ -81,7 +81,7 @@ class Translation(TextToTextTask):
         return next((each for each in found if each.is_dir()), None)
 
     def baselines(self, example: Example) -> Mapping[str, str]:
-        """The text as it stands."""
+        """The text, unchanged."""
         return {"copy": example.inputs[SOURCE]}
 
 

@@ -1,4 +1,4 @@
-"""A suite that asks a model to count; its data stand beside it."""
+"""A suite that asks a model to count; its data are next to it."""
 
 from pathlib import Path
 

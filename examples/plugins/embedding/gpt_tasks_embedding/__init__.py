@@ -78,7 +78,7 @@ class Embedding(HeadTask):
     Options = EmbeddingOptions
 
     def defaults(self, method: str, parameters: int) -> Mapping[str, float]:
-        """Return smaller steps than the method's: the negatives of a few pairs are soon told apart."""
+        """Return smaller steps than the method's: the negatives of a few pairs are soon distinguished."""
         return {"learning_rate": 3e-4} if method == "full" and parameters < 30e6 else {}
 
     def compared(self, example: Example, prediction: Vector) -> tuple[Vector, Sequence[Any]]:

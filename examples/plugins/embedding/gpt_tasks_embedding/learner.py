@@ -32,15 +32,15 @@ class ContrastiveLearner(Learner[Vector]):
 
     @property
     def batch_examples(self) -> int:
-        """As many pairs as the option says, whatever their lengths."""
+        """As many pairs as the option says, independent of their lengths."""
         return self.task.batch_examples
 
     def join(self, transformer: nn.Module, head: nn.Module | None, **settings: Any) -> nn.Module:
-        """Pool the hidden states: nothing beside the backbone is trained or saved."""
+        """Pool the hidden states: nothing except the backbone is trained or saved."""
         return super().join(transformer, Pooling(self.task.pooling), **settings)
 
     def encode(self, examples: Sequence[Example]) -> list[Features]:
-        """Encode the anchor as choice 0, its positive as choice 1; the label tells equal positives."""
+        """Encode the anchor as choice 0, its positive as choice 1; the label identifies equal positives."""
         found = []
         for example in examples:
             texts = [*example.inputs.values(), *([] if example.target is None else [example.target])]

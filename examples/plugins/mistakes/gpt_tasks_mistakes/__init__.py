@@ -16,7 +16,7 @@ app = typer.Typer(name="mistakes")
 @app.command()
 def show_mistakes(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    most: Annotated[int, typer.Option(help="Show so many.", min=1)] = 10,
+    most: Annotated[int, typer.Option(help="The number of mistakes to show.", min=1)] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ):
     """Show the examples that a run got wrong, those first of which it was most certain."""
@@ -25,7 +25,7 @@ def show_mistakes(
 
     report = load(run).report
     if report.answers != "label":
-        raise UsageError(f"The run in {run} tells no single labels", f"Its answers are in {run / 'predictions.jsonl'}.")
+        raise UsageError(f"The run in {run} has no single labels", f"Its answers are in {run / 'predictions.jsonl'}.")
     shown = report.mistakes[:most]
     if as_json:
         print(json.dumps({"mistakes": [asdict(mistake) for mistake in shown]}, ensure_ascii=False))

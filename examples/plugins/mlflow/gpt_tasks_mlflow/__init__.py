@@ -36,7 +36,7 @@ def _client():
     # Here, so that commands which run nothing do not wait for it.
     from mlflow import MlflowClient
 
-    # The store of files is what needs no database; MLflow asks to be told that it is meant.
+    # The file store needs no database; MLflow requires that it is chosen explicitly.
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     return MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", "./mlruns"))
 

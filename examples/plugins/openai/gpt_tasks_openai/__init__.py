@@ -47,7 +47,7 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError("OPENAI_BASE_URL is no address", "Give one such as http://localhost:8000/v1.")
         self.model, self.chat, self.key = model, chat, key
-        # As messages name it: without a password that may stand in it.
+        # As messages name it: without a password that may be in it.
         address = parts.netloc.rpartition("@")[2]
         self.name = f"{prefix}{model} at {parts.scheme}://{address}{parts.path}"
         self.parallel = _number("GPT_TASKS_OPENAI_PARALLEL", int, 4)
@@ -64,7 +64,7 @@ class Endpoint:
         for request in requests:
             if self.chat and not isinstance(request, Generation):
                 raise UsageError(
-                    f"{self.name}: chat completions tell no log-likelihood of a given text",
+                    f"{self.name}: chat completions return no log-likelihood of a given text",
                     "Take openai:NAME, if the endpoint has completions, or leave the task out.",
                 )
         rest = iter(requests)
@@ -123,7 +123,7 @@ class Endpoint:
             raise self._half("log-probabilities of a part of the tokens only")
         own = [row for row in zip(*columns, strict=True) if start <= row[1] < len(prompt)]
         if not own:
-            raise DataError(f"{text!r} has no tokens of its own after {context[-40:]!r}", "A text needs one at least.")
+            raise DataError(f"{text!r} has no separate tokens after {context[-40:]!r}", "A text needs one at least.")
         if any(not _stands_at(token, offset, prompt) for token, offset, _, _ in own):
             raise ModelError(f"{self.name}: its text offsets are not those of the prompt", "It cannot be scored.")
         if own[0][1] == 0 and own[0][2] is None:
@@ -156,7 +156,7 @@ class Endpoint:
         try:
             yield
         except openai.APITimeoutError as error:
-            hint = "Try again later, or set GPT_TASKS_OPENAI_TIMEOUT to more; what was answered is kept."
+            hint = "Try again later, or set GPT_TASKS_OPENAI_TIMEOUT to more; the answers so far are saved."
             raise MachineError(f"{self.name} did not answer within {self.timeout:g} seconds", hint) from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
@@ -167,7 +167,7 @@ class Endpoint:
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 wait = error.response.headers.get("retry-after")
                 later = f"Try again in {wait} seconds" if wait else "Try again later"
-                raise MachineError(told, f"{later}; what was answered is kept.") from error
+                raise MachineError(told, f"{later}; the answers so far are saved.") from error
             raise ModelError(told, "Check OPENAI_API_KEY, OPENAI_BASE_URL and the model's name.") from error
         except (openai.OpenAIError, ValueError) as error:
             raise self._half(self._said(error)) from error
@@ -195,5 +195,5 @@ def _number(variable, kind, default):
 
 @hookimpl
 def register_responders():
-    kinds = (("openai:", False, "Asked by completions"), ("openai-chat:", True, "By chat completions: it only writes"))
+    kinds = (("openai:", False, "By completions"), ("openai-chat:", True, "By chat completions: it only writes"))
     return [ResponderSpec(prefix, told, partial(Endpoint, prefix, chat)) for prefix, chat, told in kinds]

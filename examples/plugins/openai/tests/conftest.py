@@ -1,4 +1,4 @@
-"""A server that speaks as OpenAI does, with the model `tiny` behind it."""
+"""A server with OpenAI's API that serves the model `tiny`."""
 
 import json
 import threading

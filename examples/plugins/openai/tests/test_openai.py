@@ -1,4 +1,4 @@
-"""Asked through a server that speaks as OpenAI does, a model has the log-likelihoods that it has on this machine."""
+"""A model behind a server with OpenAI's API has the log-likelihoods that it has on this machine."""
 
 import json
 import socket
@@ -87,7 +87,7 @@ def test_chat_completions_write(server, scorer):
 
 
 def test_chat_completions_refuse_log_likelihoods_before_anything_is_asked(server, capsys):
-    with pytest.raises(UsageError, match=r"openai-chat:tiny at .* chat completions tell no log-likelihood"):
+    with pytest.raises(UsageError, match=r"openai-chat:tiny at .* chat completions return no log-likelihood"):
         ask(WRITE, QUESTION, prefix="openai-chat:")
     assert run(["score", "openai-chat:tiny", "--suite", "starter", "--limit", "1"]) == 2
     assert "Task 'grammar': openai-chat:tiny at http://127.0.0.1:" in capsys.readouterr().err
@@ -246,7 +246,7 @@ def test_a_first_token_needs_one_before_it(server, monkeypatch, capsys):
 
 
 def test_a_text_without_tokens_is_told(server):
-    with pytest.raises(DataError, match="has no tokens of its own"):
+    with pytest.raises(DataError, match="has no separate tokens"):
         ask(Continuation("The soup", ""))
 
 

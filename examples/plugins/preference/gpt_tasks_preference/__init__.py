@@ -72,7 +72,7 @@ class Preference(Task):
         return TaskCard(
             answers="preference",
             does="writes as people preferred in the data of {task}",
-            limits=("Of answers of unlike length the shorter is often the likelier, whatever they say.",),
+            limits=("Of answers of unlike length the shorter is often the likelier, independent of their content.",),
             baselines="They are the backbone before it was trained, and always the shorter answer. ",
             pipeline_tag="text-generation",
         )

@@ -46,7 +46,7 @@ class PreferenceLearner(Learner[Preferred]):
     outputs = 2
 
     def join(self, transformer: nn.Module, head: nn.Module | None, **settings: Any) -> nn.Module:
-        """Let the language model tell how likely both answers are, without dropout, as the reference does."""
+        """Let the language model score both answers without dropout, as the reference does."""
         for module in transformer.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -55,7 +55,7 @@ class PreferenceLearner(Learner[Preferred]):
         return model
 
     def encode(self, examples: Sequence[Example]) -> list[Features]:
-        """Encode pairs with the log-probabilities by the backbone as it is: before the first update, the reference."""
+        """Encode pairs with the log-probabilities of the backbone before the first update, the reference."""
         features = self._pairs(examples)
         known = self.outputs_of(features, PairModel(self.backbone.model.base_model, self.backbone.model))
         return [replace(each, values=(*row, *each.values[2:])) for each, row in zip(features, known, strict=True)]

@@ -18,7 +18,7 @@ def defaults(parameters):
 
 @hookimpl
 def register_methods():
-    says = f"{VECTORS} vectors before every text move, and are kept beside the model."
+    says = f"{VECTORS} vectors before every text are trained, and saved next to the model."
     return [
         Method(
             "prompt",

@@ -4,7 +4,7 @@ from gpt_tasks import ClassificationTask, hookimpl
 
 
 class Sarcasm(ClassificationTask):
-    """Tell sarcastic headlines from earnest ones."""
+    """Distinguish sarcastic headlines from earnest ones."""
 
     name = "sarcasm"
     columns = {"text": "headline", "label": "is_sarcastic"}

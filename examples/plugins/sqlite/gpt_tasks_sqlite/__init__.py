@@ -37,7 +37,7 @@ def rows(path, query):
         for number, values in enumerate(cursor, start=1):
             yield Row(dict(zip(columns, values, strict=True)), f"{path.name}: row {number}")
     except sqlite3.Error as error:
-        raise DataError(f"sqlite:{path}: {error}", f"It was asked: {query}") from error
+        raise DataError(f"sqlite:{path}: {error}", f"The query was: {query}") from error
     finally:
         database.close()
 

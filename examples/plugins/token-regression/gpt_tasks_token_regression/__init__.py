@@ -1,4 +1,4 @@
-"""A number for every word of a text: here, how pleasant or unpleasant the word is where it stands."""
+"""A number for every word of a text: here, how pleasant or unpleasant the word is in its context."""
 
 import copy
 import json
@@ -125,7 +125,7 @@ def register_tasks() -> Sequence[TokenRegression]:
 
 @hookimpl
 def register_heads() -> Sequence[HeadSpec]:
-    says = "Numbers for every token, by a layer of its own."
+    says = "Numbers for every token, by a separate layer."
     return [HeadSpec("word", says, lambda hidden, outputs: import_module(_LEARNER).WordHead(hidden, outputs))]
 
 

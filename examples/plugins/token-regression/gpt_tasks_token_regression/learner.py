@@ -12,7 +12,7 @@ from gpt_tasks import IGNORE_INDEX, Example, Features, Learner
 
 
 class WordHead(nn.Module):
-    """A layer of its own between each token's hidden state and its numbers."""
+    """A separate layer between each token's hidden state and its numbers."""
 
     def __init__(self, hidden_size: int, outputs: int) -> None:
         super().__init__()
