@@ -117,7 +117,7 @@ class Plugins:
                         f"Plugin '{plugin.name}' ({plugin.source}) failed: {_cause(link)}",
                         "Fix or upgrade the plugin; --trace shows where it failed.",
                     ) from error
-            # A missing name is an error of the code that uses it, whatever its arguments were.
+            # A missing name is an error of the code that uses it, with any arguments.
             ours = isinstance(error, SystemExit | NameError | ImportError)
             if suspect is not None and suspect.distribution != OWN_DISTRIBUTION and not ours:
                 raise PluginError(

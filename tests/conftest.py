@@ -108,7 +108,7 @@ def files_up_to() -> Callable[[int], AbstractContextManager[None]]:
 
 
 class Site:
-    """A folder of installed distributions that bring plugins, made for a test and importable in it."""
+    """A folder of installed distributions that provide plugins, made for a test and importable in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -153,12 +153,12 @@ def _stands_in(module: ModuleType, folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Environment:
-    """A folder of distributions that pip installed. What runs in it sees them beside the installed libraries."""
+    """A folder of distributions that pip installed. What runs in it sees them next to the installed libraries."""
 
     path: Path
 
     def run(self, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `gpt-tasks ARGUMENTS` in a process of its own, with environment variables of its own."""
+        """Run `gpt-tasks ARGUMENTS` in a separate process, with its own environment variables."""
         return self.python("-m", "gpt_tasks", *arguments, **variables)
 
     def python(self, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -180,7 +180,7 @@ def pip_install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[
 
     def install(projects: Sequence[Path]) -> Environment:
         folder = tmp_path_factory.mktemp("installed")
-        # setuptools writes beside the sources.
+        # setuptools writes next to the sources.
         kept_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
         copies = [shutil.copytree(path, folder / "sources" / path.name, ignore=kept_out) for path in projects]
         options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]

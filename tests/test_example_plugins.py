@@ -47,7 +47,7 @@ def blocks(language: str, heading: str | None = None) -> list[str]:
 
 
 def commands(heading: str) -> list[list[str]]:
-    """The commands that stand under a heading, without the name of the program."""
+    """The commands under a heading, without the name of the program."""
     lines = [shlex.split(line) for block in blocks("bash", heading) for line in block.splitlines()]
     assert all(program in ("gpt-tasks", "pip") for program, *_ in lines)
     return [arguments for program, *arguments in lines if program == "gpt-tasks"]
@@ -56,7 +56,7 @@ def commands(heading: str) -> list[list[str]]:
 OPTIONS, TOGETHER, VERSIONS = "Options of its own", "Use them together", "Versions of the hooks"
 
 
-def test_the_page_shows_the_examples_as_they_are() -> None:
+def test_the_page_shows_the_examples_unchanged() -> None:
     modules = {path.read_text(encoding="utf-8") for name in SHOWN for path in EXAMPLES.glob(f"{name}/gpt_tasks_*/*.py")}
     assert all(f"examples/plugins/{name}" in DOCS for name in set(BRINGS) - set(SHOWN))
     by_themselves = {block for heading in (OPTIONS, TOGETHER, VERSIONS) for block in blocks("python", heading)}
@@ -109,7 +109,7 @@ def environment(tmp_path_factory, pip_install):
     return pip_install([*sorted(EXAMPLES.iterdir()), project])
 
 
-def test_all_load_beside_each_other(environment) -> None:
+def test_all_load_next_to_each_other(environment) -> None:
     listed = environment.run("plugins", "--json")
     assert listed.stderr == ""
     plugins = {plugin["name"]: plugin for plugin in json.loads(listed.stdout)["plugins"]}
@@ -188,7 +188,7 @@ def test_a_task_is_fine_tuned_with_the_head_the_metric_the_source_and_the_preset
     assert load_file(model / "model.safetensors").keys() == load_file(tiny_backbone_folder / "model.safetensors").keys()
 
 
-def test_the_log_tells_of_the_run(told) -> None:
+def test_the_log_reports_the_run(told) -> None:
     folder, _ = told
     lines = [json.loads(line) for line in (folder / "runs" / "urgency" / "events.jsonl").read_text().splitlines()]
     events = [line["event"] for line in lines]
@@ -248,7 +248,7 @@ def test_prompt_tuning_leaves_the_backbone_as_it_was(told, tiny_backbone_folder)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_method_that_is_kept_beside_the_model_is_refused_where_there_is_no_head(environment, tmp_path) -> None:
+def test_a_method_that_is_saved_next_to_the_model_is_refused_where_there_is_no_head(environment, tmp_path) -> None:
     refused = environment.run("finetune", "summarization", "--method", "prompt", "--output", tmp_path / "run")
     assert refused.returncode == 2
     assert "--method prompt is for tasks with a head" in refused.stderr
@@ -263,7 +263,7 @@ def register(site):
     return loaded.registry.tasks["register"]
 
 
-def test_options_of_its_own_apply_and_travel_with_the_model(register) -> None:
+def test_its_own_options_apply_and_are_saved_with_the_model(register) -> None:
     shout, columns = Row({"text": "DEAR SIR"}, "x.csv:2"), {"text": "text"}
     lowered = register.configured(validated(register.Options, {"lower": "yes"}))
     assert register.example(shout, columns).inputs == {"text": "DEAR SIR"}

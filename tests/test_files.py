@@ -1,4 +1,4 @@
-"""Files are whole or not there, and what the machine refuses is told as that."""
+"""Files are whole or not there, and what the machine refuses is reported as that."""
 
 from __future__ import annotations
 

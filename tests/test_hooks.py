@@ -22,7 +22,7 @@ SPECS = [name for name, value in vars(hookspecs).items() if hasattr(value, f"{ho
 
 
 def example_of(hook: str) -> str:
-    """The plugin that stands under a hook's heading."""
+    """The plugin under a hook's heading."""
     sections = re.split(r"^## ", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE)
     (section,) = [text for text in sections if text.splitlines()[0] == hook]
     (example,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
@@ -31,7 +31,7 @@ def example_of(hook: str) -> str:
 
 @pytest.fixture
 def documented(site) -> Callable[[str], Plugins]:
-    """Install the example of a hook beside gpt-tasks' own plugins."""
+    """Install the example of a hook next to gpt-tasks' own plugins."""
 
     def install(*hooks: str) -> Plugins:
         for hook in hooks:
@@ -200,7 +200,7 @@ ALL_TOGETHER = """
     """
 
 
-def test_everything_that_a_plugin_can_bring_works_in_one_run(
+def test_everything_that_a_plugin_can_provide_works_in_one_run(
     documented, site, tmp_path, tiny_backbone_folder, monkeypatch, capsys
 ) -> None:
     from gpt_tasks import finetune, load

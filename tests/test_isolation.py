@@ -1,4 +1,4 @@
-"""Distributions that pip installed, each broken in its own way: none hurts another, and each is told with its cause."""
+"""Distributions that pip installed, each broken in its own way: none hurts another, each is reported with its cause."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def environment(tmp_path_factory, pip_install):
     return pip_install(projects)
 
 
-def test_help_is_shown_and_each_failure_told_in_one_line(environment) -> None:
+def test_help_is_shown_and_each_failure_is_reported_in_one_line(environment) -> None:
     shown = environment.run("--help")
     assert shown.returncode == 0
     assert "finetune" in shown.stdout

@@ -1,4 +1,4 @@
-"""The paired bootstrap of the benchmarks tells two systems apart where they differ, and nowhere else."""
+"""The paired bootstrap of the benchmarks distinguishes two systems where they differ, and nowhere else."""
 
 from __future__ import annotations
 

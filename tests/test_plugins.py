@@ -1,4 +1,4 @@
-"""One plugin that fails must hurt no other, must be told of in one line, and must be blamed for what it raises."""
+"""One plugin that fails must hurt no other, must be reported in one line, and must be blamed for what it raises."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ HALF = """
 
     @hookimpl
     def observe(event):
-        raise AssertionError("a plugin that is left out must not be told")
+        raise AssertionError("a plugin that is left out must not be observed")
 
     @hookimpl
     def register_tasks():
@@ -187,7 +187,7 @@ HALF = """
     """
 
 
-def test_nothing_of_a_half_good_plugin_is_left_behind(site) -> None:
+def test_no_part_of_a_half_good_plugin_is_registered(site) -> None:
     site.install("half", HALF)
     plugins = load_plugins(site.entry_points())
     assert failure(plugins)
@@ -195,7 +195,7 @@ def test_nothing_of_a_half_good_plugin_is_left_behind(site) -> None:
     plugins.notify(dict(plugins.observers), Event("step", None))
 
 
-def test_what_a_failed_plugin_would_have_brought_fails_with_the_cause(site) -> None:
+def test_what_a_failed_plugin_would_have_registered_fails_with_the_cause(site) -> None:
     site.install("sarcasm", "raise RuntimeError('no luck')")
     site.install("half", HALF)
     registry = load_plugins(site.entry_points()).registry
@@ -207,7 +207,7 @@ def test_what_a_failed_plugin_would_have_brought_fails_with_the_cause(site) -> N
         registry.tasks["sarcasms"]
 
 
-def test_an_observer_that_raises_is_told_of_once_and_left_out_of_that_run(site, capsys) -> None:
+def test_an_observer_that_raises_is_reported_once_and_left_out_of_that_run(site, capsys) -> None:
     site.install(
         "bad",
         """
@@ -238,7 +238,7 @@ def test_an_observer_that_raises_is_told_of_once_and_left_out_of_that_run(site, 
         "Plugin 'bad' (acme 1.2) raised at 'step' and is left out for the rest of the run: KeyError: 0"
     ]
     assert sys.modules["acme_good"].seen == [0, 1, 2]
-    assert set(plugins.observers) == {"bad", "good"}, "the next run tells it again"
+    assert set(plugins.observers) == {"bad", "good"}, "the next run calls it again"
 
 
 RAISING = """
@@ -341,7 +341,7 @@ def test_a_plugin_that_ends_the_interpreter_failed(site, capsys) -> None:
     assert "raised at 'saved' and is left out" in capsys.readouterr().err
 
 
-def test_a_process_that_was_told_to_end_ends_also_while_plugins_load(site) -> None:
+def test_a_terminated_process_ends_also_while_plugins_load(site) -> None:
     site.install("slow", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
     assert gpt_tasks(site, "list", "methods").returncode == 143
 
@@ -368,7 +368,7 @@ def test_the_environment_selects(site, monkeypatch, value, loaded) -> None:
     )
 
 
-def test_a_selected_name_that_is_not_installed_is_told_with_what_is(site) -> None:
+def test_a_selected_name_that_is_not_installed_is_reported_with_what_is(site) -> None:
     with pytest.raises(UsageError, match="Only gpt-tasks' own are"):
         load_plugins(own(), {"haikus"})
     site.install("haiku", GOOD.format(name="haiku"))
@@ -500,7 +500,7 @@ def test_what_cannot_be_used_is_found_when_the_plugin_loads(site, source, cause)
         ('best_metric = "macro-f1"', "names a metric 'macro-f1' of its own"),
     ],
 )
-def test_a_task_that_names_what_nobody_brings_is_its_plugins_fault(site, line, told) -> None:
+def test_a_task_that_names_what_nobody_provides_is_its_plugins_fault(site, line, told) -> None:
     site.install("mine", TASK.format(line=line))
     ended = gpt_tasks(site, "finetune", "mine", "--data", "x.csv")
     assert ended.returncode == 3

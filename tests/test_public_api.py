@@ -1,4 +1,4 @@
-"""What authors may import stays as it is, unless a change of it is meant and told.
+"""What authors may import is unchanged, unless a change is intended and documented.
 
 `python tests/test_public_api.py` writes the pinned signatures anew.
 """
@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PINNED = Path(__file__).parent / "public_api.txt"
 MODULES = ("gpt_tasks", "gpt_tasks.testing")
-# Where an object stands in memory, and what a default is made of, is nobody's business.
+# The address of an object, and what a default is made of, are not part of the API.
 _PLACES = re.compile(r" at 0x[0-9a-f]+")
 
 

@@ -44,7 +44,7 @@ def write(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
 
 
 def texts(folder: Path) -> dict[str, Any]:
-    """Texts of which some go on in the next row, longer than a window."""
+    """Texts of which some continue in the next row, longer than a window."""
     for split, start in (("train", 0), ("validation", 40), ("test", 60)):
         rows = [
             {"passage": f"{number}. {' '.join(3 * SAID)} \u00e9", "continues": number % 2 == 0}
@@ -108,7 +108,7 @@ def test_n_grams_are_judged_by_the_tokens_of_the_report(quality, tiny_backbone_f
     found = quality.n_gram(run)
     for name, score in found.items():
         assert score.n == run.report.metrics[name].n == 6
-        # Four rows tell what the others say, and one pass over them teaches these weights next to nothing.
+        # Four rows say what the others say, and one pass over them teaches these weights next to nothing.
         assert score.value < run.report.metrics[name].value / 1.5
 
 
@@ -139,7 +139,7 @@ def test_a_ratio_above_one_is_better(quality, metric, ratio) -> None:
     assert quality.case("name", metric, ours, peer, {"total_seconds": 1.0})["ratio"] == ratio
 
 
-def test_there_is_no_ratio_beside_a_figure_of_zero(script, quality, capsys) -> None:
+def test_there_is_no_ratio_against_a_figure_of_zero(script, quality, capsys) -> None:
     ours, peer = Score(0.4, 0.3, 0.5, 10), Score(0.0, 0.0, 0.3, 10)
     case = quality.case("name", "entity_f1", ours, peer, {"total_seconds": 1.0})
     assert case["ratio"] is None

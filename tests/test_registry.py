@@ -23,7 +23,7 @@ def test_a_name_leads_to_what_was_added(methods) -> None:
     assert dict(methods) == {"full": 1, "lora": 2}
 
 
-def test_a_name_that_is_taken_is_refused_and_keeps_its_owner(methods) -> None:
+def test_a_taken_name_is_refused_and_its_owner_is_unchanged(methods) -> None:
     with pytest.raises(ValueError, match="the method name 'lora' is taken by methods"):
         methods.add("lora", 3, owner="acme")
     assert methods["lora"] == 2

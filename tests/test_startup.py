@@ -56,7 +56,7 @@ def test_what_computes_nothing_imports_nothing_heavy(arguments) -> None:
 
 
 @pytest.mark.parametrize("flags", [["--epochs", "-1"], ["--method", "lorra"], ["--backbone", "tinny"]], ids=" ".join)
-def test_a_wrong_setting_is_told_without_waiting_for_torch(flags) -> None:
+def test_a_wrong_setting_is_reported_without_waiting_for_torch(flags) -> None:
     process = run(f"from gpt_tasks.cli.main import run; sys.exit(run(['finetune', 'sentiment', *{flags!r}]))")
     assert process.returncode == 2, process.stderr
     assert process.stderr.splitlines()[-1] in ("[]", "['numpy']")
@@ -98,8 +98,8 @@ def processor_seconds(*arguments: str, **variables: str) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one child is told by wait4")
-def test_help_costs_little_more_than_the_libraries_that_it_stands_on() -> None:
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one child is measured by wait4")
+def test_help_costs_little_more_than_its_libraries() -> None:
     """Twice, where it was measured. Seconds would test the machine, and what else it has to do: benchmarks/startup.py
     holds their goal."""
     rounds = [(processor_seconds("-m", "gpt_tasks", "--help"), processor_seconds("-c", LIBRARIES)) for _ in range(5)]
@@ -120,8 +120,8 @@ TRIVIAL = """
     """
 
 
-@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one child is told by wait4")
-def test_fifty_plugins_cost_less_than_the_libraries_that_help_stands_on(site) -> None:
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one child is measured by wait4")
+def test_fifty_plugins_cost_less_than_the_libraries_of_help(site) -> None:
     """A quarter of it, where it was measured: a check of each against all others, or one slow library, is caught."""
     for number in range(50):
         site.install(f"trivial-{number}", TRIVIAL.format(number=number), distribution=f"acme{number}")
@@ -149,6 +149,6 @@ def test_fifty_plugins_cost_less_than_the_libraries_that_help_stands_on(site) ->
 def test_the_console_script_is_the_module() -> None:
     script = Path(sys.executable).with_name("gpt-tasks")
     if not script.exists():
-        pytest.skip("gpt-tasks is not installed beside this Python")
+        pytest.skip("gpt-tasks is not installed next to this Python")
     ours = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=300, check=True)
     assert ours.stdout == f"gpt-tasks {gpt_tasks.__version__}\n"

@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (ROOT / ".git").exists():
         pytest.skip("this is no clone: there is nothing to build from")
     folder = tmp_path_factory.mktemp("wheel")
-    # Built from a copy: setuptools leaves a build folder beside the sources, whose stale files would be packed too.
+    # Built from a copy: setuptools leaves a build folder next to the sources, whose stale files would be packed too.
     subprocess.run(
         ["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", str(folder / "sources")],
         check=True,
@@ -48,7 +48,7 @@ def test_wheel_holds_samples_and_backbone_and_stays_small(wheel: Path) -> None:
 
 
 def test_installed_wheel_does_the_main_job(wheel: Path, tmp_path: Path) -> None:
-    """In an environment of its own, which sees the dependencies but not the sources of this project."""
+    """In a separate environment, which sees the dependencies but not the sources of this project."""
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin" / "python"

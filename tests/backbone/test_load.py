@@ -87,7 +87,7 @@ def test_weights_kept_in_bf16_become_float32_masters(folder: Path, table: Regist
     assert torch.equal(model.transformer.ln_f.weight, halved["transformer.ln_f.weight"].float())
 
 
-def test_a_run_folder_stands_for_its_model(folder: Path, tmp_path: Path, table: Registry[BackbonePreset]) -> None:
+def test_a_run_folder_can_replace_its_model(folder: Path, tmp_path: Path, table: Registry[BackbonePreset]) -> None:
     shutil.move(folder, tmp_path / "run" / "model")
     assert locate(str(tmp_path / "run"), table).folder == tmp_path / "run" / "model"
 
@@ -269,8 +269,8 @@ def test_a_cached_snapshot_that_lacks_weights_does_not_serve(
 
 
 @pytest.mark.parametrize("hub_answers", ["never", "refusing"])
-def test_no_network_is_told_within_three_seconds(hub_answers: str, tmp_path: Path) -> None:
-    """From the start of the interpreter, in a process of its own: nothing is warm."""
+def test_no_network_is_reported_within_three_seconds(hub_answers: str, tmp_path: Path) -> None:
+    """From the start of the interpreter, in a separate process: nothing is warm."""
     code = (
         "import sys\n"
         "from gpt_tasks.backbone.load import locate\n"
@@ -390,7 +390,7 @@ def test_a_model_is_downloaded_and_then_served_from_the_cache(local_hub: str, ta
         ("acme/mini@nowhere", "model 'acme/mini' has no such revision"),
     ],
 )
-def test_what_the_hub_refuses_is_told_in_one_line(
+def test_what_the_hub_refuses_is_reported_in_one_line(
     spec: str, part: str, local_hub: str, table: Registry[BackbonePreset]
 ) -> None:
     with pytest.raises(ModelError) as caught:
@@ -398,5 +398,5 @@ def test_what_the_hub_refuses_is_told_in_one_line(
     assert_one_line(caught.value, spec, part)
 
 
-def test_the_hub_is_reachable_whatever_it_answers(local_hub: str) -> None:
+def test_the_hub_is_reachable_for_any_answer(local_hub: str) -> None:
     assert hub.why_unreachable() == ""

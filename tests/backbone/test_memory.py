@@ -39,7 +39,7 @@ def grown_by(**capacities: str) -> float:
     return int(done.stdout) * resource.getpagesize() / 2**20
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is told by Linux")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is reported by Linux")
 def test_compiled_products_are_few_unless_the_user_wants_them_all():
     all_kept = grown_by(**dict.fromkeys(CAPACITIES, "1024"))
     if all_kept < 100:

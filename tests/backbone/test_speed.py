@@ -1,4 +1,4 @@
-"""The fast GPT-2 computes what transformers' does, trains what it trains, and stands aside where it cannot."""
+"""The fast GPT-2 computes what transformers' does, trains what it trains, and is not used where it cannot."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_states_and_gradients_are_those_of_transformers(side: str, last: bool, t
     [{"activation_function": "relu"}, {"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False}],
     ids=lambda settings: next(iter(settings)),
 )
-def test_the_variants_of_the_architecture_are_kept(settings: dict[str, Any]) -> None:
+def test_the_variants_of_the_architecture_are_computed(settings: dict[str, Any]) -> None:
     model = gpt2(**settings, **NO_DROPOUT).train()
     # A dropout too rare to strike takes attention through the other branch, that of a training with dropout.
     for block in model.h:
@@ -134,7 +134,7 @@ def test_bfloat16_is_as_close_to_float32_as_that_of_transformers() -> None:
 
 @pytest.mark.parametrize("where", ["embd_pdrop", "attn_pdrop", "resid_pdrop"])
 @pytest.mark.parametrize("last", [False, True])
-def test_dropout_stands_where_gpt2_has_it(where: str, last: bool) -> None:
+def test_dropout_is_where_gpt2_has_it(where: str, last: bool) -> None:
     """One text 20,000 times in a batch: every coordinate has the mean and the spread that transformers' has."""
     model = gpt2(**{**NO_DROPOUT, where: 0.3}).train()
     input_ids, mask = (rows.expand(20_000, -1) for rows in batch("right", lengths=(5,), width=5))
@@ -170,7 +170,7 @@ def test_dropout_follows_the_seed_and_its_gradient_follows_the_mask() -> None:
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         results.append(drop(inputs, 0.4))
-        # The next draw is the same as well, so that a resumed training goes on as it would have.
+        # The next draw is the same as well, so that a resumed training continues unchanged.
         results.append(drop(inputs, 0.4))
     assert torch.equal(results[0], results[2])
     assert torch.equal(results[1], results[3])
@@ -191,7 +191,7 @@ def test_rows_without_tokens_leave_the_others_alone() -> None:
             torch.testing.assert_close(whole[[0, 2]], alone)
 
 
-def test_it_stands_aside_where_another_forward_is_wanted() -> None:
+def test_it_is_not_used_where_another_forward_is_wanted() -> None:
     assert can_run(gpt2())
     llama = LlamaConfig(vocab_size=60, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
     assert not can_run(LlamaModel(llama))
@@ -203,7 +203,7 @@ def test_it_stands_aside_where_another_forward_is_wanted() -> None:
     recomputing.activation_checkpointing_enable()
     assert not can_run(recomputing)
     sharded = gpt2()
-    # FSDP2 makes a block's class one of its own and gathers the weights in its forward.
+    # FSDP2 replaces a block's class by another and gathers the weights in its forward.
     sharded.h[1].__class__ = type("FSDPGPT2Block", (type(sharded.h[1]),), {})
     assert not can_run(sharded)
 
@@ -257,7 +257,7 @@ def test_unused_tokens_are_embedded_during_training_as_ever() -> None:
             torch.testing.assert_close(hidden_states(model, input_ids, mask), expected)
 
 
-def test_a_checkpoint_of_the_used_rows_fits_the_run_that_goes_on() -> None:
+def test_a_checkpoint_of_the_used_rows_fits_the_run_that_continues() -> None:
     first, second = fresh(), fresh()
     with training_used_rows(first.transformer, USED):
         trained(first)
@@ -267,7 +267,7 @@ def test_a_checkpoint_of_the_used_rows_fits_the_run_that_goes_on() -> None:
     torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
 
 
-def test_what_was_learned_is_kept_when_training_is_interrupted() -> None:
+def test_what_was_learned_is_saved_when_training_is_interrupted() -> None:
     model = fresh()
 
     def interrupted() -> None:
@@ -280,7 +280,7 @@ def test_what_was_learned_is_kept_when_training_is_interrupted() -> None:
     assert (model.lm_head.weight == 5).all(dim=-1).nonzero().flatten().tolist() == USED.tolist()
 
 
-def test_an_embedding_that_does_not_move_or_is_of_another_kind_is_left_as_it_is() -> None:
+def test_an_embedding_that_does_not_move_or_is_of_another_kind_is_left_unchanged() -> None:
     frozen, padded = fresh().transformer, fresh().transformer
     frozen.requires_grad_(False)
     padded.wte.padding_idx = 0

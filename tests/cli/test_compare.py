@@ -112,7 +112,7 @@ def test_what_cannot_be_compared_is_refused_in_two_lines(cli, scores, finished_r
     assert mixed.out == ""
 
 
-def test_another_limit_is_told_with_the_first_example_that_differs(cli, scores, tmp_path) -> None:
+def test_another_limit_is_reported_with_the_first_example_that_differs(cli, scores, tmp_path) -> None:
     from gpt_tasks.scoring.score import score
 
     suite = str(scores[0].parent / "own.yaml")
@@ -241,7 +241,7 @@ def test_parts_that_do_not_belong_to_the_report_are_refused(cli, writers, tmp_pa
     assert "parts.parquet is cut short or damaged" in cli("compare", writers[0], broken).err
 
 
-def test_perplexities_of_other_tokens_are_told_apart(cli, writers, tmp_path) -> None:
+def test_perplexities_of_other_tokens_are_distinguished(cli, writers, tmp_path) -> None:
     """As if the other model's tokens were half as long."""
     import pyarrow as pa
     from pyarrow import parquet

@@ -1,4 +1,4 @@
-"""Dialogue on the command line: a model as it is, rows and texts to answer, and what is no conversation."""
+"""Dialogue on the command line: a zero-shot model, rows and texts to answer, and what is no conversation."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_rows_are_answered_with_their_history(cli: Any, run: Path, rows: list[An
     assert answer["messages"] == [{"role": "user", "content": "Good evening."}]
 
 
-def test_a_run_and_a_model_as_it_is_are_evaluated(
+def test_a_run_and_a_zero_shot_model_are_evaluated(
     cli: Any, run: Path, rows: list[Any], tmp_path: Path, tiny_backbone_folder: Path
 ) -> None:
     data = write(tmp_path / "new.jsonl", [{"talk": row["messages"]} for row in rows[:6]])
@@ -122,7 +122,7 @@ def test_a_finished_run_says_how_to_talk_with_it(
     ],
     ids=["empty", "two users", "no answer", "unknown role", "another task", "too long"],
 )
-def test_what_is_no_conversation_is_told_in_one_line(
+def test_what_is_no_conversation_is_reported_in_one_line(
     cli: Any, rows: list[Any], tmp_path: Path, tiny_backbone_folder: Path, row: Any, told: str
 ) -> None:
     data = write(tmp_path / "talk.jsonl", [*rows[:3], row, *rows[3:]])
@@ -133,7 +133,7 @@ def test_what_is_no_conversation_is_told_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_first_row_of_another_task_and_a_model_that_cannot_talk_are_told(
+def test_a_first_row_of_another_task_and_a_model_that_cannot_talk_are_reported(
     cli: Any, tmp_path: Path, tiny_backbone_folder: Path
 ) -> None:
     data = write(tmp_path / "reviews.jsonl", [{"text": "It rained.", "label": "sad"}])

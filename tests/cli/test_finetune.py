@@ -1,4 +1,4 @@
-"""`finetune TASK` trains, evaluates and tells: to people in tables, to programs in one JSON object."""
+"""`finetune TASK` trains, evaluates and reports: to people in tables, to programs in one JSON object."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_what_cannot_be_is_one_clear_line(cli: Any, flags: list[str], code: int,
     assert len(outcome.err.splitlines()) == 2
 
 
-def test_a_prompt_longer_than_the_window_is_told(cli: Any) -> None:
+def test_a_prompt_longer_than_the_window_is_reported(cli: Any) -> None:
     outcome = cli("generate", "tiny", "The old house stood. " * 100)
     assert outcome.code == 4
     assert "prompt and text together may have 256" in outcome.err

@@ -31,7 +31,7 @@ def test_list_tasks_holds_the_built_in_ones(cli) -> None:
     }
 
 
-def test_plugins_shows_what_each_brings(cli) -> None:
+def test_plugins_shows_what_each_provides(cli) -> None:
     shown = cli("plugins")
     (line,) = [line for line in shown.out.splitlines() if line.startswith("sentiment ")]
     assert "gpt-tasks" in line

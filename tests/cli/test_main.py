@@ -1,4 +1,4 @@
-"""What goes wrong is told in two lines, with the exit code of its kind; what goes right is 0."""
+"""Errors are reported in two lines, with the exit code of their kind; success is 0."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FAILING = """
 
 @pytest.fixture
 def failing(site, monkeypatch) -> None:
-    """Bring a command that fails in the way it is asked to."""
+    """Register a command that fails in the requested way."""
     site.install("failing", FAILING.format(enospc=errno.ENOSPC))
     loaded = load_plugins([*metadata.entry_points(group=GROUP), *site.entry_points()])
     assert loaded.failures() == []
@@ -86,7 +86,7 @@ def test_every_kind_of_end_has_its_exit_code(cli, what, code, told) -> None:
 @pytest.mark.parametrize(
     "arguments", [["--trace", "fail", "bug"], ["fail", "--trace", "bug"], ["fail", "bug", "--trace"]]
 )
-def test_trace_shows_the_traceback_wherever_it_stands(cli, arguments) -> None:
+def test_trace_shows_the_traceback_at_any_position(cli, arguments) -> None:
     outcome = cli(*arguments)
     assert outcome.code == 3
     assert "Traceback (most recent call last)" in outcome.err

@@ -27,7 +27,7 @@ def rows(file: Path, texts: Sequence[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory, tiny_backbone_folder: Path) -> gpt_tasks.Run:
-    """A model that has learned two texts by heart; nearly the same ones tell its best checkpoint."""
+    """A model that has learned two texts by heart; nearly the same ones select its best checkpoint."""
     folder = tmp_path_factory.mktemp("modeling")
     return gpt_tasks.finetune(
         "generation",
@@ -54,7 +54,7 @@ def test_a_model_says_what_it_was_shown_and_stops(learned: gpt_tasks.Run) -> Non
     assert [each.finish_reason for (each,) in written] == ["end", "end"]
 
 
-def test_the_report_stands_beside_the_backbone_as_it_was(learned: gpt_tasks.Run) -> None:
+def test_the_report_is_next_to_the_backbone_before_fine_tuning(learned: gpt_tasks.Run) -> None:
     report = learned.report
     assert list(report.metrics) == ["perplexity", "word_perplexity", "bits_per_byte"]
     for name, score in report.metrics.items():

@@ -14,13 +14,13 @@ MOODS = """
     from gpt_tasks import ClozeTask, hookimpl
 
     class Mood(ClozeTask):
-        "Foretell a mood."
+        "Predict a mood."
         name = "mood"
         prompt = "{text} That is"
         ending = " {mood}"
 
     class Giveaway(Mood):
-        "Foretell a mood that is told before."
+        "Predict a mood that the prompt names."
         name = "giveaway"
         prompt = "{text} That is {mood}, so it is"
 
@@ -35,7 +35,7 @@ SULKING = """
 
 @pytest.fixture
 def moods(site):
-    """A plugin of one task that is right and of one that tells the answer."""
+    """A plugin of one task that is right and of one that leaks the answer."""
     site.install("moods", MOODS)
     samples = site.path / "samples"
     samples.mkdir()
@@ -51,7 +51,7 @@ def states(outcome, task):
 
 
 @pytest.mark.usefixtures("moods")
-def test_a_task_that_is_right_is_told_check_by_check(cli) -> None:
+def test_a_correct_task_is_reported_check_by_check(cli) -> None:
     outcome = cli("plugins", "check", "mood")
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()[1:]
@@ -80,7 +80,7 @@ def test_a_plugin_is_checked_by_all_its_tasks_and_json_is_all_that_stdout_gets(c
     assert leak["reason"] == next(check.reason for check in CHECKS if check.name == "target_does_not_leak")
 
 
-def test_samples_without_rows_are_told_in_one_line(cli, moods) -> None:
+def test_samples_without_rows_are_reported_in_one_line(cli, moods) -> None:
     (moods / "train.jsonl").write_text("")
     outcome = cli("plugins", "check", "mood")
     assert outcome.code == 4
@@ -98,13 +98,13 @@ def test_a_name_that_is_not_installed_is_met_with_what_is(cli) -> None:
     assert all(name in hint for name in installed_plugins().registry.tasks)
 
 
-def test_a_plugin_without_tasks_is_told_what_it_brings(cli) -> None:
+def test_a_plugin_without_tasks_reports_what_it_provides(cli) -> None:
     outcome = cli("plugins", "check", "heads")
     assert outcome.code == 2
     assert "provides no task to check: it provides head sequence" in outcome.err
 
 
-def test_a_plugin_that_was_left_out_is_told_why(cli, site) -> None:
+def test_the_cause_of_a_left_out_plugin_is_reported(cli, site) -> None:
     site.install("sulking", SULKING)
     installed_plugins.cache_clear()
     outcome = cli("plugins", "check", "sulking")
@@ -112,6 +112,6 @@ def test_a_plugin_that_was_left_out_is_told_why(cli, site) -> None:
     assert "PluginError: Plugin 'sulking' (acme 1.2) is left out: RuntimeError: not before noon" in outcome.err
 
 
-def test_plugins_by_itself_lists_and_its_help_names_the_check(cli) -> None:
+def test_plugins_without_a_command_lists_and_its_help_names_the_check(cli) -> None:
     assert cli("plugins").out.splitlines()[0].split()[0] == "plugin"
     assert "check" in cli("plugins", "--help").out

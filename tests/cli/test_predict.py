@@ -35,7 +35,7 @@ def test_json_holds_every_probability(cli, finished_run) -> None:
         assert prediction["predicted"] == max(prediction["probabilities"], key=prediction["probabilities"].get)
 
 
-def test_a_text_that_looks_like_a_flag_stands_behind_two_dashes(cli, finished_run) -> None:
+def test_a_text_that_looks_like_a_flag_follows_two_dashes(cli, finished_run) -> None:
     told = json.loads(cli("predict", finished_run, "--json", "--", "--trace", "-x").out)
     assert [prediction["text"] for prediction in told["predictions"]] == ["--trace", "-x"]
 
@@ -77,7 +77,7 @@ def test_an_empty_text_is_named(cli, finished_run) -> None:
 
 
 @pytest.mark.parametrize("place", ["no/such/folder/answers.jsonl", "."])
-def test_a_place_where_no_file_can_stand_is_named_at_once(cli, place) -> None:
+def test_a_path_where_no_file_can_be_is_named_at_once(cli, place) -> None:
     outcome = cli("predict", "any-run", "--input", "texts.jsonl", "--output", place)
     assert outcome.code == 2
     assert f"--output {place} " in outcome.err

@@ -34,7 +34,7 @@ def test_a_backbone_is_trained_and_can_be_fine_tuned(cli, text, reviews) -> None
     assert tuned.code == 0, tuned.err
 
 
-def test_people_are_told_what_to_do_with_it(cli, text) -> None:
+def test_the_next_step_is_shown(cli, text) -> None:
     outcome = cli("pretrain", "--text", text, "--output", "my-gpt", *SMALL)
     assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines()[-1].endswith("--backbone my-gpt")

@@ -1,4 +1,4 @@
-"""`score`: a model as it is, on suites, built in or of one's own."""
+"""`score`: a zero-shot model on suites, built in or custom."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_second_scoring_computes_nothing(cli: Any, suite: Any, tiny_backbone_f
     from gpt_tasks.scoring.model import ScoredModel
 
     def refuse(*_: Any) -> None:
-        raise AssertionError("the model was asked again")
+        raise AssertionError("the model was prompted again")
 
     monkeypatch.setattr(ScoredModel, "hidden", refuse)
     second = cli("score", tiny_backbone_folder, "--suite", suite(), "--output", "out", "--json")
@@ -144,7 +144,7 @@ def test_scores_of_a_run_that_called_the_sampler_drawn_are_those_of_random(
 
 
 @pytest.mark.parametrize("output", ["file", "file/below"])
-def test_a_file_as_output_is_told(cli: Any, suite: Any, output: str) -> None:
+def test_a_file_as_output_is_reported(cli: Any, suite: Any, output: str) -> None:
     Path("file").write_text("x")
     outcome = cli("score", "tiny", "--suite", suite(), "--output", output)
     assert outcome.code == 2
@@ -175,7 +175,7 @@ def test_long_contexts_of_generations_are_counted(cli: Any, tmp_path: Path, tiny
     assert "1 of 1 examples were longer than the model's window" in outcome.out
 
 
-def test_nothing_stands_before_a_text_whose_likelihood_is_measured(
+def test_nothing_precedes_a_text_whose_likelihood_is_measured(
     cli: Any, tmp_path: Path, tiny_backbone_folder: Path
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(
@@ -236,7 +236,7 @@ def test_other_families(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) ->
         ({"shots": -1}, "shots"),
     ],
 )
-def test_what_is_wrong_in_a_suite_is_told(
+def test_what_is_wrong_in_a_suite_is_reported(
     cli: Any, suite: Any, tiny_backbone_folder: Path, parts: dict[str, Any], told: str
 ) -> None:
     outcome = cli("score", tiny_backbone_folder, "--suite", suite(**parts))
@@ -279,7 +279,7 @@ def test_a_classification_in_a_suite(cli: Any, suite: Any, tiny_backbone_folder:
         ({"question": None}, "items.jsonl:2: column 'question' is missing"),
     ],
 )
-def test_what_is_wrong_in_an_item_is_told(
+def test_what_is_wrong_in_an_item_is_reported(
     cli: Any, suite: Any, tiny_backbone_folder: Path, item: dict[str, Any], told: str
 ) -> None:
     outcome = cli("score", tiny_backbone_folder, "--suite", suite([ITEMS[0], {**ITEMS[1], **item}]))
@@ -291,7 +291,7 @@ def test_what_is_wrong_in_an_item_is_told(
     ("content", "told"),
     [("", "this is no suite"), ("- a", "this is no suite"), ("name: [", "own.yaml"), ("name: own", "tasks")],
 )
-def test_what_is_no_suite_is_told(cli: Any, tmp_path: Path, content: str, told: str) -> None:
+def test_what_is_no_suite_is_reported(cli: Any, tmp_path: Path, content: str, told: str) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(content)
     outcome = cli("score", "tiny", "--suite", path)
@@ -299,7 +299,7 @@ def test_what_is_no_suite_is_told(cli: Any, tmp_path: Path, content: str, told: 
     assert told in outcome.err
 
 
-def test_unknown_suites_are_told(cli: Any) -> None:
+def test_unknown_suites_are_reported(cli: Any) -> None:
     assert "Did you mean 'blimp'?" in cli("score", "tiny", "--suite", "blimb").err
     assert "there is no such file" in cli("score", "tiny", "--suite", "blimb.yaml").err
 

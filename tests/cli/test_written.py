@@ -1,4 +1,4 @@
-"""Summaries and translations of a model as it is: real samples, several references, languages, metrics."""
+"""Summaries and translations of a zero-shot model: real samples, several references, languages, metrics."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_one_language_is_no_translation() -> None:
 
 
 @pytest.mark.parametrize("task", ["summarization", "translation"])
-def test_a_model_as_it_is_is_evaluated(cli: Any, tiny_backbone_folder: Path, tmp_path: Path, task: str) -> None:
+def test_a_zero_shot_model_is_evaluated(cli: Any, tiny_backbone_folder: Path, tmp_path: Path, task: str) -> None:
     data = {"summarization": {"document": "Snow fell.", "summary": "Snow."}, "translation": {"en": "Hi.", "de": "He."}}
     lines = [json.dumps({key: f"{text} {n}" for key, text in data[task].items()}) for n in range(6)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))

@@ -1,4 +1,4 @@
-"""`evaluate --task`, `predict --task` and `zero_shot`: a model as it is answers a task, after shots or without."""
+"""`evaluate --task`, `predict --task` and `zero_shot`: a model answers a task zero-shot or after shots."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def answers(cli: Any, tiny_backbone_folder: Path) -> Callable[..., list[dict[str
 # Evaluated.
 
 
-def test_a_task_is_asked_without_training(cli: Any, reviews_folder: Path, tiny_backbone_folder: Path) -> None:
+def test_a_task_is_evaluated_without_training(cli: Any, reviews_folder: Path, tiny_backbone_folder: Path) -> None:
     outcome = cli("evaluate", tiny_backbone_folder, "--task", "sentiment", "--data", reviews_folder, "--json")
     assert outcome.code == 0, outcome.err
     told = json.loads(outcome.out)
@@ -136,9 +136,7 @@ def test_what_is_shown_without_json_is_the_table_of_a_report(
     assert "There is no train split: no baselines are fitted" in outcome.out
 
 
-def test_the_values_of_a_column_are_evaluated_each_by_itself(
-    cli: Any, tiny_backbone_folder: Path, tmp_path: Path
-) -> None:
+def test_the_values_of_a_column_are_evaluated_separately(cli: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:
     data = jsonl(tmp_path / "pairs.jsonl", PAIRS)
     flags = ["--task", "translation", "--data", data, "--option", "max_tokens=4", "--by", "kind", "--json"]
     outcome = cli("evaluate", tiny_backbone_folder, *flags)
@@ -281,7 +279,7 @@ OF_BOTH = [
 
 @pytest.mark.parametrize(("flags", "told"), [*LEFT_OUT, *OF_BOTH], ids=lambda value: " ".join(value)[:60])
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
-def test_what_cannot_be_asked_is_told(
+def test_what_cannot_be_evaluated_zero_shot_is_reported(
     cli: Any, reviews_folder: Path, tiny_backbone_folder: Path, command: str, flags: list[str], told: str
 ) -> None:
     asked = ["--data", reviews_folder] if command == "evaluate" else [TEXTS[0]]
@@ -304,7 +302,7 @@ def test_what_cannot_be_asked_is_told(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_no_text_can_be_answered_by_is_told(
+def test_what_no_text_can_be_answered_by_is_reported(
     cli: Any, tiny_backbone_folder: Path, flags: list[str], told: str
 ) -> None:
     outcome = cli("predict", tiny_backbone_folder, TEXTS[0], *flags)
@@ -313,7 +311,9 @@ def test_what_no_text_can_be_answered_by_is_told(
     assert outcome.out == ""
 
 
-def test_too_few_rows_to_draw_shots_from_are_told(cli: Any, tiny_backbone_folder: Path, reviews_folder: Path) -> None:
+def test_too_few_rows_to_draw_shots_from_are_reported(
+    cli: Any, tiny_backbone_folder: Path, reviews_folder: Path
+) -> None:
     ask = ("predict", tiny_backbone_folder, "--task", "sentiment", "--shots", 10, "--data", reviews_folder)
     outcome = cli(*ask, TEXTS[0])
     assert outcome.code == 4
@@ -344,7 +344,7 @@ def test_a_task_that_writes_answers_with_a_text(tiny_backbone_folder: Path) -> N
     assert model.predict(["Who is it?"]) == [one]
 
 
-def test_a_task_of_ones_own_is_asked_as_it_is(tiny_backbone_folder: Path) -> None:
+def test_a_custom_task_is_evaluated_zero_shot(tiny_backbone_folder: Path) -> None:
     class Mood(gpt_tasks.ClassificationTask):
         """Tell calm from wild."""
 
@@ -409,7 +409,7 @@ def test_shots_and_baselines_of_an_evaluation_come_from_the_data_that_is_named(
         ("multiple-choice", {"label_words": {"A": "a"}}, "compares no labels"),
     ],
 )
-def test_what_cannot_be_asked_is_told_before_the_model_is_loaded(
+def test_what_cannot_be_evaluated_zero_shot_is_reported_before_the_model_is_loaded(
     task: str, settings: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(UsageError, match=told):
@@ -421,7 +421,7 @@ def test_an_option_that_is_not_there_is_named() -> None:
         gpt_tasks.zero_shot("tiny", "summarization", options={"answr": "x"})
 
 
-def test_an_evaluation_that_was_stopped_goes_on_from_what_was_answered(
+def test_an_evaluation_that_was_stopped_continues_from_what_was_answered(
     reviews_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gpt_tasks.evaluation import evaluate as room
@@ -438,7 +438,7 @@ def test_an_evaluation_that_was_stopped_goes_on_from_what_was_answered(
     answered = (output / "answers.jsonl").read_text()
     assert len(answered.splitlines()) == 1 + 2 * len(REVIEWS)
     report = model.evaluate(reviews_folder, output=output)
-    assert (output / "answers.jsonl").read_text() == answered, "nothing was asked again"
+    assert (output / "answers.jsonl").read_text() == answered, "nothing was prompted again"
     assert report.values() == model.evaluate(reviews_folder).values()
     with pytest.raises(UsageError, match="is not empty"):
         model.evaluate(reviews_folder, output=output)

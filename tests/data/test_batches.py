@@ -78,9 +78,7 @@ def test_without_shuffling_the_longest_come_first() -> None:
 
 @settings(deadline=None)
 @given(LENGTHS, st.integers(1, 50), st.integers(1, 4), st.integers(0, 3))
-def test_batches_by_number_hold_as_many_whatever_the_lengths(
-    lengths: list[int], size: int, world: int, epoch: int
-) -> None:
+def test_batches_by_number_hold_as_many_for_all_lengths(lengths: list[int], size: int, world: int, epoch: int) -> None:
     shares = [batches(lengths, 1, epoch, rank=rank, world_size=world, examples=size) for rank in range(world)]
     everything = [batch for share in shares for batch in share]
     assert Counter(i for batch in everything for i in batch if i >= 0) == Counter(range(len(lengths)))
@@ -123,7 +121,7 @@ def test_a_pad_id_inside_the_text_is_attended_to() -> None:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_several_sequences_of_an_example_stand_one_below_the_other(side: Literal["right", "left"]) -> None:
+def test_several_sequences_of_an_example_are_stacked(side: Literal["right", "left"]) -> None:
     labels = np.array([[0.0, 1.0], [1.0, 0.5]], dtype=np.float32)
     sequences = [[[5, 6, 7], [8]], [[9, 9]]]
     features = [Features(ids, labels=label) for ids, label in zip(sequences, labels, strict=True)]
@@ -140,7 +138,7 @@ def test_several_sequences_of_an_example_stand_one_below_the_other(side: Literal
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_labels_of_tokens_stand_where_their_tokens_do(side: Literal["right", "left"]) -> None:
+def test_labels_of_tokens_are_at_their_tokens(side: Literal["right", "left"]) -> None:
     features = [Features([[5, 6, 7]], token_labels=[-100, 6, 7]), Features([[8]], token_labels=[2])]
     batch = collate(features, pad_token_id=9, padding_side=side)
     assert batch["labels"].tolist() == [[-100, 6, 7], [2, -100, -100] if side == "right" else [-100, -100, 2]]
@@ -148,7 +146,7 @@ def test_labels_of_tokens_stand_where_their_tokens_do(side: Literal["right", "le
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_labels_of_the_tokens_of_several_sequences_stand_where_their_tokens_do(
+def test_labels_of_the_tokens_of_several_sequences_are_at_their_tokens(
     side: Literal["right", "left"],
 ) -> None:
     features = [Features([[5, 6], [7, 8, 9]], token_labels=[0, 1, 2, -100, 3]), Features([[4]], token_labels=[1])]
@@ -176,7 +174,7 @@ def test_choices_say_of_each_sequence_what_it_is_about() -> None:
     assert batch["choices"].dtype == torch.int64
 
 
-def test_further_values_stand_beside_the_labels() -> None:
+def test_further_values_are_next_to_the_labels() -> None:
     features = [Features([[1]], labels=0, values=(0.5, 2)), Features([[2]], labels=1, values=np.array([1.5, -3]))]
     batch = collate(features, pad_token_id=0)
     assert batch["values"].tolist() == [[0.5, 2.0], [1.5, -3.0]]

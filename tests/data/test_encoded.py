@@ -50,7 +50,7 @@ def test_labels_of_examples_keep_their_shape_and_kind(labels: list[Any], tmp_pat
     assert collate([encoded[0], encoded[~1]], pad_token_id=0)["labels"].shape == (2, *np.shape(labels[0]))
 
 
-def test_equal_labels_are_kept_once(tmp_path: Path) -> None:
+def test_equal_labels_are_stored_once(tmp_path: Path) -> None:
     encoded = store_features([[Features([[1]], labels=np.int64(row % 3)) for row in range(3_000)]], tmp_path)
     assert encoded.distinct_labels is not None
     assert len(encoded.distinct_labels) == 3
@@ -95,7 +95,7 @@ def test_several_sequences_choices_and_values_come_back_whole(tmp_path: Path) ->
     assert [int(each.labels) for each in encoded.__getitems__([2, 1, ~0])] == [1, 0, IGNORE_INDEX]
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
     encoded = store_features([[Features([[1]], labels=0), Features([[2]], labels=1)]], tmp_path)
     for index in (2, ~2):
         with pytest.raises(IndexError, match=f"there is no example {index} among 2"):

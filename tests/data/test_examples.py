@@ -57,7 +57,7 @@ def test_what_was_written_is_read(examples: Examples) -> None:
         examples[3000]
 
 
-def test_answers_that_are_written_stand_in_the_file(tmp_path: Path) -> None:
+def test_written_answers_are_in_the_file(tmp_path: Path) -> None:
     written = [
         Example(
             {"text": f"text {n}"},
@@ -179,7 +179,7 @@ def test_tokens_to_be_learned_are_known_by_their_labels(
         assert encoded[index].labels is None
     batch = collate([encoded[0], encoded[7]], pad_token_id=int(tiny_tokenizer.eos_token_id))
     assert batch["labels"].shape == batch["input_ids"].shape
-    assert (batch["labels"][0, encoded.lengths[0] :] == IGNORE_INDEX).all(), "padding is never learned, whatever its id"
+    assert (batch["labels"][0, encoded.lengths[0] :] == IGNORE_INDEX).all(), "padding is never learned, for any id"
 
 
 def test_truncated_examples_are_counted(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase) -> None:

@@ -119,7 +119,7 @@ def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
         ("r.xlsx", b"PK", "files of this kind cannot be read"),
     ],
 )
-def test_a_broken_file_is_told_with_its_line(tmp_path: Path, name: str, content: str | bytes, told: str) -> None:
+def test_a_broken_file_is_reported_with_its_line(tmp_path: Path, name: str, content: str | bytes, told: str) -> None:
     path = written(tmp_path, name, content)
     with pytest.raises(DataError) as caught:
         list(open_file(path).rows())
@@ -134,7 +134,7 @@ def test_an_unknown_kind_of_file_is_met_with_the_known_ones(tmp_path: Path) -> N
         open_file(written(tmp_path, "r.xlsx", b"PK"))
 
 
-def test_a_damaged_gz_is_told(tmp_path: Path) -> None:
+def test_a_damaged_gz_is_reported(tmp_path: Path) -> None:
     path = written(tmp_path, "r.csv.gz", "text,label\n" + "good,a\n" * 1000)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"not a whole \.gz file"):

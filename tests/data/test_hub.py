@@ -82,7 +82,7 @@ def test_a_hub_that_does_not_answer_fails_within_three_seconds(
     assert "\n" not in caught.value.message
 
 
-def test_offline_without_a_download_is_told(tmp_path: Path) -> None:
+def test_offline_without_a_download_is_reported(tmp_path: Path) -> None:
     code = (
         "from gpt_tasks.data.hub import hub_splits\n"
         "from gpt_tasks.errors import DataError\n"
@@ -94,7 +94,7 @@ def test_offline_without_a_download_is_told(tmp_path: Path) -> None:
     assert "hf:nobody/nothing: it was not downloaded before, and HF_HUB_OFFLINE is set" in done.stdout
 
 
-def test_a_folder_without_data_is_told(tmp_path: Path, schemes: dict[str, SourceScheme]) -> None:
+def test_a_folder_without_data_is_reported(tmp_path: Path, schemes: dict[str, SourceScheme]) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="hf:") as caught:
         open_source(f"hf:{tmp_path / 'empty'}", schemes)

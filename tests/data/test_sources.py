@@ -69,7 +69,7 @@ def test_a_missing_file_is_met_with_a_near_one(tmp_path: Path) -> None:
         open_source(tmp_path / "review" / "hotels.csv", {})
 
 
-def test_cp1252_is_told(tmp_path: Path) -> None:
+def test_cp1252_is_reported(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_bytes("text,label\ncafé,a\n".encode("cp1252"))
     assert open_source(tmp_path / "r.csv", {}).notes == ("r.csv is not UTF-8; it was read as cp1252 (Windows).",)
 
@@ -80,7 +80,7 @@ def registry_with(splits: Callable[[str], Mapping[str, Callable[[], Iterator[Row
     return registry
 
 
-def test_a_scheme_reads_what_stands_behind_its_colon() -> None:
+def test_a_scheme_reads_what_follows_its_colon() -> None:
     registry = registry_with(lambda words: {"all": lambda: (Row({"text": word}, word) for word in words.split(","))})
     assert texts(open_source("list:a,b", registry.sources).splits["all"]()) == ["a", "b"]
 

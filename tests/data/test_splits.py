@@ -107,7 +107,7 @@ def test_without_data_the_samples_serve(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(load(tmp_path, None).train) == 32
 
 
-def test_a_folder_without_train_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_train_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "d" / "test.jsonl", rows(10))
     assert "holds test, but nothing to train on" in error(DataError, lambda: load(tmp_path, tmp_path / "d"))
 
@@ -159,7 +159,7 @@ def test_limit_caps_train_with_each_labels_share_and_touches_nothing_else(tmp_pa
     assert "--limit 1: train has 2 labels" in error(UsageError, lambda: load(tmp_path, path, limit=1))
 
 
-def test_stratified_draws_the_asked_number_and_every_rare_label() -> None:
+def test_stratified_draws_the_requested_number_and_every_rare_label() -> None:
     labels = np.array([0] * 1000 + [1] * 3 + [2] + [3])
     for size in (4, 5, 7, 100, 1004):
         chosen = stratified_sample(labels, size, np.random.default_rng(0))
@@ -167,7 +167,7 @@ def test_stratified_draws_the_asked_number_and_every_rare_label() -> None:
         assert set(labels[chosen]) == {0, 1, 2, 3}
 
 
-def test_labels_are_coded_in_the_models_order_whatever_the_datas(tmp_path: Path) -> None:
+def test_labels_are_coded_in_the_models_order_for_any_order_of_the_data(tmp_path: Path) -> None:
     write(tmp_path / "d" / "train.jsonl", [{"text": f"t {n}", "label": 1 - n % 2} for n in range(20)])
     write(tmp_path / "d" / "test.jsonl", [{"text": "x", "label": "sad"}, {"text": "y", "label": 1}])
     splits = load(tmp_path, tmp_path / "d", Mood())
@@ -176,7 +176,7 @@ def test_labels_are_coded_in_the_models_order_whatever_the_datas(tmp_path: Path)
     assert all((example.target == "glad") == (int(example.inputs["text"][2:]) % 2 == 0) for example in splits.train)
 
 
-def test_columns_are_mapped_and_one_is_kept_for_slices(tmp_path: Path) -> None:
+def test_columns_are_mapped_and_one_is_available_for_slices(tmp_path: Path) -> None:
     data = [{"review": f"r {n}", "stars": n % 2, "town": ["Bern", None][n % 2]} for n in range(20)]
     path = write(tmp_path / "r.jsonl", data)
     splits = load(tmp_path, path, columns={"text": "review", "label": "stars"}, by="town")
@@ -185,7 +185,7 @@ def test_columns_are_mapped_and_one_is_kept_for_slices(tmp_path: Path) -> None:
     assert message == "r.jsonl: there is no column 'city'; the columns are review, stars, town"
 
 
-def test_a_missing_column_is_told_with_those_that_are_there_and_the_flag(tmp_path: Path) -> None:
+def test_a_missing_column_is_reported_with_those_that_are_there_and_the_flag(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", [{"review": "good", "label": "a"}])
     with pytest.raises(DataError) as caught:
         load(tmp_path, path)
@@ -210,7 +210,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: Mapping[str, An
     assert told in error(DataError, lambda: load(tmp_path, path))
 
 
-def test_a_file_of_one_label_or_of_none_is_told(tmp_path: Path) -> None:
+def test_a_file_of_one_label_or_of_none_is_reported(tmp_path: Path) -> None:
     single = write(tmp_path / "single.jsonl", rows(20, "a"))
     assert "every row has the label 'a'" in error(DataError, lambda: load(tmp_path, single))
     none = write(tmp_path / "none.jsonl", [{"text": f"t {n}"} for n in range(20)])
@@ -220,7 +220,7 @@ def test_a_file_of_one_label_or_of_none_is_told(tmp_path: Path) -> None:
     assert "bare.csv: there are no rows" in error(DataError, lambda: load(tmp_path, tmp_path / "bare.csv"))
 
 
-def test_a_label_seen_only_in_validation_is_told_with_its_row(tmp_path: Path) -> None:
+def test_a_label_seen_only_in_validation_is_reported_with_its_row(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", rows(20))
     validation = write(tmp_path / "v.jsonl", [*rows(3, name="v"), {"text": "odd", "label": "c"}])
     message = error(DataError, lambda: load(tmp_path, path, validation=validation))
@@ -251,7 +251,7 @@ def test_an_unlabelled_test_split_is_a_note_also_where_the_label_is_mapped(tmp_p
     assert splits.notes[0].startswith("The test split of d/ has no labels")
 
 
-def test_splits_of_other_columns_are_told(tmp_path: Path) -> None:
+def test_splits_of_other_columns_are_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", rows(20))
     pairs = write(tmp_path / "p.jsonl", [{"text_a": "x", "text_b": "y", "label": "a"}])
     message = error(DataError, lambda: load(tmp_path, path, test=pairs))
@@ -273,7 +273,7 @@ def test_evaluation_needs_labels_and_prediction_looks_at_none(tmp_path: Path) ->
         assert [example.target for example in examples] == [None, None]
 
 
-def test_evaluation_takes_the_test_split_unless_told(tmp_path: Path) -> None:
+def test_evaluation_takes_the_test_split_by_default(tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
         write(tmp_path / "d" / f"{split}.jsonl", rows(2, name=split))
     source = open_source(tmp_path / "d", {})

@@ -74,7 +74,7 @@ def test_two_versions_of_one_split_are_an_error(tmp_path: Path) -> None:
         ({"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "q"}]}]}]}, "'question' is missing"),
     ],
 )
-def test_another_form_is_told(tmp_path: Path, document: object, told: str) -> None:
+def test_another_form_is_reported(tmp_path: Path, document: object, told: str) -> None:
     with pytest.raises(DataError) as caught:
         list(open_file(written(tmp_path / "s.json", document)).rows())
     assert told in caught.value.message
@@ -99,7 +99,7 @@ def test_a_list_of_objects_is_a_list_of_rows(tmp_path: Path) -> None:
         ("", r"s\.json: the file is empty"),
     ],
 )
-def test_a_broken_document_is_told(tmp_path: Path, content: str, told: str) -> None:
+def test_a_broken_document_is_reported(tmp_path: Path, content: str, told: str) -> None:
     path = tmp_path / "s.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=told):

@@ -269,7 +269,7 @@ def test_holm_by_hand() -> None:
 # Folders of `score`.
 
 
-def test_shares_are_paired_by_example_whatever_their_order(tmp_path: Path) -> None:
+def test_shares_are_paired_by_example_in_any_order(tmp_path: Path) -> None:
     a, b = [1] * 30 + [0] * 30, [1] * 25 + [0] * 5 + [1] * 14 + [0] * 16
     folder = scored(tmp_path / "a", shares(a))
     straight = only(compare([folder, scored(tmp_path / "b", shares(b))]))
@@ -342,7 +342,7 @@ def test_groups_count_the_same_whatever_their_size(tmp_path: Path) -> None:
     assert (found.difference, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
-def test_one_example_tells_nothing(tmp_path: Path) -> None:
+def test_one_example_says_nothing(tmp_path: Path) -> None:
     a, b = (
         scored(tmp_path / name, [(PERPLEXITY, [Statistic(value, 900.0)])]) for name, value in (("a", 3.0), ("b", 2.5))
     )
@@ -351,7 +351,7 @@ def test_one_example_tells_nothing(tmp_path: Path) -> None:
     assert all(map(math.isnan, (found.low, found.high, found.p_value, found.corrected_p_value, found.detectable)))
 
 
-def test_a_figure_that_is_not_finite_is_told_as_null(tmp_path: Path) -> None:
+def test_a_figure_that_is_not_finite_is_reported_as_null(tmp_path: Path) -> None:
     a = scored(tmp_path / "a", [(PERPLEXITY, statistics(np.full(5, 800.0))), *shares([1, 0, 1, 0, 1])])
     b = scored(tmp_path / "b", [(PERPLEXITY, statistics(np.full(5, 2.0))), *shares([1, 1, 1, 0, 1])])
     comparison = compare([a, b])
@@ -491,7 +491,7 @@ class Quiz(MultipleChoiceTask):
     name = "quiz"
 
 
-def test_a_fine_tuned_model_is_compared_with_one_that_is_asked(tmp_path: Path) -> None:
+def test_a_fine_tuned_model_is_compared_with_a_zero_shot_one(tmp_path: Path) -> None:
     task, random = Taste(), np.random.default_rng(1)
     examples = [Example({"text": f"No. {place}"}, task.labels[place % 3], f"a.csv:{place}") for place in range(90)]
     tuned = task.predictions(random.dirichlet(np.ones(3), 90))
@@ -513,7 +513,7 @@ def test_a_fine_tuned_model_is_compared_with_one_that_is_asked(tmp_path: Path) -
     assert comparison.contrasts[0].p_value == mcnemar(*right).p_value
 
 
-def test_choices_of_a_fine_tuned_model_are_compared_with_those_of_one_that_is_asked(tmp_path: Path) -> None:
+def test_choices_of_a_fine_tuned_model_are_compared_with_those_of_a_zero_shot_one(tmp_path: Path) -> None:
     task, random = Quiz(), np.random.default_rng(2)
     examples = [
         Example({"question": f"Is {place} odd?"}, str(place % 2), f"q:{place}", choices=("yes", "no"))
@@ -640,7 +640,7 @@ def test_of_texts_too_the_right_answers_are_a_list_though_it_be_one(
     examples = [
         Example({"question": f"No. {place}"}, "Paris", f"c:{place}", references=("Paris",)) for place in range(40)
     ]
-    # Half of a right answer stands in it, and is none.
+    # It contains half of a right answer, which does not count.
     answers = [["Par"] * 40, ["Par", "Paris"] * 20]
     a, b = (
         written(tmp_path / name, task, examples, given, [*task.own_metrics, *plugged("exact")])

@@ -1,4 +1,4 @@
-"""The plots are real pictures of a sensible size, whatever the labels are, and leave no trace beside them."""
+"""The plots are real pictures of a sensible size for any labels, and leave no other files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_labels_that_no_font_has_and_formulas_draw_without_a_warning(tmp_path: P
         plot_confusion_matrix(report(["负面", "$\\frac{", "x" * 300, "नमस्ते"]), tmp_path / "c.png")
 
 
-def test_right_answers_stand_out(tmp_path: Path) -> None:
+def test_right_answers_are_highlighted(tmp_path: Path) -> None:
     plot_confusion_matrix(report(["a", "b"], diagonal=1000), tmp_path / "right.png")
     plot_confusion_matrix(report(["a", "b"], diagonal=0), tmp_path / "random.png")
     dark = [

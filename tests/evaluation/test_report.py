@@ -39,7 +39,7 @@ FILES = ["confusion_matrix.png", "metrics.json", "parts.parquet", "predictions.j
 
 
 class Sentiment(ClassificationTask):
-    """Tell whether a review is a good one."""
+    """Return whether a review is a good one."""
 
     name = "sentiment"
     labels = LABELS
@@ -90,7 +90,7 @@ class Given:
 
 
 def given(n: int = N) -> SimpleNamespace:
-    """Examples, their right labels, and a model's probabilities beside those of two baselines."""
+    """Examples, their right labels, and a model's probabilities next to those of two baselines."""
     random = np.random.default_rng(0)
     references = random.integers(0, 3, n)
     probabilities = random.dirichlet(np.ones(3), n)
@@ -245,7 +245,7 @@ def test_slices_are_evaluated_by_themselves_the_largest_first(report: Report) ->
     assert rome["mcc"].value == pytest.approx(sklearn_metrics.matthews_corrcoef(references, predictions))
 
 
-def test_a_slice_is_a_report_of_its_own_examples(report: Report) -> None:
+def test_a_slice_is_a_separate_report(report: Report) -> None:
     data = given()
     rome = [row for row in range(N) if row % 3 == 0]
     alone = evaluate(
@@ -334,7 +334,7 @@ def test_chunks_of_any_size_come_to_the_same_report(report: Report) -> None:
         assert json.dumps(made.to_json()) == json.dumps(report.to_json())
 
 
-def test_labels_keep_the_models_order_whatever_the_data_holds() -> None:
+def test_labels_have_the_models_order_for_any_data() -> None:
     examples = [Example({"text": "a"}, "z", "x:1")]
     predictor = predicting(examples, np.array([[0.2, 0.1, 0.7]]), labels=("z", "a", "m"))
     made = evaluate(predictor, examples, split="test", metrics=METRICS)
@@ -356,7 +356,7 @@ def test_an_empty_split_and_a_broken_metric_are_errors() -> None:
         evaluated(metrics=[Metric("broken", statistic=broken)])
 
 
-def test_a_metric_of_anyone_stands_beside_the_tasks_own() -> None:
+def test_a_metric_of_anyone_is_next_to_the_tasks_own() -> None:
     def length_of_answers(rows: Rows) -> float:
         assert rows.labels == LABELS
         assert rows.probabilities is not None
@@ -380,7 +380,7 @@ def test_a_metric_of_anyone_stands_beside_the_tasks_own() -> None:
     assert made.baselines["majority"]["is_first"].value == 1
 
 
-def test_a_model_that_is_worse_than_before_is_told() -> None:
+def test_a_model_that_is_worse_than_before_is_reported() -> None:
     data = given()
     better, worse = np.eye(3)[data.references], np.eye(3)[(data.references + 1) % 3]
     told = "The model is worse than the backbone was before: lower --learning-rate, or take fewer --epochs."
@@ -392,7 +392,7 @@ def test_a_model_that_is_worse_than_before_is_told() -> None:
             assert (told in made.notes) == (now is worse)
 
 
-def test_notes_tell_how_figures_were_computed_those_of_one_way_together() -> None:
+def test_notes_say_how_figures_were_computed_grouped_by_method() -> None:
     def signed(name: str) -> Metric:
         return Metric(name, statistic=lambda *_: 1.0, signature=lambda references: f"refs:{references}")
 
@@ -443,7 +443,7 @@ def test_numbers_are_shown_by_samples_and_cut_into_slices() -> None:
     assert "answer: " in out.getvalue()
 
 
-def test_labels_of_which_several_can_be_right_are_judged_each_by_itself(tmp_path: Path) -> None:
+def test_labels_of_which_several_can_be_right_are_evaluated_separately(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     task = Topics()
     right, given_labels = random.random((80, 3)) < 0.4, random.random((80, 3)) < 0.5

@@ -106,7 +106,7 @@ def test_greedy_tokens_of_the_embedded_gpt_are_those_of_generate() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_padding_changes_no_logits(precision: Any) -> None:
-    """Short prompts beside longer and longer ones."""
+    """Short prompts next to longer and longer ones."""
     packed = PackedGPT2(random_gpt2(), precision)
     short, *longer = random_prompts(5, 6, 20, 40)
     with torch.inference_mode():
@@ -153,7 +153,7 @@ def test_rows_that_are_done_leave_and_the_others_write_on(tiny_tokenizer: PreTra
     assert isinstance(writer._engine_for(Decoding.checked()), CachedLoop)
 
 
-def test_a_batch_goes_on_when_its_longest_row_fills_the_window(tiny_backbone_folder: Path) -> None:
+def test_a_batch_continues_when_its_longest_row_fills_the_window(tiny_backbone_folder: Path) -> None:
     """Also in `generate`, whose rows are computed on when they are done, past the last position there is."""
     writer = open_writer(str(tiny_backbone_folder), device="cpu", precision="float32")
     prompts = ["a", "The soup was cold and the waiter never came back.", "She plays the cello", "b"]

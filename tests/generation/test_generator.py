@@ -127,7 +127,7 @@ def test_a_narrow_draw_is_the_likeliest_token(tiny: Generator) -> None:
         assert tiny.write(["The old house"], Decoding(max_new_tokens=12, **settings)) == greedy
 
 
-def test_what_stands_there_is_less_likely_with_a_penalty(tiny: Generator) -> None:
+def test_tokens_of_the_context_are_less_likely_with_a_penalty(tiny: Generator) -> None:
     ((written,),) = tiny.write(["The old house"], Decoding(max_new_tokens=40, repetition_penalty=100.0))
     ids = tiny.tokenizer(written.text)["input_ids"]
     assert len(set(ids)) > 0.9 * len(ids)

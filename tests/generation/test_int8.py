@@ -1,4 +1,4 @@
-"""Weights of 8 bits: near the model, whoever computes them; what cannot be is told."""
+"""Weights of 8 bits: near the model with every engine; what cannot be is reported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def bloom() -> BloomForCausalLM:
 
 @native
 @pytest.mark.parametrize("gelu", [False, True])
-def test_a_product_of_int8_is_near_the_whole_one_whatever_the_other_rows_are(gelu: bool) -> None:
+def test_a_product_of_int8_is_near_the_whole_one_for_any_other_rows(gelu: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(48, 64, generator=generator), torch.randn(48, generator=generator)
     states = torch.randn(5, 64, generator=generator)
@@ -91,7 +91,7 @@ def test_the_embedded_gpt_is_hardly_worse_in_int8() -> None:
 
 
 @native
-def test_int8_writes_as_it_is_told(capsys: Any) -> None:
+def test_int8_writes_as_requested(capsys: Any) -> None:
     writer = open_writer("tiny", device="cpu", precision="int8")
     shown: list[str] = []
     ((written,),) = writer.write(["The old house"], Decoding.checked(max_new_tokens=20), on_text=shown.append)
@@ -153,7 +153,7 @@ def test_ctranslate2_streams_stops_ends_and_draws(
     assert len({each.text for each in drawn}) == 3
 
 
-def test_without_ctranslate2_the_way_to_it_is_told(
+def test_without_ctranslate2_the_way_to_it_is_reported(
     bloom: BloomForCausalLM, tiny_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
@@ -163,7 +163,7 @@ def test_without_ctranslate2_the_way_to_it_is_told(
     assert raised.value.hint == "pip install 'gpt-tasks[int8]'"
 
 
-def test_a_model_that_ctranslate2_cannot_convert_is_told(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_model_that_ctranslate2_cannot_convert_is_reported(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     pytest.importorskip("ctranslate2")
     config = BigBirdConfig(
         vocab_size=384,
@@ -180,15 +180,15 @@ def test_a_model_that_ctranslate2_cannot_convert_is_told(tiny_tokenizer: PreTrai
     assert "\n" not in raised.value.message
 
 
-def test_what_only_generate_heeds_is_told(bloom: BloomForCausalLM, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_what_only_generate_heeds_is_reported(bloom: BloomForCausalLM, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     pytest.importorskip("ctranslate2")
     bloom.generation_config.suppress_tokens = [3]
     with pytest.raises(ModelError, match="the model's generation config asks for suppress_tokens"):
         int8_engine(bloom, tiny_tokenizer)
 
 
-def test_a_model_that_ctranslate2_takes_for_another_is_told(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
-    """Its converter knows nothing of this setting of GPT-2's."""
+def test_a_model_that_ctranslate2_takes_for_another_is_reported(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    """Its converter ignores this setting of GPT-2's."""
     pytest.importorskip("ctranslate2")
     with torch.random.fork_rng():
         torch.manual_seed(0)

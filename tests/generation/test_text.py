@@ -1,4 +1,4 @@
-"""Text comes out of tokens whole: no half character, nothing of a stop text, and all of the rest."""
+"""Text comes out of tokens whole: no half character, no part of a stop text, and all of the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A language model that learns some of its tokens: its loss is that of transformers, whatever the architecture."""
+"""A language model that learns some of its tokens: its loss is that of transformers for any architecture."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def architecture(request: pytest.FixtureRequest) -> tuple[Any, bool]:
 
 
 def alone(causal_lm: Any) -> list[float]:
-    """Transformers' own loss of each text by itself, summed over its learned tokens."""
+    """Transformers' own loss of each text alone, summed over its learned tokens."""
     found = []
     for text, start in TEXTS:
         labels = torch.tensor([[-100] * start + text[start:]])
@@ -107,7 +107,7 @@ def test_log_probabilities_are_the_losses_with_a_gradient(architecture: tuple[An
         torch.testing.assert_close(ours[name], parameter.grad, atol=1e-4, rtol=1e-3)
 
 
-def test_gradients_reach_what_moves_and_nothing_is_kept_twice(architecture: tuple[Any, bool]) -> None:
+def test_gradients_reach_what_moves_and_nothing_is_saved_twice(architecture: tuple[Any, bool]) -> None:
     causal_lm, _ = architecture
     model = LanguageModel(causal_lm.base_model, causal_lm)
     model(**batch(False))["loss"].backward()

@@ -112,7 +112,7 @@ def drawn(n: int, seed: int, most: int) -> tuple[numpy.ndarray, numpy.ndarray, n
     return features.astype(numpy.float32), starts, labels
 
 
-def test_the_right_choice_is_found_whatever_the_number_of_choices() -> None:
+def test_the_right_choice_is_found_for_any_number_of_choices() -> None:
     features, starts, labels = drawn(400, 0, 5)
     probe = fit_choice_probe(features, starts, labels, *drawn(200, 1, 5))
     tests, at, right = drawn(300, 2, 5)

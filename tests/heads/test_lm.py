@@ -1,4 +1,4 @@
-"""The language-modelling loss beside a head: by hand, on either padding side, and no further than it should reach."""
+"""The language-modelling loss next to a head: by hand, on either padding side, and on no other tokens."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_the_loss_and_its_gradients_are_those_of_torch(weighted: bool) -> None:
 
 
 @pytest.mark.parametrize("left", [False, True])
-def test_each_text_brings_its_mean(left: bool) -> None:
-    """As transformers computes it for each text alone; a text of one token foretells nothing."""
+def test_each_text_contributes_its_mean(left: bool) -> None:
+    """As transformers computes it for each text alone; a text of one token predicts nothing."""
     model = causal_lm()
     ids, mask = padded(left)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -81,7 +81,7 @@ def test_it_is_added_by_its_weight_and_by_labelled_examples_only() -> None:
     assert loss(0.5) == pytest.approx(loss(0.5, slice(3)), rel=1e-6)
 
 
-def test_a_matrix_of_its_own_stays_as_it_is() -> None:
+def test_a_separate_matrix_is_unchanged() -> None:
     model = causal_lm()
     ids, mask = padded(left=False)
     matrix = model.lm_head.weight.detach().clone()

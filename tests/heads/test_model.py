@@ -1,4 +1,4 @@
-"""A backbone with its head: padding, batch-mates, pooling, the loss, and the folder that keeps it."""
+"""A backbone with its head: padding, batch-mates, pooling, the loss, and the folder that holds it."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def test_what_is_missing_or_does_not_fit_is_named(name: str, saved: Path) -> Non
     assert_one_line(caught.value, str(saved), *parts)
 
 
-def test_a_label_more_than_the_head_has_outputs_is_told_when_a_run_is_loaded(saved: Path) -> None:
+def test_a_label_more_than_the_head_has_outputs_is_reported_when_a_run_is_loaded(saved: Path) -> None:
     class Mood(ClassificationTask):
         """Tell moods apart."""
 
@@ -335,7 +335,7 @@ class Shifted(nn.Module):
 
 
 def shifting(width: int = 16) -> Mapping[str, Method]:
-    """A method that keeps what it adds beside the model."""
+    """A method that saves what it adds next to the model."""
     prepare = partial(Shifted, width=width)
     return {"shift": Method("shift", "", prepare, lambda model: model, lambda parameters: {}, saved_separately=True)}
 
@@ -350,7 +350,7 @@ def shifted(tiny_backbone_folder: Path, tmp_path: Path) -> tuple[HeadModel, Path
     return model, tmp_path / "model"
 
 
-def test_what_a_method_keeps_beside_the_model_is_there_again(shifted: tuple[HeadModel, Path]) -> None:
+def test_what_a_method_saves_next_to_the_model_is_loaded_again(shifted: tuple[HeadModel, Path]) -> None:
     model, folder = shifted
     loaded = load_model(folder, HEADS, shifting())
     again = HeadModel(loaded.transformer, loaded.head)
@@ -363,7 +363,7 @@ def test_what_a_method_keeps_beside_the_model_is_there_again(shifted: tuple[Head
     assert AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([[3, 7, 1]])).logits.shape[:2] == (1, 3)
 
 
-def test_what_is_kept_beside_the_model_must_be_whole_and_fit(shifted: tuple[HeadModel, Path]) -> None:
+def test_what_is_saved_next_to_the_model_must_be_whole_and_fit(shifted: tuple[HeadModel, Path]) -> None:
     _, folder = shifted
     with pytest.raises(PluginError) as lacking:
         load_model(folder, HEADS)
@@ -417,7 +417,7 @@ def test_a_death_while_saving_leaves_the_old_model(renames: int, saved: Path, mo
     assert load_model(saved, HEADS).head.linear.weight.eq(1).all()
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     tiny_backbone_folder: Path,
     tiny_tokenizer: PreTrainedTokenizerBase,
     tmp_path: Path,

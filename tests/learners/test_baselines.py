@@ -1,4 +1,4 @@
-"""The baselines learn what can be learnt, the same way each time, and are kept without pickle."""
+"""The baselines learn what can be learnt, the same way each time, and are saved without pickle."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_no_texts_give_no_rows() -> None:
     }
 
 
-def test_every_label_and_every_number_has_a_baseline_of_its_own(tmp_path: Path) -> None:
+def test_every_label_and_every_number_has_a_separate_baseline(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     words = ("soup", "train", "money")
     there = random.random((200, 3)) < 0.4

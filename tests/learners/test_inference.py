@@ -1,4 +1,4 @@
-"""Forward passes: each example gets what is its own, in its place, whatever the batches and the memory are like."""
+"""Forward passes: each example gets its own outputs, in its place, for any batches and memory."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def out_of_memory(error: type[RuntimeError] = torch.OutOfMemoryError) -> Runtime
 
 
 def limited(model: Any, kind: Kind, most: int) -> tuple[Callable[[Mapping[str, Tensor]], Any], list[int]]:
-    """What computes with a memory that holds so many examples at once, and the sizes that it was asked for."""
+    """What computes with a memory that holds so many examples at once, and the sizes that were requested."""
     sizes: list[int] = []
 
     def compute(batch: Mapping[str, Tensor]) -> Any:
@@ -93,7 +93,7 @@ def limited(model: Any, kind: Kind, most: int) -> tuple[Callable[[Mapping[str, T
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_example_gets_its_own_in_its_place_whatever_its_batch(kind: Kind, models: dict[Kind, Any]) -> None:
+def test_each_example_gets_its_own_in_its_place_in_any_batch(kind: Kind, models: dict[Kind, Any]) -> None:
     model, features = models[kind], features_of(kind)
     alone = [computed(kind, model, [each])[0] for each in features]
     for together in (computed(kind, model, features), computed(kind, model, features, batch_tokens=1)):

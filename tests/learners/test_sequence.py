@@ -182,7 +182,7 @@ class TestSeveralLabels:
         assert decoded(task, logits)[0].labels == ("work",)
         assert decoded(task, np.zeros((0, 4))) == []
 
-    def test_each_label_has_a_loss_of_its_own(self) -> None:
+    def test_each_label_has_a_separate_loss(self) -> None:
         learner, ignored = learner_of(Tags()), -100.0
         model = model_of(learner)
         logits = model(*batch())["logits"]

@@ -127,7 +127,7 @@ def test_a_small_case_by_hand(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
         Candidate("01", 0, 2, 3.0, 4.0, pytest.approx(first)),
         Candidate("1", 1, 2, 1.0, 4.0, pytest.approx(second)),
         Candidate("2", 2, 3, 2.0, 1.0, pytest.approx(third)),
-        # Not among the three best, and yet told.
+        # Not among the three best, and yet returned.
         Candidate("", 0, 0, -2.0, 4.5, pytest.approx(none)),
     ]
     # Beside the best answer alone: scores of 2.5 and 7.
@@ -160,7 +160,7 @@ def test_probabilities_sum_to_1_even_of_great_logits(tiny_tokenizer: PreTrainedT
         assert candidates[0].probability == max(one.probability for one in candidates)
 
 
-def test_what_stands_behind_a_window_plays_no_part(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_what_follows_a_window_plays_no_part(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     windows = encoded(tiny_tokenizer, 12, 5)
     starts, ends = drawn(windows, seed=1, coarse=False)
     expected = listed(best_spans(starts, ends, windows, CONTEXTS, unanswerable=True))
@@ -171,7 +171,7 @@ def test_what_stands_behind_a_window_plays_no_part(tiny_tokenizer: PreTrainedTok
 
 
 def without_answers(tokenizer: PreTrainedTokenizerBase, *, unanswerable: bool) -> BestSpans:
-    """The best start stands behind the best end, and no more than one of either is looked at."""
+    """The best start comes after the best end, and no more than one of either is looked at."""
     windows = encoded(tokenizer, 100, 0)
     starts, ends = np.zeros((2, len(windows), int(windows.closings.max()) + 1), dtype=np.float32)
     starts[np.arange(len(windows)), windows.openings + 1] = 1

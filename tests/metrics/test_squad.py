@@ -1,4 +1,4 @@
-"""Answers beside right ones: hand-worked cases of SQuAD, MLQA and CMRC 2018, and the official threshold."""
+"""Answers and references: hand-worked cases of SQuAD, MLQA and CMRC 2018, and the official threshold."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def both(answer: str, references: list[str], language: Language = "en", *, unans
     [
         ("the Eiffel Tower!", ["Eiffel tower"], 1, 1),
         ("  An\tapple,\u00a0a  day ", ["apple day"], 1, 1),
-        # in/city/of/paris beside paris/france: 1 of 4 and 1 of 2.
+        # in/city/of/paris against paris/france: 1 of 4 and 1 of 2.
         ("in the city of Paris", ["Paris, France"], 0, 1 / 3),
         # Punctuation goes without leaving a space behind, articles only where they are words.
         ("well-known", ["wellknown"], 1, 1),
         ("theatre", ["atre"], 0, 0),
-        # A word counts as often as it stands on both sides: 2 of 4 and 2 of 2.
+        # A word counts as often as it occurs on both sides: 2 of 4 and 2 of 2.
         ("to be to be", ["to be"], 0, 2 / 3),
-        # The best reference counts, for each metric by itself.
+        # The best reference counts, for each metric separately.
         ("1973", ["October 1973", "October", "1973"], 1, 1),
         ("October of 1973", ["October 1973", "1973"], 0, 0.8),
         ("", ["Paris"], 0, 0),
@@ -101,7 +101,7 @@ def test_the_split_by_whether_there_is_an_answer() -> None:
     [
         ("das \u201eHaus\u201c am See", ["Haus am See"], 1, 1),
         ("Einem der Hunde", ["hunde"], 1, 1),
-        # "an" is no German article: an/donau beside donau.
+        # "an" is no German article: an/donau against donau.
         ("an der Donau", ["Donau"], 0, 2 / 3),
         ("der", ["die"], 1, 0),
     ],
@@ -121,7 +121,7 @@ def test_german_by_hand(answer: str, references: list[str], exact: float, f1: fl
         ("由Nexon Korea开发", ["Nexon Korea"], 0, 4 / 7),
         # Spaces are compared, but part no words from characters.
         ("308 分", ["308分"], 0, 1),
-        # A sign that the evaluation does not name stays: 2013/年/. beside 2013/年.
+        # A sign that the evaluation does not name stays: 2013/年/. against 2013/年.
         ("2013年.", ["2013年"], 0, 0.8),
         ("", ["踢爆"], 0, 0),
         ("踢", ["不对", "踢爆"], 0, 2 / 3),

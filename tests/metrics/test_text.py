@@ -1,4 +1,4 @@
-"""Written answers beside right ones: hand-worked cases, sacrebleu's own corpus scores, several references."""
+"""Written answers and references: hand-worked cases, sacrebleu's own corpus scores, several references."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_perfect_corpus_reaches_the_best_value() -> None:
 
 
 def test_the_jackknife_agrees_with_the_spread_of_new_samples() -> None:
-    """The standard error of BLEU over 60 sentences, beside the spread of BLEU over many other 60."""
+    """The standard error of BLEU over 60 sentences, against the spread of BLEU over many other 60."""
     random = np.random.default_rng(0)
     words = ["one", "two", "three", "four", "five", "six", "seven"]
 

@@ -341,7 +341,7 @@ def test_entities_that_are_written_as_lines_are_found_in_the_text() -> None:
     assert task.fewshot_example(example).endswith("\nnone")
 
 
-def test_a_model_is_asked_and_how_much_could_be_read_is_reported(tmp_path: Path) -> None:
+def test_a_model_is_prompted_and_how_much_could_be_read_is_reported(tmp_path: Path) -> None:
     report = gpt_tasks.zero_shot("tiny", "ner", shots=2, data=Path(__file__).parents[2] / SAMPLES).evaluate(
         _written(tmp_path, CONLL * 3)
     )

@@ -106,7 +106,7 @@ def test_labels_are_balanced_within_ten_per_cent(task: str, split: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_no_text_stands_twice_in_any_splits(task: str) -> None:
+def test_no_text_occurs_twice_in_any_splits(task: str) -> None:
     repeated = Counter(" ".join(words(row["text"])) for row in read_all(task))
     assert [text for text, times in repeated.items() if times > 1] == []
 
@@ -159,7 +159,7 @@ def test_samples_of_other_heads_have_their_fields_and_share_no_text(task: str, f
     assert len(set(asked)) == len(asked)
 
 
-def test_entailment_is_balanced_and_a_premise_stands_in_one_split() -> None:
+def test_entailment_is_balanced_and_a_premise_occurs_in_one_split() -> None:
     labels = Counter(row["label"] for row in read_all("entailment"))
     assert set(labels) == {"entailment", "neutral", "contradiction"}
     assert max(labels.values()) - min(labels.values()) <= 6

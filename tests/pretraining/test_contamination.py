@@ -1,4 +1,4 @@
-"""How much of a held-out text stands in the training text is found exactly."""
+"""How much of a held-out text occurs in the training text is found exactly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def held_out(tokens: np.ndarray) -> ValidationText:
 
 
 @pytest.mark.parametrize("chunk", [1 << 20, 64, 1])
-def test_the_stretches_that_stand_anywhere_in_the_training_text_are_counted(tmp_path, monkeypatch, chunk) -> None:
+def test_the_stretches_that_occur_anywhere_in_the_training_text_are_counted(tmp_path, monkeypatch, chunk) -> None:
     monkeypatch.setattr(room, "_CHUNK", chunk)
     draw = np.random.default_rng(0)
     text = draw.integers(0, 500, 10 * STRETCH)

@@ -1,4 +1,4 @@
-"""Raw text keeps every document and every byte on its way to the windows that a model is trained on."""
+"""No document and no byte of raw text is lost on its way to the windows that a model is trained on."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_stream_is_documents_between_end_of_text_marks(
     assert ValidationText.read([plain], tokenizer).tokens.tolist() == stream.tolist()
 
 
-def test_interrupted_tokenizing_keeps_its_shards(
+def test_interrupted_tokenizing_saves_its_shards(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = "".join(json.dumps({"text": f"abc {number} fgh " * 30}) + "\n" for number in range(300))

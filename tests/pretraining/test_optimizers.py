@@ -11,7 +11,7 @@ from gpt_tasks.pretraining.packed import build_gpt2
 SHAPE = Shape(layers=2, heads=2, width=16, vocab_size=300, context=16)
 
 
-def test_orthogonalizing_brings_singular_values_near_one() -> None:
+def test_orthogonalizing_moves_singular_values_near_one() -> None:
     torch.manual_seed(0)
     for rows, columns in ((16, 16), (16, 64), (64, 16)):
         found = orthogonalize(torch.randn(3, rows, columns), dtype=torch.float32)

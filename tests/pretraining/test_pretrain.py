@@ -134,7 +134,7 @@ def test_the_loss_without_logits_has_the_gradients_of_the_one_with_them() -> Non
 
 
 @pytest.mark.parametrize("stride", [32, 16, 1])
-def test_bits_per_byte_are_those_of_each_token_by_itself(
+def test_bits_per_byte_are_those_of_each_token_alone(
     stride: int, finished: tuple[Path, dict[str, Any], str], tmp_path: Path
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(finished[0], dtype=torch.float32)
@@ -163,7 +163,7 @@ def test_bits_per_byte_are_those_of_each_token_by_itself(
     assert sum(parts) == pytest.approx(nats, rel=1e-5)
 
 
-def test_a_killed_pretraining_goes_on_to_the_same_weights(text: Path, tmp_path: Path) -> None:
+def test_a_killed_pretraining_continues_to_the_same_weights(text: Path, tmp_path: Path) -> None:
     whole = PretrainConfig(text=[text], output=tmp_path / "whole", accumulate=2, **(SMALL | {"tokens": 24_576}))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -184,7 +184,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(text: Path, tmp_path: 
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_resume_with_a_budget_goes_on_from_the_checkpoint(text: Path, tmp_path: Path) -> None:
+def test_a_resume_with_a_budget_continues_from_the_checkpoint(text: Path, tmp_path: Path) -> None:
     pretrain(PretrainConfig(text=[text], output=tmp_path / "model", **SMALL), lambda line: None)
     said: list[str] = []
     more = PretrainConfig(text=[text], output=tmp_path / "model", resume=True, tokens=512)
@@ -274,7 +274,7 @@ def test_a_setting_that_cannot_be_used_is_named(
     assert list((tmp_path / "model").iterdir()) == []
 
 
-def test_a_validation_text_out_of_the_training_text_is_told(text: Path, tmp_path: Path) -> None:
+def test_a_validation_text_out_of_the_training_text_is_reported(text: Path, tmp_path: Path) -> None:
     said: list[str] = []
     figures = pretrain(PretrainConfig(text=[text], validation=text, output=tmp_path / "model", **SMALL), said.append)
     assert f"Warning: 100.0% of {text} stands in the training text too" in "\n".join(said)
@@ -282,7 +282,7 @@ def test_a_validation_text_out_of_the_training_text_is_told(text: Path, tmp_path
     assert "100.0% of its stretches" in (tmp_path / "model" / "README.md").read_text()
 
 
-def test_a_validation_text_of_its_own_is_not_warned_of(text: Path, tmp_path: Path) -> None:
+def test_a_separate_validation_text_gets_no_warning(text: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(" ".join(f"word{number} ends" for number in range(500)))
     said: list[str] = []
     config = PretrainConfig(text=[text], validation=tmp_path / "other.txt", output=tmp_path / "model", **SMALL)
@@ -345,7 +345,7 @@ def test_a_budget_in_minutes_is_fixed_as_updates(text: Path, tmp_path: Path) -> 
 def main(config: str) -> None:
     torch.set_num_threads(1)
 
-    def kill_at_75(line: str) -> None:  # a run of fewer updates ends by itself
+    def kill_at_75(line: str) -> None:  # a run of fewer updates ends before it
         if line.startswith("update 75/"):
             os.kill(os.getpid(), signal.SIGKILL)
 

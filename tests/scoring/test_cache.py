@@ -1,4 +1,4 @@
-"""What was answered is kept at once, and nothing is taken from a file that is not whole or not this model's."""
+"""Answers are saved at once, and nothing is taken from a file that is not whole or not this model's."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_what_other_processes_left_is_taken_over(path: Path) -> None:
     assert read(path)[0] == {"a": "x", "b": "y"}
 
 
-def test_keys_tell_apart_what_differs() -> None:
+def test_keys_distinguish_what_differs() -> None:
     paths = [
         TokenizedRequest((1, 2), (3,)),
         TokenizedRequest((1,), (2, 3)),

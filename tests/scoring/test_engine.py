@@ -102,7 +102,7 @@ def test_models_that_take_a_tree_mask(make_model: Callable[..., Any], config: ty
 @pytest.mark.parametrize(
     ("config", "arguments", "fault"),
     [
-        # Each of its own kind of wrong: a local window, a sliding one, scaled logits, no 4-D mask, no attention at all.
+        # Each is wrong in another way: a local window, a sliding one, scaled logits, no 4-D mask, no attention at all.
         (
             transformers.GPTNeoConfig,
             {**NEO, "attention_types": [[["global", "local"], 1]], "window_size": 48},

@@ -140,7 +140,7 @@ def theirs(model: Any, path: str, **settings: Any) -> dict[str, Any]:
 
 
 def agree(ours: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Figures to 1e-6, their drawn standard errors to 1e-5, and the rest as it is."""
+    """Figures to 1e-6, their drawn standard errors to 1e-5, and the rest exactly."""
     assert set(ours) == set(expected)
     for name, value in expected.items():
         off = 1e-5 if "_stderr" in name else 1e-6
@@ -264,7 +264,7 @@ def test_chats_read_as_with_its_own_model(folder: Path, scorer: Scorer, harness:
 
 
 @pytest.mark.usefixtures("few_tasks")
-def test_an_unknown_task_is_told_with_the_nearest(scorer: Scorer, tmp_path: Path) -> None:
+def test_an_unknown_task_is_reported_with_the_nearest(scorer: Scorer, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no task 'helaswag'") as caught:
         score_lm_eval("helaswag", scorer, shots=None, limit=1, seed=0)
     assert caught.value.hint == "Did you mean hellaswag?"
@@ -285,7 +285,7 @@ def test_what_our_engine_raises_goes_through(scorer: Scorer, task: Callable[...,
         score_lm_eval(path, scorer, shots=0, limit=None, seed=0)
 
 
-def test_another_version_is_told(scorer: Scorer, task: Callable[..., str], monkeypatch: Any) -> None:
+def test_another_version_is_reported(scorer: Scorer, task: Callable[..., str], monkeypatch: Any) -> None:
     from gpt_tasks.scoring import lm_eval as bridge
 
     monkeypatch.setattr(bridge, "VERSION", "0.0.1")
@@ -297,7 +297,7 @@ def test_another_version_is_told(scorer: Scorer, task: Callable[..., str], monke
     assert found["versions"] == {"mine": 3}
 
 
-def test_without_the_package_the_way_out_is_told() -> None:
+def test_without_the_package_the_way_out_is_reported() -> None:
     code = """
 import sys
 sys.modules["lm_eval"] = None
@@ -315,7 +315,7 @@ except UsageError as error:
 def cli(monkeypatch: pytest.MonkeyPatch, few_tasks: None) -> Callable[..., int]:
     """Run a command in this process."""
     monkeypatch.setattr(sys, "argv", ["gpt-tasks"])
-    # Its log would go on, in other tests, into what pytest has captured here.
+    # In other tests, its log would be written to what pytest has captured here.
     monkeypatch.setattr("lm_eval.utils._LOGGING_CONFIGURED", True)
     return lambda *arguments: main.run([str(argument) for argument in arguments])
 
@@ -360,7 +360,7 @@ def test_its_own_help_is_shown(cli: Callable[..., int], capsys: Any) -> None:
     ],
     ids=str,
 )
-def test_wrong_arguments_are_told(
+def test_wrong_arguments_are_reported(
     cli: Callable[..., int], task: Callable[..., str], arguments: list[str], told: str, capsys: Any
 ) -> None:
     path = task(ROLLING, test=[{"text": "The soup"}])

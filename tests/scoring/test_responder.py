@@ -1,4 +1,4 @@
-"""A responder that a plugin brings answers wherever a model does, is asked nothing twice, and can refuse."""
+"""A responder of a plugin answers wherever a model does, gets no request twice, and can refuse."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def mock(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plugin is installed, and the test stands in an empty folder."""
+    """The plugin is installed, and the test runs in an empty folder."""
     site.install("mock", MOCK)
     installed_plugins.cache_clear()
     monkeypatch.chdir(tmp_path)
@@ -133,7 +133,7 @@ def test_a_scoring_that_was_stopped_asks_nothing_twice(suite: Any) -> None:
     assert len(asked()) == 8
     assert again.to_json()["tasks"] == scores.to_json()["tasks"]
     fresh, _ = score("mock:any", path, output=whole)
-    assert fresh.to_json()["tasks"] == scores.to_json()["tasks"], "the number of tokens is kept too"
+    assert fresh.to_json()["tasks"] == scores.to_json()["tasks"], "the number of tokens is saved too"
 
 
 def test_answers_of_another_are_not_taken(suite: Any, capsys: Any) -> None:
@@ -151,7 +151,7 @@ def test_answers_of_another_are_not_taken(suite: Any, capsys: Any) -> None:
     assert len(asked()) == 12
 
 
-def test_what_is_refused_is_told_with_its_task_before_the_rest_is_asked(suite: Any, capsys: Any) -> None:
+def test_what_is_refused_is_reported_with_its_task_before_further_requests(suite: Any, capsys: Any) -> None:
     path = suite("writing", "choices", "last", "texts")
     assert command("score", "mock:any", "--suite", path) == 5
     assert capsys.readouterr().err.startswith("ModelError: Task 'texts': mock: reads no whole texts\nLeave the task")
@@ -165,7 +165,7 @@ def test_what_is_refused_is_told_with_its_task_before_the_rest_is_asked(suite: A
     ("location", "told"),
     [("odd", "to a Continuation the responder gave 'a text'"), ("short", "to a Continuation the responder gave None")],
 )
-def test_what_is_no_response_is_told(location: str, told: str) -> None:
+def test_what_is_no_response_is_reported(location: str, told: str) -> None:
     with pytest.raises(PluginError, match=f"mock:{location}: {told}"):
         open_responder(f"mock:{location}").answer([Continuation("a", " b"), Continuation("a", " c")])
 
@@ -206,7 +206,7 @@ def test_only_what_was_said_of_how_is_handed_on() -> None:
         ("other:any", "There is no responder 'other'\nThere are: mock"),
     ],
 )
-def test_a_prefix_that_leads_nowhere_is_told(model: str, told: str) -> None:
+def test_a_prefix_that_leads_nowhere_is_reported(model: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         open_responder(model)
 
@@ -217,7 +217,7 @@ def test_what_is_on_this_machine_is_no_responders() -> None:
     assert [find_responder(name) for name in names] == [None] * len(names)
 
 
-def test_without_any_plugin_the_prefix_is_told_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_plugin_the_prefix_is_reported_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(plugins.SELECTED, "")
     installed_plugins.cache_clear()
     with pytest.raises(UsageError, match="There is no responder 'mock'\nNo installed plugin provides one"):
@@ -244,7 +244,7 @@ def test_a_prefix_belongs_to_one_plugin(site: Any) -> None:
     assert "which is no ResponderSpec" in third.error
 
 
-def test_keys_tell_requests_apart() -> None:
+def test_keys_distinguish_requests() -> None:
     turn = {"role": "user", "content": "a"}
     requests = [
         Continuation("a", "b"),

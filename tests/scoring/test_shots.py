@@ -52,7 +52,7 @@ def test_equal_examples_in_the_pool_are_not_the_shots_of_each_other() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["random", "fixed"])
-def test_a_pool_of_equal_examples_is_told(sampler: str) -> None:
+def test_a_pool_of_equal_examples_is_reported(sampler: str) -> None:
     pool = [POOL[0]] * 6 + POOL[1:3]
     shots = shots_for([POOL[0], POOL[1]], pool, 3, own=True, sampler=sampler, seed=0)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="2 other examples are too few"):
@@ -60,7 +60,7 @@ def test_a_pool_of_equal_examples_is_told(sampler: str) -> None:
     assert len(shots(1)) == 3
 
 
-def test_too_small_a_pool_is_told() -> None:
+def test_too_small_a_pool_is_reported() -> None:
     with pytest.raises(DataError, match="3 examples are too few to draw 3 shots from"):
         shots_for(POOL[:3], POOL[:3], 3, own=True, sampler="random", seed=0)
     assert shots_for(POOL[:3], [], 0, own=True, sampler="random", seed=0)(0) == []

@@ -1,4 +1,4 @@
-"""The built-in suite: all of its items can be read, none stands there twice, and no rule of thumb answers them."""
+"""The built-in suite: all of its items can be read, none occurs twice, and no rule of thumb answers them."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_items_of_every_task_are_many(examples: dict[str, list[Example]]) -> Non
     }
 
 
-def test_data_lies_beside_the_suite(files: list[Path]) -> None:
+def test_data_lies_next_to_the_suite(files: list[Path]) -> None:
     assert all(file.is_file() for file in files)
 
 
-def test_no_text_stands_there_twice(tasks: dict[str, ScoredTask], examples: dict[str, list[Example]]) -> None:
+def test_no_text_occurs_twice(tasks: dict[str, ScoredTask], examples: dict[str, list[Example]]) -> None:
     texts: Counter[str] = Counter()
     for name, some in examples.items():
         for example in some:
@@ -69,7 +69,7 @@ def test_no_text_stands_there_twice(tasks: dict[str, ScoredTask], examples: dict
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_right_answers_stand_about_equally_often_at_every_place(examples: dict[str, list[Example]], name: str) -> None:
+def test_right_answers_are_equally_frequent_at_every_index(examples: dict[str, list[Example]], name: str) -> None:
     for number in (2, 3, 4):
         places = Counter(int(str(example.target)) for example in examples[name] if len(example.choices) == number)
         assert set(places) == set(range(number))

@@ -58,7 +58,7 @@ def columns(names: str, *rows: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def labelled(text: Sequence[str], labels: str = "ABCDE") -> dict[str, list[str]]:
-    """Choices as they stand in ARC and OpenBookQA."""
+    """Choices as in ARC and OpenBookQA."""
     return {"text": list(text), "label": list(labels[: len(text)])}
 
 
@@ -193,7 +193,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         ("一 部 电影 。\t\n\n  两 😂 \\1 { { braces } }",),
     ),
 }
-# What the hub's data sets keep as the number of a class, whose name our reader gives.
+# What the hub's data sets store as the index of a class, whose name our reader returns.
 CLASSES = {
     "piqa": {"label": ["0", "1"]},
     "copa": {"label": ["choice1", "choice2"]},

@@ -64,7 +64,7 @@ def test_a_long_beginning_that_many_share_is_forwarded_once() -> None:
     assert forwarded == trie.distinct_tokens == 100 + 30 * 20
 
 
-def test_a_short_beginning_is_not_worth_a_pass_of_its_own() -> None:
+def test_a_short_prefix_is_not_worth_a_separate_pass() -> None:
     trie = Trie([(1, *(1000 + number,) * 20) for number in range(30)])
     steps = list(trie.plan(row_tokens=400, batch_tokens=800))
     assert all(isinstance(step, Pack) for step in steps)

@@ -93,7 +93,7 @@ def test_a_metric_that_fails_is_named_with_the_answer() -> None:
 
 
 @pytest.mark.parametrize("value", ["1", None, (1.0, 2.0)])
-def test_what_is_no_statistic_is_told(value: Any) -> None:
+def test_what_is_no_statistic_is_reported(value: Any) -> None:
     with pytest.raises(PluginError, match=r"metric 'mine' got .* and wants a Statistic"):
         Echo().contributions([Metric("mine", statistic=lambda answer, references: value)], EXAMPLE, "one")
 

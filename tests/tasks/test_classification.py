@@ -60,12 +60,12 @@ def fitted(
 
 
 class TestLabels:
-    def test_all_declared_keeps_the_declared_order(self) -> None:
+    def test_all_declared_has_the_declared_order(self) -> None:
         task, meaning = fitted(Tone(), {"kind", "harsh"})
         assert task.labels == ("harsh", "kind")
         assert meaning == {"kind": "kind", "harsh": "harsh"}
 
-    def test_some_of_many_declared_keeps_all_the_declared(self) -> None:
+    def test_some_of_many_declared_includes_all_the_declared(self) -> None:
         class Three(Tone):
             labels = ("harsh", "plain", "kind")
 
@@ -165,13 +165,13 @@ class TestColumns:
         assert Tone().input_fields(["letter"], {}, "x.csv") == {"text": "letter"}
         assert Tone().input_fields(["letter"], {"label": "stars"}, "x.csv") == {"text": "letter"}
 
-    def test_labels_that_are_needed_and_missing_are_told_with_the_flag(self) -> None:
+    def test_labels_that_are_needed_and_missing_are_reported_with_the_flag(self) -> None:
         with pytest.raises(DataError) as raised:
             Tone().fields(["letter"], {}, "x.csv")
         assert raised.value.message == "x.csv: there is no column 'tone'; the columns are letter"
         assert "--column label=NAME" in raised.value.hint
 
-    def test_a_missing_column_is_told_with_those_there_and_the_flag(self) -> None:
+    def test_a_missing_column_is_reported_with_those_there_and_the_flag(self) -> None:
         with pytest.raises(DataError) as raised:
             Tone().fields(["body", "stars"], {}, "x.csv")
         assert raised.value.message == "x.csv: there is no column 'letter'; the columns are body, stars"
@@ -206,7 +206,7 @@ class TestColumns:
         fields = task.input_fields(["head", "letter"], {"subject": "head"}, "x.csv")
         assert fields == {"subject": "head", "text": "letter"}
 
-    def test_inputs_stand_in_the_order_of_the_prompt_and_extra_columns_are_kept_as_text(self) -> None:
+    def test_inputs_are_in_the_order_of_the_prompt_and_extra_columns_are_text(self) -> None:
         columns = Title().input_fields(["body", "headline", "year"], {}, "x.csv")
         example = Title().example(row(body="B", headline="H", year=1999), columns, extra=["year", "none"])
         assert list(example.inputs) == ["title", "body"]
@@ -247,7 +247,7 @@ class TestEncoding:
 
     @pytest.mark.parametrize("length", [16, 17, 20, 31])
     @pytest.mark.parametrize("text", ["The train was late. " * 20, "schön " * 40, "😀" * 50, "a b"])
-    def test_a_long_text_is_cut_and_the_prompt_kept(self, tiny_tokenizer, length, text) -> None:
+    def test_a_long_text_is_cut_and_the_prompt_is_not(self, tiny_tokenizer, length, text) -> None:
         full = tiny_tokenizer(Tone.prompt.format(text=text))["input_ids"]
         (encoded,) = cutting(Tone()).encode([example(text=text)], tiny_tokenizer, length)
         read = tiny_tokenizer.decode(encoded.input_ids)

@@ -1,4 +1,4 @@
-"""Dialogue: what is learned of a conversation, what gives way where it is too long, and what it is asked."""
+"""Dialogue: what is learned of a conversation, what is cut where it is too long, and its requests."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_exactly_the_assistants_turns_and_their_ends_are_learned(tokenizer: PreT
     assert encoded.truncated == 0
 
 
-def test_the_template_is_kept_with_the_tokenizer_and_masks_alike(
+def test_the_template_is_saved_with_the_tokenizer_and_masks_alike(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     from transformers import AutoTokenizer
@@ -101,7 +101,7 @@ def test_the_template_is_kept_with_the_tokenizer_and_masks_alike(
     assert asked.endswith("\nUser: Does it stop here?\nAssistant:")
 
 
-def test_a_template_of_the_models_own_is_kept_and_told_apart_turn_by_turn(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_models_own_template_is_saved_and_split_turn_by_turn(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = CHATML
     assert TASK.prepare(tokenizer) == (tokenizer.convert_tokens_to_ids("<|im_end|>"),)
@@ -121,7 +121,7 @@ def test_an_end_that_a_template_does_not_mark_is_learned_too(tokenizer: PreTrain
     assert learned(tokenizer, encoded) == ["Is it not?<|im_end|>", "At eight.<|im_end|>"]
 
 
-def test_templates_that_cannot_be_learned_from_are_told(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_templates_that_cannot_be_learned_from_are_reported(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
     with pytest.raises(ModelError, match="with no token by which the model could stop"):
         end_token(tokenizer)
@@ -255,12 +255,12 @@ def test_an_assistant_may_begin(tokenizer: PreTrainedTokenizerBase) -> None:
         ([("assistant", "Hi!"), ("user", "Hello.")], "talk.jsonl:7: the assistant answers no turn of the user's"),
     ],
 )
-def test_a_conversation_without_an_answer_is_told(said: Any, told: str) -> None:
+def test_a_conversation_without_an_answer_is_reported(said: Any, told: str) -> None:
     with pytest.raises(DataError, match=told):
         example(*said)
 
 
-def test_empty_turns_end_conversations_where_that_is_asked_for() -> None:
+def test_empty_turns_end_conversations_on_request() -> None:
     lenient = TASK.configured(TASK.Options(empty_turns="end"))
     row = Row({"messages": [{"role": role, "content": text} for role, text in (*TALK[:4], ("assistant", ""))]}, "r:1")
     assert lenient.example(row, {"messages": "messages"}).target == "Is it not?"
@@ -277,7 +277,7 @@ def test_rows_of_another_task_are_told() -> None:
         TASK.fields(["text", "label"], {"text": "text"}, "reviews.csv")
 
 
-def test_a_text_by_itself_is_a_users_turn_and_an_answer_is_not_looked_at() -> None:
+def test_a_single_text_is_a_users_turn_and_an_answer_is_not_looked_at() -> None:
     columns = TASK.input_fields(["messages"], {}, "here")
 
     def waiting(value: Any) -> Any:
@@ -294,7 +294,7 @@ def test_a_text_by_itself_is_a_users_turn_and_an_answer_is_not_looked_at() -> No
         waiting(json.dumps([talk[1], talk[1]]))
 
 
-def test_a_model_as_it_is_reads_lines_of_text() -> None:
+def test_a_zero_shot_model_reads_lines_of_text() -> None:
     talk = example(*TALK)
     asked = TASK.requests(talk, "Before.\n\n")
     first = "Before.\n\nSystem: Be kind.\nUser: What a lovely train!\nAssistant:"

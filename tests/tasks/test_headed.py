@@ -1,4 +1,4 @@
-"""What a head reads: pairs in both orders, a token of their own between them, long texts in windows."""
+"""What a head reads: pairs in both orders, a separate token between them, long texts in windows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def seen(*fields: str) -> Any:
     return SimpleNamespace(fields=fields, observed={"1.0": 1, "2.0": 1})
 
 
-def test_every_token_stands_in_a_window_and_windows_overlap(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_every_token_is_in_a_window_and_windows_overlap(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     own = tiny_tokenizer(TEXT)["input_ids"]
     (encoded,) = encode_windows("{text}", [{"text": TEXT}], tiny_tokenizer, 40)
     assert encoded.windows == len(encoded.sequences) > 2
@@ -50,7 +50,7 @@ def test_every_token_stands_in_a_window_and_windows_overlap(tiny_tokenizer: PreT
     assert TEXT.endswith(parts[-1].strip("\ufffd"))
 
 
-def test_each_window_stands_in_the_whole_prompt(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_each_window_is_in_the_whole_prompt(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     values = {"title": "Soup", "text": TEXT}
     (encoded,) = encode_windows("{title}: {text} So?", [values], tiny_tokenizer, 48)
     for ids in encoded.sequences:

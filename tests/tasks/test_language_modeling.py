@@ -1,4 +1,4 @@
-"""Language modeling: how texts become windows, and what is told about them."""
+"""Language modeling: how texts become windows, and what is reported about them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def learned(windows: list[Encoded]) -> list[int]:
 
 @pytest.mark.parametrize("max_length", [2, 3, 7, 64])
 @pytest.mark.parametrize("text", ["one", "Ein Käfer, 你好 👩‍🚀 e\u0301!", "words " * 40])
-def test_every_token_and_the_end_are_learned_once_whatever_the_window(
+def test_every_token_and_the_end_are_learned_once_for_any_window(
     tiny_tokenizer: PreTrainedTokenizerBase, text: str, max_length: int
 ) -> None:
     windows = TASK.encode([read(text)], tiny_tokenizer, max_length)
@@ -54,7 +54,7 @@ def test_documents_share_no_window(tiny_tokenizer: PreTrainedTokenizerBase) -> N
     ]
 
 
-def test_no_end_is_learned_where_a_text_goes_on_in_the_next_row(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_no_end_is_learned_where_a_text_continues_in_the_next_row(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     (window,) = TASK.encode([read("it goes on", continues=True)], tiny_tokenizer, 64)
     assert tiny_tokenizer.eos_token_id not in learned([window])
 

@@ -1,4 +1,4 @@
-"""Right answers: the forms they come in, what is refused, and how those that stand elsewhere are put in their place."""
+"""Right answers: the forms they come in, what is refused, and how misplaced ones are moved."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_question_may_have_no_answer(answers: object) -> None:
         ({"answers": [], "is_impossible": "yes"}, "column 'is_impossible' holds 'yes', neither true nor false"),
     ],
 )
-def test_what_is_no_answer_is_told_with_its_row(values: dict[str, Any], told: str) -> None:
+def test_what_is_no_answer_is_reported_with_its_row(values: dict[str, Any], told: str) -> None:
     with pytest.raises(DataError) as caught:
         read_answers(row(**values), "answers", "is_impossible")
     assert told in caught.value.message
@@ -74,21 +74,21 @@ def test_what_is_no_answer_is_told_with_its_row(values: dict[str, Any], told: st
     assert caught.value.hint
 
 
-def test_an_answer_that_stands_where_it_should_is_left_alone() -> None:
+def test_an_answer_in_the_right_place_is_not_moved() -> None:
     placement = Placement()
     assert placement.place(Span("in a day", 35), CONTEXT, "r:1") == Span("in a day", 35)
     assert (placement.answers, placement.moved, placement.lost, placement.note) == (1, 0, 0, "")
     placement.check("r")
 
 
-def test_an_answer_is_moved_to_the_only_place_where_it_stands() -> None:
+def test_an_answer_is_moved_to_the_only_place_where_it_occurs() -> None:
     placement = Placement()
     for start in (-1, 3, 500):
         assert placement.place(Span("burnt", start), CONTEXT, f"r:{start}") == Span("burnt", 49)
     assert (placement.answers, placement.moved, placement.lost) == (3, 3, 0)
 
 
-def test_an_answer_that_stands_nowhere_or_at_several_places_is_lost() -> None:
+def test_an_answer_that_occurs_nowhere_or_at_several_places_is_lost() -> None:
     placement = Placement()
     assert placement.place(Span("Paris", 0), CONTEXT, "r:1") is None
     assert placement.place(Span("Rome", 3), CONTEXT, "r:2") is None
@@ -98,7 +98,7 @@ def test_an_answer_that_stands_nowhere_or_at_several_places_is_lost() -> None:
     assert (placement.moved, placement.lost) == (0, 4)
 
 
-def test_misplaced_answers_are_told_and_the_first_three_named() -> None:
+def test_misplaced_answers_are_reported_and_the_first_three_named() -> None:
     placement = Placement()
     for number in range(100):
         placement.place(Span("Rome", 0), CONTEXT, f"r:{number}")

@@ -1,4 +1,4 @@
-"""Windows of contexts: every token in one of them, answers where their characters are, whatever the characters."""
+"""Windows of contexts: every token in one of them, answers at their characters, for any characters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PIECES = (
     *("the", " price", " hotel", "Zug", " schön", "9", ".", "!", "x", " x"),
-    # Bare and joined emoji, a flag, a letter of a plane of its own.
+    # Bare and joined emoji, a flag, a letter of another plane.
     *("🙂", " \U0001f469\u200d\U0001f469\u200d\U0001f467", "🇩🇪", "👍🏽", "\U0001d518"),
     # Combining marks, alone behind their letter and several at once; a ligature.
     *("e\u0301", "n\u0303", "a\u0323\u0308", "ﬁ"),
@@ -35,7 +35,7 @@ def held(windows: Windows, contexts: list[str], index: int) -> str:
 
 
 def token_bytes(context: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """How many bytes each token stands for: of a byte-level vocabulary, one for each of its characters."""
+    """How many bytes each token represents: of a byte-level vocabulary, one for each of its characters."""
     ids = tokenizer(context, add_special_tokens=False)["input_ids"]
     return [len(token) for token in tokenizer.convert_ids_to_tokens(ids)]
 
@@ -139,7 +139,7 @@ def test_the_characters_of_an_answer_come_back(
 
 
 @pytest.mark.parametrize("piece", ["🙂", "国", "é", "\u0301"])
-def test_every_token_of_a_split_character_stands_for_all_of_it(
+def test_every_token_of_a_split_character_represents_all_of_it(
     tiny_tokenizer: PreTrainedTokenizerBase, piece: str
 ) -> None:
     context = f"x\t{piece}{piece}."
@@ -162,13 +162,13 @@ def test_white_space_around_an_answer_is_no_part_of_it(tiny_tokenizer: PreTraine
     found = [held(windows, [context] * 6, index) for index in range(6)]
     assert found == ["The", "The", "The train", "The train", "was", "late."]
     blank = [place for place in windows.places.tolist() if place[0] >= place[1]]
-    assert blank, "a token of nothing but white space stands for no characters"
+    assert blank, "a token of nothing but white space represents no characters"
     assert all(context[start:end].strip() == context[start:end] for start, end in windows.places.tolist())
 
 
 def test_an_answer_at_the_edge_of_a_window_is_found_in_the_next(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     context = "0123456789" * 3
-    # Rooms of ten tokens, of which four are shared: an answer of five is in one of them wherever it stands.
+    # Windows of ten tokens, of which four overlap: an answer of five is in one of them at any position.
     room = len(tiny_tokenizer("?\n")["input_ids"]) + 10 + 1
     for start in range(26):
         windows = encode_windows(
@@ -219,7 +219,7 @@ def test_only_some_questions_may_have_an_answer(tiny_tokenizer: PreTrainedTokeni
         (8, 7, "r:2: the question leaves its context 7 of 33 tokens, and windows overlap by 7", "lower --stride"),
     ],
 )
-def test_a_question_that_leaves_its_context_no_room_is_told(
+def test_a_question_that_leaves_its_context_no_room_is_reported(
     tiny_tokenizer: PreTrainedTokenizerBase, spare: int, stride: int, told: str, hint: str
 ) -> None:
     questions = ["?", "0" * 24]
@@ -242,7 +242,7 @@ def test_a_stride_beyond_the_room_does_no_harm_where_one_window_is_enough(
     assert len(windows) == 1
 
 
-def test_special_tokens_stand_in_front_of_the_question_alone(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_special_tokens_are_before_the_question_only(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = copy.deepcopy(tiny_tokenizer)

@@ -60,7 +60,7 @@ def test_the_usual_shapes_are_read(value: Any) -> None:
         (said(("user", "Hi!"), ("system", "Be short.")), "turn 2 is the system's"),
     ],
 )
-def test_what_is_no_conversation_is_told_with_its_row(value: Any, told: str) -> None:
+def test_what_is_no_conversation_is_reported_with_its_row(value: Any, told: str) -> None:
     with pytest.raises(DataError, match=f"^talk.jsonl:7: {told}") as raised:
         read(value)
     assert raised.value.hint

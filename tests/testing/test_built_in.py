@@ -1,4 +1,4 @@
-"""Every built-in task is a good citizen, and what is not asked of it is told."""
+"""Every built-in task is a good citizen, and what does not apply to it is reported."""
 
 from __future__ import annotations
 

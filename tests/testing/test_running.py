@@ -1,4 +1,4 @@
-"""How checks are run and told: each once, in pytest as from Python, with failures that were foreseen."""
+"""How checks are run and reported: each once, in pytest as from Python, with expected failures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def by_name(results):
 
 
 def outcome(task, name, **expected):
-    """What pytest is told of one check."""
+    """What pytest reports of one check."""
     (parameters,) = [each.values for each in parametrized(task, **expected) if each.values[1].check.name == name]
     given, check = parameters
     check(given)
@@ -69,7 +69,7 @@ def test_every_check_of_every_task_is_a_test_with_a_name() -> None:
     assert len(ids) == 2 * len(CHECKS)
 
 
-def test_pytest_is_told_of_what_passes_fails_is_skipped_and_was_foreseen() -> None:
+def test_pytest_reports_passed_failed_skipped_and_expected_checks() -> None:
     name = "encoding_is_deterministic"
     outcome(Mood(), name)
     with pytest.raises(AssertionError, match="must not draw"):
@@ -96,7 +96,7 @@ def test_a_check_that_passes_though_it_was_expected_to_fail_is_a_failure() -> No
     assert "Take it out" in result["gold_answers_score_best"].message
 
 
-def test_what_was_not_run_or_skipped_is_not_foreseen_to_fail() -> None:
+def test_what_was_not_run_or_skipped_is_not_expected_to_fail() -> None:
     result = by_name(check_task(Mood(), expected_failures={"same_seed_same_result": "It trains nothing"}))
     assert result["same_seed_same_result"].status == "skipped"
 
@@ -113,7 +113,7 @@ def test_a_class_is_no_task() -> None:
         check_task(Mood)
 
 
-def test_a_check_is_run_once_and_what_it_raises_is_told_with_its_line(monkeypatch) -> None:
+def test_a_check_is_run_once_and_what_it_raises_is_reported_with_its_line(monkeypatch) -> None:
     calls = []
 
     def stumbles(fixture):
@@ -129,7 +129,7 @@ def test_a_check_is_run_once_and_what_it_raises_is_told_with_its_line(monkeypatc
     assert "KeyError: 'shoe' (test_running.py:" in first.message
 
 
-def test_a_check_that_stops_by_itself_tells_why() -> None:
+def test_a_check_that_skips_itself_says_why() -> None:
     def stops(fixture):
         raise SkipError("Not today.", "not run")
 
@@ -137,7 +137,7 @@ def test_a_check_that_stops_by_itself_tells_why() -> None:
     assert (result.status, result.message) == ("not run", "Not today.")
 
 
-def test_every_check_stands_behind_those_that_it_needs() -> None:
+def test_every_check_comes_after_those_that_it_needs() -> None:
     names = [check.name for check in CHECKS]
     assert len(set(names)) == len(names)
     for place, check in enumerate(CHECKS):
@@ -168,7 +168,7 @@ def test_numbers_that_mean_declared_labels_are_read_as_those(tmp_path) -> None:
     assert by_name(check_task(task))["encoding_is_deterministic"].status == "passed"
 
 
-def test_files_without_rows_are_told_by_the_check_of_samples(tmp_path) -> None:
+def test_files_without_rows_are_reported_by_the_check_of_samples(tmp_path) -> None:
     (tmp_path / "train.jsonl").write_text("")
     task = Kinds()
     task.folder = tmp_path
@@ -190,7 +190,7 @@ def test_a_module_that_cannot_be_named_is_imported_by_its_file(tmp_path, name) -
     assert _loaded_by(name, str(file)) == ["torch"]
 
 
-def test_a_module_that_cannot_be_imported_is_told(tmp_path) -> None:
+def test_a_module_that_cannot_be_imported_is_reported(tmp_path) -> None:
     file = tmp_path / "task.py"
     file.write_text("import no_such_library\n")
     with pytest.raises(CheckError, match="ModuleNotFoundError: No module named 'no_such_library'"):
@@ -204,7 +204,7 @@ def test_a_script_that_checks_its_own_tasks_does_not_start_itself_forever(tmp_pa
         _loaded_by("__main__", str(file))
 
 
-def test_the_network_is_refused_only_while_it_is_asked_to_be() -> None:
+def test_the_network_is_refused_only_on_request() -> None:
     before = (socket.socket, socket.getaddrinfo)
     with connections_refused() as attempts, pytest.raises(OSError, match="refused"):
         socket.create_connection(("example.org", 80))

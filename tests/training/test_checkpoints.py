@@ -158,7 +158,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kill", KILLS)
-def test_a_killed_training_goes_on_to_the_same_weights(
+def test_a_killed_training_continues_to_the_same_weights(
     kill: str, killed: dict[str, Path], uninterrupted: dict[str, torch.Tensor]
 ) -> None:
     folder = killed[kill]

@@ -1,4 +1,4 @@
-"""Fine-tuning to talk: two conversations are said by heart, turn by turn, and the chat goes on as it must."""
+"""Fine-tuning to talk: two conversations are said by heart, turn by turn, and the chat continues as it must."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_text_is_a_users_turn_and_a_row_has_its_history(run: Any) -> None:
     assert loaded.predict([TALKS[1][0]]) == [TALKS[1][1]]
 
 
-def test_the_report_has_perplexity_and_metrics_beside_the_most_frequent_answer(run: Any) -> None:
+def test_the_report_has_perplexity_and_metrics_next_to_the_most_frequent_answer(run: Any) -> None:
     assert list(run.report.metrics) == ["perplexity", "bleu", "rougeL", "chrf"]
     assert list(run.report.baselines["most_frequent"]) == ["bleu", "rougeL", "chrf"]
     first = json.loads((run.path / "predictions.jsonl").read_text().splitlines()[0])
@@ -138,7 +138,7 @@ def test_the_template_is_saved_and_the_folder_talks_by_transformers(run: Any) ->
     assert tokenizer.decode(written) == f" {TALKS[0][3]}<|endoftext|>"
 
 
-def test_the_end_of_a_template_of_the_models_own_is_learned_and_kept(
+def test_the_end_of_a_template_of_the_models_own_is_learned_and_saved(
     settings: dict[str, Any], run: Any, tmp_path: Path, backbone: Path
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -180,7 +180,7 @@ def test_the_oldest_turns_are_forgotten_and_it_is_said_once_per_cut(run: Any) ->
     assert (chat.turns, chat.forgotten) == ([], 0)
 
 
-def test_what_does_not_fit_is_told_and_was_not_said(run: Any) -> None:
+def test_what_does_not_fit_is_reported_and_was_not_said(run: Any) -> None:
     chat = open_chat(str(run.path), GREEDY, system="Be kind.", device="cpu", precision="float32")
     with pytest.raises(DataError, match=r"This takes \d+ tokens .* there is room for 98"):
         chat.answer("It rained all day. " * 20)
@@ -211,7 +211,7 @@ def test_a_conversation_is_saved_as_rows_that_are_read_again(run: Any, tmp_path:
         chat.save(tmp_path / "talk.txt")
 
 
-def test_an_interrupted_answer_is_kept_as_far_as_it_came(run: Any) -> None:
+def test_an_interrupted_answer_is_saved_up_to_the_interruption(run: Any) -> None:
     chat: Chat = open_chat(str(run.path), GREEDY, device="cpu", precision="float32")
     came: list[str] = []
 

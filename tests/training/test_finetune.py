@@ -66,7 +66,7 @@ def run(data: Path, settings: dict[str, Any], tmp_path_factory: pytest.TempPathF
 
 
 def test_a_run_learns_and_holds_everything(run: gpt_tasks.Run) -> None:
-    assert run.report.metrics["accuracy"].value > 0.8, "six adjectives a label are not hard to tell apart"
+    assert run.report.metrics["accuracy"].value > 0.8, "six adjectives a label are not hard to distinguish"
     files = {path.name for path in run.path.iterdir()}
     assert files >= {
         "README.md", "confusion_matrix.png", "learning_curve.png", "logs", "metrics.json", "model",
@@ -91,7 +91,7 @@ def test_metrics_json_has_the_promised_shape(run: gpt_tasks.Run) -> None:
     assert {"seconds", "examples_per_second", "peak_memory_mb"} <= set(content["training"])
 
 
-def test_transformers_opens_the_model_by_itself(run: gpt_tasks.Run, tiny_backbone_folder: Path) -> None:
+def test_transformers_opens_the_model_without_gpt_tasks(run: gpt_tasks.Run, tiny_backbone_folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(run.path / "model")
@@ -305,7 +305,7 @@ PROMPT_BREAKER = """
 """
 
 
-def test_a_plugin_that_raises_during_a_run_is_named_and_checkpoints_are_kept(
+def test_a_plugin_that_raises_during_a_run_is_named_and_checkpoints_are_not_removed(
     site: Any, settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from gpt_tasks.plugins import installed_plugins
@@ -330,7 +330,7 @@ def test_a_plugin_that_raises_during_a_run_is_named_and_checkpoints_are_kept(
         gpt_tasks.load(tmp_path / "run")
 
 
-def test_with_a_weight_for_the_texts_the_backbone_learns_to_foretell_them(
+def test_with_a_weight_for_the_texts_the_backbone_learns_to_predict_them(
     data: Path, settings: dict[str, Any], run: gpt_tasks.Run, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -106,7 +106,7 @@ def test_options_of_answers_that_are_found_are_refused(option: str, settings: di
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_is_asked_to_write_without_training(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_model_writes_without_training(settings: dict[str, Any], tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
     source = str(Path(settings["data"]) / "test.jsonl")
     suite.write_text(
@@ -119,7 +119,7 @@ def test_a_model_is_asked_to_write_without_training(settings: dict[str, Any], tm
 
 
 @pytest.mark.parametrize(("option", "value"), [("stride", "4"), ("mode", "extractive")])
-def test_what_only_training_can_use_is_no_option_of_a_model_as_it_is(
+def test_what_only_training_can_use_is_no_zero_shot_option(
     option: str, value: str, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = str(Path(settings["data"]) / "test.jsonl")

@@ -1,4 +1,4 @@
-"""Fine-tuning heads that tell several labels or a number: learned by heart, kept, and beside what costs little."""
+"""Fine-tuning heads for several labels or a number: learned by heart, saved, and next to cheap baselines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CHOICES = [
 
 
 def written(folder: Path, rows: list[dict[str, Any]]) -> str:
-    """The same rows in all splits, told apart by an end mark."""
+    """The same rows in all splits, distinguished by an end mark."""
     folder.mkdir()
     for split, mark in zip(SPLITS, ("", "?", "!"), strict=True):
         lines = [json.dumps({**row, field: row[field] + mark}) for row in rows for field in list(row)[:1]]
@@ -89,7 +89,7 @@ def chooser(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
     return exact(gpt_tasks.finetune("multiple-choice", data=data, output=folder / "run", **settings))
 
 
-def test_choices_are_learned_by_heart_whatever_their_number_and_order(chooser: Any) -> None:
+def test_choices_are_learned_by_heart_for_any_number_and_order(chooser: Any) -> None:
     asked = [{"question": question, "choices": choices} for question, choices, _ in CHOICES]
     answers = chooser.predict(asked)
     assert [int(answer.label) for answer in answers] == [right for _, _, right in CHOICES]
@@ -148,7 +148,7 @@ def test_a_choice_alone_is_refused_and_choices_must_be_given(chooser: Any) -> No
         chooser.predict([{"question": "What?"}])
 
 
-def test_labels_are_learned_by_heart_and_kept(tagger: Any) -> None:
+def test_labels_are_learned_by_heart_and_saved(tagger: Any) -> None:
     texts = [text for text, _ in TAGS]
     answers = tagger.predict(texts)
     assert [list(answer.labels) for answer in answers] == [labels for _, labels in TAGS]
@@ -165,7 +165,7 @@ def test_numbers_are_learned_by_heart_and_the_order_of_a_pair_does_not_matter(sc
     assert exact(scorer).predict(asked) == answers
 
 
-def test_the_report_has_its_figures_beside_the_baselines(tagger: Any, scorer: Any) -> None:
+def test_the_report_has_its_figures_next_to_the_baselines(tagger: Any, scorer: Any) -> None:
     report = tagger.report
     assert (report.answers, report.labels) == ("labels", ("food", "money", "travel", "work"))
     assert list(report.metrics) == ["micro_f1", "macro_f1", "samples_f1", "lrap"]
@@ -234,8 +234,8 @@ def test_the_card_and_the_learning_curve_are_there(tagger: Any, scorer: Any, cho
         assert (run.path / "learning_curve.png").is_file()
 
 
-def test_long_texts_are_read_whole_and_it_is_told(settings: dict[str, Any], tmp_path: Path) -> None:
-    # What tells the texts apart stands at their ends, beyond what one window holds.
+def test_long_texts_are_read_whole_and_a_note_says_so(settings: dict[str, Any], tmp_path: Path) -> None:
+    # What distinguishes the texts is at their ends, beyond what one window holds.
     filler = "and so it went on, one day after another, " * 6
     rows = [{"text": f"{filler}{end}", "labels": labels} for end, labels in (("the end.", ["a"]), ("no 7 8 9", ["b"]))]
     data = written(tmp_path / "data", [{**row, "text": f"{n} {row['text']}"} for n, row in enumerate(rows * 2)])

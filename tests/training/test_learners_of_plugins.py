@@ -1,4 +1,4 @@
-"""Learners that plugins bring: what they get wrong is told as theirs, and what they may do is done."""
+"""Learners of plugins: their errors are reported as theirs, and what they may do works."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ LOSS = 'return functional.cross_entropy(logits, labels, ignore_index=-100, reduc
         "no tensor",
     ],
 )
-def test_what_a_learner_gets_wrong_is_told_as_its_plugins_and_nothing_is_left(
+def test_errors_of_a_learner_are_reported_as_its_plugins_and_nothing_is_left(
     finetune: Finetune, tmp_path: Path, changed: dict[str, str], told: str
 ) -> None:
     with pytest.raises(PluginError, match=told) as raised:
@@ -207,7 +207,7 @@ def test_the_command_ends_with_the_exit_code_of_plugins(
     assert not (tmp_path / "run").exists()
 
 
-# What the built-in learner does by itself with labels of another shape fails within torch alone.
+# The inherited methods of the built-in learner fail within torch for labels of another shape.
 INHERITED = """
     import numpy as np
     from gpt_tasks import HeadSpec, LearnerSpec, hookimpl
@@ -236,7 +236,9 @@ def test_wrong_shapes_in_a_loss_that_is_inherited_are_the_plugins_too(finetune: 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_of_nan_of_a_built_in_learner_is_told_with_a_way_out(tiny_backbone_folder: Path, tmp_path: Path) -> None:
+def test_a_loss_of_nan_of_a_built_in_learner_is_reported_with_a_way_out(
+    tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = tmp_path / "backbone" / "model.safetensors"
@@ -250,7 +252,7 @@ def test_a_loss_of_nan_of_a_built_in_learner_is_told_with_a_way_out(tiny_backbon
     assert not (tmp_path / "run").exists()
 
 
-def test_a_task_whose_learner_is_not_there_is_told_at_once(site: Any, tmp_path: Path) -> None:
+def test_a_task_whose_learner_is_not_there_is_reported_at_once(site: Any, tmp_path: Path) -> None:
     site.install("mood", TASK)
     installed_plugins.cache_clear()
     told = r"Task 'mood' of plugin 'mood' \(acme 1\.2\) names a learner 'taught', which there is not"

@@ -1,4 +1,4 @@
-"""A run that was killed goes on to the same weights, bit for bit, as one that was not."""
+"""A run that was killed continues to the same weights, bit for bit, as one that was not."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# Runs commands, each in a process of its own, for which what they all import is imported once.
+# Runs commands, each in a separate process, for which what they all import is imported once.
 LAUNCHER = """
 import json, os, sys
 import gpt_tasks.training.session
@@ -102,7 +102,7 @@ class Launcher:
 
 @pytest.fixture(scope="module")
 def launchers(workplace: Path) -> Iterator[tuple[Launcher, Launcher]]:
-    """One for what is run first, and one for what goes on with it or repeats it."""
+    """One for what is run first, and one for what continues or repeats it."""
     both = Launcher(workplace, 1), Launcher(workplace, 2)
     yield both
     for launcher in both:

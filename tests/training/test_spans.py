@@ -36,7 +36,7 @@ def row(place: int, question: str, answer: str | None, shift: int = 0) -> dict[s
 
 
 def written(folder: Path, rows: list[dict[str, Any]]) -> str:
-    """The same rows in all splits, told apart by an end mark of their questions."""
+    """The same rows in all splits, distinguished by an end mark of their questions."""
     folder.mkdir()
     for split, mark in zip(SPLITS, ("", " ", "  "), strict=True):
         marked = [
@@ -96,7 +96,7 @@ def test_a_run_answers_as_before_alone_and_among_others(run: Any) -> None:
     assert [again.predict([each])[0].text for each in asked()] == [answer.text for answer in answers]
 
 
-def test_the_report_has_what_the_evaluations_tell_beside_what_costs_nothing(run: Any, tmp_path: Path) -> None:
+def test_the_report_has_the_statistics_of_the_evaluations_next_to_the_baselines(run: Any, tmp_path: Path) -> None:
     report = run.report
     names = ["exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_exact_match"]
     assert (report.answers, list(report.metrics), list(report.baselines)) == ("span", names, ["longest_shared"])
@@ -165,8 +165,8 @@ def test_an_answer_that_no_window_holds_is_counted(settings: dict[str, Any], tmp
     assert trained.report.training["answers_in_no_window"] == 1
 
 
-def test_an_answer_that_stands_elsewhere_is_moved_counted_and_named(settings: dict[str, Any], tmp_path: Path) -> None:
-    # One of twenty-one stands one character off.
+def test_an_answer_at_another_place_is_moved_counted_and_named(settings: dict[str, Any], tmp_path: Path) -> None:
+    # One of twenty-one is one character off.
     rows = [{**row(0, "What was cold?", "soup"), "question": f"What was cold on day {n}?"} for n in range(20)]
     data = written(tmp_path / "data", [*rows, row(1, "How did Anna come?", "by the night train", shift=1)])
     trained = gpt_tasks.finetune("qa", data=data, output=tmp_path / "run", **{**settings, "epochs": 1})

@@ -58,7 +58,7 @@ def test_two_examples_are_said_by_heart_and_end(run: Any) -> None:
     assert [answer.finish_reason for answer in answers] == ["end", "end"]
 
 
-def test_the_report_has_perplexity_and_metrics_beside_what_costs_nothing(run: Any) -> None:
+def test_the_report_has_perplexity_and_metrics_next_to_the_baselines(run: Any) -> None:
     assert list(run.report.metrics) == ["perplexity", "bleu", "chrf"]
     assert set(run.report.baselines) == {"copy"}
     assert list(run.report.baselines["copy"]) == ["bleu", "chrf"]
@@ -124,7 +124,7 @@ def test_lora_learns_too_and_leaves_a_plain_model(settings: dict[str, Any], run:
         ({"options": {"target_language": "fr"}}, DataError, "there is no column"),
     ],
 )
-def test_what_cannot_be_trained_is_told(
+def test_what_cannot_be_trained_is_reported(
     run: Any, settings: dict[str, Any], tmp_path: Path, change: dict[str, Any], error: type[Exception], told: str
 ) -> None:
     with pytest.raises(error, match=told):

@@ -33,7 +33,7 @@ def runs(request, tmp_path_factory):
     return still, gpt_tasks.finetune("embedding", output=folder / "trained", epochs=2, **settings)
 
 
-def test_training_brings_pairs_together(runs):
+def test_training_moves_pairs_together(runs):
     before, after = (run.report.metrics["ndcg"] for run in runs)
     assert after.value > before.value
     assert 0 <= after.low <= after.value <= after.high <= 1

@@ -86,7 +86,7 @@ def test_chat_completions_write(server, scorer):
         assert json.loads(server.served[-1])["messages"] == list(turns)
 
 
-def test_chat_completions_refuse_log_likelihoods_before_anything_is_asked(server, capsys):
+def test_chat_completions_refuse_log_likelihoods_before_any_request(server, capsys):
     with pytest.raises(UsageError, match=r"openai-chat:tiny at .* chat completions return no log-likelihood"):
         ask(WRITE, QUESTION, prefix="openai-chat:")
     assert run(["score", "openai-chat:tiny", "--suite", "starter", "--limit", "1"]) == 2
@@ -144,7 +144,7 @@ def test_several_are_sent_at_a_time(server):
     assert 2 <= most[0] <= 4
 
 
-def test_it_waits_as_it_is_told(server, monkeypatch):
+def test_it_waits_as_long_as_the_endpoint_says(server, monkeypatch):
     monkeypatch.setattr(gpt_tasks_openai, "RETRIES", 1)
     server.fault = lambda handler, _: len(server.times) == 1 and not handler.say(429, "{}", Retry_After="1")
     ask(WRITE)
@@ -222,7 +222,7 @@ ALL = ("tokens", "text_offset", "token_logprobs", "top_logprobs")
         (changed(shifted), ModelError, "text offsets"),
     ],
 )
-def test_what_goes_wrong_is_told_with_the_endpoints_name(server, monkeypatch, fault, kind, told):
+def test_what_goes_wrong_is_reported_with_the_endpoints_name(server, monkeypatch, fault, kind, told):
     monkeypatch.setenv("GPT_TASKS_OPENAI_TIMEOUT", "0.3" if "within" in told else "60")
     server.fault = fault
     with pytest.raises(kind, match=rf"openai:tiny at http://127\.0\.0\.1:\d+/v1.*{told}") as raised:
@@ -230,7 +230,7 @@ def test_what_goes_wrong_is_told_with_the_endpoints_name(server, monkeypatch, fa
     assert KEY not in str(raised.value)
 
 
-def test_nothing_that_is_written_is_told(server):
+def test_nothing_that_is_written_is_reported(server):
     server.fault = changed(lambda choice: {**choice, "text": None})
     with pytest.raises(ModelError, match="half an answer: no text"):
         ask(WRITE)
@@ -245,12 +245,12 @@ def test_a_first_token_needs_one_before_it(server, monkeypatch, capsys):
     assert "Task 'grammar': openai:tiny" in capsys.readouterr().err
 
 
-def test_a_text_without_tokens_is_told(server):
+def test_a_text_without_tokens_is_reported(server):
     with pytest.raises(DataError, match="has no separate tokens"):
         ask(Continuation("The soup", ""))
 
 
-def test_an_endpoint_that_is_down_is_told(server, monkeypatch):
+def test_an_endpoint_that_is_down_is_reported(server, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://user:secret@127.0.0.1:{port}/v1")
@@ -267,7 +267,7 @@ def test_an_endpoint_that_is_down_is_told(server, monkeypatch):
         ("GPT_TASKS_OPENAI_TIMEOUT", "0", "GPT_TASKS_OPENAI_TIMEOUT=0"),
     ],
 )
-def test_settings_that_cannot_be_are_told(server, monkeypatch, variable, value, told):
+def test_impossible_settings_are_reported(server, monkeypatch, variable, value, told):
     monkeypatch.setenv(variable, value)
     with pytest.raises(UsageError, match=told):
         opened()

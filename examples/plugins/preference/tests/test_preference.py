@@ -29,7 +29,7 @@ def test_training_makes_chosen_answers_likelier(run):
     assert report.metrics["pair_accuracy"].value > 0.5
 
 
-def test_a_loaded_run_tells_which_is_preferred_and_gives_the_same_figures(run):
+def test_a_loaded_run_returns_which_is_preferred_and_gives_the_same_figures(run):
     loaded = gpt_tasks.load(run.path, **EXACT)
     pair = {"prompt": "Guest: Where is the sauna?\nClerk:", "chosen": " Let me see.", "rejected": " Ask somebody else."}
     turned = {**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]}

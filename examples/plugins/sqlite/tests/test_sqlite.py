@@ -36,12 +36,12 @@ def test_without_a_query_tables_are_splits(database):
 
 
 @pytest.mark.parametrize("query", ["SELECT txt FROM reviews", "DELETE FROM reviews", "SELEKT"])
-def test_what_cannot_be_read_is_told(database, query):
+def test_what_cannot_be_read_is_reported(database, query):
     with pytest.raises(GptTasksError, match=r"reviews.db: (no such column|attempt to write|near)"):
         read(f"{database}?query={query}", "all")
 
 
-def test_a_file_that_is_not_there_is_told_and_not_made(tmp_path):
+def test_a_file_that_is_not_there_is_reported_and_not_made(tmp_path):
     with pytest.raises(GptTasksError, match="there is no file"):
         splits(str(tmp_path / "reviews.db"))
     assert list(tmp_path.iterdir()) == []
