@@ -113,7 +113,7 @@ def test_a_plugin_that_fails_on_import_is_left_out_with_its_cause(site, source, 
 
 HOOKS = """
     import typer
-    from gpt_tasks import ClassificationTask, hookimpl
+    from gpt_tasks import ClassificationTask, FileFormat, hookimpl
     from gpt_tasks.extensions import Metric
 
     class Fine(ClassificationTask):
@@ -150,6 +150,11 @@ HOOKS = """
         ("register_tasks()", "[Nameless()]", "whose name None is not made of"),
         ("register_tasks()", "[Spaced()]", "whose name 'two words' is not made of"),
         ("register_tasks()", "[Fine(), Fine()]", "it brings the task 'fine' twice"),
+        (
+            "register_sources()",
+            "[FileFormat(n, 'Rows.', ('.rows',), print) for n in 'ab']",
+            "the format 'b' reads .rows files, as 'a' does",
+        ),
         ("register_tasks()", "1 / 0", "ZeroDivisionError: division by zero"),
         ("register_commands()", "[typer.Typer(name='empty')]", "Could not get a command"),
         ("register_commands()", "[typer.Typer()]", "is not made of a-z"),

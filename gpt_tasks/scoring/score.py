@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
-from gpt_tasks.events import observed
+from gpt_tasks.events import Observers, observed
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in, barrier, rank
@@ -23,7 +23,7 @@ from gpt_tasks.types import Request, Response
 if TYPE_CHECKING:
     from gpt_tasks.scoring.cache import AnswerCache
     from gpt_tasks.scoring.engine import EngineName
-    from gpt_tasks.scoring.results import Scores
+    from gpt_tasks.scoring.results import Scores, TaskScores
 
 ANSWERS = "answers.jsonl"
 HARNESS = "lm-eval:"
@@ -137,9 +137,7 @@ def score(
         )
         if rank() == 0:
             write_scores(folder, scores, rows)
-            for reported in tasks:
-                observers.send("evaluated", {"task": reported.name, **reported.values()})
-            observers.finish({}, [folder / SCORES, folder / EXAMPLES])
+            _report(observers, tasks, [folder / SCORES, folder / EXAMPLES])
         elif cache.path.exists():
             cache.path.unlink()  # the first process has it all by now
         barrier()
@@ -149,6 +147,12 @@ def score(
 def _file_name(model: str) -> str:
     """A model's name in that of a folder, which holds no colon where Windows is to read it."""
     return Path(model).name.replace(":", "-")
+
+
+def _report(observers: Observers, tasks: Sequence[TaskScores], artifacts: Sequence[Path]) -> None:
+    for reported in tasks:
+        observers.send("evaluated", {"task": reported.name, **reported.values()})
+    observers.finish({}, artifacts)
 
 
 def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
@@ -239,18 +243,21 @@ def _score_harness(
     }
     name = f"{HARNESS}{task}"
     _refuse_others(folder, {"model": backbone.fingerprint, "suite": name, **settings})
-    found = score_lm_eval(task, scorer, shots=shots, limit=limit, seed=seed, say=say)
-    scores = Scores(
-        suite={"name": name, "sha256": name},
-        model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
-        settings=settings,
-        versions={**_versions(), "lm_eval": VERSION},
-        tasks=harness_tasks(found),
-    )
-    with machine_errors(), _working_in(folder):
-        if rank() == 0:
-            write_json(folder / SCORES, scores.to_json())
-        barrier()
+    configuration = {"model": model, "suite": name, "tasks": [task], **settings}
+    with machine_errors(), observed(installed_plugins(), "score", folder, configuration) as observers:
+        found = score_lm_eval(task, scorer, shots=shots, limit=limit, seed=seed, say=say)
+        scores = Scores(
+            suite={"name": name, "sha256": name},
+            model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
+            settings=settings,
+            versions={**_versions(), "lm_eval": VERSION},
+            tasks=harness_tasks(found),
+        )
+        with _working_in(folder):
+            if rank() == 0:
+                write_json(folder / SCORES, scores.to_json())
+                _report(observers, scores.tasks, [folder / SCORES])
+            barrier()
     return scores, folder
 
 
