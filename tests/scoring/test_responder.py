@@ -190,7 +190,7 @@ def test_one_talks_with_it(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None
     (row,) = map(json.loads, Path("talk.jsonl").read_text().splitlines())
     assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]
     assert command("chat", "mock:any", "--top-p", "0.5") == 2
-    assert "--top-p is for a model on this machine: mock:any is asked for its likeliest" in capsys.readouterr().err
+    assert "--top-p is for a model on this machine: mock:any gives its likeliest" in capsys.readouterr().err
 
 
 def test_only_what_was_said_of_how_is_handed_on() -> None:
