@@ -257,7 +257,7 @@ LEFT_OUT = [
 ]
 OF_BOTH = [
     (["--task", "sentimant"], "Did you mean 'sentiment'?"),
-    (["--task", "sentiment", "--label-word", "neutral=so"], "is for a label 'neutral', which there is not"),
+    (["--task", "sentiment", "--label-word", "neutral=so"], "is for a label 'neutral', which does not exist"),
     (["--task", "sentiment", "--label-word", "positive=negative"], "Two labels have the same word 'negative'"),
     (["--task", "sentiment", "--question", "{review}"], "The question names 'review'"),
     (["--task", "sentiment", "--question", "{text"], "The question '{text' cannot be read"),
