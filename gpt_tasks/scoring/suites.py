@@ -156,7 +156,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
     except UsageError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from error
     if not task.can_be_asked:
-        raise DataError(f"{where}: '{entry.task}' cannot be evaluated without training", f"Take {_askable(registry)}.")
+        raise DataError(f"{where}: '{entry.task}' cannot be evaluated zero-shot", f"Take {_askable(registry)}.")
     options = dict(entry.model_extra or {})
     source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
     by, groups = entry.by, tuple(entry.groups or ())
