@@ -162,7 +162,7 @@ LOSS = 'return functional.cross_entropy(logits, labels, ignore_index=-100, reduc
         ),
         (
             {OTHER_LABELS: "labels=np.zeros(1 + len(example.inputs['text']) % 2))"},
-            r"Learner 'taught' \(school of teachers 0\.3\): encode\(\) returned labels of shape \(\d,\) beside others",
+            r"Learner 'taught' \(school of teachers 0\.3\): encode\(\) returned labels of shape \(\d,\), but",
         ),
         (
             {OTHER_LABELS: ")"},
