@@ -111,7 +111,7 @@ def _rows(task: SavedTask, order: np.ndarray | None = None) -> Rows:
 
 
 def _recomputed(metric: Metric, ours: SavedTask, theirs: SavedTask, order: np.ndarray, seed: int) -> TestResult:
-    """Compare a metric that is no mean by 1,000 paired resamples."""
+    """Compare a metric that is not a mean by 1,000 paired resamples."""
     if len(order) < 2:
         return unknown()
     a, b = _rows(ours), _rows(theirs, order)

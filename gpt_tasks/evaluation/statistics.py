@@ -192,7 +192,7 @@ def check_metrics(metrics: Sequence[Metric], task: Task, example: Example) -> No
 
 
 def whole_figure(metric: Metric, rows: Rows, *, seed: int = 0) -> Score:
-    """Return the figure of a metric that is no mean, with its own interval or that of a bootstrap over rows.
+    """Return the figure of a metric that is not a mean, with its own interval or that of a bootstrap over rows.
 
     The interval is NaN where the value is, or where the metric is undefined on most resamples. Raises PluginError where
     the metric's function raises or returns no number.

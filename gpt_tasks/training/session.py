@@ -280,7 +280,7 @@ class Session:
         )
 
     def learner_source(self) -> str:
-        """Return the plugin that brings the learner, with its distribution, as in `ner (gpt-tasks 0.1.0)`."""
+        """Return the plugin that provides the learner, with its distribution, as in `ner (gpt-tasks 0.1.0)`."""
         plugin = self.plugins.find(self.plugins.registry.learners.owner(str(self.task.learner)))
         return f"{plugin.name} of {plugin.source}"
 
