@@ -499,10 +499,10 @@ def test_what_cannot_be_used_is_found_when_the_plugin_loads(site, source, cause)
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ('metrics = ("accuracy", "acuracy")', "names a metric 'acuracy', which there is not"),
-        ('head = "sequense"', "names a head 'sequense', which there is not"),
-        ('learner = "clasification"', "names a learner 'clasification', which there is not"),
-        ('best_metric = "macro-f1"', "names a metric 'macro-f1' of its own"),
+        ('metrics = ("accuracy", "acuracy")', "names a metric 'acuracy', which does not exist"),
+        ('head = "sequense"', "names a head 'sequense', which does not exist"),
+        ('learner = "clasification"', "names a learner 'clasification', which does not exist"),
+        ('best_metric = "macro-f1"', "names a best metric 'macro-f1' among its metrics"),
     ],
 )
 def test_a_task_that_names_what_nobody_brings_is_its_plugins_fault(site, line, told) -> None:

@@ -1,4 +1,4 @@
-"""Score a model on a suite: read, ask, measure, write."""
+"""Score a model on a suite: read, prompt, score, write."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def score(
     parts = [part for task in loaded.tasks for part in task.parts()]
     examples = [list(read_examples(part, registry.sources, limit)) for part in parts]
 
-    # From here on a local model needs torch: what is wrong with the suite or its data has been told.
+    # From here on a local model needs torch: errors in the suite or its data have been reported.
     from gpt_tasks.scoring.results import EXAMPLES, SCORES, ScoredExample, Scores, task_scores, write_scores
 
     responder = open_responder(model, **how)
@@ -145,7 +145,7 @@ def score(
 
 
 def _file_name(model: str) -> str:
-    """A model's name in that of a folder, which holds no colon where Windows is to read it."""
+    """A model's name as part of a folder's, without the colons that Windows refuses."""
     return Path(model).name.replace(":", "-")
 
 
@@ -163,7 +163,7 @@ def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise UsageError where something else than a folder stands there, before anything is loaded."""
+    """Raise UsageError where the path is not a folder, before anything is loaded."""
     for path in (folder, *folder.parents):
         if path.exists():
             if not path.is_dir():
@@ -180,7 +180,7 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 
 def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Raise UsageError where the folder holds the scores of something else than what is asked now."""
+    """Raise UsageError where the folder holds scores with other settings."""
     file = folder / "scores.json"
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
@@ -188,7 +188,7 @@ def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return  # nothing there, or nothing to be lost
     if held.get("shots_sampler") == "drawn":
-        held["shots_sampler"] = "random"  # what it is called since
+        held["shots_sampler"] = "random"  # its current name
     for name, value in asked.items():
         if name != "device" and held.get(name) != value:
             raise UsageError(
@@ -198,7 +198,7 @@ def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
 
 
 def _cache(folder: Path, identity: Mapping[str, str], say: Callable[[str], None]) -> AnswerCache:
-    """Open the first process's file, which takes over what others have left; and for every other one its own."""
+    """Open the first process's file, which takes over the answers of the others; every other process gets its own."""
     from gpt_tasks.scoring.cache import AnswerCache
 
     if rank() == 0:
@@ -228,8 +228,8 @@ def _score_harness(
 
     if find_responder(model) is not None:
         raise UsageError(
-            f"--suite {HARNESS}{task}: lm-evaluation-harness asks a model on this machine, not {model}",
-            "It has models of its own for endpoints.",
+            f"--suite {HARNESS}{task}: lm-evaluation-harness evaluates a model on this machine, not {model}",
+            "It has its own models for endpoints.",
         )
     folder = output or SCORES_FOLDER / f"{_file_name(model)}-lm-eval-{Path(task).stem}"
     _check_folder(folder)
