@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.abc import InspectLoader
@@ -108,8 +108,9 @@ def checked_offers(hook: str, returned: object, registry: Registries) -> list[Of
 
 
 def refuse_clashes(offers: Sequence[Offer]) -> None:
-    """Raise ValueError where two offers, or one and a registered thing, have the same name."""
+    """Raise ValueError where two offers, or one and a registered thing, have the same name or read the same suffix."""
     seen = set()
+    suffixes = {suffix: name for offer in offers for name, suffix in _suffixes(offer.table)}
     for offer in offers:
         key = (offer.table.kind, offer.name)
         if key in seen:
@@ -119,6 +120,16 @@ def refuse_clashes(offers: Sequence[Offer]) -> None:
                 f"the {offer.table.kind} name '{offer.name}' is taken by plugin '{offer.table.owner(offer.name)}'"
             )
         seen.add(key)
+        for suffix in getattr(offer.thing, "suffixes", ()):
+            if suffix in suffixes:
+                raise ValueError(f"the format '{offer.name}' reads {suffix} files, as '{suffixes[suffix]}' does")
+            suffixes[suffix] = offer.name
+
+
+def _suffixes(readers: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for name, reader in readers.items():
+        for suffix in getattr(reader, "suffixes", ()):
+            yield suffix, name
 
 
 def _named(expected: type | tuple[type, ...]) -> str:

@@ -233,7 +233,7 @@ def test_a_run_of_prompt_tuning_needs_its_plugin(told) -> None:
 
     folder, _ = told
     registry = installed_plugins().registry
-    with pytest.raises(PluginError, match="the run needs the method 'prompt', which no installed plugin brings"):
+    with pytest.raises(PluginError, match="the run needs the method 'prompt', which no installed plugin provides"):
         load_model(folder / "runs" / "sarcasm" / "model", registry.heads, registry.methods)
 
 

@@ -113,7 +113,7 @@ def test_a_plugin_that_fails_on_import_is_left_out_with_its_cause(site, source, 
 
 HOOKS = """
     import typer
-    from gpt_tasks import ClassificationTask, hookimpl
+    from gpt_tasks import ClassificationTask, FileFormat, hookimpl
     from gpt_tasks.extensions import Metric
 
     class Fine(ClassificationTask):
@@ -150,6 +150,11 @@ HOOKS = """
         ("register_tasks()", "[Nameless()]", "whose name None is not made of"),
         ("register_tasks()", "[Spaced()]", "whose name 'two words' is not made of"),
         ("register_tasks()", "[Fine(), Fine()]", "it registers the task 'fine' twice"),
+        (
+            "register_sources()",
+            "[FileFormat(n, 'Rows.', ('.rows',), print) for n in 'ab']",
+            "the format 'b' reads .rows files, as 'a' does",
+        ),
         ("register_tasks()", "1 / 0", "ZeroDivisionError: division by zero"),
         ("register_commands()", "[typer.Typer(name='empty')]", "Could not get a command"),
         ("register_commands()", "[typer.Typer()]", "is not made of a-z"),
@@ -494,10 +499,10 @@ def test_what_cannot_be_used_is_found_when_the_plugin_loads(site, source, cause)
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ('metrics = ("accuracy", "acuracy")', "names a metric 'acuracy', which there is not"),
-        ('head = "sequense"', "names a head 'sequense', which there is not"),
-        ('learner = "clasification"', "names a learner 'clasification', which there is not"),
-        ('best_metric = "macro-f1"', "names a metric 'macro-f1' of its own"),
+        ('metrics = ("accuracy", "acuracy")', "names a metric 'acuracy', which does not exist"),
+        ('head = "sequense"', "names a head 'sequense', which does not exist"),
+        ('learner = "clasification"', "names a learner 'clasification', which does not exist"),
+        ('best_metric = "macro-f1"', "names a best metric 'macro-f1' among its metrics"),
     ],
 )
 def test_a_task_that_names_what_nobody_provides_is_its_plugins_fault(site, line, told) -> None:

@@ -2,7 +2,7 @@
 
 import os
 
-# oneDNN compiles a product for every shape that it meets and keeps 1,024 of them, torch's layer over it as many more.
-# Texts have hundreds of lengths: that grows to a gigabyte, and training is no sooner for it.
+# oneDNN compiles a product for every shape that it meets and caches 1,024 of them; torch's layer above caches as many.
+# Texts have hundreds of lengths: the caches grow to a gigabyte, and training is no faster.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "16")

@@ -1,4 +1,4 @@
-"""The model hub: a repository's snapshot on disk, from the local cache or downloaded, and why it could not be had."""
+"""The model hub: a repository's snapshot on disk, from the local cache or downloaded, or why it is not available."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) ->
     """Return a model repository's files: from the local cache where they are complete, downloaded otherwise.
 
     A cached snapshot is used without asking the hub for a newer one, so that the same spec stays the same model; a
-    download by other means (`hf download OWNER/NAME`) renews it. `with_code` takes Python files too. Raises
-    ModelError where the repository cannot be had, MachineError where it cannot be stored.
+    download by other means (`hf download OWNER/NAME`) renews it. `with_code` takes Python files too. Raises ModelError
+    where the repository is not available, MachineError where it cannot be stored.
     """
     from huggingface_hub import constants, snapshot_download
 
     wanted = [CONFIG, *WEIGHT_FILES, *TOKENIZER_FILES, *_EXTRAS, *(_CODE if with_code else ())]
     try:
         cached = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True))
-    # The cache does not hold it whole: nothing to report yet.
+    # The cache is incomplete: nothing to report yet.
     except (OSError, ValueError):
         cached = None
     if cached is not None and is_complete(cached):
@@ -73,9 +73,9 @@ def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) ->
 
 
 def why_unreachable() -> str:
-    """Return why the hub does not answer in time; an empty text where it does, with whatever status.
+    """Return why the hub does not answer in time; an empty text where it does, with any status.
 
-    Asked before a download because the hub's own client tries again for minutes. Proxies and HF_ENDPOINT count.
+    Called before a download, because the hub's own client retries for minutes. Proxies and HF_ENDPOINT count.
     """
     from huggingface_hub import constants, get_session
 
@@ -96,7 +96,7 @@ def why_unreachable() -> str:
 
 
 def is_complete(folder: Path) -> bool:
-    """Tell whether a folder holds a configuration, a tokenizer and all weights."""
+    """Return whether a folder holds a configuration, a tokenizer and all weights."""
     if not (folder / CONFIG).is_file() or not has_tokenizer(folder):
         return False
     if (folder / WEIGHTS).is_file():
@@ -109,7 +109,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Tell whether a folder holds any tokenizer file."""
+    """Return whether a folder holds any tokenizer file."""
     return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
 
 
@@ -122,7 +122,7 @@ def first_line(error: BaseException) -> str:
 def _translated(error: Exception, spec: str, repo: str, endpoint: str) -> ModelError:
     from huggingface_hub import errors
 
-    log_in = "hf auth login, or the variable HF_TOKEN, tells the hub who you are."
+    log_in = "Log in with hf auth login, or set HF_TOKEN."
     match error:
         case errors.GatedRepoError():
             told = "the model is gated and you have no access to it", f"Ask for it at {endpoint}/{repo}. {log_in}"
@@ -135,5 +135,5 @@ def _translated(error: Exception, spec: str, repo: str, endpoint: str) -> ModelE
         case errors.HFValidationError():
             told = first_line(error), "A hub id reads OWNER/NAME or OWNER/NAME@REVISION."
         case _:
-            told = f"the download failed: {first_line(error)}", "Try again; what was downloaded is kept."
+            told = f"the download failed: {first_line(error)}", "Try again; files already downloaded are reused."
     return ModelError(f"{spec}: {told[0]}", told[1])

@@ -55,7 +55,7 @@ class Backbone:
 
     @property
     def context_length(self) -> int | None:
-        """The most tokens the model can read at once; None where its positions know no limit."""
+        """The most tokens the model can read at once; None where its positions have no limit."""
         return getattr(self.model.config, "max_position_embeddings", None)
 
     @cached_property
@@ -74,8 +74,8 @@ class Backbone:
 def load_backbone(spec: str, presets: Mapping[str, BackbonePreset], *, trust_remote_code: bool = False) -> Backbone:
     """Load the backbone that `spec` names, in float32 and in evaluation mode.
 
-    `trust_remote_code` lets the model bring Python code of its own. Raises UsageError for a name that stands for
-    nothing and ModelError for a model that cannot be loaded whole.
+    `trust_remote_code` lets the model use its own Python code. Raises UsageError for an unknown name and ModelError for
+    a model that cannot be loaded whole.
     """
     return open_backbone(locate(spec, presets, with_code=trust_remote_code), trust_remote_code=trust_remote_code)
 
@@ -83,7 +83,7 @@ def load_backbone(spec: str, presets: Mapping[str, BackbonePreset], *, trust_rem
 def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool = False) -> Location:
     """Find the folder of a preset, of a folder (or run folder) or of a hub id, in this order; downloads what is new.
 
-    Imports no torch, so that a wrong spec or a missing network is told at once.
+    Imports no torch, so that a wrong spec or a missing network is reported at once.
     """
     place = presets[spec].location() if spec in presets else spec
     folder = Path(place).expanduser()
@@ -124,7 +124,7 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Bac
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and reports off the terminal: what matters in them is raised as an error."""
+    """Hide transformers' progress bars and reports: what matters in them is raised as an error."""
     from transformers import utils
 
     logging: Any = utils.logging
@@ -268,7 +268,7 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase
             "Convert it with transformers (AutoTokenizer, then save_pretrained).",
         )
     if tokenizer.pad_token_id is None:
-        # Any token will do: padding is told by the attention mask, never by its id.
+        # Any token will do: padding is identified by the attention mask, never by its id.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
 

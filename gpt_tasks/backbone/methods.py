@@ -1,4 +1,4 @@
-"""Tuning methods: which weights of the backbone move, and the settings that suit each method and size."""
+"""Tuning methods: which weights of the backbone are trained, and the settings that suit each method and size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _settings(learning_rate: float, epochs: float, batch_tokens: int) -> Mapping
     }
 
 
-# For each method, by the backbone's number of parameters: the first row that is large enough holds.
+# For each method, by the backbone's number of parameters: the first row that is large enough applies.
 _DEFAULTS: Mapping[str, Sequence[tuple[float, Mapping[str, float | int]]]] = {
     "full": (
         (30e6, _settings(1e-3, 4, 1024)),
@@ -48,10 +48,10 @@ _DEFAULTS: Mapping[str, Sequence[tuple[float, Mapping[str, float | int]]]] = {
 
 @hookimpl
 def register_methods() -> Sequence[Method]:
-    """Bring `full`, `lora` and `head`."""
+    """Register `full`, `lora` and `head`."""
     return [
-        _method("full", "Every weight of the backbone moves.", _unfreeze, _unchanged),
-        _method("lora", "Low-rank matrices beside the backbone's move, and are merged at the end.", _add_lora, _merge),
+        _method("full", "Every weight of the backbone is trained.", _unfreeze, _unchanged),
+        _method("lora", "Low-rank matrices are trained, and merged at the end.", _add_lora, _merge),
         _method("head", "The backbone is frozen; its features are computed once.", _freeze, _unchanged, frozen=True),
     ]
 
@@ -92,7 +92,7 @@ def _add_lora(backbone: nn.Module) -> nn.Module:
     targets: Any = TARGETS.get(model.config.model_type, "all-linear")
     config = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=LORA_DROPOUT, target_modules=targets)
     with warnings.catch_warnings():
-        # peft remarks that it transposes GPT-2's Conv1D by itself.
+        # peft warns that it transposes GPT-2's Conv1D.
         warnings.simplefilter("ignore")
         return get_peft_model(model, config)
 

@@ -10,11 +10,11 @@ from gpt_tasks.errors import MachineError, UsageError
 
 Precision = Literal["float32", "bf16"]
 WritingPrecision = Literal["float32", "bf16", "int8"]
-"""What a model may write in, which needs no gradients."""
+"""The precisions of generation, which needs no gradients."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda` or `mps` stands for here; raises UsageError or MachineError."""
+    """The device that `auto`, `cpu`, `cuda` or `mps` means on this machine; raises UsageError or MachineError."""
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, available in here.items() if available))
@@ -36,7 +36,7 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """The precision that `auto`, `float32` or `bf16` stands for on a device: `auto` is bf16 where it is native."""
+    """The precision that `auto`, `float32` or `bf16` means on a device: `auto` is bf16 where it is native."""
     match name:
         case "auto":
             return "bf16" if native_bf16(device) else "float32"
@@ -45,15 +45,15 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         case "bf16":
             return "bf16"
         case "int8":
-            raise UsageError("--precision int8 is for writing, which this is not", "Choose auto, float32 or bf16.")
+            raise UsageError("--precision int8 is only for generation", "Choose auto, float32 or bf16.")
         case _:
             raise UsageError(f"--precision {name}: no such precision", "Choose auto, float32 or bf16.")
 
 
 def resolve_writing_precision(name: str, device: torch.device) -> WritingPrecision:
-    """The precision that a name stands for where a model only writes: also `int8`, on a CPU."""
+    """The precision that a name means where a model only generates: also `int8`, on a CPU."""
     if name not in {"auto", "float32", "bf16", "int8"}:
         raise UsageError(f"--precision {name}: no such precision", "Choose auto, float32, bf16 or int8.")
     if name == "int8" and device.type != "cpu":
-        raise UsageError(f"--precision int8 is for writing on a CPU, not on {device.type}", "Add --device cpu.")
+        raise UsageError(f"--precision int8 is for generation on a CPU, not on {device.type}", "Add --device cpu.")
     return "int8" if name == "int8" else resolve_precision(name, device)

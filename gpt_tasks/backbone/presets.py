@@ -21,7 +21,7 @@ _ON_THE_HUB = (
 
 @hookimpl
 def register_backbones() -> Sequence[BackbonePreset]:
-    """Bring the embedded backbone and the GPTs on the hub."""
+    """Register the embedded backbone and the GPTs on the hub."""
     embedded = BackbonePreset("tiny", "A small English GPT that is part of gpt-tasks: no network needed", _embedded)
     return [embedded, *(BackbonePreset(name, says, partial(str, hub_id)) for name, hub_id, says in _ON_THE_HUB)]
 

@@ -1,4 +1,4 @@
-"""Shapes of the models that `gpt-tasks pretrain` trains from nothing."""
+"""Shapes of the models that `gpt-tasks pretrain` trains from scratch."""
 
 from __future__ import annotations
 

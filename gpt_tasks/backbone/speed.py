@@ -1,4 +1,4 @@
-"""Compute GPT-2 on a CPU faster than transformers does: the same mathematics, without what nobody will read."""
+"""Compute GPT-2 on a CPU faster than transformers does: the same mathematics, without outputs that are not used."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hidden_states(transformer: Any, input_ids: Tensor, attention_mask: Tensor, *
     """Return the last hidden states `[batch, length, hidden]`, zero where the mask is, for a model that `can_run`.
 
     With `last` only those of each row's last token, `[batch, 1, hidden]`: the last layer computes no others. Positions
-    are counted by the mask. Padding is left out of everything but the attention, where it stands on the right.
+    are counted by the mask. Padding is left out of everything but the attention, where it is on the right.
     """
     kept = attention_mask != 0
     rows, columns = kept.nonzero(as_tuple=True)
@@ -67,11 +67,11 @@ class _Spread:
 
     def __init__(self, slots: Tensor, lengths: Tensor, width: int) -> None:
         self.slots, self.batch, self.width = slots, len(lengths), width
-        # Of a row without tokens the first will do: what becomes of it is for the head to say.
+        # For a row without tokens, any position will do: the head decides how to handle it.
         self.last_places = (lengths - 1).clamp(min=0)
         self.last_tokens = (lengths.cumsum(dim=0) - 1).clamp(min=0)
         self.full = len(slots) == self.batch * width
-        # Padding repeats the first token: any finite number will do where nothing looks.
+        # Padding repeats the first token: any finite number will do where nothing attends.
         self.tokens = slots.new_zeros(self.batch * width)
         self.tokens[slots] = torch.arange(len(slots))
 
@@ -125,7 +125,7 @@ def drop(inputs: Tensor, probability: float) -> Tensor:
 class _Dropout(torch.autograd.Function):
     """Dropout by 16 random bits for each element, where torch draws 32 with a costlier generator.
 
-    The probability is thus rounded to 1/65536, and the scale is that of the rounded one: the mean is kept exactly.
+    The probability is thus rounded to 1/65536, and the scale is that of the rounded one: the mean is exact.
     """
 
     @staticmethod
@@ -145,7 +145,7 @@ class _Dropout(torch.autograd.Function):
 
 
 class UsedRows(nn.Module):
-    """An embedding of which only the rows `used` are trained: the others have no gradient, so that AdamW lets them be.
+    """An embedding of which only the rows `used` are trained: the others have no gradient, so AdamW skips them.
 
     This saves their gradients and moments, most of the table for a small set of texts. Weight decay no longer reaches
     the rows that are not used.
@@ -157,7 +157,7 @@ class UsedRows(nn.Module):
         self._used = used
         self._places = torch.full((whole.num_embeddings,), -1, device=used.device)
         self._places[used] = torch.arange(len(used), device=used.device)
-        self._whole = (whole,)  # in a tuple, so that it is no part of the module's state
+        self._whole = (whole,)  # in a tuple, so that it is not part of the module's state
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings `[..., hidden]` of `input_ids` `[...]`, which need not be used ones."""
@@ -179,8 +179,8 @@ class UsedRows(nn.Module):
 def training_used_rows(transformer: Any, used: Tensor) -> Iterator[None]:
     """Have only the rows `used` (sorted token ids) of the token embedding trained, if it is trained at all.
 
-    For heads that do not read the embedding as well. The rows are a function of the training data, so that a
-    checkpoint fits the run that goes on with it.
+    For heads that do not read the embedding as well. The rows are a function of the training data, so that a checkpoint
+    fits the run that resumes from it.
     """
     whole = transformer.get_input_embeddings()
     if type(whole) is not nn.Embedding or not whole.weight.requires_grad or whole.padding_idx is not None:
@@ -195,7 +195,7 @@ def training_used_rows(transformer: Any, used: Tensor) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory for the next step, where each would ask the kernel for all of it anew.
+    """Have the C library keep freed memory for the next step, instead of requesting it from the kernel again.
 
     For the whole process, and with glibc only: elsewhere this does nothing.
     """

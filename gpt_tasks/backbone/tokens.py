@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def add_tokens(backbone: Backbone, tokens: Sequence[str]) -> None:
-    """Give the tokenizer the tokens that it lacks, and the model a row of its embedding for each.
+    """Add the missing tokens to the tokenizer, and a row for each to the model's embedding.
 
-    A new row begins as that of the end of text, which also parts what stands before from what comes, or where there is
-    none as the mean of all: on a backbone that does not move, a row drawn at random would say nothing.
+    A new row starts as a copy of the end of text's, which also separates texts, or where there is none as the mean of
+    all: on a frozen backbone, a random row would carry no information.
     """
     import torch
 

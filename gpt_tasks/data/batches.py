@@ -16,16 +16,16 @@ from gpt_tasks.types import Features
 class TokenBudgetBatches(Sampler[list[int]]):
     """A batch sampler: lists of indices whose padded batch holds at most `batch_tokens` tokens.
 
-    With `examples` a batch holds as many examples as that, or one fewer where they do not divide evenly, whatever their
-    lengths; which ones are together is drawn anew in every epoch.
+    With `examples` a batch holds that many examples of any length, or one fewer where they do not divide evenly; which
+    ones are together is drawn anew in every epoch.
 
     Examples are sorted by length and cut where the longest length times the number of examples would pass the
-    budget; an example longer than that makes a batch of its own. With `shuffle` examples of equal length change
+    budget; an example longer than that forms a separate batch. With `shuffle` examples of equal length change
     places in every epoch and the batches come in random order, else the longest come first. As only lengths decide
     where to cut, every epoch has the same number of batches.
 
     Process `rank` of `world_size` takes every `world_size`-th batch of one common order. Where the last round lacks
-    batches, it is filled up with `[~i]`: an example that stands for no more than its shape, as its label is ignored
+    batches, it is filled up with `[~i]`: an example that only serves for its shape, as its label is ignored
     (see EncodedExamples).
     """
 
@@ -71,7 +71,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
                 yield [~int(order[0])]
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the examples `[n]` by length, those of equal length in an order of this epoch's own."""
+        """Return the examples `[n]` by length, those of equal length in this epoch's order."""
         if not self.shuffle:
             return self._by_length
         order = self._by_length.copy()

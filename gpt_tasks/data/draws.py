@@ -15,7 +15,7 @@ LARGEST = 10_000
 def stratified_split(
     keys: np.ndarray, labels: np.ndarray, wanted: Sequence[str], rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Part rows into train and the `wanted` splits; rows of equal key stay together, in order.
+    """Split rows into train and the `wanted` splits; rows of equal key stay together, in order.
 
     `keys` and `labels` are `[rows]`. A wanted split gets a tenth of each label's texts, of at most `LARGEST` texts in
     all: one at least, none of a label that has too few to leave one in each split. Returns the row indices of each
@@ -30,7 +30,7 @@ def stratified_split(
         if len(members) <= len(wanted):
             continue
         size = max(1, round(len(members) * share))
-        # In the order of the file, so that the draw does not hang on the hash.
+        # In the order of the file, so that the draw does not depend on the hash.
         members = rng.permutation(members[np.argsort(firsts[members])])
         for number, start in enumerate(range(0, size * len(wanted), size), start=1):
             homes[members[start : start + size]] = number

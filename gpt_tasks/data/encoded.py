@@ -162,7 +162,7 @@ def store_features(batches: Iterable[Sequence[Features]], scratch: Path) -> Enco
 
 
 def _token_labels(labels: Sequence[float], kind: np.dtype[Any]) -> np.ndarray:
-    """Return labels of tokens as they are stored. Raises FeaturesError for fractions beside whole numbers."""
+    """Return labels of tokens as they are stored. Raises FeaturesError for fractions among whole numbers."""
     found = np.asarray(labels, dtype=kind)
     if kind == _TOKEN and not np.array_equal(found, labels):
         raise FeaturesError("encode() returned labels of tokens that are whole numbers for some examples only")
@@ -184,10 +184,10 @@ def _check(features: Features, first: Features) -> None:
         raise FeaturesError("encode() returned labels of tokens for some examples and of whole examples for others")
     if features.token_labels is None and np.shape(features.labels) != np.shape(first.labels):
         raise FeaturesError(
-            f"encode() returned labels of shape {np.shape(features.labels)} beside others of {np.shape(first.labels)}"
+            f"encode() returned labels of shape {np.shape(features.labels)}, but {np.shape(first.labels)} for others"
         )
     if len(features.values) != len(first.values):
-        raise FeaturesError(f"encode() returned {len(features.values)} values beside {len(first.values)} of others")
+        raise FeaturesError(f"encode() returned {len(features.values)} values, but {len(first.values)} for others")
     if features.choices and len(features.choices) != len(features.sequences):
         raise FeaturesError(
             f"encode() returned {len(features.choices)} choices for {len(features.sequences)} sequences"

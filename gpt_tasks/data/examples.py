@@ -34,8 +34,8 @@ _WHERE, _REFERENCES, _CHOICES = "where", "references", "choices"
 class Table:
     """An Arrow file in batches of `_BATCH` rows, with what is cheap to keep in memory.
 
-    `codes` `[rows]` index the targets in the order in which they were first met; answers that are `written` stand in
-    the file instead, and so do `choices`, where examples have some. `keys` `[rows]` are 64-bit hashes of the inputs and
+    `codes` `[rows]` index the targets in the order in which they were first met; answers that are `written` are in the
+    file instead, as are `choices`, where examples have some. `keys` `[rows]` are 64-bit hashes of the inputs and
     choices, equal where texts differ in nothing but white space.
     """
 
@@ -69,7 +69,7 @@ class Table:
 class Examples(Sequence[Example]):
     """Examples of one task, some rows of a table on disk. A slice or a subset copies no text.
 
-    `label_names` are what label codes stand for: the data's own labels, or the model's once they are settled.
+    `label_names` are the names of the label codes: the data's own labels, or the model's once they are settled.
     `codes_by_target` leads from the table's codes to these.
     """
 
@@ -104,7 +104,7 @@ class Examples(Sequence[Example]):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the content: texts, targets, labels and their order, wherever they were read from."""
+        """A hash of the content: texts, targets, labels and their order, regardless of their source."""
         digest = hashlib.blake2b(self.table.digest.encode(), digest_size=16)
         digest.update(self.rows.astype("<i8").tobytes())
         digest.update("\x1f".join(self.label_names).encode())
@@ -174,7 +174,7 @@ def stream_examples(
     """Read one split of a source as examples of a task, row by row; without `need_labels` right answers, labels among
     them, are not looked at.
 
-    `columns` maps the task's fields to columns, `by` names one that is kept beside them. Raises DataError where a
+    `columns` maps the task's fields to columns, `by` names one that is read in addition. Raises DataError where a
     column is not there or a row cannot be used, naming the row.
     """
     rows = source.splits[split]()

@@ -36,7 +36,7 @@ _QUOTING = "Quote a text that holds the delimiter, a quote or a line break, and 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file that was found readable, and how it is to be read. `note` is a word to the user about it, or empty."""
+    """A file that was found readable, and how it is to be read. `note` is a message to the user about it, or empty."""
 
     path: Path
     suffix: str
@@ -234,7 +234,7 @@ def _header(fields: list[str], where: str) -> list[str]:
 
 
 def _delimiter(file: DataFile) -> str:
-    """Choose the delimiter that parts the header and cuts the first rows into as many fields as the header."""
+    """Choose the delimiter that splits the header and cuts the first rows into as many fields as the header."""
     with _text(file, newline="") as lines:
         sample = lines.read(_SAMPLE)
     best = (0.0, 1, ",")
@@ -245,7 +245,7 @@ def _delimiter(file: DataFile) -> str:
                 if fields:
                     widths.append(len(fields))
         except csv.Error:
-            # The sample ends inside quotes, or a wrong delimiter stands right after some.
+            # The sample ends inside quotes, or a wrong delimiter directly follows some.
             pass
         if len(sample) == _SAMPLE:
             widths = widths[:-1] or widths
@@ -256,7 +256,7 @@ def _delimiter(file: DataFile) -> str:
 
 
 def _quoting(file: DataFile, delimiter: str) -> Any:
-    """Tell whether quotes quote: in many tab-separated files they are plain characters.
+    """Return whether quotes quote: in many tab-separated files they are plain characters.
 
     They are where only so every row has as many fields as the header; where it has either way, they are if quoting
     makes one row of several.

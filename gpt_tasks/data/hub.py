@@ -24,7 +24,7 @@ _BATCH = 1024
 
 @hookimpl
 def register_sources() -> list[Reader]:
-    """Bring the scheme `hf:`."""
+    """Register the scheme `hf:`."""
     return [SourceScheme("hf:", "A data set of the Hugging Face hub: hf:OWNER/NAME[:CONFIG][@REVISION]", hub_splits)]
 
 
@@ -35,7 +35,7 @@ def hub_splits(location: str) -> Mapping[str, Callable[[], Iterator[Row]]]:
     """
     name, config, revision = _parse(location)
     if not Path(name).is_dir() and not _is_offline():
-        # Asked first, because the hub's own client tries again for minutes.
+        # Checked first, because the hub's own client retries for minutes.
         cause = why_unreachable()
         if cause:
             raise _unreachable(location, cause)

@@ -51,7 +51,7 @@ def read_passages(lines: Iterable[str]) -> Iterator[Piece]:
     held: Piece | None = None
     for piece in read_documents(lines, PASSAGE_CHARACTERS):
         if held is not None and not piece.text.strip():
-            # Behind the last cut of a document nothing came but white space.
+            # After the last cut of a document there was only white space.
             held = held._replace(ends_document=piece.ends_document)
             continue
         if held is not None:

@@ -71,7 +71,7 @@ def open_source(spec: str | Path, readers: Mapping[str, Reader]) -> Source:
 
 
 def split_named(name: str) -> str | None:
-    """Return which of train, validation and test a name as `dev` stands for, or None."""
+    """Return the split (train, validation or test) that a name such as `dev` means, or None."""
     return _NAMES.get(name.lower())
 
 

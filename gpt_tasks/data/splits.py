@@ -52,16 +52,16 @@ def load_splits(
     schemes: Mapping[str, Reader],
     scratch: Path,
 ) -> Splits:
-    """Read, type and split the data of a training. `data` None stands for the task's embedded samples.
+    """Read, type and split the data of a training. `data` None means the task's embedded samples.
 
     A split that is not given is drawn from train: a tenth of each label, of at most 10,000 rows in all. Rows of equal
-    text (white space apart, capitals not) never stand in two splits. `limit` caps the rows of train, keeping the
+    text (ignoring white space, not case) never appear in two splits. `limit` caps the rows of train, keeping the
     shares of the labels. Tables are written under `scratch`, which must outlive the examples. Raises DataError,
     naming the row, for what cannot be used.
     """
     spec = data if data is not None else task.samples()
     if spec is None:
-        raise UsageError(f"The task '{task.name}' has no samples of its own", "Give it data: --data FILE")
+        raise UsageError(f"The task '{task.name}' has no embedded samples", "Give it data: --data FILE")
     source = open_source(spec, schemes)
     whole = "train" if "train" in source.splits else ALL
     if whole not in source.splits:
@@ -164,7 +164,7 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
         notes.append(f"Drew {' and '.join(wanted)} from train{how}: {sizes} rows.")
         if copies:
             notes.append(f"{copies:,} rows repeat the text of another; each stayed in the same split as that one.")
-    # Test keeps the rows that validation shares with it, so that it stays as it was given as far as can be.
+    # Rows that validation and test share stay in test, so that test changes as little as possible.
     duplicates = {
         "validation": _leave_out(found, "validation", ("train", "test"), notes),
         "test": _leave_out(found, "test", ("train",), notes),
@@ -178,7 +178,7 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
 
 
 def _strata(task: Task, examples: Examples) -> np.ndarray:
-    """Return by what a draw keeps the shares, `[n]`: the targets where the task wants it, else nothing."""
+    """Return what a draw is stratified by, `[n]`: the targets where the task wants it, else nothing."""
     return examples.labels if task.is_stratified else np.zeros(len(examples), dtype=np.int32)
 
 
@@ -190,17 +190,17 @@ def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], no
     count = int(shared.sum())
     if count == len(examples):
         raise DataError(
-            f"Every row of {split} stands in {' or '.join(others)} too, so that nothing is left to judge by",
+            f"Every row of {split} is in {' or '.join(others)} too, so that nothing is left to evaluate on",
             f"Give other rows with --{split}.",
         )
     if count:
         found[split] = examples.subset(np.flatnonzero(~shared))
-        notes.append(f"Left out of {split}, as their text stands in {' or '.join(others)} too: {count:,} of its rows.")
+        notes.append(f"Left out of {split}, as their text is in {' or '.join(others)} too: {count:,} of its rows.")
     return count
 
 
 def _among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Tell which keys `[n]` are among others: as np.isin, whose tables take several times the memory of the keys."""
+    """Return which keys `[n]` are among others: as np.isin, whose tables take several times the memory of the keys."""
     ordered = np.sort(others)
     places = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
     found: np.ndarray = ordered[places] == keys
@@ -208,7 +208,7 @@ def _among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _is_labelled(task: Task, source: Source, split: str, columns: Mapping[str, str]) -> bool:
-    """Tell whether a split's first row has its target: many published test sets hide theirs."""
+    """Return whether a split's first row has its target: many published test sets hide theirs."""
     first = next(source.splits[split](), None)
     return first is not None and task.is_labelled(first, columns)
 

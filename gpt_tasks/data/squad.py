@@ -17,7 +17,7 @@ _Kind = TypeVar("_Kind", dict[str, Any], list[Any], str)
 def read_questions(document: Any, name: str) -> Iterator[Row]:
     """Yield a row for every question of a document in SQuAD's form, from a file called `name`.
 
-    Its columns are `title`, `context`, `question` and what else stands beside the question: `id`, `answers` (a list of
+    Its columns are `title`, `context`, `question` and what else the question has: `id`, `answers` (a list of
     objects), `is_impossible`. A row is named by file, article and question. Raises DataError where the form is another.
     """
     if not isinstance(document, dict) or not isinstance(document.get("data"), list):

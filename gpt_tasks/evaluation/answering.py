@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class AnsweringModel(ABC):
-    """A model that answers examples of a task: a finished run, or a model that is asked without training."""
+    """A model that answers examples of a task: a finished run, or a model that is prompted without training."""
 
     plugins: Plugins
     unfinished: ClassVar[str] = ""
-    """The file that an evaluation which was stopped leaves in its output, and goes on from."""
+    """The file that a stopped evaluation leaves in its output, and continues from."""
 
     @property
     @abstractmethod
@@ -40,7 +40,7 @@ class AnsweringModel(ABC):
     @property
     @abstractmethod
     def predictor(self) -> Predictor:
-        """What answers, loaded when it is first asked for."""
+        """What answers, loaded when it is first used."""
 
     @abstractmethod
     def guarded(self) -> AbstractContextManager[None]:
@@ -106,8 +106,8 @@ class AnsweringModel(ABC):
     ) -> Report:
         """Evaluate on data with right answers and return the report; with `output` it is also written to that folder.
 
-        `split` chooses one of a source that has several (by default test); `by` names a column whose values are
-        also evaluated each by itself; `column` is as in `predict_rows`; `metrics` are further ones, registered or
+        `split` chooses one of a source that has several (by default test); `by` names a column whose values are also
+        evaluated separately; `column` is as in `predict_rows`; `metrics` are further ones, registered or
         `evaluate:NAME_OR_FOLDER`.
         """
         folder = Path(output) if output and self._is_unfinished(Path(output)) else refuse_full_folder(output)
@@ -150,7 +150,7 @@ class AnsweringModel(ABC):
         return dict(given)
 
     def _is_unfinished(self, output: Path) -> bool:
-        """Tell whether a folder holds what an evaluation that was stopped has left."""
+        """Return whether a folder holds what a stopped evaluation left."""
         return bool(self.unfinished) and (output / self.unfinished).is_file() and not (output / "metrics.json").exists()
 
     def _answers(self, examples: Iterable[Example]) -> Iterator[tuple[Example, Any]]:
@@ -184,6 +184,6 @@ def given_example(task: Task, given: str | Mapping[str, Any], where: str) -> Exa
 
 
 def predictions_as_json(pairs: Iterable[tuple[Example, Any]], task: Task) -> Iterator[str]:
-    """Yield one JSON object for each prediction: what was asked, and the prediction."""
+    """Yield one JSON object for each prediction: the inputs, and the prediction."""
     for example, prediction in pairs:
         yield json.dumps({**task.record(example), **task.to_json(prediction)}, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Predictions of a model that is asked: requests after few-shot examples, and what its responses mean."""
+"""Predictions of a prompted model: requests after few-shot examples, and what its responses mean."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ZeroShotPredictor:
         self.cache: AnswerCache | None = None
 
     def predict(self, examples: Sequence[Example], *, scored: bool = False) -> list[Any]:
-        """Ask about examples. Raises UsageError where the question or the words do not go with their fields."""
+        """Prompt for predictions. Raises UsageError where the question or the words do not go with the fields."""
         self.task.check_question(list(examples[0].inputs))
         contexts = [
             self.task.instruction
@@ -72,7 +72,7 @@ class ZeroShotPredictor:
         return [self.task.prediction(example, each) for example, each in zip(examples, responses, strict=True)]
 
     def fit_baselines(self, plugins: Plugins, train: Examples | None) -> None:
-        """Fit what the model is compared with, on the training data if there are some."""
+        """Fit the baselines, on the training data if there are some."""
         if self.task.learner is None:
             return
         learner = plugins.registry.learners[self.task.learner].load().for_baselines(self.task, self._seed)
@@ -81,7 +81,7 @@ class ZeroShotPredictor:
         self._baselines = learner
 
     def baselines(self, examples: Sequence[Example]) -> Mapping[str, Sequence[Any]]:
-        """Return predictions that cost little."""
+        """Return the baselines' predictions, by baseline."""
         return {} if self._baselines is None else self._baselines.baselines(examples)
 
     def notes(self) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class ZeroShotPredictor:
     def _normalized(
         self, examples: Sequence[Example], contexts: Sequence[str], responses: Sequence[Sequence[Response]]
     ) -> list[list[Response]]:
-        """Return log-probabilities of labels: they sum to one, but for calibration."""
+        """Return log-probabilities of labels: they sum to one, except under calibration."""
         import numpy as np
         from scipy.special import log_softmax, logsumexp
 

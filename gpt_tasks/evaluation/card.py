@@ -48,7 +48,7 @@ def model_card(
     """Return the card as Markdown, with the front matter that model hubs read.
 
     `run` is the folder as commands should name it, `rows` how many each split holds, `settings` those of the training,
-    `fields` the names of an example's texts, `plots` those of the PNG files beside the card.
+    `fields` the names of an example's texts, `plots` those of the PNG files next to the card.
     """
     words = task.card()
     parts = [
@@ -188,7 +188,7 @@ def _samples(report: Report) -> list[str]:
         [_plain(" / ".join(sample.inputs.values())), _plain(sample.predicted), _plain(sample.references[0])]
         for sample in report.samples
     ]
-    return ["## What it answers", _table(["asked", "answered", "right"], rows)]
+    return ["## What it answers", _table(["input", "answer", "reference"], rows)]
 
 
 def _usage(fields: Sequence[str], run: str, words: TaskCard, command: str) -> str:
@@ -207,7 +207,7 @@ def _usage(fields: Sequence[str], run: str, words: TaskCard, command: str) -> st
     return (
         f"```\ngpt-tasks {command} {folder}{asked}\ngpt-tasks evaluate {folder} --data FILE\n```\n\n"
         f"```python\n{python}\n```\n\n"
-        "`model/` holds a causal language model that transformers opens by itself, and beside it "
+        "`model/` holds a causal language model that transformers loads directly, and "
         f"{words.saved} (`task.json`)."
     )
 
@@ -253,7 +253,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text on one line, at most 300 characters, that Markdown shows as it is."""
+    """Return a text on one line, at most 300 characters, that Markdown shows unchanged."""
     line = " ".join(text.split())
     shown = line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "\u2026"
     return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", shown)

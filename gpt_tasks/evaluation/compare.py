@@ -26,7 +26,7 @@ _WRITTEN_BY = "Give folders that gpt-tasks score or gpt-tasks evaluate --output 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """One metric of one task in folder `name` beside the reference: `difference` is `value` - `reference`.
+    """One metric of one task in folder `name` against the reference: `difference` is `value` - `reference`.
 
     [low, high] is its 95 % interval. `corrected_p_value` is Holm's over all contrasts of the comparison.
     `detectable` is the smallest true difference that n examples show with a power of 80 %. NaN where there is none.
@@ -49,7 +49,7 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A folder under its letter; `model` is what was scored, where the folder tells it."""
+    """A folder under its letter; `model` is what was scored, where the folder records it."""
 
     name: str
     path: Path
@@ -87,7 +87,7 @@ def compare(folders: Sequence[Path], *, seed: int = 0) -> Comparison:
 
     Shares of examples (accuracy and the like) get McNemar's exact test; other means, perplexities, corpus scores (BLEU,
     chrF), means over groups (resampled within each), macro F1 and MCC a paired bootstrap of 10,000 resamples, drawn
-    from `seed`; another metric that is no mean one of 1,000.
+    from `seed`; any other metric that is not a mean one of 1,000.
 
     Raises UsageError where the folders are fewer than two, one twice, not there, or of different commands; DataError
     where one is damaged, the examples of a task differ, or two folders share nothing.

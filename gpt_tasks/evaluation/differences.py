@@ -1,4 +1,4 @@
-"""What the examples of two folders say of each metric: which test it gets, and what that comes to."""
+"""What the examples of two folders say of each metric: which test it gets, and its result."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def tested(
 
 
 def _is_of_confusion(name: str, task: SavedTask) -> bool:
-    """Tell whether a metric follows from right and predicted labels alone."""
+    """Return whether a metric follows from right and predicted labels alone."""
     return name in FROM_CONFUSION and bool(task.labels and task.predictions)
 
 
 def _can_be_recomputed(name: str, task: SavedTask, metrics: Mapping[str, Metric]) -> bool:
-    """Tell whether a metric that is no mean follows from the references and predictions that were saved.
+    """Return whether a metric that is not a mean follows from the references and predictions that were saved.
 
     These are not all that was compared: it does where they come to the figure, but for numbers that were rounded.
     """
@@ -111,7 +111,7 @@ def _rows(task: SavedTask, order: np.ndarray | None = None) -> Rows:
 
 
 def _recomputed(metric: Metric, ours: SavedTask, theirs: SavedTask, order: np.ndarray, seed: int) -> TestResult:
-    """Compare a metric that is no mean by 1,000 paired resamples."""
+    """Compare a metric that is not a mean by 1,000 paired resamples."""
     if len(order) < 2:
         return unknown()
     a, b = _rows(ours), _rows(theirs, order)
@@ -133,7 +133,7 @@ def _bootstrapped(
     seed: int,
     width: int = 1,
 ) -> dict[str, TestResult]:
-    # One example by itself has no spread: nothing can be said, as of its standard error.
+    # A single example has no spread: there is no test, as there is no standard error.
     if min(map(len, strata)) < 2:
         return dict.fromkeys(names, unknown())
     draws = resampled(strata, statistic, width=width, seed=seed)

@@ -1,4 +1,4 @@
-"""Evaluate predictions of any task: figures with intervals, baselines beside them, and the files that show it."""
+"""Evaluate predictions of any task: figures with intervals, baselines, and the files that show them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BEFORE = "before"
 
 
 class Predictor(Protocol):
-    """What can be evaluated: a fine-tuned model, or one that is asked without training."""
+    """What can be evaluated: a fine-tuned model, or one that is prompted without training."""
 
     @property
     def task(self) -> Task:
@@ -53,7 +53,7 @@ class Predictor(Protocol):
         ...
 
     def baselines(self, examples: Sequence[Example]) -> Mapping[str, Sequence[Any]]:
-        """Return predictions that cost little, by the names of their ways."""
+        """Return the baselines' predictions, by baseline."""
         ...
 
     def notes(self) -> Sequence[str]:
@@ -74,7 +74,7 @@ def evaluate(
 ) -> Report:
     """Return the report, computed a chunk of examples at a time.
 
-    `by` names one of the examples' extra columns, whose most frequent values are evaluated each by itself. With
+    `by` names one of the examples' extra columns, whose most frequent values are also evaluated separately. With
     `output` metrics.json, predictions.jsonl and parts.parquet are written there, and the confusion matrix where the
     task has one. Raises DataError where there is no example, PluginError where a metric fails.
     """

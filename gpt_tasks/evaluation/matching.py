@@ -1,4 +1,4 @@
-"""Find each example of one folder in another, whatever their order."""
+"""Find each example of one folder in another, in any order."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ NO_LABEL = "(none)"
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9742b", "#666666"
 SIGNIFICANT = 0.05
 
-# On its first day on a machine it tells of its font cache, in the midst of a run.
+# On its first use on a machine it logs about its font cache, in the middle of a run.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 

@@ -1,4 +1,4 @@
-"""The report of one evaluation: every figure with its interval, and beside it what the baselines reach."""
+"""The report of one evaluation: every figure with its interval, next to those of the baselines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpt_tasks.types import Score
 ANSWERED = frozenset(
     ["where", "label", "references", "predicted", "probabilities", "probability", "start", "end", "n_best", "finish"]
 )
-"""What a line of predictions.jsonl holds beside what was asked, in reports that do not name their `fields`."""
+"""What a line of predictions.jsonl holds besides the inputs, in reports that do not name their `fields`."""
 
 SCHEMA_VERSION = 1
 MOST_MISTAKES = 20
@@ -43,7 +43,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An example that is shown: what was asked, the right answers, and what the model answered."""
+    """An example that is shown: its inputs, the references, and what the model answered."""
 
     where: str
     inputs: Mapping[str, str]
@@ -67,7 +67,7 @@ class Report:
     `confusion_matrix`, which may have one more for what has no label. `answers` names the kind of answer in a word.
     `baselines` maps each baseline to its own metrics. There are `mistakes`, the most confident ones first, or
     `samples`. `training` says what training took, in seconds and MiB, `directions` whether a metric is better higher or
-    lower, `fields` what a line of predictions.jsonl holds of the question.
+    lower, `fields` the inputs in a line of predictions.jsonl.
     """
 
     task: str

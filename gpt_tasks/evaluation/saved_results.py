@@ -41,8 +41,8 @@ class Identity(NamedTuple):
 class SavedTask:
     """One task of a folder: its figures, and by example in the file's order what they come from.
 
-    `statistics` are there for what is additive. Of an evaluation there are the `references` and the `predictions` as
-    `Rows` has them, and the `labels` that both are of, where they are labels.
+    `statistics` are there for what is additive. An evaluation has the `references` and the `predictions` as `Rows` has
+    them, and the `labels` that both are of, where they are labels.
     """
 
     name: str
@@ -69,7 +69,7 @@ class SavedResults:
 
 
 def kinds(folder: Path) -> list[Kind]:
-    """Say by which commands a folder was written: those of which it holds a file."""
+    """Say by which commands a folder was written: those whose files it holds."""
     return [kind for kind, files in FILES.items() if any((folder / file).is_file() for file in files)]
 
 
@@ -138,7 +138,7 @@ def _parts(
 
 
 def _check_value(file: Path, metric: str, parts: Statistics, groups: np.ndarray, value: float, kind: Kind) -> None:
-    """Raise DataError where the examples do not come to the figure that was saved."""
+    """Raise DataError where the examples do not yield the figure that was saved."""
     reached = []
     for group in np.unique(groups):
         weights = parts.weights[groups == group]
@@ -147,7 +147,7 @@ def _check_value(file: Path, metric: str, parts: Statistics, groups: np.ndarray,
     mean = float(np.mean(reached))
     neither = math.isnan(value) and not math.isfinite(mean)
     if not neither and not math.isclose(mean, value, rel_tol=1e-9, abs_tol=1e-12):
-        raise DataError(f"{file}: the examples do not come to the {metric} that {FILES[kind][0]} tells", _AGAIN[kind])
+        raise DataError(f"{file}: the examples do not yield the {metric} in {FILES[kind][0]}", _AGAIN[kind])
 
 
 def _aggregates(forms: Mapping[str, str], task: str) -> dict[str, str | Aggregate]:
@@ -270,7 +270,7 @@ def _json(file: Path, version: int, kind: Kind) -> Mapping[str, Any]:
 def _check_number(file: Path, of_what: str, found: int, told: Any, kind: Kind) -> None:
     if found != told:
         raise DataError(
-            f"{file} holds {found} examples{of_what}, where {FILES[kind][0]} tells of {told}: it is cut short",
+            f"{file} holds {found} examples{of_what}, where {FILES[kind][0]} records {told}: it is cut short",
             _AGAIN[kind],
         )
 
@@ -281,7 +281,7 @@ def _damaged(file: Path, error: Exception, kind: Kind) -> DataError:
 
 
 def _asked(line: Mapping[str, Any], fields: Sequence[str] | None) -> bytes:
-    """Return a digest of what was asked: the fields, where the report names them."""
+    """Return a digest of the inputs: the fields, where the report names them."""
     names = fields or [name for name in line if name not in ANSWERED]
     return _digest([(name, line[name]) for name in names if name in line], ())
 

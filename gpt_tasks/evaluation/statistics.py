@@ -24,7 +24,7 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example, Score
 
 STATISTICS = "parts.parquet"
-# So many rows are laid out at a time.
+# This many rows are laid out at a time.
 _ROWS = 1024
 
 
@@ -45,7 +45,7 @@ class Statistics:
 class Tally:
     """Collects what examples contribute to metrics, as numbers in arrays: a million examples take a few MB.
 
-    Metrics that are no mean keep references and predictions of all examples.
+    Metrics that are not means store references and predictions of all examples.
     """
 
     def __init__(self, task: Task, metrics: Sequence[Metric]) -> None:
@@ -165,7 +165,7 @@ def metric_values(
 def check_metrics(metrics: Sequence[Metric], task: Task, example: Example) -> None:
     """Compute the additive metrics of one right answer, so that one that fails does so before a training.
 
-    Raises PluginError for one that fails, or that gets nothing from the task and has no statistic of its own.
+    Raises PluginError for one that fails, or that the task does not score and that has no statistic.
     """
     gold = task.fixtures().gold
     own = {metric.name for metric in task.own_metrics}
@@ -192,7 +192,7 @@ def check_metrics(metrics: Sequence[Metric], task: Task, example: Example) -> No
 
 
 def whole_figure(metric: Metric, rows: Rows, *, seed: int = 0) -> Score:
-    """Return the figure of a metric that is no mean, with its own interval or that of a bootstrap over rows.
+    """Return the figure of a metric that is not a mean, with its own interval or that of a bootstrap over rows.
 
     The interval is NaN where the value is, or where the metric is undefined on most resamples. Raises PluginError where
     the metric's function raises or returns no number.
@@ -232,12 +232,12 @@ def attributed(metric: Metric) -> Iterator[None]:
         module = getattr(function, "__module__", "its task")
         raise PluginError(
             f"The metric '{metric.name}' of {module} failed: {type(error).__name__}: {error}",
-            "Fix or uninstall the plugin that brings it, or leave the metric out.",
+            "Fix or uninstall the plugin that provides it, or leave the metric out.",
         ) from error
 
 
 def write_lines(folder: Path | None, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write predictions.jsonl, a line for each example as it comes; without a folder only let them come."""
+    """Write predictions.jsonl, a line for each example as it comes; without a folder only consume them."""
     if folder is None:
         deque(lines, maxlen=0)
         return
@@ -247,7 +247,7 @@ def write_lines(folder: Path | None, lines: Iterable[Mapping[str, Any]]) -> None
 
 
 def write_statistics(folder: Path, where: Sequence[str], statistics: Mapping[str, Statistics]) -> None:
-    """Write parts.parquet, which is there as a whole or not at all: a row for each line of predictions.jsonl.
+    """Write parts.parquet, whole or not at all: a row for each line of predictions.jsonl.
 
     `where` `[n]` names the examples, `statistics` holds what they contribute to each metric.
     """

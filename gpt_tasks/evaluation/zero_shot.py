@@ -1,4 +1,4 @@
-"""A model that is asked without training: zero-shot, or after few-shot examples."""
+"""A model that is prompted without training: zero-shot, or after few-shot examples."""
 
 from __future__ import annotations
 
@@ -54,12 +54,13 @@ def zero_shot(
     `shots` few-shot examples come before each, drawn from `data`, or from what is evaluated where that has a train
     split. `options` are the task's own; `question` and `label_words` say how labels are asked for, and `calibrated`
     divides each label's probability by the one that it has after inputs without content (contextual calibration, Zhao
-    et al. 2021). Raises UsageError for a task that cannot be asked. The model is loaded when it is first used.
+    et al. 2021). Raises UsageError for a task that cannot be evaluated zero-shot. The model is loaded when it is first
+    used.
     """
     plugins = installed_plugins()
     chosen = (plugins.registry.tasks[task] if isinstance(task, str) else task).zero_shot()
     if not chosen.can_be_asked:
-        raise UsageError(f"Task '{chosen.name}' cannot be asked of a model without training", "Fine-tune one to it.")
+        raise UsageError(f"Task '{chosen.name}' cannot be evaluated zero-shot", "Fine-tune a model on it.")
     if options:
         chosen = chosen.configured(validated(chosen.Options, dict(options)))
     chosen = chosen.prompted(question, label_words or {})
@@ -75,7 +76,7 @@ def zero_shot(
 class ZeroShotModel(AnsweringModel):
     """A model that answers examples of a task without training; see `zero_shot`.
 
-    An evaluation with an output folder writes each response there at once, and one that was stopped goes on from them.
+    An evaluation with an output folder writes each response there at once, and a stopped one continues from them.
     """
 
     unfinished = "answers.jsonl"
@@ -141,7 +142,7 @@ class ZeroShotModel(AnsweringModel):
             yield
 
     def configuration(self) -> dict[str, Any]:
-        """Return the model, its task, and how it is asked."""
+        """Return the model, its task, and how it is prompted."""
         shots = asdict(self.shots)
         return {"model": self.model, "task": self._task.name, **shots, "calibrated": self.calibrated, **self._where}
 

@@ -1,1 +1,1 @@
-"""Writing with a causal language model: how tokens are chosen, how text comes out of them, when it ends."""
+"""Generation with a causal language model: how tokens are chosen, how they become text, when it ends."""

@@ -1,4 +1,4 @@
-"""A conversation with a model on this machine: what of it the model still reads, and what it answers."""
+"""A conversation with a model on this machine: what part of it the model still reads, and what it answers."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Chat(Conversation):
     ) -> str:
         """Say something, and return what the model answers.
 
-        `on_text` gets the answer as it comes. `on_forgotten` is told, before the answer begins, how many turns in all
-        no longer fit, whenever they have become more. An answer that is interrupted (KeyboardInterrupt) is kept as far
-        as it came; of one that had not begun, nothing is. Raises DataError for a text without any content, and for one
-        that does not fit by itself; then nothing was said.
+        `on_text` gets the answer as it comes. `on_forgotten` gets, before the answer begins, how many turns in all no
+        longer fit, whenever the number has grown. Of an answer that is interrupted (KeyboardInterrupt) the part so far
+        is saved, if any. Raises DataError for a text without any content, and for one that is too long alone; then the
+        conversation is unchanged.
         """
         said = [*self.turns, Turn(USER, content_of(text))]
         room = self._room()
         found = history(self.writer.tokenizer, said, room, "The conversation")
         if len(found.input_ids) > room:
             raise DataError(
-                f"This takes {len(found.input_ids):,} tokens with all that must stand around it, and there is room "
+                f"This takes {len(found.input_ids):,} tokens with the text that must surround it, and there is room "
                 f"for {room:,}",
                 "Say it in fewer words, or leave more room: --max-new-tokens.",
             )
@@ -76,7 +76,7 @@ class Chat(Conversation):
         return answer
 
     def _room(self) -> int:
-        """Return how many tokens there are for what was said, with room for an answer behind it."""
+        """Return how many tokens there are for what was said, with room for an answer after it."""
         longest = self.decoding.longest(self.writer.window)
         if longest is None:
             return 2**31
@@ -104,14 +104,14 @@ def open_chat(
     writer = open_writer(model, device=device, precision=precision, trust_remote_code=trust_remote_code)
     if not writer.tokenizer.chat_template:
         raise ModelError(
-            f"{model}: the tokenizer has no chat template, so that nobody knows how the model reads turns",
-            f"Teach it to talk (gpt-tasks finetune dialogue --backbone {model}), or let it write: gpt-tasks generate.",
+            f"{model}: the tokenizer has no chat template, so the format of its turns is unknown",
+            f"Fine-tune it on conversations (gpt-tasks finetune dialogue --backbone {model}), or use generate.",
         )
-    # Of many models that are no chat models yet, only the template knows how a turn ends; of some, not even that.
+    # For many models that are not chat models yet, only the template says how a turn ends; for some, not even that.
     with suppress(ModelError):
         writer.end_also_at([end_token(writer.tokenizer)])
     chat = Chat(writer, decoding, system)
-    # What no conversation can be had with is told at once, and not after the first turn.
+    # Unusable settings are reported at once, and not after the first turn.
     chat._room()
     history(writer.tokenizer, [*chat.turns, Turn(USER, "?")], 0, f"--system {system!r}" if system else model)
     return chat

@@ -1,4 +1,4 @@
-"""A conversation with a model: what was said, how it is kept, and how it goes on with a registered responder."""
+"""A conversation with a model: its turns, how it is saved, and how it continues with a registered responder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Conversation:
         if not any(turn.role == ASSISTANT for turn in self.turns):
             raise UsageError("There is nothing to save yet", "Say something first.")
         if file.suffix.lower() != ".jsonl":
-            raise UsageError(f"{file}: conversations are kept in files of JSON lines", "Give a name ending in .jsonl.")
+            raise UsageError(f"{file}: conversations are saved as JSON Lines", "Give a name ending in .jsonl.")
         row = json.dumps({"messages": messages(self.turns)}, ensure_ascii=False)
         try:
             with file.open("a+b") as lines:
@@ -81,7 +81,8 @@ class ResponderChat(Conversation):
     ) -> str:
         """Say something, and return what the model answers; `on_text` gets it too.
 
-        Raises DataError for a text without any content, and what the responder raises; then nothing was said.
+        Raises DataError for a text without any content, and what the responder raises; then the conversation is
+        unchanged.
         """
         said = [*self.turns, Turn(USER, content_of(text))]
         request = Generation("", (), self.max_tokens, tuple(messages(said)))
@@ -98,7 +99,7 @@ def open_responder_chat(
 ) -> ResponderChat | None:
     """Open the responder that a model's name begins with to talk with; None for a model on this machine.
 
-    `settings` are those that the user gave. Raises UsageError for how tokens are drawn, which no responder is asked.
+    `settings` are those that the user gave. Raises UsageError for settings of sampling, which no responder takes.
     """
     from gpt_tasks.scoring.responder import open_registered
 
@@ -106,10 +107,10 @@ def open_responder_chat(
     if responder is None:
         return None
     for name, field in Decoding.model_fields.items():
-        # A temperature of 0 asks for the same.
+        # A temperature of 0 means the same.
         if name != "max_new_tokens" and getattr(decoding, name) not in (field.default, 0):
             raise UsageError(
-                f"--{name.replace('_', '-')} is for a model on this machine: {model} is asked for its likeliest answer",
+                f"--{name.replace('_', '-')} is for a model on this machine: {model} gives its likeliest answer",
                 "Leave it out.",
             )
     return ResponderChat(responder, decoding.max_new_tokens or NEW_TOKENS, system)

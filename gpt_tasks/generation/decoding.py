@@ -1,4 +1,4 @@
-"""How the next token is chosen and when a text ends: the settings of writing, checked."""
+"""How the next token is chosen and when a text ends: the settings of generation, checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEW_TOKENS = 100
 
 
 class Decoding(BaseModel):
-    """The settings of writing. Without `temperature`, `top_p` and `top_k` the likeliest token is taken each time."""
+    """The settings of generation. Without `temperature`, `top_p` and `top_k` the likeliest token is taken each time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class Decoding(BaseModel):
     top_k: int | None = Field(None, ge=1, description="Draw from so many of the likeliest.")
     num_return_sequences: int = Field(1, ge=1, description="So many texts for one prompt.")
     repetition_penalty: float = Field(
-        1.0, gt=0, le=100, description="Above 1, tokens that stand there already are less likely."
+        1.0, gt=0, le=100, description="Above 1, tokens that already appear are less likely."
     )
     num_beams: int = Field(
         1, ge=1, le=1000, description="So many texts are followed at a time, to find a likelier one."

@@ -1,4 +1,4 @@
-"""What computes the tokens of a batch: transformers' own `generate`, for any model, or a loop of ours."""
+"""What computes the tokens of a batch: transformers' own `generate`, for any model, or our own loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.packed import PackedGPT2, can_pack
 from gpt_tasks.generation.rows import BatchOutputs
 
-# What a model's generation config may say without its being heeded: `Decoding` says it too, or it is about no token.
+# Settings of a model's generation config that may be ignored: `Decoding` has them too, or they affect no token.
 _HARMLESS = frozenset(
     [
         "_from_model_config",
@@ -50,7 +50,7 @@ _HARMLESS = frozenset(
         "use_cache",
     ]
 )
-# Rows that are done leave when so few are left of those that stand: to copy the others costs about one step.
+# Finished rows are removed when the share of the others falls to this: copying these costs about one step.
 _LEFT = 0.75
 
 
@@ -63,7 +63,7 @@ class Engine(Protocol):
         ...
 
     def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
-        """Give `rows` the tokens after the prompts, those of a prompt's `num_return_sequences` rows side by side."""
+        """Give `rows` the tokens after the prompts, a prompt's `num_return_sequences` rows one after the other."""
         ...
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
@@ -81,7 +81,7 @@ class Generating:
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
-        """Write with all that `decoding` can say, beams too."""
+        """Write with all settings of `decoding`, beams too."""
         width = max(map(len, prompts))
         # A row is padded with its own first token, which is not seen, and changes nothing for a repetition penalty.
         ids = torch.tensor([[prompt[0]] * (width - len(prompt)) + list(prompt) for prompt in prompts])
@@ -127,13 +127,13 @@ class Generating:
         return found[0, -1].float()
 
     def _in_precision(self) -> AbstractContextManager[Any]:
-        """Products in bfloat16, where that is asked for and the weights are kept in float32."""
+        """Products in bfloat16, where that is asked for and the weights are in float32."""
         mixed = self._precision == "bf16" and self._model.dtype == torch.float32
         return torch.autocast(self._model.device.type, torch.bfloat16, enabled=mixed)
 
 
 class _Each(StoppingCriteria):
-    """Hands each row its token, and tells `generate` which are done."""
+    """Gives each row its token, and reports to `generate` which are done."""
 
     def __init__(self, rows: BatchOutputs) -> None:
         self._rows = rows
@@ -145,7 +145,7 @@ class _Each(StoppingCriteria):
 
 
 class CachedLoop:
-    """A GPT-2 that `can_loop`, as its weights were when this was made."""
+    """A GPT-2 that `can_loop`, with its weights at construction."""
 
     stays_in_window = False
 
@@ -155,7 +155,7 @@ class CachedLoop:
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
-        """Write token by token; rows that are done leave."""
+        """Write token by token; finished rows are removed."""
         copies = decoding.num_return_sequences
         standing = list(range(len(prompts) * copies))
         memory, logits = self._gpt2.start(prompts, max(rows.max_new_tokens) - 1)
@@ -184,12 +184,12 @@ class CachedLoop:
 
 
 def can_loop(model: Any) -> bool:
-    """Whether `CachedLoop` writes what `generate` would: a plain GPT-2, whose config asks for nothing unusual."""
+    """Whether `CachedLoop` writes what `generate` would: a plain GPT-2, whose config sets nothing unusual."""
     return can_pack(model) and not unsupported_settings(model)
 
 
 def unsupported_settings(model: Any) -> list[str]:
-    """Return what a model's generation config asks for that only `generate` heeds."""
+    """Return the settings of a model's generation config that only `generate` supports."""
     asked = {name for name, value in model.generation_config.to_dict().items() if value is not None}
     return sorted(asked - _HARMLESS)
 
@@ -204,7 +204,7 @@ class _Choice:
         if decoding.repetition_penalty != 1:
             self._processors.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
             width = max(map(len, prompts))
-            # Padding repeats a token that stands there anyway.
+            # Padding repeats a token that the prompt has anyway.
             padded = [[prompt[0]] * (width - len(prompt)) + list(prompt) for prompt in prompts]
             self._ids = torch.tensor(padded).repeat_interleave(decoding.num_return_sequences, 0)
         if decoding.samples:
@@ -225,5 +225,5 @@ class _Choice:
         return tokens
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows."""
+        """Continue with these rows."""
         self._ids = None if self._ids is None else self._ids[torch.tensor(rows)]

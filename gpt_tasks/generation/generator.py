@@ -26,7 +26,7 @@ GREEDY = Decoding.checked()
 
 @dataclass(frozen=True, slots=True)
 class NextToken:
-    """A token that may come next: its id, the text it stands for, and its probability."""
+    """A token that may come next: its id, its text, and its probability."""
 
     id: int
     text: str
@@ -34,7 +34,7 @@ class NextToken:
 
 
 class Generator:
-    """Writes with one causal language model, where it stands and as it is; `window` is the most tokens it reads."""
+    """Writes with one causal language model, on its device and unchanged; `window` is the most tokens it reads."""
 
     def __init__(
         self,
@@ -127,11 +127,11 @@ class Generator:
             return ids
         start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
         if start is None:
-            raise UsageError("An empty prompt: this model has no token that stands before a text", "Give some text.")
+            raise UsageError("An empty prompt: this model has no token that begins a text", "Give some text.")
         return [start]
 
     def _engine_for(self, decoding: Decoding) -> Engine:
-        """Return what writes best: weights that were laid out once are so anew where they have changed since."""
+        """Return the fastest engine; packed weights are packed again where they have changed since."""
         if decoding.num_beams > 1 and self.precision == "int8":
             raise UsageError("--precision int8 follows one text at a time", "Leave out --num-beams, or --precision.")
         if decoding.num_beams > 1:

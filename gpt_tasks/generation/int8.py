@@ -21,12 +21,12 @@ from gpt_tasks.generation.linear_kernels import multiplies_int8
 from gpt_tasks.generation.rows import BatchOutputs
 
 _SAMPLE = 16
-# On so many tokens in a row, chosen at random, log-probabilities must go along with the model's own.
+# On this many random tokens in a row, log-probabilities must correlate this much with the model's own.
 _ALIKE = 0.95
 
 
 def int8_engine(model: Any, tokenizer: PreTrainedTokenizerBase) -> Engine:
-    """Return what writes with the model in int8.
+    """Return the engine that writes with the model in int8.
 
     Raises UsageError where that is CTranslate2 and it is not installed, ModelError where it cannot convert the model.
     """
@@ -36,7 +36,7 @@ def int8_engine(model: Any, tokenizer: PreTrainedTokenizerBase) -> Engine:
 
 
 class Translated:
-    """A causal language model as CTranslate2 computes it, with its weights as they were when this was made."""
+    """A causal language model as CTranslate2 computes it, with its weights at construction."""
 
     stays_in_window = False
 
@@ -68,14 +68,14 @@ class Translated:
             except Exception as error:
                 cause = str(error).partition(" (")[0].partition("\n")[0]
                 raise ModelError(f"{_CULPRIT}: CTranslate2 cannot convert this model: {cause}", _WAY_OUT) from error
-        # Not all settings of all models are known to the converter, and it does not ask.
+        # The converter does not know all settings of all models, and does not check them.
         if not likeness > _ALIKE:
-            raise ModelError(f"{_CULPRIT}: CTranslate2 does not compute this model as it is", _WAY_OUT)
+            raise ModelError(f"{_CULPRIT}: CTranslate2 does not reproduce this model's outputs", _WAY_OUT)
 
     def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
-        """Write with all that `decoding` can say, but for beams."""
+        """Write with all settings of `decoding`, except beams."""
         if decoding.samples:
-            # A seed is for threads that begin: those that stand would draw on from where they are.
+            # A seed applies to new threads: running ones would continue their own random state.
             self._library.set_random_seed(int(torch.randint(2**31, ())))
             self._generator = self._opened()
         copies = decoding.num_return_sequences

@@ -1,4 +1,4 @@
-"""Products with weights that stay: laid out once as the CPU's matrix kernels read them, in one of three precisions."""
+"""Products with constant weights: laid out once as the CPU's matrix kernels read them, in one of three precisions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def product(weight: Tensor, bias: Tensor | None, precision: WritingPrecision, *,
 
 
 def multiplies_int8() -> bool:
-    """Whether the CPU multiplies int8 in hardware, and torch knows how to have it done."""
+    """Whether the CPU multiplies int8 in hardware, and torch supports it."""
     capabilities = torch.cpu.get_capabilities()
     native = any(capabilities.get(name, False) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
     return native and torch.backends.mkldnn.is_available() and hasattr(_quantized, "qlinear_prepack")
@@ -53,7 +53,7 @@ def _dense(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
 
 
 def _int8(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
-    """Each row of the weight has a scale of its own, and so has each state, found when it comes (LLM.int8(), eq. 4)."""
+    """Each row of the weight has its own scale, and so has each state, computed on the fly (LLM.int8(), eq. 4)."""
     scales = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST
     packed = _quantized.qlinear_prepack((weight / scales[:, None]).round().to(torch.int8).contiguous(), None)
     zeros = torch.zeros(len(scales), dtype=torch.long)

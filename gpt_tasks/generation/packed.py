@@ -1,4 +1,4 @@
-"""A GPT-2 that writes on a CPU: its weights laid out for that, keys and values kept, one pass for each token."""
+"""A GPT-2 that writes on a CPU: its weights laid out for that, keys and values cached, one pass for each token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpt_tasks.generation.linear_kernels import Product, product
 def can_pack(model: Any) -> bool:
     """Whether `PackedGPT2` computes what this model's own forward would.
 
-    That is a GPT-2 on a CPU of nothing but transformers' own parts, by their exact classes, without hooks.
+    True for a GPT-2 on a CPU of transformers' own modules only, by their exact classes, without hooks.
     """
     if type(model) is not GPT2LMHeadModel or not speed.can_run(model.transformer):
         return False
@@ -42,7 +42,7 @@ _COLUMNS = 16
 
 
 class KVCache:
-    """The keys and values of a batch, whose rows all end in the same column: what is padded is so on the left.
+    """The keys and values of a batch, whose rows all end in the same column: padding is on the left.
 
     For each layer `keys` hold `[rows, heads, head_dim, columns]` and `values` `[rows, heads, columns, head_dim]`; the
     first `length` columns are filled. `positions` `[rows]` are those of the next tokens.
@@ -56,7 +56,7 @@ class KVCache:
         self.length = 0
         self.positions = kept.sum(dim=-1)
         self._padded = not bool(kept.all())
-        # Added to the scores: nothing looks at padding, or at what is not filled yet.
+        # Added to the scores: nothing attends to padding, or to columns that are not filled yet.
         self._bias = torch.full((rows, 1, 1, columns), float("-inf"))
         self._bias[:, 0, 0, :width].masked_fill_(kept, 0)
 
@@ -70,11 +70,11 @@ class KVCache:
         later = torch.full((new, new), float("-inf")).triu(1)
         if not self._padded:
             return later
-        # Padding sees itself, so that its states are numbers: what they are, nobody will see.
+        # Padding attends to itself, so that its states are finite; they are not used.
         return (later + self._bias[..., :new]).masked_fill(torch.eye(new, dtype=torch.bool), 0)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows; one may be there several times."""
+        """Continue with these rows; one may appear several times."""
         chosen = torch.tensor(rows)
         self.keys = [keys[chosen] for keys in self.keys]
         self.values = [values[chosen] for values in self.values]
@@ -82,7 +82,7 @@ class KVCache:
 
 
 class PackedGPT2:
-    """The products of a model that `can_pack`, in a precision, as its weights are now.
+    """The products of a model that `can_pack`, in a precision, with its weights at construction.
 
     Embeddings and norms are the model's own, the matrices are copies. Keys and values are in bfloat16, unless the
     precision is float32; all else is in float32.
@@ -96,7 +96,7 @@ class PackedGPT2:
         self._head = product(model.lm_head.weight.detach(), _detached(model.lm_head.bias), precision)
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[KVCache, Tensor]:
-        """Read prompts, with room for so many tokens behind them; return also the next tokens' logits
+        """Read prompts, with room for so many tokens after them; return also the next tokens' logits
         `[prompts, vocabulary]`.
         """
         width = max(map(len, prompts))
@@ -166,7 +166,7 @@ class _Layer:
                 query.float(), key.float(), value.float(), attn_mask=visible[..., :end], scale=self._scale
             )
         else:
-            # Plain products read what stands there once; the fused kernel for CPUs takes twice as long.
+            # Plain products read the cache once; the fused kernel for CPUs takes twice as long.
             columns = visible.shape[-1]
             scores = (query.to(keys.dtype) @ keys[..., :columns]).float() * self._scale + visible
             attended = scores.softmax(-1).to(values.dtype) @ values[:, :, :columns]

@@ -1,4 +1,4 @@
-"""The texts of one batch, as their tokens come: each row ends by itself."""
+"""The texts of one batch, as their tokens come: each row ends independently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text out of tokens as they come: never half a character, never a part of what writing stops at."""
+"""Text out of tokens as they come: never half a character, never a part of a stop text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BEFORE = 6
 
 
 class TextStream:
-    """The text of one sequence of tokens. `text` is all that was given out; `stopped` tells that a stop text came.
+    """The text of one sequence of tokens. `text` is all that was returned; `stopped` says whether a stop text came.
 
     What is not `live` is decoded when it is finished, all at once.
     """

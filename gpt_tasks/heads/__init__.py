@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_heads() -> Sequence[HeadSpec]:
-    """Bring the heads for a whole text, and the one for a stretch of it."""
+    """Register the heads for a whole text, and the one for a span of it."""
     return [
         HeadSpec("sequence", "One row of logits for a text, read off its last token.", _sequence, frozen="pooled"),
         HeadSpec("span", "Two logits for every token: does it begin the answer, does it end it?", _span),

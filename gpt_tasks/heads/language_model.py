@@ -1,4 +1,4 @@
-"""A causal language model that learns some tokens of its texts: the answers, and not what was asked."""
+"""A causal language model that learns some tokens of its texts: the answers, and not the prompts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpt_tasks.data.encoded import IGNORE_INDEX
 from gpt_tasks.heads.lm import linear_cross_entropy, product_type, token_losses
 from gpt_tasks.heads.model import last_hidden_state, recompute_activations
 
-# Logits of so many tokens, by which it is found out whether they are the output matrix's alone.
+# Number of tokens whose logits are compared with the plain product by the output matrix.
 _TRIED = 8
 
 
@@ -32,7 +32,7 @@ class LanguageModel(nn.Module):
         output = whole.get_output_embeddings()
         tied = output.weight is whole.get_input_embeddings().weight
         self.backbone = backbone
-        # In a tuple, so that it is no part of this module's state: a tied matrix is the backbone's own.
+        # In a tuple, so that it is not part of this module's state: a tied matrix is the backbone's own.
         self._whole = (whole, output)
         self.output = None if tied else output
         self.plain = _is_plain(whole, output)
@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
         return logits[:, :-1][learned], None
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:
-        """Recompute activations in the backward pass instead of keeping them.
+        """Recompute activations in the backward pass instead of storing them.
 
         Raises UsageError for an architecture that cannot.
         """
@@ -111,7 +111,7 @@ def _by_row(each: Tensor, learned: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _is_plain(whole: Any, output: Any) -> bool:
-    """Try whether the logits are the last hidden states by the output matrix, and nothing else."""
+    """Return whether the logits are the last hidden states by the output matrix, and nothing else."""
     if getattr(output, "bias", None) is not None:
         return False
     training = whole.training

@@ -18,7 +18,7 @@ ProbeKind = Literal["multinomial", "binary", "ridge"]
 """One logistic regression over all labels, one for each label, or a ridge regression."""
 
 C_VALUES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-# Far below what a validation set of thousands can tell apart, and three times sooner than scikit-learn's default.
+# Far below what a validation set of thousands can resolve, and three times faster than scikit-learn's default.
 _TOLERANCE = 1e-3
 # The largest of the other logits is never below zero, so that this one means a probability below 1e-13.
 _NEVER = -30.0
@@ -120,7 +120,7 @@ def _multinomial(
         classifier.set_params(C=strength).fit(features, labels, sample_weight=weights[labels])
         coefficients, intercepts = classifier.coef_, classifier.intercept_
         if len(classifier.classes_) == 2:
-            # scikit-learn keeps one logit for two classes; half of it for and against are two with the same softmax.
+            # scikit-learn has one logit for two classes; plus and minus half of it give the same softmax.
             coefficients = numpy.concatenate([-coefficients, coefficients]) / 2
             intercepts = numpy.concatenate([-intercepts, intercepts]) / 2
         weight, bias = numpy.zeros((len(weights), features.shape[1])), numpy.full(len(weights), _NEVER)

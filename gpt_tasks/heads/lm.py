@@ -1,4 +1,4 @@
-"""The language model head as training needs it: a loss over a large vocabulary that keeps no logits."""
+"""The language model head as training needs it: a loss over a large vocabulary that stores no logits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def text_loss(
     """The sum over a batch of each text's mean cross-entropy, in nats a token, of its next tokens; a scalar.
 
     `hidden` [batch, length, width], `input_ids` and `attention_mask` [batch, length], padded on either side; a text of
-    one token predicts nothing and counts as zero. What GPT-1 trains beside its heads (Radford et al. 2018, eq. 5).
+    one token predicts nothing and counts as zero. GPT-1's auxiliary loss (Radford et al. 2018, eq. 5).
     """
     predicts = (attention_mask[:, :-1] != 0) & (attention_mask[:, 1:] != 0)
     shares = (predicts / predicts.sum(dim=1, keepdim=True).clamp(min=1))[predicts]

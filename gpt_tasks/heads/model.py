@@ -43,7 +43,7 @@ class HeadModel(nn.Module):
         self.backbone = backbone
         self.head = head
         self.loss = loss
-        # In a tuple, so that it is no part of this module's state: the backbone's own, or none that moves.
+        # In a tuple, so that it is not part of this module's state: the backbone's own, or a frozen one.
         self._output_matrix = (output_matrix,)
         self.lm_weight = lm_weight
 
@@ -62,7 +62,7 @@ class HeadModel(nn.Module):
         mask is 0 all over is not there. Of a head for a whole text the logits are `[batch, outputs]`, the mean of those
         of the sequences. With `choices` `[batch, sequences]`, which say which choice a sequence is about, they are
         `[batch, choices, outputs]`, minus infinity for one that is not there, and without their last dimension where
-        there is one output. Of a head for tokens they are in the shape of `input_ids`, with the outputs behind. Labels
+        there is one output. Of a head for tokens they are in the shape of `input_ids`, with the outputs last. Labels
         of -100 do not count. The loss is summed and divided by `num_items_in_batch`, or else by the number of labels.
         """
         there = attention_mask.any(dim=-1) if input_ids.dim() == 3 else None
@@ -89,7 +89,7 @@ class HeadModel(nn.Module):
         return {"loss": total / num_items_in_batch, "logits": logits}
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:
-        """Recompute activations in the backward pass instead of keeping them; Trainer calls this.
+        """Recompute activations in the backward pass instead of storing them; Trainer calls this.
 
         Raises UsageError for an architecture that cannot.
         """
@@ -100,7 +100,7 @@ def _joined(logits: Tensor, there: Tensor, choices: Tensor | None) -> Tensor:
     """Return the logits of examples, of those of their sequences; `there` `[batch, sequences]` says which there are."""
     owners, examples = there.nonzero()[:, 0], len(there)
     if logits.dim() == 3:
-        # Of tokens: each sequence keeps its own.
+        # Of tokens: each sequence has its own.
         whole = logits.new_zeros(*there.shape, *logits.shape[1:])
         whole[there] = logits
         return whole
@@ -121,7 +121,7 @@ def _means(rows: Tensor, owners: Tensor, examples: int) -> Tensor:
 
 
 def recompute_activations(backbone: nn.Module, **settings: Any) -> None:
-    """Have a transformer, wrapped or not, keep no activations. Raises UsageError for an architecture that cannot."""
+    """Have a transformer, wrapped or not, recompute activations. Raises UsageError where it cannot."""
     try:
         _base(backbone).activation_checkpointing_enable(**settings)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The folder of a trained model: a language model that transformers opens, with its head and its task beside it."""
+"""The folder of a trained model: a language model that transformers opens, with its head and its task."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ TASK = "task.json"
 class TaskRecord(BaseModel):
     """What task a saved model was trained for: `task.json`.
 
-    `plugin` is the distribution that brings the task, `head` the kind of head (none where the model writes) and
-    `outputs` the number of its logits, `state` what the task needs to be itself again (its labels in order, its
-    prompt), `method` the one whose weights are kept beside the model, where there is one.
+    `plugin` is the distribution that provides the task, `head` the kind of head (none where the model generates) and
+    `outputs` the number of its logits, `state` what restores the task (its labels in order, its prompt), `method` the
+    one whose weights are saved separately, where there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +49,7 @@ class TaskRecord(BaseModel):
 class SavedModel:
     """What the folder of a trained model holds, loaded.
 
-    `transformer` is the base model of the backbone, in what its method added where that is kept beside it.
+    `transformer` is the base model of the backbone, wrapped by its method where that is saved separately.
     """
 
     backbone: Backbone
@@ -66,10 +66,10 @@ def save_model(
     record: TaskRecord,
     added: nn.Module | None = None,
 ) -> None:
-    """Write a model so that `AutoModelForCausalLM` opens the folder, with its head and its task beside it.
+    """Write a model so that `AutoModelForCausalLM` opens the folder, with its head and its task.
 
-    Of `added`, the model as a method prepared it, the weights that move are kept too. The folder is written under
-    another name and renamed when it is whole: whenever the process dies, `load_model` finds the old model or the new
+    The trained weights of `added`, the model as a method prepared it, are saved too. The folder is written under
+    another name and renamed when it is complete: whenever the process dies, `load_model` finds the old model or the new
     one. Raises MachineError where it cannot be written.
     """
     from safetensors.torch import save_file
@@ -89,7 +89,7 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
     """Load what `save_model` wrote, in evaluation mode.
 
     Raises ModelError naming the file that is missing, broken or does not fit the others, and PluginError where the
-    plugin that brings the head, or the method that it needs, is not installed.
+    plugin that provides the head, or the method, is not installed.
     """
     if not folder.exists() and _retired(folder).is_dir():
         folder = _retired(folder)
@@ -106,13 +106,13 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
         return SavedModel(backbone, None, record, backbone.model.base_model)
     if record.head not in heads:
         raise PluginError(
-            f"{folder / TASK}: task '{record.task}' needs the head '{record.head}', which no installed plugin brings",
+            f"{folder / TASK}: task '{record.task}' needs the head '{record.head}', which no installed plugin provides",
             f"Install {record.plugin} {record.plugin_version}.",
         )
     if record.method and record.method not in (methods or {}):
         raise PluginError(
-            f"{folder / TASK}: the run needs the method '{record.method}', which no installed plugin brings",
-            "Install the plugin that it was trained with; gpt-tasks plugins lists those that are here.",
+            f"{folder / TASK}: the run needs the method '{record.method}', which no installed plugin provides",
+            "Install the plugin that it was trained with; gpt-tasks plugins lists the installed ones.",
         )
     check_tensors(folder / HEAD)
     backbone = open_backbone(Location(str(folder), folder))
@@ -127,12 +127,12 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
 
 
 def _moving(module: nn.Module) -> dict[str, Tensor]:
-    """Return the weights that training moves, by name."""
+    """Return the trainable weights, by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def _fill(module: nn.Module, places: Mapping[str, Tensor], file: Path) -> None:
-    """Load those tensors of a module, its `places`, that a file holds, which must be all of them."""
+    """Load the tensors `places` of a module from a file, which must hold all of them."""
     from safetensors.torch import load_file
 
     stored = load_file(file)
@@ -156,7 +156,7 @@ def _fill(module: nn.Module, places: Mapping[str, Tensor], file: Path) -> None:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """Give a new folder to write into, which takes the place of `folder` at the end, or is gone if anything fails."""
+    """Yield a new folder to write into; it replaces `folder` at the end, or is removed if anything fails."""
     new, old = folder.with_name(f".{folder.name}-new"), _retired(folder)
     try:
         with machine_errors():
@@ -176,12 +176,12 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 
 def _retired(folder: Path) -> Path:
-    """Where the old model stands while the new one takes its place."""
+    """The path of the old model while the new one replaces it."""
     return folder.with_name(f".{folder.name}-old")
 
 
 def _flush(folder: Path) -> None:
-    """Have the disk keep what was written, so that the renaming cannot outrun it when the power fails."""
+    """Flush what was written to disk, so that the renaming cannot precede it when the power fails."""
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:

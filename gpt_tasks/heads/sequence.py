@@ -14,9 +14,9 @@ _INITIAL_SCALE = 0.02
 
 
 class LinearHead(nn.Module, ABC):
-    """Dropout and a linear layer on `features` of a text, of which a subclass says what they are.
+    """Dropout and a linear layer on `features` of a text, which a subclass defines.
 
-    The backbone's last hidden state has passed its final normalisation, so that the head needs none.
+    The backbone's last hidden state has passed its final normalisation, so the head needs none.
     """
 
     reads_last_token_only = False
@@ -39,7 +39,7 @@ class LinearHead(nn.Module, ABC):
 
 
 class SequenceHead(LinearHead):
-    """Reads the last token's hidden state, which training lets gather the whole text."""
+    """Reads the last token's hidden state, which training makes a summary of the whole text."""
 
     reads_last_token_only = True
 
@@ -49,8 +49,8 @@ class SequenceHead(LinearHead):
 
 
 class PooledHead(LinearHead):
-    """Reads the last token's hidden state and the mean of all: a backbone that stays as it is has no reason to gather
-    the text in its last token.
+    """Reads the last token's hidden state and the mean of all: a frozen backbone has no reason
+    to gather the text in its last token.
     """
 
     def __init__(self, hidden_size: int, outputs: int) -> None:
@@ -75,9 +75,9 @@ class Features(nn.Module):
 
 
 def pool_last(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the hidden state at the last position that the mask keeps: `[batch, length, hidden]` -> `[batch, hidden]`.
+    """Return the hidden state at the last unmasked position: `[batch, length, hidden]` -> `[batch, hidden]`.
 
-    By the mask alone, on either padding side; what the tokens are plays no part. Raises DataError for a row without
+    By the mask alone, on either padding side; the token ids play no part. Raises DataError for a row without
     any token.
     """
     kept = attention_mask != 0
@@ -93,7 +93,7 @@ def pool_last(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def pool_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the mean hidden state of what the mask keeps: `[batch, length, hidden]` -> `[batch, hidden]`."""
+    """Return the mean hidden state of the unmasked positions: `[batch, length, hidden]` -> `[batch, hidden]`."""
     kept = (attention_mask != 0).unsqueeze(-1)
     total = hidden.masked_fill(~kept, 0).sum(dim=1, dtype=torch.float32)
     return (total / kept.sum(dim=1)).to(hidden.dtype)

@@ -1,4 +1,4 @@
-"""The head for a stretch of a text: of every token, how likely it begins or ends the answer."""
+"""The head for a span of a text: for every token, how likely it begins or ends the answer."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ VALIDATION_CHUNK = 4096
 class LearnerSettings:
     """What a learner computes with.
 
-    `writing_precision` and `decoding` are for learners that write. `untrained` opens the backbone as it was before it
-    was trained.
+    `writing_precision` and `decoding` are for learners that generate text. `untrained` opens the backbone before
+    training.
     """
 
     max_length: int
@@ -110,7 +110,7 @@ class Learner(ABC, Generic[P]):
 
     @property
     def trains_embedding(self) -> bool:
-        """Whether every row of the embedding moves: the loss weighs every token against all others, or may do so."""
+        """Whether every row of the embedding is trained: the loss may weigh every token against all others."""
         return self.task.head is None
 
     def check(self, lm_weight: float) -> None:
@@ -149,7 +149,7 @@ class Learner(ABC, Generic[P]):
     def untrained_backbone(self) -> Backbone:
         """Open the backbone that the training started from, also of a run that is loaded.
 
-        Raises ModelError where it is no longer where it was.
+        Raises ModelError where it is no longer found.
         """
         assert self.settings.untrained is not None
         return self.settings.untrained()
@@ -170,9 +170,9 @@ class Learner(ABC, Generic[P]):
         return self.encode(examples)
 
     def remarks(self, data: str) -> Remarks:
-        """Return what is to be said of the training data, once they are encoded; `data` is their name.
+        """Return remarks on the training data, once they are encoded; `data` is their name.
 
-        Raises DataError where nothing can be learned of them.
+        Raises DataError where nothing can be learned from them.
         """
         return Remarks()
 
@@ -209,7 +209,7 @@ class Learner(ABC, Generic[P]):
         return None
 
     def holds_target(self, features: Features) -> bool:
-        """Tell whether features hold what is to be learned, and not only a part of a text without it."""
+        """Return whether features hold what is to be learned, and not only a part of a text without it."""
         labels = features.labels if features.token_labels is None else features.token_labels
         return bool((np.asarray(labels) != IGNORE_INDEX).any())
 
@@ -228,7 +228,7 @@ class Learner(ABC, Generic[P]):
         )
 
     def compute(self, model: Any, batch: Mapping[str, Tensor]) -> Any:
-        """Return what a model computes of a batch: its logits, unless a learner wants something else of it."""
+        """Return what a model computes of a batch: its logits, unless a learner overrides it."""
         return model(**batch)["logits"]
 
     # Judging.
@@ -244,7 +244,7 @@ class Learner(ABC, Generic[P]):
     def validate(
         self, validation: Examples, encoded: EncodedExamples, metrics: Sequence[Metric]
     ) -> Mapping[str, float]:
-        """Return `loss` and the metrics of the model as it is on validation; called at every checkpoint."""
+        """Return `loss` and the metrics of the current model on validation; called at every checkpoint."""
         outputs = self.validation_outputs(encoded)
         learner = self.calibrated(outputs, encoded)
         predictions = learner.decode(validation, outputs)
@@ -266,7 +266,7 @@ class Learner(ABC, Generic[P]):
         return found
 
     def mean_loss(self, outputs: Sequence[np.ndarray], encoded: EncodedExamples) -> float:
-        """Return the loss by label on validation; of labels of tokens, computed for each example by itself."""
+        """Return the loss by label on validation; of labels of tokens, computed for each example separately."""
         if encoded.label_codes is not None:
             labels = torch.from_numpy(encoded.labels)
             parts = [torch.from_numpy(stacked(outputs)), labels]
@@ -306,7 +306,7 @@ class Learner(ABC, Generic[P]):
         """Load what was saved; called before a finished run is evaluated."""
 
     def baselines(self, examples: Sequence[Example]) -> Mapping[str, Sequence[Any]]:
-        """Return predictions that cost little, by the names of their ways: called for each chunk of an evaluation."""
+        """Return the baselines' predictions, by their names: called for each chunk of an evaluation."""
         return {}
 
     def notes(self) -> tuple[str, ...]:

@@ -127,7 +127,7 @@ def fit_baselines(
         linear = fit_linear(texts, labels, analyzer, C_VALUES[:1], loss)[0]
     unread = prior(train_labels, outputs, loss)
     if loss == "binary" and held_out:
-        # What is right is cut out where that is best on validation, as it is for the model.
+        # The threshold is the best one on validation, as for the model.
         linear = replace(
             linear, intercepts=linear.intercepts - best_cut(linear.logits(held_out, outputs), held_out_labels)
         )
@@ -136,7 +136,7 @@ def fit_baselines(
 
 
 def _drawn(texts: Iterable[str], labels: np.ndarray, seed: int) -> tuple[list[str], np.ndarray]:
-    """Draw at most 50,000 rows without replacement, kept in their order; the texts are read once."""
+    """Draw at most 50,000 rows without replacement, in their order; the texts are read once."""
     if len(labels) <= MOST_ROWS:
         return list(texts), labels
     rows = np.sort(np.random.default_rng(seed).choice(len(labels), MOST_ROWS, replace=False))

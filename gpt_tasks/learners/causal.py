@@ -1,4 +1,4 @@
-"""Learners of a language model by its own output matrix: answers that are written, and texts as they are."""
+"""Learners of a language model by its own output matrix: generated answers, and plain texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gpt_tasks.scoring.scorer import Scorer
 from gpt_tasks.tasks.text_to_text import PERPLEXITY
 from gpt_tasks.types import Encoded, Example, Features, LogLikelihood, TextPrediction
 
-# So many tokens of validation are judged on the way, and so many of its examples are answered.
+# Validation during training evaluates this many tokens, and answers this many examples.
 MOST_JUDGED = 200_000
 MOST_WRITTEN = 100
 
@@ -87,18 +87,18 @@ class CausalLearner(Learner[P]):
 
 
 class TextLearner(CausalLearner[TextPrediction]):
-    """Writes answers after prompts, and is validated by what it writes."""
+    """Generates answers after prompts, and is validated by them."""
 
     writes: ClassVar[bool] = True
     _generator: Generator | None = None
 
     def prepare_backbone(self, train: Examples) -> None:
-        """Give the tokenizer what the task needs, and have texts end where the task's answers do."""
+        """Give the tokenizer what the task needs, and end texts where the task's answers do."""
         end_also_at(self.backbone.model, self.backbone.tokenizer, self.task.prepare(self.backbone.tokenizer))
 
     @property
     def generator(self) -> Generator:
-        """The model as it is now, which writes."""
+        """The current model, which generates."""
         if self._generator is None:
             backbone, settings = self.backbone, self.settings
             self._generator = Generator(
@@ -165,11 +165,11 @@ class TextLearner(CausalLearner[TextPrediction]):
         return {"loss": loss, PERPLEXITY: math.exp(loss), **tally.values()}
 
     def fit_baselines(self, train: Examples, validation: Examples) -> None:
-        """Let the task see what answers that cost nothing need of the training data."""
+        """Fit the task's baselines to the training data."""
         self.task = self.task.fit_baselines(train)
 
     def baselines(self, examples: Sequence[Example]) -> Mapping[str, Sequence[TextPrediction]]:
-        """Return the task's answers that cost nothing."""
+        """Return the answers of the task's baselines."""
         found: dict[str, list[TextPrediction]] = {}
         for example in examples:
             for way, text in self.task.baselines(example).items():
@@ -177,19 +177,19 @@ class TextLearner(CausalLearner[TextPrediction]):
         return found
 
     def notes(self) -> tuple[str, ...]:
-        """Say where answers are written in another precision than their perplexity is computed in."""
+        """Note where answers are generated in another precision than their perplexity is computed in."""
         if self.generator.precision != "int8":
             return ()
         return (f"The answers are written in int8, perplexity is computed in {self.settings.precision}.",)
 
 
 class LanguageModelingLearner(CausalLearner[LogLikelihood]):
-    """Learns texts, and is judged by how likely it finds others: by the engine that scores suites.
+    """Learns texts, and is evaluated by the likelihood of others: by the engine that scores suites.
 
-    `before` is the backbone as it was, to compare with.
+    `before` is the backbone before training, to compare with.
     """
 
-    # Texts are long: so many are asked about at a time.
+    # Texts are long: this many are scored at a time.
     chunk: ClassVar[int] = 64
     before: Backbone | None = None
 
@@ -201,13 +201,13 @@ class LanguageModelingLearner(CausalLearner[LogLikelihood]):
         """Return the log-likelihoods of texts. Raises UsageError unless `scored`: such a model answers nothing."""
         if not scored:
             raise UsageError(
-                f"A model of task '{self.task.name}' answers nothing: it writes on",
+                f"A model of task '{self.task.name}' answers nothing: it continues texts",
                 f'Take gpt-tasks generate {self.backbone.spec} "TEXT"',
             )
         return self._scored_by(self.backbone, examples)
 
     def validation_metrics(self, metrics: Sequence[Metric]) -> list[Metric]:
-        """Nothing but the loss is computed on the way."""
+        """Only the loss is computed during training."""
         return []
 
     def validate(
@@ -217,13 +217,13 @@ class LanguageModelingLearner(CausalLearner[LogLikelihood]):
         return {"loss": self.validation_loss(encoded)}
 
     def fit_baselines(self, train: Examples, validation: Examples) -> None:
-        """Open the backbone as it was before it was trained."""
+        """Open the backbone before training."""
         from gpt_tasks.backbone.load import open_backbone
 
         self.before = open_backbone(self.backbone.location)
 
     def baselines(self, examples: Sequence[Example]) -> Mapping[str, Sequence[LogLikelihood]]:
-        """Return the log-likelihoods by the backbone as it was."""
+        """Return the log-likelihoods by the backbone before training."""
         return {} if self.before is None else {"before": self._scored_by(self.before, examples)}
 
     def _scored_by(self, backbone: Backbone, examples: Iterable[Example]) -> list[LogLikelihood]:

@@ -44,7 +44,7 @@ def forward(
             if not with_labels:
                 some = [replace(each, labels=None, token_labels=None) for each in some]
             batch = {name: tensor.to(device) for name, tensor in collate(some, pad_token_id=pad_token_id).items()}
-            # Entered for each batch: what surrounds a loop of a caller's must not hold for the caller too.
+            # Entered for each batch, so that it does not apply to a caller's loop.
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 for row, array in zip(rows, _computed(batch, compute, reduce), strict=True):
                     found[row] = array
@@ -73,7 +73,7 @@ def numbers_of(batch: Mapping[str, Tensor], values: Tensor) -> list[np.ndarray]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode, and back where it was; one that is in that mode is not touched."""
+    """Put a model in evaluation mode, and restore its mode; one that is in that mode is not touched."""
     was_training = model.training
     if was_training:
         model.eval()

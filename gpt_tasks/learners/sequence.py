@@ -40,7 +40,7 @@ from gpt_tasks.types import Example, Features, MultiLabelPrediction, Prediction
 
 P = TypeVar("P")
 
-# A frozen backbone's features are kept in memory, a few KiB for each row.
+# A frozen backbone's features stay in memory, a few KiB for each row.
 MOST_PROBE_ROWS = 50_000
 
 
@@ -158,7 +158,7 @@ class SequenceLearner(Learner[P]):
         raise NotImplementedError
 
     def notes(self) -> tuple[str, ...]:
-        """Return what is to be known of the baselines."""
+        """Return the notes on the baselines."""
         return () if self.fitted is None else self.fitted.notes
 
     def _labels(self, examples: Examples) -> np.ndarray:
@@ -217,7 +217,7 @@ class ClassificationLearner(SequenceLearner[Prediction]):
         return -float(log_likelihoods[np.arange(len(encoded)), encoded.labels].mean())
 
     def baseline_predictions(self, logits: np.ndarray) -> list[Prediction]:
-        """Turn a baseline's logits into labels and probabilities, in float32 as they are."""
+        """Turn a baseline's logits into labels and probabilities, in float32, unchanged."""
         predictions: list[Prediction] = self.task.predictions(softmax(logits, axis=1))
         return predictions
 

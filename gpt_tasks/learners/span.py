@@ -29,14 +29,14 @@ from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION, Placement, Span
 from gpt_tasks.tasks.span_windows import Windows, encode_windows
 from gpt_tasks.types import Example, Features, SpanAnswer
 
-# A frozen backbone's features are kept in memory, of every token.
+# A frozen backbone's features of every token stay in memory.
 MOST_PROBE_TOKENS = 200_000
 
 
 class SpanLearner(Learner[SpanAnswer]):
     """Finds answers in contexts. Each window of a context is a row of training, with the answer's positions."""
 
-    # So many questions are answered at a time: their windows' logits are what takes memory.
+    # This many questions are answered at a time: their windows' logits are what takes memory.
     chunk: ClassVar[int] = 256
     per_token: ClassVar[bool] = True
     placement: Placement | None = None
@@ -75,7 +75,7 @@ class SpanLearner(Learner[SpanAnswer]):
         return sum(sides, start=logits.new_zeros(()))
 
     def holds_target(self, features: Features) -> bool:
-        """Tell whether a window holds the answer: without one, its labels are the closing token's."""
+        """Return whether a window holds the answer: without one, its labels are the closing token's."""
         return bool(features.labels[1] < len(features) - 1)
 
     def predict(self, examples: Sequence[Example], *, scored: bool = False) -> list[SpanAnswer]:
@@ -153,7 +153,7 @@ class SpanLearner(Learner[SpanAnswer]):
         ]
 
     def _logits(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-        """Return the logits of start and end, `[windows, length]`, minus infinity behind each window's own length."""
+        """Return the logits of start and end, `[windows, length]`, minus infinity after each window's own length."""
         outputs = self.outputs_of([Features([windows.tokens(row)]) for row in range(len(windows))])
         found = np.full((2, len(windows), max(map(len, outputs))), -np.inf, dtype=np.float32)
         for row, logits in enumerate(outputs):

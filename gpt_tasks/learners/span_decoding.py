@@ -35,11 +35,11 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BestSpans:
-    """The candidates of questions, the best first: those of question i stand at bounds[i] to bounds[i + 1].
+    """The candidates of questions, the best first: those of question i are at bounds[i] to bounds[i + 1].
 
     By candidate: `texts`, empty for "no answer"; `spans` `[candidates, 2]`, the characters [start, end) of the context,
     (0, 0) for "no answer"; `start_logits`, `end_logits` and `probabilities` `[candidates]`. By question: `no_answer`
-    `[questions]`, the probability of "no answer" beside the best answer alone, 1 where there is no other; None where
+    `[questions]`, the probability of "no answer" against the best answer alone, 1 where there is no other; None where
     every question is taken to have an answer.
     """
 
@@ -73,15 +73,15 @@ def best_spans(
 ) -> BestSpans:
     """Return the `n` best candidates of every question, `contexts` `[questions]`, as transformers' run_qa chooses them.
 
-    Of a window, the `n` greatest start logits are paired with its `n` greatest end logits, whatever stands there; of
-    the pairs remain those in the context that are in order and hold at most `longest` tokens. Of all windows' pairs the
-    `n` of the greatest sum are kept; of equal sums that of the earlier window, then that of the greater start logit,
-    then of the greater end logit; of equal logits the later position.
+    The `n` greatest start logits of a window are paired with its `n` greatest end logits, at any position; pairs
+    outside the context, out of order or of more than `longest` tokens are dropped. The result is the `n` pairs of the
+    greatest sum over all windows; of equal sums that of the earlier window comes first, then that of the greater start
+    logit, then of the greater end logit; of equal logits the later position.
 
-    With `unanswerable`, "no answer" is a candidate more: both logits of the closing token, of the window where their
-    sum is the least. Where it is not among the `n` best it stands behind them.
+    With `unanswerable`, "no answer" is one more candidate: both logits of the closing token, of the window where their
+    sum is the least. Where it is not among the `n` best, it comes after them.
 
-    `start_logits` and `end_logits` are `[windows, length]`; what lies behind a window's own length is not looked at.
+    `start_logits` and `end_logits` are `[windows, length]`; positions past a window's own length are ignored.
     A question none of whose pairs remains has no candidate but "no answer" (run_qa answers "empty").
     """
     starts, ends = np.asarray(start_logits, dtype=np.float32), np.asarray(end_logits, dtype=np.float32)
@@ -140,7 +140,7 @@ def _greatest(logits: np.ndarray, windows: Windows, some: slice, n: int) -> tupl
     """Return of some windows the positions of the `n` greatest logits, the greatest first and of equal ones the later;
     these logits, -inf where an answer can neither begin nor end; and the characters there, `[some, n, 2]`.
 
-    Logit and position are packed into one whole number, so that a partition settles what else would need a stable sort.
+    Logit and position are packed into one whole number, so that a partition replaces a stable sort.
     """
     openings, closings = windows.openings[some, None], windows.closings[some, None]
     columns = np.arange(logits.shape[1], dtype=np.int32)
@@ -180,7 +180,7 @@ def _texts(contexts: Sequence[str], bounds: np.ndarray, spans: np.ndarray) -> li
 
 
 def _beside_best(owners: np.ndarray, spans: np.ndarray, scores: np.ndarray, questions: int) -> np.ndarray:
-    """Return the probability `[questions]` of "no answer" beside the best answer alone."""
+    """Return the probability `[questions]` of "no answer" against the best answer alone."""
     none = spans[:, 1] == 0
     answered, first = np.unique(owners[~none], return_index=True)
     best = np.full(questions, -np.inf)

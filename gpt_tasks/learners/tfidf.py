@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Loss = Literal["cross_entropy", "binary", "squared"]
-"""What is fitted: one of several labels, each label by itself, or a number."""
+"""What is fitted: one of several labels, each label separately, or a number."""
 
 MOST_TERMS = 50_000
 STEPS = 1_000
@@ -23,7 +23,7 @@ STEPS = 1_000
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 # The logit of a label that training always saw, or never.
 _CERTAIN = 30.0
-# As a logit beside others, which JSON can hold.
+# A logit for minus infinity that JSON can hold.
 _NEVER = 1e4
 
 
@@ -44,7 +44,7 @@ class Linear:
     intercepts: np.ndarray
 
     def logits(self, texts: Sequence[str], outputs: int) -> np.ndarray:
-        """Return `[n, outputs]` in float32, minus infinity where training saw nothing of an output."""
+        """Return `[n, outputs]` in float32, minus infinity where training saw no row of an output."""
         known = np.tile(self.intercepts, (len(texts), 1)).astype(np.float64)
         if self.terms:
             known += self._features(texts) @ self.coefficients.T.astype(np.float64)
@@ -91,7 +91,7 @@ def fit_linear(
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError:
-        # No text holds a single word: what is left to know is what is right without reading any.
+        # No text holds a single word: only the prior is left.
         unread = prior(labels, max(classes) + 1, loss)[list(classes)]
         nothing = np.zeros(0, np.float32), np.zeros((len(classes), 0), np.float16), unread
         return [Linear(analyzer, (), classes, strength, *nothing) for strength in c_values]
@@ -102,7 +102,7 @@ def fit_linear(
     found = []
     for strength in c_values:
         coefficients, intercepts = _regression(features, labels, strength, loss)
-        # In C order, for safetensors writes the bytes of an array as they lie.
+        # In C order, because safetensors writes the bytes of an array in memory order.
         kept = np.ascontiguousarray(coefficients, dtype=np.float16), intercepts.astype(np.float32)
         found.append(Linear(analyzer, terms, classes, strength, idf, *kept))
     return found
@@ -134,7 +134,7 @@ def _regression(features: csr_matrix, labels: np.ndarray, strength: float, loss:
         return np.zeros((1, features.shape[1])), np.zeros(1)
     coefficients, intercepts = _logistic(features, labels, strength)
     if len(intercepts) == 1:
-        # A sigmoid of one logit is a softmax beside a logit of zero.
+        # A sigmoid of one logit is a softmax of it and a logit of zero.
         coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
         intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
     return coefficients, intercepts

@@ -1,4 +1,4 @@
-"""The metrics that gpt-tasks brings, registered through the hook as a plugin registers its own."""
+"""The built-in metrics, registered through the same hook as a plugin's."""
 
 from __future__ import annotations
 

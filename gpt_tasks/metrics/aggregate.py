@@ -91,7 +91,7 @@ def figure_of(metric: Metric, values: numpy.ndarray, weights: numpy.ndarray, *, 
         low, high = value - Z * stderr, value + Z * stderr
     if math.isnan(value):
         return Score(value, math.nan, math.nan, n, stderr)
-    # Where one example says nothing of the spread, the bounds are those of the range, if it has some.
+    # One example shows no spread: the bounds are those of the range, if it has some.
     least, most = (bound if math.isfinite(bound) else math.nan for bound in metric.range)
     return Score(value, _bounded(low, least, max), _bounded(high, most, min), n, stderr)
 
@@ -123,7 +123,7 @@ def metric_statistic(metric: Metric, answer: Any, references: Sequence[Any]) -> 
     except Exception as error:
         raise PluginError(
             f"The metric '{metric.name}' failed on {str(answer)[:60]!r}: {type(error).__name__}: {error}",
-            "Fix or uninstall the plugin that brings it, or leave the metric out.",
+            "Fix or uninstall the plugin that provides it, or leave the metric out.",
         ) from error
 
 
@@ -133,9 +133,9 @@ def value_of(metric: Metric, statistics: Sequence[Statistic]) -> float:
 
 
 def mean_figure(figures: Sequence[Score], *, shares: bool) -> Score:
-    """Return the mean of groups' figures, of one metric, each counting the same, whatever its size.
+    """Return the mean of groups' figures, of one metric, each counting the same, regardless of its size.
 
-    Groups of one example say nothing of their spread and are left out of the standard error. The interval of
+    Groups of one example show no spread and are left out of the standard error. The interval of
     `shares` stays within 0 and 1, and is Wilson's over all examples where no group shows any spread.
     """
     value = math.fsum(each.value for each in figures) / len(figures)
@@ -148,7 +148,7 @@ def mean_figure(figures: Sequence[Score], *, shares: bool) -> Score:
 
 
 def are_shares(values: numpy.ndarray, weights: numpy.ndarray) -> bool:
-    """Tell whether a mean of these values `[n, columns]` is a plain share of the examples."""
+    """Return whether a mean of these values `[n, columns]` is a plain share of the examples."""
     import numpy as np
 
     return bool((weights == 1.0).all()) and bool(np.isin(values, (0.0, 1.0)).all())

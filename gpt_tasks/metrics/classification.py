@@ -1,4 +1,4 @@
-"""Metrics of one of several labels; those that are no means over examples are functions of all `Rows`.
+"""Metrics of one of several labels; those that are not means over examples are functions of all `Rows`.
 
 A ratio that has nothing to divide by (a label that is never predicted, or never right) is 0, without a warning.
 """

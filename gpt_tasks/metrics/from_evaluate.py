@@ -86,7 +86,7 @@ def _setting(value: str) -> Any:
 
 
 def _own_name(name: str) -> str:
-    """Return what a module is called, without its place and its settings."""
+    """Return a module's name, without its place and its settings."""
     return urlsplit(name.removeprefix(PREFIX)).path.rstrip("/").rpartition("/")[2]
 
 
@@ -102,7 +102,7 @@ def _inputs(name: str, forms: Sequence[Mapping[str, Any]], rows: Rows) -> dict[s
 
 
 def _formatted(inputs: Mapping[str, Any], form: str | None) -> Mapping[str, Any]:
-    """Return inputs in the form in which `compute` would hand them on."""
+    """Return inputs in the form in which `compute` would pass them on."""
     if form != "numpy":
         return inputs
     import numpy

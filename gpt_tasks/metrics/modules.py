@@ -48,7 +48,7 @@ class MetricModule(evaluate.Metric):  # type: ignore[misc]
         )
 
     def _build_data_dir(self) -> str:
-        # The library would make this folder at once, though nothing is ever put there when all is kept in memory.
+        # The library would make this folder at once, though it stays empty when everything is in memory.
         return str(self._data_dir_root)
 
     def _compute(self, *, predictions: Any = None, references: Any = None, **_: Any) -> dict[str, float]:
@@ -62,7 +62,7 @@ class MetricModule(evaluate.Metric):  # type: ignore[misc]
         if given.ndim == 2:
             probabilities, chosen = given, given.argmax(axis=1)
         else:
-            # NaN, so that a metric which reads probabilities cannot quietly take label indices for certainties.
+            # NaN, so that a metric which reads probabilities cannot silently take label indices for certainties.
             probabilities, chosen = numpy.full((len(given), len(self.labels)), numpy.nan), given
         answers, right = ([self.labels[index] for index in column] for column in (chosen.tolist(), references))
         value = _value(self.metric, Rows(right, answers, self.labels, probabilities))
@@ -76,7 +76,7 @@ def as_evaluate_module(metric: Metric, labels: Sequence[str] = ()) -> evaluate.M
     """Return a metric, a plugin's too, as a module of `evaluate`, with `add_batch` and `compute`.
 
     `labels` are the names in the model's order, for a metric of one of several labels, whose predictions and references
-    are indices. Everything is kept in memory; nothing is fetched and nothing written. Raises ValueError for a metric
+    are indices. Everything stays in memory; nothing is fetched and nothing written. Raises ValueError for a metric
     that only its task can compute.
     """
     if metric.whole is None and metric.statistic is None and metric.each is None:

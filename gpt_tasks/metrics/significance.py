@@ -26,8 +26,8 @@ RowStatistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class TestResult:
     """What paired examples say about a difference: its 95 % interval and a two-sided p value.
 
-    `detectable` is the smallest true difference that so many examples show four times in five. NaN stands for what
-    cannot be told.
+    `detectable` is the smallest true difference that so many examples show four times in five. NaN means that a value
+    cannot be computed.
     """
 
     low: float

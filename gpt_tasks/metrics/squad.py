@@ -40,11 +40,11 @@ class _Rules:
 def squad_metrics(language: Language = "en", *, unanswerable: bool = False) -> tuple[Metric, ...]:
     """Exact match and F1, each of 0 to 1 and the best over the references (Rajpurkar et al. 2016; Cui et al. 2019).
 
-    A question without references has no answer, and nothing else is right than an answer of which nothing is left. With
-    `unanswerable` all is counted as by SQuAD 2.0 (Rajpurkar et al. 2018): a reference of which nothing is left is none,
-    and both measures stand there again for the questions that have an answer, and exact match for those that have none,
-    where it is F1 too. An example has the weight 0 in a measure that is not about it: one about no example at all has
-    no figure.
+    A question without references has no answer, and only an answer that normalizes to nothing is right. With
+    `unanswerable` all is counted as by SQuAD 2.0 (Rajpurkar et al. 2018): a reference that normalizes to nothing is
+    none, and both metrics are repeated for the questions that have an answer, and exact match for those that have none,
+    where it equals F1. An example has the weight 0 in a metric that is not about it: one about no example at all has no
+    figure.
     """
     kinds: tuple[_Kind, ...] = ("exact_match", "f1")
     metrics = [_metric(kind, kind, language, unanswerable, None) for kind in kinds]
@@ -69,7 +69,8 @@ def best_threshold(
 
     For every question, `[n]`: the score (exact match or F1) of the answer that was given, the probability of "no
     answer", whether the question has an answer, and whether one was given. Answering begins with the questions of the
-    lowest probability; the first of several best places counts, and equal probabilities are parted as if they were not.
+    lowest probability; the first of several best places counts, and equal probabilities are ordered as if they were
+    different.
     """
     import numpy as np
 
@@ -156,7 +157,7 @@ def _longest_run(tokens: list[str], others: list[str]) -> int:
 
 
 def _segments(text: str) -> list[str]:
-    """Each Chinese character by itself, and the words of what stands between them."""
+    """Each Chinese character as a token, and the words of the text between them."""
     found: list[str] = []
     for stretch in _CHINESE_OR_NOT.findall(text):
         if _CHINESE_CHARACTER.match(stretch):
@@ -168,7 +169,7 @@ def _segments(text: str) -> list[str]:
 
 @cache
 def _word_tokenizer() -> Any:
-    # CMRC cuts such a stretch into sentences first, for which nltk would need a file of its own: it matters only where
+    # CMRC cuts such a stretch into sentences first, for which nltk would need an extra file: it matters only where
     # one sentence ends and another begins between two Chinese characters.
     from nltk.tokenize import NLTKWordTokenizer
 

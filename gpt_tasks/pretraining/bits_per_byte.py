@@ -1,4 +1,4 @@
-"""Bits per byte: how well a causal language model foretells a held-out text, whatever its tokenizer."""
+"""Bits per byte: how well a causal language model predicts a held-out text, with any tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pretraining is asked to do, its record in the output folder, and what a resume may change of it."""
+"""The settings of a pretraining, their record in the output folder, and what a resume may change of them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PretrainConfig(BaseModel):
     )
     prompt: list[str] = Field(["The"], description="The beginning of a sample printed after each validation.")
     about_text: Path | None = Field(None, description="Markdown for the card: the text's origin and licence.")
-    resume: bool = Field(False, exclude=True, description="Go on in --output where the last checkpoint was.")
+    resume: bool = Field(False, exclude=True, description="Continue in --output from the last checkpoint.")
 
     def shape(self) -> Shape:
         """The preset's shape with what was set in its place. Raises UsageError where the parts do not fit."""
@@ -84,7 +84,7 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
     if not config.resume:
         config.check()
         if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
-            way = "Give --resume to go on in it, or another folder" if record.is_file() else "Give another folder"
+            way = "Give --resume to continue in it, or another folder" if record.is_file() else "Give another folder"
             raise UsageError(f"--output {config.output} is not an empty folder", way)
         config.output.mkdir(parents=True, exist_ok=True)
         write_record(config, None)

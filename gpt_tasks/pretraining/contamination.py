@@ -1,4 +1,4 @@
-"""How much of a held-out text stands in the training text as well."""
+"""How much of a held-out text is also in the training text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def overlap(shards: Shards, text: ValidationText) -> float:
     """The share, 0 to 1, of the held-out text's stretches of 32 tokens that occur anywhere in the training text.
 
     Its stretches do not overlap one another; 0 for a text shorter than one. Stretches are compared by hashes of 64
-    bits: a chance meeting is less than one in a million for 10 billion tokens against 1,000 stretches.
+    bits: a chance collision is less likely than one in a million for 10 billion tokens against 1,000 stretches.
     """
     wanted = np.unique(_hashes(text.tokens)[::STRETCH])
     if not len(wanted):

@@ -94,7 +94,7 @@ def tokenize(
 ) -> Shards:
     """Tokenize the files into shards of 16 million tokens in `folder`; peak memory does not grow with the corpus.
 
-    Shards that an interrupted call finished are kept, and the text that they hold is read past without tokenizing it.
+    Shards that an interrupted call finished are reused, and their text is skipped without tokenizing it.
     Raises DataError as `read_pieces`, MachineError where the disk fills.
     """
     done = Shards.open(folder)
@@ -105,7 +105,7 @@ def tokenize(
     except OSError as error:
         raise MachineError(
             f"{folder}: cannot write the tokenized text ({error.strerror})",
-            "Make room and go on with --resume: finished shards are kept.",
+            "Make room and continue with --resume: finished shards are reused.",
         ) from error
 
 
@@ -113,7 +113,7 @@ def tokenize(
 class ValidationText:
     """A held-out text: its token stream [tokens], the end-of-text id, and the UTF-8 bytes of its documents.
 
-    `ends` [tokens] holds how many bytes of text each prefix of the stream stands for.
+    `ends` [tokens] holds how many bytes of text each prefix of the stream encodes.
     """
 
     tokens: np.ndarray
@@ -132,7 +132,7 @@ class ValidationText:
 
     @property
     def bytes(self) -> int:
-        """UTF-8 bytes of the text that the stream stands for."""
+        """UTF-8 bytes of the text that the stream encodes."""
         return int(self.ends[-1])
 
     def head(self, tokens: int) -> ValidationText:
@@ -144,7 +144,7 @@ class ValidationText:
 
 
 def _token_bytes(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """How many bytes of text each token of a byte-level vocabulary stands for; none for the end-of-text mark."""
+    """How many bytes of text each token of a byte-level vocabulary encodes; none for the end-of-text mark."""
     lengths = np.array([len(token) for token in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))])
     lengths[tokenizer.all_special_ids] = 0
     return lengths

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def energy_meter() -> Iterator[Callable[[], float | None]]:
-    """Give a function that tells the kilowatt-hours taken since by processor, memory and GPUs of this machine.
+    """Give a function that returns the kilowatt-hours used since by processor, memory and GPUs of this machine.
 
     They are measured where the hardware has counters that may be read, else estimated from its load; nothing leaves
     the machine. None where codecarbon is not installed.

@@ -31,7 +31,7 @@ class PretrainTrainer(CheckpointedTrainer):
     """The checkpointed Trainer on packed windows; its evaluation is bits per byte of the validation's beginning.
 
     Every logged entry says after how many seconds of training it was written, over all resumes, and after how many
-    kilowatt-hours where `energy` tells them.
+    kilowatt-hours where `energy` measures them.
     """
 
     def __init__(self, *args: Any, end_of_text: int, **kwargs: Any) -> None:
@@ -81,7 +81,7 @@ class PretrainTrainer(CheckpointedTrainer):
 
 
 def spent(history: list[dict[str, float]], what: str) -> float:
-    """What the last entry of a log that says so tells of `what` ("seconds" or "kwh"), 0 where none does."""
+    """The last logged value of `what` ("seconds" or "kwh"), 0 where there is none."""
     return next((entry[what] for entry in reversed(history) if what in entry), 0.0)
 
 
@@ -112,7 +112,7 @@ class ProgressLines(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Say how the loss stands."""
+        """Report the loss."""
         if not logs or "loss" not in logs:
             return
         pace = (time.time() - self.began) / max(1, state.global_step - self.began_at)
@@ -130,7 +130,7 @@ class ProgressLines(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Say how the validation stands, and show samples."""
+        """Report the validation, and show samples."""
         if not metrics or not state.is_world_process_zero:
             return
         self.say(f"update {state.global_step}  validation: {metrics['eval_bits_per_byte']:.4f} bits per byte")
@@ -170,7 +170,7 @@ def seconds_per_update(
 
 @torch.no_grad()
 def sample(model: Any, tokenizer: PreTrainedTokenizerFast, prompt: str, seed: int, tokens: int = 40) -> str:
-    """The prompt and what the model writes after it: drawn from the 40 likeliest tokens, by a generator of its own."""
+    """The prompt and what the model writes after it: drawn from the 40 likeliest tokens, by a separate generator."""
     was_training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(seed)

@@ -81,7 +81,7 @@ class MuonAdamW(torch.optim.Optimizer):
             parts = torch.cat(stacked.chunk(group["blocks"], dim=side + 1))
             directions = orthogonalize(parts, dtype=torch.bfloat16 if parts.device.type != "mps" else torch.float32)
             whole = torch.cat(directions.chunk(group["blocks"]), dim=side + 1)
-            # A matrix that widens its input moves further, so that the change of its output keeps its size.
+            # A matrix that widens its input moves further, so that its output changes by the same size.
             rate = group["lr"] * max(1.0, parts.shape[-1] / parts.shape[-2]) ** 0.5
             for parameter, direction in zip(alike, whole, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-rate)

@@ -1,4 +1,4 @@
-"""A GPT-2 that trains on packed windows: attention as plain matrix products, and a loss that keeps no logits."""
+"""A GPT-2 that trains on packed windows: attention as plain matrix products, and a loss that stores no logits."""
 
 from __future__ import annotations
 

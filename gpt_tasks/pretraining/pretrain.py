@@ -1,4 +1,4 @@
-"""Pretraining: raw text in, a causal language model that transformers opens by itself out.
+"""Pretraining: from raw text to a causal language model that transformers loads directly.
 
 gpt-tasks pretrain --text books/ --validation held_out.txt --preset tiny --minutes 60 --output my-gpt
 """
@@ -37,8 +37,8 @@ NOTABLE_OVERLAP = 0.01
 def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Train a causal language model from nothing and leave it in `config.output`; return what was measured.
 
-    The folder then holds the model with its tokenizer, README.md, training.json and loss.png. Interrupted, it goes on
-    with `config.resume` exactly where the last checkpoint was. Raises UsageError, DataError, ModelError, MachineError;
+    The folder then holds the model with its tokenizer, README.md, training.json and loss.png. After an interruption
+    `config.resume` continues exactly from the last checkpoint. Raises UsageError, DataError, ModelError, MachineError;
     a text or a setting that cannot be used leaves no folder behind.
     """
     existed = config.output.is_dir()
@@ -62,7 +62,7 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
                 config.output.mkdir()
         if isinstance(error, OSError):
             where = error.filename or config.output
-            raise MachineError(f"{where}: {error.strerror}", "Make room, then go on with --resume") from error
+            raise MachineError(f"{where}: {error.strerror}", "Make room, then continue with --resume") from error
         raise
 
 
@@ -106,7 +106,7 @@ def _pretrain(
     shared = overlap(shards, validation) if first and validation is not None else 0.0
     if shared >= NOTABLE_OVERLAP:
         tell(
-            f"Warning: {shared:.1%} of {config.validation} stands in the training text too; its bits per byte will "
+            f"Warning: {shared:.1%} of {config.validation} is in the training text too; its bits per byte will "
             "look better than they are"
         )
     batches = WindowBatches(

@@ -66,7 +66,7 @@ def finish(
 
 
 def save_model(model: PackedGPT2, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Save the model in bfloat16 and its tokenizer as a folder that transformers opens by itself."""
+    """Save the model in bfloat16 and its tokenizer as a folder that transformers loads directly."""
     settings = {name: value for name, value in model.config.to_dict().items() if name not in ("dtype", "architectures")}
     settings["use_cache"] = True  # the Trainer turns it off
     # Pretraining drops nothing out; fine-tuning, which reads its text several times, does so at GPT-2's own rate.
@@ -125,13 +125,13 @@ def model_card(figures: dict[str, Any], about_text: str) -> str:
     if "validation" in figures:
         held_out = figures["validation"]
         lines += [
-            "## How well it foretells a text it has not seen",
+            "## How well it predicts a text it has not seen",
             "",
             f"On `{held_out['file']}` ({held_out['bytes']:,} bytes, {held_out['tokens']:,} tokens): "
             f"**{held_out['bits_per_byte']:.3f} bits per byte**, each token given at least half a context of what came "
             f"before it; {held_out['bits_per_byte_plain_windows']:.3f} in windows that do not overlap. Counted are the "
             "bits of all tokens, the ends of documents among them, by the UTF-8 bytes of the text. "
-            f"{held_out['overlap']:.1%} of its stretches of 32 tokens stand in the training text too.",
+            f"{held_out['overlap']:.1%} of its stretches of 32 tokens are in the training text too.",
             "",
         ]
     lines += ["## What it writes", ""]

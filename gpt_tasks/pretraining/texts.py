@@ -1,4 +1,4 @@
-"""Raw text files: found, opened whatever their packing, and read document by document, in pieces that fit in memory."""
+"""Raw text files: found, decompressed where needed, and read document by document, in pieces that fit in memory."""
 
 from __future__ import annotations
 

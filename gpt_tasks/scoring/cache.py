@@ -1,4 +1,4 @@
-"""Answers that were found before, in a file of JSON lines: a stopped scoring goes on where it was."""
+"""Answers that were found before, in a file of JSON lines: a stopped scoring continues where it was."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ VERSION = 1
 
 
 class AnswerCache:
-    """Answers by what was asked, for one model answering in one way; every answer is written at once.
+    """Answers by request, for one model answering in one way; every answer is written at once.
 
     `identity` says whose answers they are. A file of another identity or version is put aside, and one that was cut
-    short is read up to there and written anew: both are told through `say`. The answers of `others`, which other
+    short is read up to there and written anew: both are reported through `say`. The answers of `others`, which other
     processes left, are taken over, and these files removed.
     """
 
@@ -57,16 +57,16 @@ class AnswerCache:
         return self._answers
 
     def put(self, key: str, answer: Response) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         self._answers[key] = answer
         self._file.write(_line(key, answer))
 
     def flush(self) -> None:
-        """Hand what was put to the system, so that a kill does not lose it."""
+        """Flush the stored answers to the system, so that a kill does not lose them."""
         self._file.flush()
 
     def _read(self, path: Path, say: Callable[[str], None]) -> bool:
-        """Read a file; return whether it can be added to as it stands."""
+        """Read a file; return whether answers can be appended to it."""
         if not path.is_file():
             return False
         try:
@@ -101,7 +101,7 @@ def key_of_generation(request: Generation, context: tuple[int, ...]) -> str:
 
 
 def key_of_request(request: Request) -> str:
-    """Return the key of a request by its texts, where nobody knows its tokens."""
+    """Return the key of a request by its texts, where its tokens are unknown."""
     return _digest(json.dumps([type(request).__name__, asdict(request)], sort_keys=True).encode())
 
 

@@ -20,7 +20,7 @@ ROW_TOKENS = 256
 BATCH_TOKENS = 1024
 
 Advance = Callable[[int], None]
-"""Is told, after each forward pass, how many tokens it took, padding left out."""
+"""Called after each forward pass with its number of tokens, without padding."""
 
 
 class Engine(Protocol):
@@ -34,7 +34,7 @@ class Engine(Protocol):
 
 
 class PlainEngine:
-    """Every path by itself, padded on the right to the longest of its batch: the reference for the other engine."""
+    """Each path separately, padded on the right to the longest of its batch: the reference for the other engine."""
 
     def __init__(self, model: ScoredModel, batch_tokens: int = BATCH_TOKENS) -> None:
         self.model = model
@@ -65,7 +65,7 @@ class PlainEngine:
             [len(paths[place].inputs) for place in batch],
             [len(paths[place].targets) for place in batch],
         )
-        # Counted from the end of the longest, the first position that foretells a target in any row.
+        # Counted from the end of the longest, the first position that predicts a target in any row.
         tail = ids.shape[1] - min(length - count for length, count in zip(lengths, counts, strict=True))
         asked = {"logits_to_keep": tail} if self.model.keeps_logits else {}
         logits = self.model.model(
@@ -104,7 +104,7 @@ class TrieEngine:
 
 
 class _Walk:
-    """The state of one walk: the caches that stand, and what is known of paths of which a part was forwarded."""
+    """The state of one walk: the live caches, and the partial scores of paths that are partly forwarded."""
 
     def __init__(self, model: ScoredModel, trie: Trie, paths: Sequence[TokenizedRequest]) -> None:
         self.model, self.trie, self.paths = model, trie, paths
@@ -113,7 +113,7 @@ class _Walk:
         self.forwarded = 0
 
     def take(self, step: Extend | Pack | Drop) -> list[tuple[int, LogLikelihood]]:
-        """Carry out one step; return the answers that are whole now."""
+        """Carry out one step; return the answers that are now complete."""
         if isinstance(step, Drop):
             self.caches.pop()
             return []
@@ -143,7 +143,7 @@ class _Walk:
             positions[number, :size] = torch.tensor(layout.depths)
             ends[number, :size] = torch.tensor(layout.ends)
         visible = None
-        # One path by itself sees all that stands before: no mask, which would take the square of its length.
+        # A single path attends to everything before it: no mask, which would take the square of its length.
         if len(layouts) > 1 or set(layouts[0].ends) != {width}:
             token = torch.arange(width, device=device)
             seen = (token[:, None] >= token) & (token[:, None] < ends.to(device)[:, None, :])
@@ -163,13 +163,14 @@ class _Walk:
     def _foretell(
         self, hidden: Tensor, wanted: Sequence[tuple[int, int, Sequence[int]]]
     ) -> list[tuple[int, LogLikelihood]]:
-        """Score what paths want of states `[n, width]`: each path's index, a depth, and its places from there on."""
+        """Score targets from states `[n, width]`; `wanted` is each path's index, a depth, and its places from there
+        on."""
         rows: list[int] = []
         targets: list[int] = []
         parts: list[tuple[int, int]] = []
         for index, depth, places in wanted:
             path = self.paths[index]
-            first = len(path.inputs) - len(path.targets)  # the depth of the token that foretells the first target
+            first = len(path.inputs) - len(path.targets)  # the depth of the token that predicts the first target
             low, high = max(first, depth), min(len(path.inputs), depth + len(places))
             if low < high:
                 rows += places[low - depth : high - depth]

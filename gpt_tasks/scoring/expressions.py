@@ -19,7 +19,7 @@ _ENVIRONMENT.filters["sub"] = lambda text, pattern, replacement: re.sub(pattern,
 class Fields:
     """Expressions by field, as in `choices.text` or `sentence.split('_')[0]`; without any, columns are fields.
 
-    Beside Jinja's own filters there is `sub(pattern, replacement)`, which is `re.sub`.
+    Besides Jinja's own filters there is `sub(pattern, replacement)`, which is `re.sub`.
     """
 
     def __init__(self, expressions: Mapping[str, str], where: str) -> None:
@@ -31,7 +31,7 @@ class Fields:
                 raise DataError(f"{where}: fields: {name}: {error}", "It must be an expression of Jinja.") from error
 
     def of(self, row: Row) -> Row:
-        """Return a row that has the fields beside its own columns. Raises DataError where one cannot be computed."""
+        """Return the row with the fields added to its columns. Raises DataError where one cannot be computed."""
         values = dict(row.values)
         for name, compute in self._compiled.items():
             try:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 256
 """How many tokens are generated where a task does not say, as by lm-evaluation-harness's own models."""
-# What its command says where the user did not, on a machine without a GPU too.
+# Its command's default, on a machine without a GPU too.
 _DEFAULT_DEVICE = "cuda:0"
-# What does not matter to greedy decoding, or is read.
+# Settings that greedy decoding ignores, or that are read.
 _GREEDY = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
 
 
@@ -96,18 +96,18 @@ class HarnessModel(LM):  # type: ignore[misc]
 
     @property
     def tokenizer_name(self) -> str:
-        """What tells its cached requests from those of another tokenizer."""
+        """The name that separates its cached requests from those of another tokenizer."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     @property
     def eot_token_id(self) -> int | None:
-        """The token that ends a text; kept in its results."""
+        """The token that ends a text; saved in its results."""
         token: int | None = self.tokenizer.eos_token_id
         return token
 
     @property
     def max_length(self) -> int:
-        """The most tokens that are read at once; kept in its results."""
+        """The most tokens that are read at once; saved in its results."""
         return self.scorer.tokenization.max_length
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -146,7 +146,7 @@ class HarnessModel(LM):  # type: ignore[misc]
         return str(templates)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Return a chat as text; without `add_generation_prompt` its last message is left open, to be gone on with.
+        """Return a chat as text; without `add_generation_prompt` its last message is left open, to be continued.
 
         A template that refuses the messages (many know no system) gets them without those of the system. Raises
         ModelError where the tokenizer has no template.
@@ -190,7 +190,7 @@ def tell(line: str) -> None:
 
 
 def _generation(context: str, options: Mapping[str, Any]) -> Generation:
-    """What a task asks to be written. Its other names for the number of tokens are read too."""
+    """The generation that a task asks for. Its other names for the number of tokens are read too."""
     from lm_eval.models.utils import normalize_gen_kwargs  # type: ignore[import-untyped]
 
     settings = normalize_gen_kwargs(dict(options), MAX_TOKENS)

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on our engine: its own command with our model in it, and its tasks beside our suites."""
+"""lm-evaluation-harness on our engine: its own command with our model in it, and its tasks alongside our suites."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def score_lm_eval(
 ) -> dict[str, Any]:
     """Score a model on a task (a group, a tag) of lm-evaluation-harness, or on one in a YAML file of its kind.
 
-    Returns its `results`, `n-samples` and `versions`, by task. `shots` None leaves each task its own number, and a
-    task that fixes it at 0 keeps that. Raises UsageError for a task that it does not know.
+    Returns its `results`, `n-samples` and `versions`, by task. `shots` None leaves each task its own number; a task
+    that fixes it at 0 stays at 0. Raises UsageError for a task that it does not know.
     """
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
@@ -116,7 +116,7 @@ def harness_tasks(found: Mapping[str, Any]) -> tuple[TaskScores, ...]:
 
 @contextmanager
 def _harness_errors() -> Iterator[None]:
-    """Tell what lm-evaluation-harness refuses as an error of the user's, and let what we raise ourselves through."""
+    """Report what lm-evaluation-harness refuses as an error of the user's; our own exceptions pass through."""
     try:
         with machine_errors():
             yield

@@ -49,7 +49,7 @@ class ScoredModel:
     def target_log_probs(self, hidden: Tensor, rows: Sequence[int], targets: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the log-probability of each target, and whether it is the likeliest token; both `[targets]`.
 
-        `hidden` `[n, width]`; target `i` is foretold by the state at `rows[i]`. Each state's logits are computed once.
+        `hidden` `[n, width]`; target `i` is predicted by the state at `rows[i]`. Each state's logits are computed once.
         """
         places, inverse = torch.unique(torch.tensor(rows), return_inverse=True)
         order = inverse.argsort(stable=True)
@@ -83,7 +83,7 @@ def _fuse_gelu(model: PreTrainedModel) -> None:
 
 
 def repeated(cache: DynamicCache, rows: int) -> DynamicCache:
-    """Return a cache of its own for `rows` rows that begin with what `cache` holds for one; nothing is copied yet."""
+    """Return a separate cache for `rows` rows that begin with the one row of `cache`; nothing is copied yet."""
     layers: Any = cache.layers
     return DynamicCache(
         [(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in layers]

@@ -1,4 +1,4 @@
-"""May a model be scored along a trie? Found by trying it, never by its name: some take a tree mask silently wrong."""
+"""Whether a model can be scored along a trie: found by a trial, not by name, as some misread a tree mask silently."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_tree_attention(model: ScoredModel, depth: int, row_tokens: int = ROW_T
     plain = dict(PlainEngine(model).score(paths))
     try:
         packed = dict(TrieEngine(model, row_tokens=row_tokens).score(paths))
-    except Exception as error:  # any refusal counts, whatever form the model gives it
+    except Exception as error:  # any exception counts as a refusal
         return f"it refuses a tree mask ({type(error).__name__})"
     off = max(abs(packed[place].value - plain[place].value) for place in plain)
     return None if off <= TOLERANCE else f"packed, its log-likelihoods are off by {off:.2g}"
@@ -36,7 +36,7 @@ def _tree(depth: int, row_tokens: int, vocabulary: int) -> list[TokenizedRequest
 
     trunk = draw(depth)
     half = depth // 2
-    # Together too long for one row, so that what they share is cached: as few as that takes.
+    # Together too long for one row, so that their common prefix is cached: as few as that takes.
     many = 2 + row_tokens // (depth - half)
     starts = [depth // 8, *[half] * many, depth - 2]
     inputs = [trunk, *((*trunk[:start], *draw(depth - start)) for start in starts)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExampleRequests:
-    """An example of a task, the value of the column it is grouped by, and what is asked about it."""
+    """An example of a task, the value of the column it is grouped by, and its requests."""
 
     scored: ScoredTask
     example: Example
@@ -36,7 +36,7 @@ def read_examples(
 ) -> Iterator[tuple[Example, str | None]]:
     """Read the examples of a task, or of its part, each with its group. Raises DataError where a row cannot be used.
 
-    `limit` takes so many examples, of each group where a column tells it.
+    `limit` is the number of examples, of each group where a column names it.
     """
     taken: Counter[str | None] = Counter()
     for example in _examples(scored, scored.source, scored.split, schemes):
@@ -87,12 +87,12 @@ def ask(
     seed: int,
     template: Callable[[str], str] | None,
 ) -> Iterator[ExampleRequests]:
-    """Yield what is asked about each example of a task, of which `scored` is a part with one source.
+    """Yield each example of a task with its requests; `scored` is the part of the task with one source.
 
     Raises DataError where there are too few examples to draw the shots from.
     """
     every = [example for example, _ in examples]
-    # lm-evaluation-harness draws as if the pool were what is scored for tasks without a test split too.
+    # lm-evaluation-harness also draws as if the pool were the scored split for tasks without a test split.
     own = (scored.source, scored.split) == (scored.shots_source, scored.shots_split) or scored.split != "test"
     pool: list[Example] = []
     if scored.shots:
@@ -114,7 +114,7 @@ def _templated(request: Request, template: Callable[[str], str] | None) -> Reque
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase | None, model: str) -> Callable[[str], str]:
-    """Return what puts a text into the model's chat template as a user's message. Raises ModelError without one."""
+    """Return a function that renders a text as a user's message by the chat template. Raises ModelError without one."""
     if tokenizer is None:
         raise ModelError(f"--chat-template: {model} has no tokenizer on this machine", "Leave the flag out.")
     if not tokenizer.chat_template:

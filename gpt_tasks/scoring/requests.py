@@ -1,4 +1,4 @@
-"""Turn what is asked of a language model into tokens, as lm-evaluation-harness 0.4.13 does, so that scores compare.
+"""Turn requests to a language model into tokens, as lm-evaluation-harness 0.4.13 does, so that scores compare.
 
 A continuation's tokens are those of the joined text beyond the context's, spaces at the end of a context belong to the
 continuation, an empty context is one BOS (or EOS) token, and what is too long loses tokens on its left.
@@ -21,9 +21,9 @@ _TEXTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class TokenizedRequest:
-    """The tokens `inputs` to forward, of which the last ones foretell `targets`, one each.
+    """The tokens `inputs` to forward; the last ones predict `targets`, one each.
 
-    `cut` counts the tokens that were too many and are left out on the left.
+    `cut` counts the tokens that are truncated on the left.
     """
 
     inputs: tuple[int, ...]
@@ -46,7 +46,7 @@ class Tokenization:
     def paths(self, requests: Sequence[Continuation | Rolling]) -> list[list[TokenizedRequest]]:
         """Return each request's paths: one for a continuation, one for each window of a rolling text.
 
-        Raises DataError for a request without tokens to foretell, and for a continuation longer than the window.
+        Raises DataError for a request without tokens to predict, and for a continuation longer than the window.
         """
         wanted = dict.fromkeys(key for request in requests for key in self._texts(request))
         tokens: dict[tuple[str, bool], list[int]] = {}
@@ -109,7 +109,7 @@ class Tokenization:
                 after = after[1:]
         if not after:
             raise DataError(
-                f"{request.text!r} has no tokens of its own after {request.context[-40:]!r}",
+                f"{request.text!r} adds no tokens to {request.context[-40:]!r}",
                 "A continuation needs at least one.",
             )
         if len(after) > self.max_length:
@@ -123,7 +123,7 @@ class Tokenization:
         return [TokenizedRequest(inputs[cut:], tuple(after), cut)]
 
     def _windows(self, tokens: list[int]) -> Iterator[TokenizedRequest]:
-        """Windows in which every token is foretold once: the last window reaches back as far as it can."""
+        """Windows in which every token is predicted once: the last window reaches back as far as it can."""
         size = self.max_length
         yield TokenizedRequest((self.first, *tokens[:size][:-1]), tuple(tokens[:size]))
         for start in range(size, len(tokens), size):

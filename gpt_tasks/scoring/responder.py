@@ -19,7 +19,7 @@ from gpt_tasks.validation import NAME
 if TYPE_CHECKING:
     from gpt_tasks.scoring.scorer import Scorer
 
-# What the settings are where the user says nothing.
+# The default settings.
 _UNSAID = {
     "device": "auto",
     "precision": "float32",
@@ -40,7 +40,7 @@ class Responses:
 
 
 class RegisteredResponder:
-    """A plugin's responder, asked as the local `Scorer` is: each request once, and none whose answer is cached.
+    """A plugin's responder, called like the local `Scorer`: each request once, and none whose answer is cached.
 
     `model` is the name that the user gave.
     """
@@ -55,7 +55,7 @@ class RegisteredResponder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What scores record of how it answers: all that its identity says beside the model."""
+        """How it answers, as scores record it: its identity without the model."""
         return {name: value for name, value in self.identity.items() if name != "model"}
 
     def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Responses:
@@ -86,9 +86,9 @@ class RegisteredResponder:
         return Responses([known[key] for key in keys], [0] * len(requests))
 
     def try_requests(self, tasks: Mapping[str, Sequence[Request]], cache: AnswerCache | None = None) -> None:
-        """Ask one request of every kind, so that what is refused is told before there is much to pay for.
+        """Send one request of every kind, so that a refusal is reported before there is much to pay for.
 
-        Raises what the responder raises; of a UsageError or ModelError it is told which task needs the request.
+        Raises what the responder raises; a UsageError or ModelError names the task that needs the request.
         """
         first: dict[tuple[bool, type[Request], bool], tuple[str, Request]] = {}
         for name, requests in tasks.items():
@@ -105,9 +105,9 @@ class RegisteredResponder:
 
 
 def find_responder(model: str) -> tuple[ResponderSpec, str] | None:
-    """Return the responder that a model's name begins with, and what stands behind its prefix; None for other names.
+    """Return the responder that a model's name begins with, and what follows its prefix; None for other names.
 
-    Raises UsageError for a prefix that no plugin brings, and where nothing stands behind it.
+    Raises UsageError for a prefix that no plugin provides, and where nothing follows it.
     """
     prefix, colon, location = model.partition(":")
     # One letter before a colon is a drive of Windows.
@@ -115,7 +115,7 @@ def find_responder(model: str) -> tuple[ResponderSpec, str] | None:
         return None
     found = installed_plugins().registry.responders[prefix]
     if not location:
-        raise UsageError(f"{model} names no model", f"Give its name behind the colon: {found.prefix}NAME.")
+        raise UsageError(f"{model} names no model", f"Give its name after the colon: {found.prefix}NAME.")
     return found, location
 
 

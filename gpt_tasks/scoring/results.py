@@ -1,4 +1,4 @@
-"""What a scoring comes to: figures with standard errors and intervals, saved as JSON and a table of examples."""
+"""The results of a scoring: figures with standard errors and intervals, saved as JSON and a table of examples."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def task_scores(
 
 
 def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]) -> None:
-    """Write scores.json and examples.parquet, each as a whole or not at all."""
+    """Write scores.json and examples.parquet, each whole or not at all."""
     rows = [
         {
             "task": each.task,

@@ -1,4 +1,4 @@
-"""Score a model on a suite: read, ask, measure, write."""
+"""Score a model on a suite: read, prompt, score, write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
-from gpt_tasks.events import observed
+from gpt_tasks.events import Observers, observed
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in, barrier, rank
@@ -23,7 +23,7 @@ from gpt_tasks.types import Request, Response
 if TYPE_CHECKING:
     from gpt_tasks.scoring.cache import AnswerCache
     from gpt_tasks.scoring.engine import EngineName
-    from gpt_tasks.scoring.results import Scores
+    from gpt_tasks.scoring.results import Scores, TaskScores
 
 ANSWERS = "answers.jsonl"
 HARNESS = "lm-eval:"
@@ -81,7 +81,7 @@ def score(
     parts = [part for task in loaded.tasks for part in task.parts()]
     examples = [list(read_examples(part, registry.sources, limit)) for part in parts]
 
-    # From here on a local model needs torch: what is wrong with the suite or its data has been told.
+    # From here on a local model needs torch: errors in the suite or its data have been reported.
     from gpt_tasks.scoring.results import EXAMPLES, SCORES, ScoredExample, Scores, task_scores, write_scores
 
     responder = open_responder(model, **how)
@@ -137,9 +137,7 @@ def score(
         )
         if rank() == 0:
             write_scores(folder, scores, rows)
-            for reported in tasks:
-                observers.send("evaluated", {"task": reported.name, **reported.values()})
-            observers.finish({}, [folder / SCORES, folder / EXAMPLES])
+            _report(observers, tasks, [folder / SCORES, folder / EXAMPLES])
         elif cache.path.exists():
             cache.path.unlink()  # the first process has it all by now
         barrier()
@@ -147,8 +145,14 @@ def score(
 
 
 def _file_name(model: str) -> str:
-    """A model's name in that of a folder, which holds no colon where Windows is to read it."""
+    """A model's name as part of a folder's, without the colons that Windows refuses."""
     return Path(model).name.replace(":", "-")
+
+
+def _report(observers: Observers, tasks: Sequence[TaskScores], artifacts: Sequence[Path]) -> None:
+    for reported in tasks:
+        observers.send("evaluated", {"task": reported.name, **reported.values()})
+    observers.finish({}, artifacts)
 
 
 def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
@@ -159,7 +163,7 @@ def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise UsageError where something else than a folder stands there, before anything is loaded."""
+    """Raise UsageError where the path is not a folder, before anything is loaded."""
     for path in (folder, *folder.parents):
         if path.exists():
             if not path.is_dir():
@@ -176,7 +180,7 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 
 def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Raise UsageError where the folder holds the scores of something else than what is asked now."""
+    """Raise UsageError where the folder holds scores with other settings."""
     file = folder / "scores.json"
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
@@ -184,7 +188,7 @@ def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return  # nothing there, or nothing to be lost
     if held.get("shots_sampler") == "drawn":
-        held["shots_sampler"] = "random"  # what it is called since
+        held["shots_sampler"] = "random"  # its current name
     for name, value in asked.items():
         if name != "device" and held.get(name) != value:
             raise UsageError(
@@ -194,7 +198,7 @@ def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
 
 
 def _cache(folder: Path, identity: Mapping[str, str], say: Callable[[str], None]) -> AnswerCache:
-    """Open the first process's file, which takes over what others have left; and for every other one its own."""
+    """Open the first process's file, which takes over the answers of the others; every other process gets its own."""
     from gpt_tasks.scoring.cache import AnswerCache
 
     if rank() == 0:
@@ -224,8 +228,8 @@ def _score_harness(
 
     if find_responder(model) is not None:
         raise UsageError(
-            f"--suite {HARNESS}{task}: lm-evaluation-harness asks a model on this machine, not {model}",
-            "It has models of its own for endpoints.",
+            f"--suite {HARNESS}{task}: lm-evaluation-harness evaluates a model on this machine, not {model}",
+            "It has its own models for endpoints.",
         )
     folder = output or SCORES_FOLDER / f"{_file_name(model)}-lm-eval-{Path(task).stem}"
     _check_folder(folder)
@@ -239,18 +243,21 @@ def _score_harness(
     }
     name = f"{HARNESS}{task}"
     _refuse_others(folder, {"model": backbone.fingerprint, "suite": name, **settings})
-    found = score_lm_eval(task, scorer, shots=shots, limit=limit, seed=seed, say=say)
-    scores = Scores(
-        suite={"name": name, "sha256": name},
-        model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
-        settings=settings,
-        versions={**_versions(), "lm_eval": VERSION},
-        tasks=harness_tasks(found),
-    )
-    with machine_errors(), _working_in(folder):
-        if rank() == 0:
-            write_json(folder / SCORES, scores.to_json())
-        barrier()
+    configuration = {"model": model, "suite": name, "tasks": [task], **settings}
+    with machine_errors(), observed(installed_plugins(), "score", folder, configuration) as observers:
+        found = score_lm_eval(task, scorer, shots=shots, limit=limit, seed=seed, say=say)
+        scores = Scores(
+            suite={"name": name, "sha256": name},
+            model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
+            settings=settings,
+            versions={**_versions(), "lm_eval": VERSION},
+            tasks=harness_tasks(found),
+        )
+        with _working_in(folder):
+            if rank() == 0:
+                write_json(folder / SCORES, scores.to_json())
+                _report(observers, scores.tasks, [folder / SCORES])
+            barrier()
     return scores, folder
 
 

@@ -25,11 +25,11 @@ from gpt_tasks.scoring.trie import Trie
 from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request, Response, Rolling
 
 UNLIMITED = 2048
-"""The window of a model whose positions know no limit, as in lm-evaluation-harness."""
+"""The window of a model whose positions have no limit, as in lm-evaluation-harness."""
 
 
 class Scorer:
-    """The local Responder: answers requests with one backbone, taken to a device and a precision of its own."""
+    """The local Responder: answers requests with one backbone, on one device and in one precision."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Scorer:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Whose answers these are."""
+        """What the answers depend on: model, precision and engine."""
         return {"model": self._backbone.fingerprint, "precision": self.precision, "engine": self.engine}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What scores record of how it answers."""
+        """How it answers, as scores record it."""
         return {"precision": self.precision, "device": str(self.device), "engine": self.engine}
 
     @property
@@ -73,7 +73,7 @@ class Scorer:
         yield from self.answer(requests).answers
 
     def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Responses:
-        """Answer everything. Raises DataError for a request that cannot be put to this model."""
+        """Answer everything. Raises DataError for a request that this model cannot answer."""
         likelihoods = [place for place, request in enumerate(requests) if not isinstance(request, Generation)]
         asked: list[Continuation | Rolling] = [requests[place] for place in likelihoods]  # type: ignore[misc]
         parts = self.tokenization.paths(asked)
@@ -138,7 +138,7 @@ class Scorer:
     def _from_others(
         self, own: dict[str, LogLikelihood], paths: set[TokenizedRequest], cache: AnswerCache | None
     ) -> dict[TokenizedRequest, LogLikelihood]:
-        """Exchange what the processes found, and keep it all on the first one."""
+        """Exchange the answers of all processes, and store them all on the first one."""
         everyone = {key: answer for part in all_gather(own) for key, answer in part.items()}
         if cache is not None and rank() == 0:
             for key in everyone.keys() - own.keys():

@@ -1,4 +1,4 @@
-"""Which examples stand in front of a document: drawn by a seed, for each document anew or once for all."""
+"""The few-shot examples of a document: drawn by a seed, anew for each document or once for all."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DEFAULT_SEED = 1234
 def shots_for(
     examples: Sequence[Example], pool: Sequence[Example], count: int, *, own: bool, sampler: Sampler, seed: int
 ) -> Callable[[int], list[Example]]:
-    """Return what gives the shots of the example at a place; it must be asked for one place after another.
+    """Return a function that gives the shots of the example at a place; call it for one place after another.
 
-    `own` says that the pool is what is scored itself: an example is never among its own shots. `random` draws the
-    very ones that lm-evaluation-harness 0.4.13 draws for the same seed, `fixed` draws once. Raises DataError where
-    the pool is too small.
+    `own` says that the pool is the scored split: an example is never among its own shots. `random` draws the same
+    examples as lm-evaluation-harness 0.4.13 for the same seed, `fixed` draws once. Raises DataError where the pool is
+    too small.
     """
     if not count:
         return lambda place: []

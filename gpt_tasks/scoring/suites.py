@@ -20,7 +20,7 @@ GROUP = "{group}"
 
 
 class Local(BaseModel):
-    """Where a task's data lies under --data-dir, and what of the entry is different for it."""
+    """A task's data under --data-dir, and how the entry differs for it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -41,10 +41,10 @@ class Entry(BaseModel):
     split: str = Field("test", description="Which split of a source that has several.")
     shots_split: str | None = Field(None, description="The split that shots are drawn from. Default: the scored one.")
     fields: dict[str, str] | None = Field(None, description="Each field of the task as an expression over columns.")
-    shots: int = Field(0, ge=0, description="How many examples stand before each.")
+    shots: int = Field(0, ge=0, description="The number of few-shot examples.")
     metrics: list[str] | None = Field(None, min_length=1, description="Default: the task's own.")
-    by: str | None = Field(None, description="A column: every value is scored by itself, and their mean taken.")
-    groups: list[str] | None = Field(None, description="What stands for '{group}' in the source, one after another.")
+    by: str | None = Field(None, description="A column: every value is scored separately, and the score is their mean.")
+    groups: list[str] | None = Field(None, description="The values of '{group}' in the source, one after another.")
     question: str | None = Field(None, description="Of a classification: how an example reads before its label.")
     label_words: dict[str, str] | None = Field(None, description="Of a classification: the words for its labels.")
     local: Local | None = Field(None, description="How the data under --data-dir differs.")
@@ -107,7 +107,7 @@ def load_suite(
     """Read a registered suite by its name, or a suite's file by its path.
 
     With `data_dir` the local variant of every task is taken; `shots` replaces every task's own number. Raises
-    UsageError for a name that stands for nothing, DataError for a file that is no suite, naming what is wrong in it.
+    UsageError for an unknown name, DataError for a file that is not a suite, naming what is wrong in it.
     """
     path = Path(suite)
     if suite in registry.suites or not path.suffix:
@@ -123,7 +123,7 @@ def load_suite(
     names = [task.name for task in tasks]
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"{path}: two tasks are called '{name}'", "Give each a name: of its own.")
+            raise DataError(f"{path}: two tasks are called '{name}'", "Give each a different name (name:).")
     return LoadedSuite(file.name, tuple(tasks), hashlib.sha256(content.encode()).hexdigest())
 
 
@@ -156,7 +156,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
     except UsageError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from error
     if not task.can_be_asked:
-        raise DataError(f"{where}: '{entry.task}' is not asked of a model as it is", f"Take {_askable(registry)}.")
+        raise DataError(f"{where}: '{entry.task}' cannot be evaluated zero-shot", f"Take {_askable(registry)}.")
     options = dict(entry.model_extra or {})
     source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
     by, groups = entry.by, tuple(entry.groups or ())
@@ -212,6 +212,6 @@ def _askable(registry: Registries) -> str:
 
 
 def _beside(source: str, folder: Path) -> str:
-    """A source as it is found from anywhere: a relative path counts from the suite's folder."""
+    """A source as found from any working directory: a relative path counts from the suite's folder."""
     beside = folder / source
     return str(beside) if beside.exists() else source

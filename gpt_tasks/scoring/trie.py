@@ -1,8 +1,8 @@
-"""Plan how to forward many token paths with every shared token computed once, or nearly: no torch in this room.
+"""Plan how to forward many token paths with every shared token computed once, or nearly; without torch.
 
 Sorted, the paths are a prefix trie: what a path shares with the one before it (`shared`) is already there. Consecutive
 paths make a *row*, the tokens of their part of the trie one after another; where many rows begin alike, the common
-beginning is forwarded by itself and kept (`Extend`), and the rows under it (`Pack`) attend to it.
+beginning is forwarded separately and cached (`Extend`), and the rows under it (`Pack`) attend to it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A forward pass of its own costs about as much as this many tokens more in one that is made anyway.
+# A separate forward pass costs about as much as this many more tokens in another pass.
 PASS_TOKENS = 32
 
 
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """Forward the tokens from `start` to `end` that the paths `first` to `last` share, and keep what they leave."""
+    """Forward the tokens from `start` to `end` that the paths `first` to `last` share, and cache them."""
 
     first: int
     last: int
@@ -45,14 +45,14 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Forget what the last `Extend` that still stands has kept: no path needs it any more."""
+    """Drop the cache of the last `Extend` that is still live: no path needs it any more."""
 
 
 Step = Extend | Pack | Drop
 
 
 class Trie:
-    """Paths of tokens in sorted order; `order[i]` is the place among the given ones of what is now the i-th path."""
+    """Paths of tokens in sorted order; `order[i]` is the place of the i-th path among the given ones."""
 
     def __init__(self, paths: Sequence[tuple[int, ...]]) -> None:
         self.order = sorted(range(len(paths)), key=paths.__getitem__)
@@ -76,7 +76,7 @@ class Trie:
         return int(self.shared[first + 1 : last].min() if last - first > 1 else self.lengths[first])
 
     def share(self, part: int, parts: int) -> range:
-        """Return the paths that make the `part`-th of so many parts of about equally many distinct tokens.
+        """Return the paths of the `part`-th of `parts` parts with about equally many distinct tokens.
 
         Together the parts are all paths; what two of them share is forwarded in both.
         """

@@ -1,4 +1,4 @@
-"""A task: its columns, how an example reads as text, what is a right answer, and how an answer is judged."""
+"""A task: its columns, how an example reads as text, its right answer, and how an answer is scored."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gpt_tasks.tasks.reading import choose_columns, extra_columns, refuse_unknow
 from gpt_tasks.types import Example, Request, Response, Row, Statistic
 
 SHOT_SEPARATOR = "\n\n"
-"""Stands between few-shot examples, and before what is asked."""
+"""Separates few-shot examples, and the last of them from the request."""
 
-# What a state of version 0.1.0 calls an attribute by an older name.
+# Older names of attributes in states of version 0.1.0.
 _OLD_ATTRIBUTES = {"introduction": "instruction", "centre": "mean", "spread": "std"}
 
 
@@ -41,17 +41,17 @@ class TrainingExamples(Protocol):
 
 
 class Task:
-    """What is asked of a model. One instance serves every run: it holds no state of any of them.
+    """What a model is to answer. One instance serves every run: it holds no state of any of them.
 
     A subclass gives `name`, `columns` (its fields and the data's columns they are read from), `target` (the field of
     the right answer, where data have one) and `prompt` (how an example reads as text: a format string over the fields).
     `metrics` names the metrics of its reports: those that it defines itself, `own_metrics`, or registered ones. A task
-    that can be trained names its `learner`, and its `head` if it has one, as they are registered; `best_metric` chooses
+    that can be trained names its `learner`, and its `head` if it has one, by registered names; `best_metric` chooses
     the best checkpoint, and `command` is the one by which a run is used. `labels` are the names that `decisions` speaks
-    of. `inputs` are the fields that a trained model reads. `former_names` are those that older runs know it by.
+    of. `inputs` are the fields that a trained model reads. `former_names` are its names in older runs.
 
-    Methods that read, judge and show answers have defaults for answers that JSON can hold. A model is asked without
-    training by `requests` and `prediction`, where a task has them.
+    Methods that read, score and show answers have defaults for answers that JSON can hold. A model is evaluated
+    zero-shot by `requests` and `prediction`, where a task has them.
     """
 
     name: ClassVar[str]
@@ -70,7 +70,7 @@ class Task:
     instruction: str = ""
     takes_shots: ClassVar[bool] = True
     compares_labels: ClassVar[bool] = False
-    """Whether a model is asked for the likelihood of each label's words, so that it can be calibrated."""
+    """Whether the likelihoods of labels' words are compared, so that they can be calibrated."""
     has_confusion_matrix: ClassVar[bool] = False
     is_stratified: ClassVar[bool] = False
     """Whether splits keep the shares of the targets."""
@@ -82,7 +82,7 @@ class Task:
         return (inspect.getdoc(type(self)) or self.name).splitlines()[0]
 
     def samples(self) -> Path | None:
-        """The folder of embedded samples: `samples/` beside the module that defines the task, where there is one."""
+        """The folder of embedded samples: `samples/` next to the module that defines the task, where there is one."""
         folder = Path(inspect.getfile(type(self))).parent / "samples"
         return folder if folder.is_dir() else None
 
@@ -119,7 +119,7 @@ class Task:
         return chosen
 
     def input_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
-        """Choose the columns of what is asked, where targets are not looked at or are not there. Called to predict."""
+        """Choose the columns of the inputs, where targets are ignored or missing. Called to predict."""
         known = dict.fromkeys([*self.columns, *([self.target] if self.target else [])])
         refuse_unknown_fields(self.name, known, mapping)
         chosen = choose_columns([field for field in self.columns if field != self.target], self.columns, mapping)
@@ -141,18 +141,18 @@ class Task:
         return text_of(row, column)
 
     def is_labelled(self, row: Row, mapping: Mapping[str, str]) -> bool:
-        """Tell whether a row has its target: many published test sets hide theirs. Called on a split's first row."""
+        """Return whether a row has its target: many published test sets hide theirs. Called on a split's first row."""
         return True
 
     def fit(self, train: TrainingExamples, where: str) -> Self:
-        """Return this task with what the training data say of it: the labels, say. Called once, before training.
+        """Return this task fitted to the training data: with their labels, say. Called once, before training.
 
-        Raises DataError naming `where` the data are from if nothing can be learned of them.
+        Raises DataError naming `where` the data are from if nothing can be learned from them.
         """
         return self
 
     def normalize_label(self, target: str, where: str) -> str:
-        """Return what a target of data means to the fitted task. Called for each distinct target.
+        """Return what a target in the data means to the fitted task. Called for each distinct target.
 
         Raises DataError naming `where` it was met if the model cannot give it.
         """
@@ -166,7 +166,7 @@ class Task:
         """Return the distinct targets in the order in which they are numbered."""
         return tuple(dict.fromkeys(known))
 
-    # Judging answers.
+    # Scoring answers.
 
     def references(self, example: Example) -> Sequence[Any]:
         """Return the right answers, as metrics and files have them."""
@@ -184,7 +184,7 @@ class Task:
         """Return what an answer contributes to the task's own metrics, by their names.
 
         Called for each example of an evaluation, as in `{"accuracy": Statistic(1.0)}`. By default each of `own_metrics`
-        that has a `statistic` is asked.
+        that has a `statistic` is called.
         """
         compared = self.compared(example, prediction)
         return {
@@ -218,16 +218,16 @@ class Task:
     # Showing answers.
 
     def record(self, example: Example) -> Mapping[str, Any]:
-        """Return what was asked as JSON values, for a line of a file."""
+        """Return the inputs as JSON values, for a line of a file."""
         return example.inputs
 
     def to_json(self, prediction: Any) -> dict[str, Any]:
-        """Return a prediction as JSON values: `predicted`, and what else there is to say (see `report.ANSWERED`)."""
+        """Return a prediction as JSON values: `predicted`, and further values (see `report.ANSWERED`)."""
         answer = self.plain(prediction)
         return {"predicted": round(answer, 6) if isinstance(answer, float) else answer}
 
     def line(self, example: Example, prediction: Any) -> Mapping[str, Any]:
-        """Return a line of predictions.jsonl: what was asked, the references and the prediction."""
+        """Return a line of predictions.jsonl: the inputs, the references and the prediction."""
         return {**self.record(example), "references": list(self.references(example)), **self.to_json(prediction)}
 
     def to_text(self, prediction: Any) -> str:
@@ -236,9 +236,9 @@ class Task:
         return f"{answer:.3g}" if isinstance(answer, float) else str(answer) or "-"
 
     def display(self, example: Example, prediction: Any) -> Display | None:
-        """Return what was asked, the right answers and the one given, each as text, to be shown in a report.
+        """Return the inputs, the right answers and the one given, each as text, to be shown in a report.
 
-        None where there is nothing to look at.
+        None where there is nothing to show.
         """
         right = tuple(str(reference) for reference in self.references(example))
         return dict(example.inputs), right or ("-",), self.to_text(prediction)
@@ -256,23 +256,23 @@ class Task:
         return TaskCard()
 
     def fixtures(self) -> Fixtures:
-        """Return what the conformance kit needs to ask this task: see `Fixtures`."""
+        """Return what the conformance kit needs to check this task: see `Fixtures`."""
         return Fixtures()
 
-    # Asking a model without training.
+    # Zero- and few-shot evaluation.
 
     def zero_shot(self) -> Task:
-        """Return the task that is asked of a model without training, in place of this one."""
+        """Return the task for zero-shot evaluation, in place of this one."""
         return self
 
     @property
     def can_be_asked(self) -> bool:
-        """Whether a model can be asked without training."""
+        """Whether a model can be evaluated zero-shot."""
         return type(self).requests is not Task.requests
 
     @property
     def zero_shot_metrics(self) -> Sequence[str]:
-        """The metrics of a model that was not trained: those of every report, unless there are more."""
+        """The metrics of a zero-shot evaluation: those of every report, unless there are more."""
         return self.metrics
 
     @property
@@ -287,30 +287,30 @@ class Task:
         """
         if prompt is not None or verbalizer:
             raise UsageError(
-                f"Task '{self.name}' compares no labels: a question and words for labels are not for it",
+                f"Task '{self.name}' compares no labels: a question and words for labels do not apply",
                 "Give --option prompt=TEXT for another prompt.",
             )
         return self
 
     def check_question(self, fields: Sequence[str]) -> None:
-        """Raise UsageError where what is asked does not go with the fields that the data are read by."""
+        """Raise UsageError where the request does not fit the fields that the data are read by."""
 
     def requests(self, example: Example, context: str) -> list[Request]:
-        """Return what to ask a model about an example; `context` comes first: an instruction, few-shot examples."""
-        raise UsageError(f"Task '{self.name}' cannot be asked of a model without training", "Fine-tune one to it.")
+        """Return the requests for an example; `context` comes first: an instruction, few-shot examples."""
+        raise UsageError(f"Task '{self.name}' cannot be evaluated zero-shot", "Fine-tune a model on it.")
 
     def prediction(self, example: Example, responses: Sequence[Response]) -> Any:
         """Return the prediction that follows from the responses to `requests`, of the type that a learner predicts."""
-        raise UsageError(f"Task '{self.name}' cannot be asked of a model without training", "Fine-tune one to it.")
+        raise UsageError(f"Task '{self.name}' cannot be evaluated zero-shot", "Fine-tune a model on it.")
 
     def fewshot_example(self, example: Example) -> str:
-        """Return an example with its right answer, as it comes before another that is asked."""
+        """Return an example with its right answer, as it comes before the one to be answered."""
         raise UsageError(f"Task '{self.name}' takes no few-shot examples", "Leave --shots out.")
 
     # Saving.
 
     def state(self) -> dict[str, Any]:
-        """Return what must travel with a trained model so that `restored` rebuilds this task: JSON values only.
+        """Return what is saved with a trained model so that `restored` rebuilds this task: JSON values only.
 
         By default the prompt, the labels, the fields that a model reads, and the values of its options.
         """
@@ -318,7 +318,7 @@ class Task:
         return {name: getattr(self, name) for name in dict.fromkeys(names) if hasattr(self, name)}
 
     def restored(self, state: Mapping[str, Any]) -> Self:
-        """Return this task as it was when `state` was saved."""
+        """Return this task as saved in `state`."""
         task = copy.copy(self)
         for field, value in state.items():
             current = _OLD_ATTRIBUTES.get(field, field)

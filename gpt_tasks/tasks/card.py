@@ -1,4 +1,4 @@
-"""How a task describes its models to people: words for a model card, and what is shown of an example."""
+"""How a task describes its models: text for a model card, and what is shown of an example."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 Display = tuple[Mapping[str, str], tuple[str, ...], str]
-"""What was asked by field, the right answers, and the one given, each as text."""
+"""The inputs by field, the right answers, and the one given, each as text."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class TaskCard:
 
     `answers` names the kind of answer in a word ("label", "text"), `does` completes "A GPT that ..." and may name
     {task}, `limits` are sentences for users, `baselines` says what the model is compared with, `headline` is the metric
-    to quote first. `pipeline_tag` is the hub's, `saved` what is in `model/` beside the language model, `input_example`
+    to quote first. `pipeline_tag` is the hub's, `saved` what is in `model/` next to the language model, `input_example`
     an example of a field whose value is not a text.
     """
 

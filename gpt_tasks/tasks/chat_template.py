@@ -1,4 +1,4 @@
-"""Conversations as a model reads them: by the chat template of its tokenizer, or by a plain one of ours."""
+"""Conversations as a model reads them: by the chat template of its tokenizer, or by a plain default one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PROBE = (Turn(USER, "Hello"), Turn(ASSISTANT, "Hi"))
 
 
 def give_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a tokenizer the plain template where it has none of its own.
+    """Give a tokenizer the plain template where it has none.
 
     Raises ModelError where it has no end of text to end an answer with.
     """
@@ -44,16 +44,16 @@ def give_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token with which the assistant's turns end. Raises ModelError where the template ends them by none."""
+    """Return the token with which the assistant's turns end. Raises ModelError where there is none."""
     encoded = conversation(tokenizer, _PROBE, "The template")
     return encoded.input_ids[encoded.label_spans[-1][1] - 1]
 
 
 def prompt(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str) -> list[int]:
-    """Return the tokens of turns, and of what stands before an answer to the last of them.
+    """Return the tokens of turns, and of what precedes an answer to the last of them.
 
-    Raises ModelError where the tokenizer has no template, and DataError naming `where` the turns stand if the template
-    refuses them.
+    Raises ModelError where the tokenizer has no template, and DataError naming `where` the turns are from if the
+    template refuses them.
     """
     return _tokens(tokenizer, _rendered(tokenizer, turns, where, asked=True))
 
@@ -62,7 +62,7 @@ def conversation(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], wher
     """Return the tokens of turns, of which those of the assistant's, and the one that ends each, are learned.
 
     There is one stretch for each turn of the assistant's. Raises as `prompt` does, and ModelError where the template
-    does not tell which tokens are whose.
+    does not show which tokens are whose.
     """
     ids, stretches = (_marked if _MARKED.search(_template(tokenizer)) else _compared)(tokenizer, turns, where)
     ends = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
@@ -88,8 +88,8 @@ def shortened(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], place: 
 def _template(tokenizer: PreTrainedTokenizerBase) -> str:
     if not tokenizer.chat_template:
         raise ModelError(
-            "The model's tokenizer has no chat template, so that nobody knows how it reads turns",
-            "Teach it to talk: gpt-tasks finetune dialogue --backbone MODEL",
+            "The model's tokenizer has no chat template, so the format of its turns is unknown",
+            "Fine-tune it on conversations: gpt-tasks finetune dialogue --backbone MODEL",
         )
     return str(tokenizer.get_chat_template())
 
@@ -144,7 +144,7 @@ def _runs(mask: Sequence[int]) -> Iterator[tuple[int, int]]:
 def _compared(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Where the template marks nothing: what each turn of the assistant's adds to the prompt that asks for it."""
+    """Where the template marks nothing: what each turn of the assistant's adds to its prompt."""
     text = _rendered(tokenizer, turns, where)
     stretches = []
     encoded: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -162,7 +162,7 @@ def _compared(
 
 
 def _ended(ids: Sequence[int], start: int, end: int, ends: set[int]) -> tuple[int, int]:
-    """Return a stretch with the token that ends it as its last, be it followed by white space or not marked with it.
+    """Return a span of tokens with its end token as the last, even if white space follows it or it is not marked.
 
     Raises ModelError where there is none.
     """
@@ -171,7 +171,7 @@ def _ended(ids: Sequence[int], start: int, end: int, ends: set[int]) -> tuple[in
         last = end
     if last is None:
         raise ModelError(
-            "The model's chat template ends the assistant's turns with no token by which the model could stop",
+            "The model's chat template ends the assistant's turns with no token at which the model could stop",
             "Take another model, or give its tokenizer another template.",
         )
     return start, last + 1
@@ -179,7 +179,7 @@ def _ended(ids: Sequence[int], start: int, end: int, ends: set[int]) -> tuple[in
 
 def _unclear(tokenizer: PreTrainedTokenizerBase) -> ModelError:
     return ModelError(
-        f"The chat template of {tokenizer.name_or_path or 'the tokenizer'} does not tell which tokens are the "
+        f"The chat template of {tokenizer.name_or_path or 'the tokenizer'} does not show which tokens are the "
         "assistant's",
         "Give it a template that marks them with {% generation %} ... {% endgeneration %}.",
     )

@@ -1,4 +1,4 @@
-"""What of a conversation a model can read at once: its oldest turns give way, the system's stays."""
+"""The part of a conversation that fits a model's window: the oldest turns are dropped, the system's stays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The tokens of a conversation that waits for an answer, and how many of its oldest turns they are without."""
+    """The tokens of a conversation that waits for an answer, and how many of its oldest turns were dropped."""
 
     input_ids: list[int]
     forgotten: int
@@ -28,7 +28,7 @@ class History:
 def history(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], room: int, where: str) -> History:
     """Return the tokens of the turns in `room`, without the oldest exchanges where they are too many.
 
-    The system's turn and the last exchange are always kept, be they too long or not.
+    The system's turn and the last exchange are never dropped, even if they are too long.
     """
     system, exchanges = parted(turns)
 
@@ -44,9 +44,9 @@ def history(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], room: int
 
 
 def asked(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], room: int, where: str) -> list[int]:
-    """Return the tokens of the turns in `room`: as `history` does, and the end of the last turn is cut where it must.
+    """Return the tokens of the turns in `room`: as `history` does, and the end of the last turn is cut where needed.
 
-    Raises DataError naming `where` the turns stand if the system's turn leaves no room for another.
+    Raises DataError naming `where` the turns are from if the system's turn leaves no room for another.
     """
     found = history(tokenizer, turns, room, where).input_ids
     system, exchanges = parted(turns)
@@ -60,12 +60,12 @@ def asked(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], room: int, 
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: int, where: str) -> list[Encoded]:
-    """Return a conversation as it is learned, in one piece or in several, each of the assistant's turns in one of them.
+    """Return a conversation for training, in one piece or in several, each of the assistant's turns in one of them.
 
-    A conversation that is too long is learned from its beginning, a piece at a time; in front of what a piece learns
-    stand the latest turns of those that were learned before, in about half of its room. What stands before those is
-    counted as `truncated`, and so is what is cut of an exchange that is too long by itself: first of the end of the
-    user's turn, then of the end of the answer. Raises DataError where that leaves nothing to learn.
+    A conversation that is too long is learned from its beginning, a piece at a time; a piece starts with the latest
+    turns that were learned before, in about half of its room. Earlier turns are counted as `truncated`, and so is what
+    is cut from a single exchange that is too long: first from the end of the user's turn, then from the end of the
+    answer. Raises DataError where that leaves nothing to learn.
     """
     whole = conversation(tokenizer, turns, where)
     if len(whole.input_ids) <= max_length:
@@ -90,7 +90,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length
             first -= 1
         piece = whole
         while len(piece.input_ids) > max_length:
-            # The sizes were reckoned; a template may write a turn otherwise in another place.
+            # The sizes are estimates; a template may render a turn differently in another place.
             if piece is not whole and first == last:
                 piece = _cut(tokenizer, [*system, *exchanges[done]], max_length, where)
                 break
@@ -104,7 +104,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: int, where: str) -> Encoded:
-    """Return an exchange that is too long: of the user's turn the end goes, and then of the answer."""
+    """Shorten an exchange that is too long: first the end of the user's turn is cut, then that of the answer."""
     encoded = conversation(tokenizer, turns, where)
     full = len(encoded.input_ids)
     place = next((number for number, turn in enumerate(turns) if turn.role == USER), None)

@@ -40,7 +40,7 @@ class ClassificationOptions(HeadOptions):
     @classmethod
     def _labels_differ(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if labels and len(set(labels)) < len(labels):
-            raise PydanticCustomError("labels", "a label stands there twice")
+            raise PydanticCustomError("labels", "a label appears twice")
         return labels
 
 
@@ -73,9 +73,9 @@ class ClassificationTask(HeadTask):
     def fit(self, train: TrainingExamples, where: str) -> Self:
         """Take the labels that the training data hold, and the fields that they are read by.
 
-        All observed labels declared: the declared ones serve. None declared: the data's own, sorted (numbers by value).
-        Whole numbers index the declared ones. Raises DataError where only some are declared, and where there is a
-        single one.
+        All observed labels declared: the declared ones are used. None declared: the data's own, sorted (numbers by
+        value). Whole numbers index the declared ones. Raises DataError where only some are declared, and where there is
+        a single one.
         """
         observed = list(train.observed)
         meaning = self._meaning(observed, where)
@@ -180,7 +180,7 @@ class ClassificationTask(HeadTask):
         """Save whether the labels are the task's own, too."""
         return {"labels_declared": self.labels_declared, **super().state()}
 
-    # Asking a model without training.
+    # Zero- and few-shot evaluation.
 
     @property
     def suite_metrics(self) -> Sequence[str]:
@@ -188,18 +188,18 @@ class ClassificationTask(HeadTask):
         return ("accuracy",)
 
     def prompted(self, prompt: str | None, verbalizer: Mapping[str, str]) -> Self:
-        """Return this task with another `question` (None leaves its own), and other words for some labels."""
+        """Return this task with another `question` (None leaves it unchanged), and other words for some labels."""
         task = copy.copy(self)
         task.question = self.question if prompt is None else prompt
         task.label_words = {**self.label_words, **verbalizer}
         return task
 
     def check_question(self, fields: Sequence[str]) -> None:
-        """Raise UsageError where the question or the words do not go with the labels and the data's fields."""
+        """Raise UsageError where the question or the words do not fit the labels and the data's fields."""
         odd = [label for label in self.label_words if label not in self.labels]
         if odd:
             raise UsageError(
-                f"The word '{self.label_words[odd[0]]}' is for a label '{odd[0]}', which there is not",
+                f"The word '{self.label_words[odd[0]]}' is for a label '{odd[0]}', which does not exist",
                 f"There are {', '.join(self.labels)}.",
             )
         try:
@@ -211,16 +211,16 @@ class ClassificationTask(HeadTask):
         for name in named:
             if name not in fields:
                 raise UsageError(
-                    f"The question names '{name}', which the data is not read by",
+                    f"The question names '{name}', which is not a field of the data",
                     f"Its fields are {', '.join(fields)}.",
                 )
         words = [self.word(label) for label in self.labels]
         for word in words:
             if words.count(word) > 1:
-                raise UsageError(f"Two labels have the same word '{word}'", "Give each label a word of its own.")
+                raise UsageError(f"Two labels have the same word '{word}'", "Give each label a different word.")
 
     def requests(self, example: Example, context: str) -> list[Request]:
-        """Ask for the likelihood of every label's word after the texts."""
+        """Request the likelihood of every label's word after the texts."""
         asked = context + self._question(example.inputs)
         return [Continuation(asked, f" {self.word(label)}") for label in self.labels]
 
@@ -230,11 +230,11 @@ class ClassificationTask(HeadTask):
         return Prediction(self.labels[values.index(max(values))], dict(zip(self.labels, softmax(values), strict=True)))
 
     def fewshot_example(self, example: Example) -> str:
-        """Return the question about an example with the right label's word behind it."""
+        """Return the question about an example with the right label's word after it."""
         return f"{self._question(example.inputs)} {self.word(str(example.target))}"
 
     def word(self, label: str) -> str:
-        """Return the word for a label when a model is asked without training."""
+        """Return the word for a label in zero-shot evaluation."""
         return self.label_words.get(label, label)
 
     def _question(self, inputs: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Cloze: how likely is the one right ending of a text, and would the model write it by itself?"""
+"""Cloze: how likely is the one right ending of a text, and would greedy decoding write it?"""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ClozeTask(PromptedTask):
         return Example(texts, self.ending.format_map(texts), row.where, extra_columns(row, extra))
 
     def score(self, example: Example, prediction: LogLikelihood) -> Mapping[str, Statistic]:
-        """Perplexity is per ending, whatever its number of tokens."""
+        """Perplexity is per ending, regardless of its number of tokens."""
         return {"accuracy": Statistic(float(prediction.is_greedy)), "perplexity": Statistic(-prediction.value)}
 
     def to_json(self, prediction: LogLikelihood) -> dict[str, Any]:
@@ -61,10 +61,10 @@ class ClozeTask(PromptedTask):
         return f"{prediction.value:.2f}"
 
     def display(self, example: Example, prediction: LogLikelihood) -> None:
-        """Show nothing: there is no answer to look at."""
+        """Show nothing: there is no answer to show."""
 
     def requests(self, example: Example, context: str) -> list[Request]:
-        """Ask for the likelihood of the ending."""
+        """Request the likelihood of the ending."""
         return [Continuation(context + self.prompt.format_map(example.inputs), str(example.target))]
 
     def prediction(self, example: Example, responses: Sequence[Response]) -> LogLikelihood:

@@ -95,9 +95,9 @@ class DialogueTask(TextToTextTask):
 
     @property
     def own_metrics(self) -> Sequence[Metric]:  # type: ignore[override]
-        """BLEU with the words of languages that separate them by spaces, ROUGE-L, and chrF, which knows no words.
+        """BLEU with the words of languages that separate them by spaces, ROUGE-L, and chrF, which needs no words.
 
-        The perplexity is that of the assistant's turns, where the model was asked for their likelihood.
+        The perplexity is that of the assistant's turns, where their likelihood was requested.
         """
         return perplexity(PERPLEXITY), bleu("en"), rouge("rougeL"), chrf()
 
@@ -124,8 +124,8 @@ class DialogueTask(TextToTextTask):
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row; its target is the last answer.
 
-        Where `columns` are those of `input_fields`, it has none, an answer to the last turn of the user's is not looked
-        at, and a text by itself is a user's turn.
+        Where `columns` are those of `input_fields`, it has none, an answer to the last turn of the user's is ignored,
+        and a plain text is a user's turn.
         """
         others = extra_columns(row, extra)
         lenient = self.empty_turns == "end"
@@ -153,7 +153,7 @@ class DialogueTask(TextToTextTask):
         return (end_token(tokenizer),)
 
     def baselines(self, example: Example) -> Mapping[str, str]:
-        """The most frequent last answer of the training data, whatever was asked."""
+        """The most frequent last answer of the training data, for every question."""
         return {"most_frequent": self.most_frequent} if self.most_frequent else {}
 
     def record(self, example: Example) -> Mapping[str, Any]:
@@ -165,13 +165,13 @@ class DialogueTask(TextToTextTask):
         return {USER: _before_answer(example)[-1].content}
 
     def prompt_tokens(self, example: Example, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
-        """Return the turns before the answer, in at most `room` tokens: the oldest ones give way."""
+        """Return the turns before the answer, in at most `room` tokens: the oldest ones are dropped."""
         return asked(tokenizer, _before_answer(example), room, example.where)
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Encode conversations, of which every turn of the assistant's and its end are learned, each of them once.
 
-        One that is too long becomes several encodings, in which the oldest turns give way and the system's does not.
+        One that is too long becomes several encodings, in which the oldest turns are dropped and the system's is not.
         """
         return [
             piece
@@ -184,7 +184,7 @@ class DialogueTask(TextToTextTask):
         return self.plain(prediction), example.references
 
     def requests(self, example: Example, context: str) -> list[Request]:
-        """Ask for an answer and for the likelihood of all turns; turns are lines of text."""
+        """Request an answer and the likelihood of all turns; turns are lines of text."""
 
         def before(turns: Sequence[Turn]) -> str:
             return context + transcript([*turns, Turn(ASSISTANT, "")]).rstrip()

@@ -1,4 +1,4 @@
-"""What the conformance kit needs of a task to ask it: rows, right answers, other targets, longer texts."""
+"""What the conformance kit needs to check a task: rows, right answers, other targets, longer texts."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Fixtures:
     - `gold(example)`: the prediction of a model that is right.
     - `wrong(example)`: one that is wrong, where the right one of another example could not be given instead.
     - `retarget(row, other, columns)`: the row with another target, `other`'s where it can be; `columns` are those of
-      `Task.fields`. None where the task has no target beside the text.
+      `Task.fields`. None where the task has no target other than the text.
     - `lengthen(example)`: the example with much longer texts and the same target.
     - `row(number)`: the values of a row, where the task has no samples.
     - `target_key(row)`: by what rows are to differ so that a few show all kinds of targets.
     - `target_labels(row)`: the labels that the row has, which must all be known from training.
     - `any_predictions(example)`: odd predictions that must be scored without an error.
     - `learned_texts(example)`: the texts that a model which writes is to learn.
-    - `prompt_ending(example)`: the prompt's own words behind its last text, which must not be cut off.
+    - `prompt_ending(example)`: the prompt's own words after its last text, which must not be cut off.
     - `room(example, tokenizer)`: so few tokens that the longer example does not fit, and enough for its target.
     """
 

@@ -1,4 +1,4 @@
-"""Question answering in words of the model's own: the answer is written behind the context and the question."""
+"""Generative question answering: the answer is written after the context and the question."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class AnswerOptions(TaskOptions):
 
 
 class GenerativeQATask(TextToTextTask):
-    """A task of answers that stand in a context, written instead of found.
+    """A task of answers in a context, generated instead of extracted.
 
-    It reads the same data, and is measured in the same way. Where there is no answer, nothing is to be written.
+    It reads the same data, and has the same metrics. Where there is no answer, the target is empty.
     """
 
     prompt = "{context}\nQuestion: {question}\nAnswer:"

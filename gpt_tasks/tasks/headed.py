@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DELIMITER = "<|delimiter|>"
-"""Separates the texts of a pair, as a token of its own that the model is given for it (Radford et al. 2018)."""
+"""Separates the texts of a pair: a special token that is added to the model (Radford et al. 2018)."""
 
 LongTexts = Literal["windows", "truncate"]
 LONG_TEXTS: Any = Field(
@@ -65,11 +65,11 @@ class HeadTask(Task):
     Options: ClassVar[type[TaskOptions]] = HeadOptions
 
     def is_unlabelled(self, value: object) -> bool:
-        """Tell whether data that hold `value` in place of a right answer keep the answers to themselves."""
+        """Return whether data that hold `value` in place of a right answer hide the answers."""
         return value in (None, "")
 
     def is_labelled(self, row: Row, mapping: Mapping[str, str]) -> bool:
-        """Tell whether a row has its right answer."""
+        """Return whether a row has its right answer."""
         return not self.is_unlabelled(row.values.get(self.target_column(mapping)))
 
     def input_fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
@@ -80,7 +80,8 @@ class HeadTask(Task):
         refuse_unknown_fields(self.name, dict.fromkeys([*single, *double, self.target]), mapping)
         texts, pair = (choose_columns(fields, self.columns, mapping) for fields in (single, double))
         mapped = [fields for fields in (pair, texts) if any(field in mapping for field in fields)]
-        # What the user maps decides; else the one of which the data has more columns, and of two whole ones the pair.
+        # The user's mapping decides; else the one with more of its columns in the data, and of two complete ones the
+        # pair.
         if mapped:
             texts = mapped[0]
         elif _share(pair, available) >= _share(texts, available) and _share(pair, available) > 0:
@@ -146,7 +147,7 @@ class HeadTask(Task):
         )
 
     def _prompt_ending(self, example: Example) -> str:
-        """Return the prompt's own words behind its last text."""
+        """Return the prompt's own words after its last text."""
         ending, field, *_ = list(string.Formatter().parse(self.prompt_for(example.inputs)))[-1]
         return ending if field is None else ""
 

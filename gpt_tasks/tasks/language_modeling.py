@@ -39,10 +39,10 @@ class LanguageModelingOptions(TaskOptions):
 class LanguageModelingTask(PromptedTask):
     """The likelihood of whole texts, in windows where they are longer than the model's context.
 
-    Words are what white space separates. Where a text was changed after it was counted (a detokenized one, say), a
-    row can give the numbers to count by: `original_words` and `original_bytes`. Nothing stands before a text: no
-    shots, no instruction. A row that `continues` goes on in the next one, so that no end is learned behind it: rows of
-    plain text are such passages.
+    Words are what white space separates. Where a text was changed after it was counted (a detokenized one, say), a row
+    can give the numbers to count by: `original_words` and `original_bytes`. Nothing precedes a text: no shots, no
+    instruction. A row that `continues` continues in the next one, so no end of text is learned after it: rows of plain
+    text are such passages.
     """
 
     takes_shots: ClassVar[bool] = False
@@ -60,7 +60,7 @@ class LanguageModelingTask(PromptedTask):
     )
 
     def defaults(self, method: str, parameters: int) -> Mapping[str, float | int]:
-        """Return a lower learning rate for a small backbone: at the rate of a head it would forget what it knows."""
+        """Return a lower learning rate for a small backbone: at the rate of a head it would forget its pretraining."""
         return {"learning_rate": 1e-4} if method == "full" and parameters <= SMALL else {}
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
@@ -89,14 +89,14 @@ class LanguageModelingTask(PromptedTask):
         if continues not in ("true", "false"):
             raise DataError(
                 f"{row.where}: column '{columns[CONTINUES]}' is {continues!r}, neither true nor false",
-                "Say whether the text goes on in the next row, or leave the column out.",
+                "Say whether the text continues in the next row, or leave the column out.",
             )
         return Example({**counts, **texts, CONTINUES: continues}, None, row.where, extra_columns(row, extra))
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
-        """Cut each text, and the end of text behind one that ends, into windows in which each token is predicted once.
+        """Cut each text, and the end of text after one that ends, into windows in which each token is predicted once.
 
-        A window begins with the last token of the one before it, the first with what stands before a text.
+        A window begins with the last token of the one before it, the first with the token before a text.
         """
         if max_length < 2:
             raise DataError(f"--max-length {max_length} holds no token and one before it", "Give at least 2.")
@@ -139,21 +139,21 @@ class LanguageModelingTask(PromptedTask):
         return f"{prediction.value:.2f}"
 
     def card(self) -> TaskCard:
-        """Return what a model card says of a model that writes on."""
+        """Return what a model card says of a language model."""
         return TaskCard(
             answers="text",
             does="writes like the texts that it was trained on",
             limits=("It writes fluent text that can be wrong; nothing checks what it says.",),
-            baselines="The backbone is given as it was before. ",
+            baselines="The baseline is the backbone before training. ",
             pipeline_tag="text-generation",
             saved="the task",
         )
 
     def display(self, example: Example, prediction: LogLikelihood) -> None:
-        """Show nothing: there is no answer to look at."""
+        """Show nothing: there is no answer to show."""
 
     def requests(self, example: Example, context: str) -> list[Request]:
-        """Ask for the likelihood of the text."""
+        """Request the likelihood of the text."""
         return [Rolling(self.prompt.format_map(example.inputs))]
 
     def prediction(self, example: Example, responses: Sequence[Response]) -> LogLikelihood:

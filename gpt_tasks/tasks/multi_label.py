@@ -35,7 +35,7 @@ class MultiLabelOptions(ClassificationOptions):
 
 
 class MultiLabelTask(HeadTask):
-    """All labels that are right for a text or a pair of texts, each decided for itself.
+    """All labels that are right for a text or a pair of texts, each decided independently.
 
     A row's `labels` are a list of texts, which may be empty, or one text in which `|` separates them. `labels` of the
     task are the declared ones, in the model's order; left empty, the training data's own are taken, sorted. A label is
@@ -167,7 +167,7 @@ class MultiLabelTask(HeadTask):
             answers="labels",
             does=f"answers {{task}} with those that are right of {len(self.labels)} labels",
             limits=(
-                f"It knows {len(self.labels)} labels and decides on each for itself, from one threshold for all on.",
+                f"It knows {len(self.labels)} labels and decides on each independently, with one threshold for all.",
             ),
             baselines="The baselines were trained on the same rows: one goes by how frequent the labels are, the other "
             "is a logistic regression on TF-IDF for each of them. ",

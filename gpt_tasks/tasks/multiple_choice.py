@@ -1,4 +1,4 @@
-"""Multiple choice: which of several texts goes on best, by its likelihood or by a head that scores each?"""
+"""Multiple choice: which of several texts continues best, by its likelihood or by a head that scores each?"""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
 
     A row has `choices`, a list of texts, and `answer`: the right one's place (from 0), its letter, or its text. Without
     training the likeliest one after the prompt is the model's answer; the prompt may itself name `{choice}`, and then
-    what is compared is how likely the same continuation is after each context. A head scores every choice by itself,
-    read behind the prompt and a delimiter (Radford et al. 2018), and answers with the place of the highest score.
+    what is compared is how likely the same continuation is after each context. A head scores every choice separately,
+    read after the prompt and a delimiter (Radford et al. 2018), and answers with the place of the highest score.
     """
 
     target: ClassVar[str] = ANSWER
@@ -95,7 +95,7 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
             if choice in choices[:place] and self.equal_choices == "refuse":
                 raise DataError(
                     f"{row.where}: choices {choices.index(choice)} and {place} are equal: {choice[:60]!r}",
-                    "No model can tell them apart: fix the row, or leave it out.",
+                    "No model can distinguish them: fix the row, or leave it out.",
                 )
         texts = {name: plain_text(row, column) for name, column in columns.items() if name not in (CHOICES, ANSWER)}
         right = str(_right(row, columns[ANSWER], choices)) if ANSWER in columns else None
@@ -106,7 +106,7 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
         return str(_right(row, column, _choices(row, self.columns[CHOICES])))
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
-        """Encode each choice behind the prompt, in a sequence of its own, or in several where that is too long."""
+        """Encode each choice after the prompt, in a separate sequence, or in several where it is too long."""
         prompt = f"{self.prompt}{DELIMITER}{self.choice.strip()}"
         filled = [{**example.inputs, CHOICE: choice} for example in examples for choice in example.choices]
         encoded = iter(self.encoding(prompt, filled, tokenizer, max_length))
@@ -171,7 +171,7 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
             answers="choice",
             does="answers {task} with one of the choices that it is given",
             limits=("It takes one of the choices that it is given, also where none is right.",),
-            baselines="The answers beside it are those that the choices' length would give. ",
+            baselines="The baseline answers are those that the choices' length would give. ",
             headline="accuracy",
             input_example={CHOICES: '["...", "..."]'},
         )
@@ -207,7 +207,7 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
         )
 
     def requests(self, example: Example, context: str) -> list[Request]:
-        """Ask for the likelihood of every choice."""
+        """Request the likelihood of every choice."""
         return [
             Continuation(context + self.prompt.format_map(fields), self.choice.format_map(fields))
             for fields in ({**example.inputs, CHOICE: choice} for choice in example.choices)
@@ -221,7 +221,7 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
         return Prediction(label, dict(zip(places, softmax(values), strict=True)), tuple(values))
 
     def fewshot_example(self, example: Example) -> str:
-        """Return the prompt with the right choice behind it."""
+        """Return the prompt with the right choice after it."""
         fields = {**example.inputs, CHOICE: example.choices[int(str(example.target))]}
         return self.prompt.format_map(fields) + self.choice.format_map(fields)
 

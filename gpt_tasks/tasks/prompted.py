@@ -1,4 +1,4 @@
-"""Tasks that read their fields by a prompt: what is asked of a language model, trained on the task or not."""
+"""Tasks that read their fields by a prompt: requests to a language model, trained on the task or not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpt_tasks.tasks.reading import choose_columns, refuse_unknown_fields, requi
 
 
 class PromptOptions(TaskOptions):
-    """The options of every task that is asked of a language model."""
+    """The options of every task with a prompt for a language model."""
 
     prompt: str | None = Field(None, description="How an example reads as text, as in 'Question: {question}'.")
     instruction: str | None = Field(None, description="A text that comes before everything else.")

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 # The share of a window's tokens that the next one holds too.
 OVERLAP = 0.25
-# Texts beside the longest one that leave it less than this share of the window are cut, and it with them.
+# If the other texts leave the longest one less than this share of the window, they are cut, and it with them.
 LEAST_ROOM = 0.25
 
 
 def prompt_fields(prompt: str) -> list[str]:
     """Return the names of the fields that a prompt reads, in order.
 
-    Raises ValueError where it is no format string, or asks for more than to put a text in a place.
+    Raises ValueError where it is no format string, or has more than the name of a field in braces.
     """
     fields = []
     for _, name, form, conversion in string.Formatter().parse(prompt):
@@ -46,7 +46,7 @@ def check_template(template: str | None) -> str | None:
     except ValueError as error:
         raise PydanticCustomError("prompt", "{cause}", {"cause": str(error)}) from None
     if not all(field.isidentifier() for field in fields):
-        raise PydanticCustomError("prompt", "what stands in braces must be the name of a field")
+        raise PydanticCustomError("prompt", "braces must hold the name of a field")
     return template
 
 

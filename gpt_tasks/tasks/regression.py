@@ -93,7 +93,7 @@ class RegressionTask(HeadTask):
         return TaskCard(
             answers="number",
             does="answers {task} with a number",
-            limits=("It gives a number to any text, also to one unlike all that it learned from.",),
+            limits=("It gives a number to any text, also to one unlike its training data.",),
             baselines="The baselines were trained on the same rows: one always gives their mean, the other is a ridge "
             "regression on TF-IDF. ",
         )

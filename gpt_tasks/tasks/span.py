@@ -1,4 +1,4 @@
-"""Extractive question answering: the answer is a stretch of a context, or there is none."""
+"""Extractive question answering: the answer is a span of a context, or there is none."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from gpt_tasks.types import Example, Row, SpanAnswer
 
 ANSWERS, IMPOSSIBLE = "answers", "is_impossible"
 Mode = Literal["extractive", "generative"]
-# Chinese characters stand by themselves, other letters and digits in words.
+# Chinese characters are words, other letters and digits form words.
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
 class SpanOptions(AnswerOptions):
-    """The options of every task whose answers stand in a context."""
+    """The options of every task whose answers are in a context."""
 
-    mode: Mode | None = Field(None, description="Whether answers are found in the context, or written behind it.")
+    mode: Mode | None = Field(None, description="Whether answers are found in the context, or written after it.")
     stride: int | None = Field(None, ge=0, description="Tokens that windows of a long context have in common.")
     n_best: int | None = Field(None, ge=1, description="So many answers are given with their probabilities.")
 
@@ -41,10 +41,10 @@ class SpanOptions(AnswerOptions):
 class SpanTask(Task):
     """An answer that is copied from a context, for a question about it.
 
-    The question stands before the context, because a causal model cannot look ahead, and a context that is too long is
+    The question comes before the context, because a causal model cannot look ahead, and a context that is too long is
     read in windows. A row's `answers` are {"text": [...], "answer_start": [...]} or a list of such objects; a question
-    without one has no answer, and where training data hold such questions the model may say so: from a probability on
-    (`above`) that is chosen on validation. With the option `mode` the answer is written instead.
+    without one has no answer, and where training data hold such questions the model may say so: above a probability
+    (`above`) that is chosen on validation. With the option `mode` the answer is generated instead.
     """
 
     columns: ClassVar[Mapping[str, str]] = {QUESTION: QUESTION, CONTEXT: CONTEXT, ANSWERS: ANSWERS}
@@ -72,7 +72,7 @@ class SpanTask(Task):
         return [metric.name for metric in self.own_metrics]
 
     def configured(self, options: TaskOptions) -> Self:
-        """Return this task with its options applied. Raises UsageError for those that its mode has no use for."""
+        """Return this task with its options applied. Raises UsageError for those that do not apply to its mode."""
         task = super().configured(options)
         for name in ("stride", "n_best"):
             if task.mode == "generative" and getattr(options, name) is not None:
@@ -83,11 +83,11 @@ class SpanTask(Task):
         return task
 
     def resolved(self) -> Task:
-        """Return this task, or that of answers that are written."""
+        """Return this task, or that of answers that are generated."""
         return self if self.mode == "extractive" else GenerativeQATask(self)
 
     def zero_shot(self) -> Task:
-        """Return the task of answers that are written: without training nothing finds them."""
+        """Return the task of answers that are generated: extraction needs training."""
         return GenerativeQATask(self)
 
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
@@ -172,9 +172,9 @@ class SpanTask(Task):
         """Return what a model card says of answers in a context."""
         return TaskCard(
             answers="span",
-            does="answers {task} with a stretch of the context that it is given",
+            does="answers {task} with a span of the context that it is given",
             limits=("It answers by what is in the context, whether that is true or not.",),
-            baselines="Compared with it is the longest run of words that question and context have in common. ",
+            baselines="The baseline is the longest run of words that question and context have in common. ",
             headline="f1",
             pipeline_tag="question-answering",
         )

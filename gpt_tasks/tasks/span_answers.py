@@ -1,4 +1,4 @@
-"""The right answers of a question and where they stand in its context: read, checked, and put in their place."""
+"""The right answers of a question and their positions in its context: read, checked, and corrected."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from gpt_tasks.types import Row
 
 QUESTION, CONTEXT = "question", "context"
 UNPLACED = -1
-"""The start of an answer of which the data do not say where it stands."""
+"""The start of an answer whose position the data do not give."""
 MOST_MISPLACED = 0.05
-"""The share of a training set's answers that may stand elsewhere than the data say."""
+"""The share of a training set's answers that may be elsewhere than the data say."""
 _MOST_NAMED = 3
 _FORMS = 'Give {"text": [...], "answer_start": [...]}, or a list of {"text": ..., "answer_start": ...}.'
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a context: its text, and the place of its first character."""
+    """A span of a context: its text, and the position of its first character."""
 
     text: str
     start: int = UNPLACED
 
     @property
     def end(self) -> int:
-        """The place behind its last character."""
+        """The position after its last character."""
         return self.start + len(self.text)
 
 
 def read_answers(row: Row, column: str, impossible: str | None = None) -> tuple[Span, ...]:
     """Return the right answers in a row's column; none where the question has no answer.
 
-    They come as lists side by side, {"text": [...], "answer_start": [...]}, or as a list of objects, as in SQuAD's own
+    They come as parallel lists, {"text": [...], "answer_start": [...]}, or as a list of objects, as in SQuAD's own
     file. `impossible` names the column that says of a question that it has no answer. Raises DataError, naming the row,
-    for anything else, for an answer of nothing but white space, and where the two columns contradict each other.
+    for anything else, for an answer of only white space, and where the two columns contradict each other.
     """
     value = row.values.get(column)
     unanswerable = _flag(row, impossible)
@@ -55,10 +55,10 @@ def read_answers(row: Row, column: str, impossible: str | None = None) -> tuple[
 
 @dataclass(slots=True)
 class Placement:
-    """Puts the answers of training data where they stand in their contexts, and counts those that stood elsewhere.
+    """Corrects the positions of the answers of training data, and counts those that were wrong.
 
-    An answer that is `moved` stands at exactly one place of its context, though not at the one that was told; one that
-    is `lost` stands at none, or at several others. The first three of either are `named`.
+    An answer that is `moved` occurs at exactly one place of its context, but not at the given one; one that is `lost`
+    occurs at none, or at several others. The first three of either are `named`.
     """
 
     answers: int = 0
@@ -67,7 +67,7 @@ class Placement:
     named: list[str] = field(default_factory=list)
 
     def place(self, answer: Span, context: str, where: str) -> Span | None:
-        """Return an answer where it stands in its context, or None where it cannot be told."""
+        """Return an answer at its position in its context, or None where that is unknown."""
         self.answers += 1
         if answer.start >= 0 and context.startswith(answer.text, answer.start):
             return answer
@@ -81,27 +81,27 @@ class Placement:
         return replace(answer, start=first)
 
     def check(self, name: str) -> None:
-        """Raise DataError where the data called `name` held no answer, or too many stood elsewhere than was told."""
+        """Raise DataError where the data called `name` held no answer, or too many were elsewhere than the data say."""
         if not self.answers:
             raise DataError(
                 f"{name}: not one question has an answer", "There is nothing to learn from: give data with answers."
             )
         if self.moved + self.lost > MOST_MISPLACED * self.answers:
             raise DataError(
-                f"{name}: {self.moved + self.lost} of {self.answers} answers do not stand in their context where "
+                f"{name}: {self.moved + self.lost} of {self.answers} answers are not in their context where "
                 f"answer_start says ({self._names()})",
                 "An answer is copied from its context, and answer_start counts the characters before it, from 0.",
             )
 
     @property
     def note(self) -> str:
-        """A word to the user about the answers that stood elsewhere, or nothing."""
+        """A note about the answers that were elsewhere, or an empty text."""
         if not self.named:
             return ""
-        done = [f"{self.moved} moved to the one place where they stand"] if self.moved else []
-        done += [f"{self.lost} left out, which stand nowhere or at several places"] if self.lost else []
+        done = [f"{self.moved} moved to the one place where they occur"] if self.moved else []
+        done += [f"{self.lost} left out, which occur nowhere or at several places"] if self.lost else []
         whole = self.moved + self.lost
-        return f"{whole} of {self.answers} answers do not stand where they should: {', '.join(done)} ({self._names()})."
+        return f"{whole} of {self.answers} answers are not where they should be: {', '.join(done)} ({self._names()})."
 
     def _names(self) -> str:
         more = self.moved + self.lost > len(self.named)
@@ -119,7 +119,7 @@ def _flag(row: Row, column: str | None) -> bool | None:
 
 
 def _pairs(row: Row, column: str, value: Any) -> Iterable[tuple[Any, Any]]:
-    """Return texts and starts, of whatever they are."""
+    """Return texts and starts, of any type."""
     if isinstance(value, Mapping) and _is_list(value.get("text")):
         texts, starts = value["text"], value.get("answer_start")
         starts = [None] * len(texts) if starts is None else starts

@@ -1,4 +1,4 @@
-"""Windows of contexts behind their questions: what a model reads, and which characters each token stands for."""
+"""Windows of contexts after their questions: what a model reads, and which characters each token covers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 class Windows:
     """Windows of `n` in number, in the order of the examples that they are of, each of which has at least one.
 
-    A window is what the tokenizer makes of the question with the separator behind it, special tokens in front among
-    them; some tokens of the context; and the closing token, the end of text. There a causal model has read all of the
-    window, where at the first token it has read nothing else: it is the closing token that stands for "no answer".
+    A window is the tokens of the question and the separator, with the special tokens in front; some tokens of the
+    context; and the closing token, the end of text. The closing token represents "no answer", because there a causal
+    model has read all of the window, and at the first token nothing else.
 
     - `input_ids` `[tokens]`: window i is `input_ids[bounds[i]:bounds[i + 1]]`.
     - `examples` `[n]`: the example that a window is of.
     - `openings` `[n]`: the position in the window where the context's tokens begin.
-    - `firsts` `[n]`: the row of `places` that the token at that position has; those behind it have the following ones.
-    - `places` `[context tokens, 2]`: the characters [start, end) of its context that a token stands for, without white
-      space at either edge. A token that holds a part of a character stands for all of it; one of nothing but white
-      space stands for none, and its end is not behind its start.
+    - `firsts` `[n]`: the row of `places` that the token at that position has; those after it have the following ones.
+    - `places` `[context tokens, 2]`: the characters [start, end) of its context that a token covers, without white
+      space at either edge. A token that holds a part of a character covers all of it; one of only white space covers
+      none, and its end is not after its start.
     - `answers` `[n, 2]`: the positions of the answer's first and last token in the window; those of the closing token
       where there is no answer, or not all of it in this window.
     """
@@ -47,7 +47,7 @@ class Windows:
 
     @property
     def closings(self) -> numpy.ndarray:
-        """The position `[n]` of the closing token, behind the context's."""
+        """The position `[n]` of the closing token, after the context's."""
         closings: numpy.ndarray = self.bounds[1:] - self.bounds[:-1] - 1
         return closings
 
@@ -76,9 +76,9 @@ def encode_windows(
 ) -> Windows:
     """Encode examples, at least one, in windows of at most `max_length` tokens.
 
-    Windows of the same context overlap by `stride` tokens: an answer of up to one token more than that is in one of
-    them as a whole. `answers` are the characters [start, end) of each example's answer in its context, None where it
-    has none. A context that several questions are about is tokenized once.
+    Windows of the same context overlap by `stride` tokens: an answer of up to one token more is whole in one of them.
+    `answers` are the characters [start, end) of each example's answer in its context, None where it has none. A context
+    that several questions are about is tokenized once.
 
     Raises DataError, by the names in `where`, for a question that leaves the context no room, or where several windows
     would be needed, none beyond their overlap.
@@ -97,7 +97,7 @@ def encode_windows(
     rooms, needed = max_length - question_tokens.lengths - 1, context_tokens.lengths[context_of]
     _check_rooms(rooms, needed, max_length, stride, where)
     steps = np.maximum(1, rooms - stride)
-    # As many steps as bring the end of the context into a window.
+    # As many steps as are needed to reach the end of the context.
     numbers = 1 + -(np.minimum(0, rooms - needed) // steps)
     examples = np.repeat(np.arange(len(questions)), numbers)
     skipped = _counted(numbers) * steps[examples]
@@ -123,7 +123,7 @@ def encode_windows(
 
 @dataclass(frozen=True, eq=False)
 class _Ragged:
-    """Lists of numbers one behind the other: list i is `values[starts[i]:starts[i] + lengths[i]]`."""
+    """Lists of numbers one after the other: list i is `values[starts[i]:starts[i] + lengths[i]]`."""
 
     values: numpy.ndarray
     starts: numpy.ndarray
@@ -152,7 +152,7 @@ def _tokenized(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options: 
 def _characters(text: str, offsets: numpy.ndarray, begins: numpy.ndarray, token_counts: numpy.ndarray) -> numpy.ndarray:
     """Return for tokens the characters [start, end) of all contexts' `text`, without white space at either edge.
 
-    Neither starts nor ends ever go back from one token to the next.
+    Starts and ends never decrease from one token to the next.
     """
     import numpy as np
 
@@ -160,7 +160,7 @@ def _characters(text: str, offsets: numpy.ndarray, begins: numpy.ndarray, token_
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     blank = np.isin(codes, _white_space())
     here = np.arange(len(codes) + 1)
-    # For every place between two characters the next place before one that is not blank, and the last behind one.
+    # For every place between two characters the next place before a non-blank one, and the last after one.
     following = np.minimum.accumulate(np.where(np.append(blank, False), here[-1], here)[::-1])[::-1]
     before = np.maximum.accumulate(np.where(np.append(True, blank), 0, here))
     return np.stack([following[inside[:, 0]], before[inside[:, 1]]], axis=1)
@@ -217,7 +217,7 @@ def _answers(
         return nowhere
     # What has no characters has no tokens either.
     spans = begins[:, None] + np.array([answer or (0, 0) for answer in answers])
-    # The first token that ends behind the answer's start, and the last that starts before its end.
+    # The first token that ends after the answer's start, and the last that starts before its end.
     first = np.searchsorted(characters[:, 1], spans[:, 0], side="right")[examples]
     last = np.searchsorted(characters[:, 0], spans[:, 1], side="left")[examples] - 1
     inside = (firsts <= first) & (first <= last) & (last < firsts + closings - openings)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PERPLEXITY = "perplexity"
-"""Of the tokens of the right answer, where a model was asked for their likelihood too."""
+"""Of the tokens of the right answer, where their likelihood was requested too."""
 
 ODD_TEXTS = (
     "",
@@ -73,7 +73,7 @@ class TextToTextOptions(PromptOptions):
 
 
 class TextToTextTask(PromptedTask):
-    """An answer that is written, and compared with the right one, or with several.
+    """A generated answer, compared with the right one, or with several.
 
     A column that the answer reads may hold a list of texts: each is a right answer.
     """
@@ -104,7 +104,7 @@ class TextToTextTask(PromptedTask):
         return {field: chosen[field] for field in distinct_fields(self.prompt)}
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
-        """Read one row; its target is the answer, where `columns` say where that stands.
+        """Read one row; its target is the answer, where `columns` name its column.
 
         Raises DataError where there is none.
         """
@@ -127,7 +127,7 @@ class TextToTextTask(PromptedTask):
         return Example({name: texts[name] for name in asked}, references[0], row.where, others, references=references)
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> Sequence[int]:
-        """Give a tokenizer that is to be trained with what the task needs; return the tokens that end an answer.
+        """Give a tokenizer for training what the task needs; return the tokens that end an answer.
 
         The end of text need not be among them.
         """
@@ -138,11 +138,11 @@ class TextToTextTask(PromptedTask):
         return self
 
     def baselines(self, example: Example) -> Mapping[str, str]:
-        """Return answers that cost nothing, by the names of their ways: what a model has to beat."""
+        """Return the baselines' answers, by their names: what a model has to beat."""
         return {}
 
     def references(self, example: Example) -> tuple[str, ...]:
-        """Return the right answers as they are written down."""
+        """Return the right answers as written in the data."""
         return tuple(reference.strip() for reference in example.references)
 
     def plain(self, prediction: str) -> str:
@@ -153,7 +153,7 @@ class TextToTextTask(PromptedTask):
         """Return what is extracted of the text, and of the references, without what is to be ignored."""
         given = self._extracted(str(prediction))
         references = [self._bare(reference) for reference in example.references or (str(example.target),)]
-        # What nothing could be extracted of is no answer, and equals none.
+        # A text from which nothing is extracted is no answer, and equals none.
         return "" if given is None else self._bare(given), references
 
     def score(self, example: Example, prediction: str) -> Mapping[str, Statistic]:
@@ -165,12 +165,12 @@ class TextToTextTask(PromptedTask):
         return found
 
     def line(self, example: Example, prediction: str) -> Mapping[str, Any]:
-        """Return what was asked, the references, the text, and why it ended."""
+        """Return the inputs, the references, the text, and why it ended."""
         reason = getattr(prediction, "finish_reason", "")
         return {**super().line(example, prediction), **({"finish": reason} if reason else {})}
 
     def shown(self, example: Example) -> Mapping[str, str]:
-        """Return what was asked as texts, to be shown with the answer."""
+        """Return the inputs as texts, to be shown with the answer."""
         return example.inputs
 
     def pipeline_output(self, example: Example, prediction: str) -> Any:
@@ -178,7 +178,7 @@ class TextToTextTask(PromptedTask):
         return {"generated_text": str(prediction)}
 
     def display(self, example: Example, prediction: str) -> Display:
-        """Return what was asked, the references and the text."""
+        """Return the inputs, the references and the text."""
         return dict(self.shown(example)), self.references(example) or ("-",), self.to_text(prediction)
 
     def card(self) -> TaskCard:
@@ -187,7 +187,7 @@ class TextToTextTask(PromptedTask):
             answers="text",
             does="answers {task} in its own words",
             limits=("It writes fluent text that can be wrong; nothing checks what it says.",),
-            baselines="The answers beside the model's cost nothing. ",
+            baselines="The baseline answers need no model. ",
             headline=next(iter(self.metrics)) if self.best_metric == "loss" else self.best_metric,
             pipeline_tag="text-generation",
             saved="the task",
@@ -220,15 +220,15 @@ class TextToTextTask(PromptedTask):
         )
 
     def prompt_tokens(self, example: Example, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
-        """Return the prompt as it is trained, in at most `room` tokens."""
+        """Return the prompt as in training, in at most `room` tokens."""
         texts = {field: example.inputs[field] for field in distinct_fields(self.prompt)}
         return encode_prompts(self.prompt, [texts], tokenizer, room)[0].input_ids
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Encode prompt, answer and end of text, of which the answer and the end are learned.
 
-        What does not fit is cut from the prompt's texts. Of an answer that leaves no room for the prompt without
-        texts, the end is cut, and then there is no end of text to learn.
+        What does not fit is cut from the prompt's texts. If an answer leaves no room for the prompt without texts, its
+        end is cut, and no end of text is learned.
         """
         asked = distinct_fields(self.prompt)
         least = len(tokenizer(self.prompt.format_map(dict.fromkeys(asked, "")), verbose=False)["input_ids"])
@@ -252,7 +252,7 @@ class TextToTextTask(PromptedTask):
 
     @staticmethod
     def _continuation(prompt: str, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the answer's tokens as they stand behind the prompt's."""
+        """Return the answer's tokens after the prompt's."""
         before: list[int] = tokenizer(prompt, verbose=False)["input_ids"]
         joined: list[int] = tokenizer(prompt + answer, verbose=False)["input_ids"]
         if joined[: len(before)] == before:
@@ -262,7 +262,7 @@ class TextToTextTask(PromptedTask):
         return apart
 
     def requests(self, example: Example, context: str) -> list[Request]:
-        """Ask the model to write."""
+        """Request a generated answer."""
         return [Generation(context + self.prompt.format_map(example.inputs), self.stop, self.max_tokens)]
 
     def prediction(self, example: Example, responses: Sequence[Response]) -> TextPrediction:
@@ -271,7 +271,7 @@ class TextToTextTask(PromptedTask):
         return TextPrediction(str(response))
 
     def fewshot_example(self, example: Example) -> str:
-        """Return the prompt with the right answer behind it."""
+        """Return the prompt with the right answer after it."""
         return self.prompt.format_map(example.inputs) + str(example.target)
 
     def _least_room(self, example: Example, tokenizer: Any) -> int:

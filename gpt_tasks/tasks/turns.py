@@ -1,4 +1,4 @@
-"""The turns of a conversation: read from a row of data, checked, and kept as one text."""
+"""The turns of a conversation: read from a row of data, checked, and stored as one text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Turn:
 
 
 def read_turns(row: Row, column: str, *, end_at_empty: bool = False) -> tuple[Turn, ...]:
-    """Return the turns in a row's column: a list of objects, or the JSON of one; white space around a text goes.
+    """Return the turns in a row's column: a list of objects, or the JSON of one; white space around a text is removed.
 
     A turn has its speaker under `role` or `from`, its text under `content`, `text` or `value`; `human` is a user and
     `gpt` an assistant. Speakers must take turns, an assistant may begin, and only the first turn may be the system's.
@@ -74,7 +74,7 @@ def read_turns(row: Row, column: str, *, end_at_empty: bool = False) -> tuple[Tu
 
 
 def holds_turns(text: str) -> bool:
-    """Tell the JSON of turns from what somebody says."""
+    """Return whether a text is the JSON of turns, and not a plain message."""
     value = _parsed(text)
     return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
 
@@ -97,7 +97,7 @@ def from_text(text: str) -> tuple[Turn, ...]:
 def parted(turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], list[tuple[Turn, ...]]]:
     """Return the system's turn, if there is one, and the exchanges: each a user's turn and what is answered to it.
 
-    What an assistant opens a conversation with is an exchange by itself.
+    An assistant's opening turn is a separate exchange.
     """
     system = tuple(turns[:1]) if turns and turns[0].role == SYSTEM else ()
     exchanges: list[tuple[Turn, ...]] = []

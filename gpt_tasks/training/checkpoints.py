@@ -37,14 +37,14 @@ class CheckpointedTrainer(Trainer):
 
     The seam for both pretraining and fine-tuning is `train_batches` (see `TrainBatches`): the batch sampler shards by
     rank itself, so neither the Trainer nor accelerate samples, shards or re-orders anything. Subclasses override
-    `compute_loss` and `evaluate` as with any Trainer. `train(resume_from_checkpoint=str(last_checkpoint(folder)))` goes
-    on as if nothing had happened: weights, optimizer, schedule, random numbers and the place in the data, in any epoch
-    and under gradient accumulation.
+    `compute_loss` and `evaluate` as with any Trainer. `train(resume_from_checkpoint=str(last_checkpoint(folder)))`
+    continues as if nothing had happened: weights, optimizer, schedule, random numbers and the place in the data, in any
+    epoch and under gradient accumulation.
 
-    This room alone overrides or calls what of the Trainer is not public; a test finds it changed.
+    Only this module overrides or calls private parts of the Trainer; a test detects their changes.
 
-    A checkpoint counts once its `COMPLETE` marker stands, written last, after all ranks have saved their part. Only
-    then are older ones removed: the newest `keep_checkpoints` stay, and the best one, whatever its age.
+    A checkpoint counts once its `COMPLETE` marker exists, written last, after all ranks have saved their part. Older
+    ones are removed only then: the newest `keep_checkpoints` stay, and the best one at any age.
     """
 
     def __init__(self, *args: Any, train_batches: TrainBatches, keep_checkpoints: int = 2, **kwargs: Any) -> None:
@@ -91,7 +91,7 @@ class CheckpointedTrainer(Trainer):
         return begun
 
     def find_best_checkpoint(self) -> None:
-        """Name the best checkpoint as it is called now: the folder may have been moved since it was recorded."""
+        """Name the best checkpoint by its current path: the folder may have been moved since it was recorded."""
         best = self._folder / f"checkpoint-{self.state.best_global_step}"
         if best.is_dir():
             self.state.best_model_checkpoint = str(best)
@@ -103,7 +103,7 @@ class CheckpointedTrainer(Trainer):
         self._load_best_model()
 
     def take(self, checkpoint: Path) -> None:
-        """Take the weights and the state of a checkpoint, without going on from it."""
+        """Take the weights and the state of a checkpoint, without resuming from it."""
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         self._load_from_checkpoint(str(checkpoint))
 
@@ -143,7 +143,7 @@ def clear_incomplete(folder: Path) -> None:
 
 
 class _EpochLoader(DataLoader[Any]):
-    """A loader that tells its batch sampler which epoch begins (accelerate's own does not reach a custom one)."""
+    """A loader that passes the epoch to its batch sampler (accelerate's own does not reach a custom one)."""
 
     def set_epoch(self, epoch: int) -> None:
         assert isinstance(self.batch_sampler, TrainBatches)
@@ -160,7 +160,7 @@ def _complete(folder: Path) -> list[Path]:
 
 
 def _sync(folder: Path) -> None:
-    """Have the folder's files on the disk before anything is said about them, so that a power cut tells no lie."""
+    """Sync the folder's files to the disk before they are reported as saved, so that this holds after a power cut."""
     for path in [*folder.iterdir(), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -22,12 +22,14 @@ class FinetuneConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     data: Place | None = Field(None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: samples.")
-    validation: Place | None = Field(None, description="Validation data, where it stands in a file of its own.")
-    test: Place | None = Field(None, description="Test data, where it stands in a file of its own.")
-    column: dict[str, str] = Field({}, description="Where a field stands: FIELD=COLUMN, as in text=review. Repeatable.")
-    limit: int | None = Field(None, ge=2, description="Train on at most so many rows.")
+    validation: Place | None = Field(None, description="Validation data, where it is in a separate file.")
+    test: Place | None = Field(None, description="Test data, where it is in a separate file.")
+    column: dict[str, str] = Field(
+        {}, description="The column of a field: FIELD=COLUMN, as in text=review. Repeatable."
+    )
+    limit: int | None = Field(None, ge=2, description="Train on at most this many rows.")
     backbone: Place = Field("tiny", description="A preset, a hub id OWNER/NAME[@REVISION], or a folder.")
-    method: str = Field("full", description="Which weights move: full, lora, head, or a plugin's.")
+    method: str = Field("full", description="Which weights are trained: full, lora, head, or a plugin's.")
     epochs: float | None = Field(
         None, gt=0, le=10_000, description="Passes over the training data; by default at least 100 updates."
     )
@@ -37,14 +39,14 @@ class FinetuneConfig(BaseModel):
     batch_tokens: int | None = Field(None, ge=1, description="Tokens in a batch, padding included.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one update.")
     max_length: int = Field(512, ge=2, description="Tokens of an example; of a longer one the task says what is read.")
-    patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without improvement.")
+    patience: int | None = Field(None, ge=1, description="Stop after this many evaluations without improvement.")
     best_by: str | None = Field(None, description="The metric that chooses the best checkpoint, or 'loss'.")
     metric: tuple[str, ...] = Field(
         (), description="A further metric of the reports: a registered one, or evaluate:NAME_OR_FOLDER."
     )
     class_weights: Literal["none", "balanced"] = Field("none", description="Weigh the labels in the loss.")
     lm_weight: float = Field(
-        0.0, ge=0, le=100, description="Weight of the texts' own language-modelling loss beside the task's."
+        0.0, ge=0, le=100, description="Weight of the texts' own language-modelling loss added to the task's."
     )
     gradient_checkpointing: bool = Field(False, description="Less memory for a third more computing.")
     checkpoint_steps: int | None = Field(
@@ -59,7 +61,7 @@ class FinetuneConfig(BaseModel):
 def configured(settings: dict[str, Any], read: dict[str, Any], file: Path | None = None) -> FinetuneConfig:
     """Build the configuration from what was `read` of a YAML file and from settings, which win.
 
-    Raises UsageError naming the setting that is wrong, and the file where it stands there.
+    Raises UsageError naming the setting that is wrong, and the file that sets it.
     """
     origins = {name: str(file) for name in read if name not in settings}
     return validated(FinetuneConfig, merged(read, settings), origins)

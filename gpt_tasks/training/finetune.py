@@ -47,7 +47,7 @@ def finetune(
 
     `settings` are the fields of FinetuneConfig, as in `data="reviews.csv", backbone="gpt2", epochs=3`; they win over
     those of the YAML file `config`. `output` is the run's folder, by default a new one under ./runs. With `resume`
-    the unfinished run in `output` goes on from its last checkpoint, with the settings it was started with; others are
+    the unfinished run in `output` continues from its last checkpoint, with the settings it was started with; others are
     refused, given here or in `config`.
 
     Raises UsageError, DataError, ModelError, PluginError or MachineError, each saying what to do. Before its first
@@ -67,7 +67,7 @@ def _finetune(
     plugins: Plugins,
 ) -> Run:
     if resume and output is None:
-        raise UsageError("--resume needs the run to go on with", "Name its folder with --output.")
+        raise UsageError("--resume needs the run to continue", "Name its folder with --output.")
     folder = RunFolder(Path(output)) if output else None
     name = current_name(name, plugins)
     task = fine_tunable(name, plugins)
@@ -79,7 +79,7 @@ def _finetune(
     task = task.configured(validated(task.Options, config.options)).resolved()
     method = plugins.registry.methods[config.method]
     _refuse_useless(config, task, method)
-    # Before torch is imported: a wrong name or a missing network is told at once.
+    # Before torch is imported: a wrong name or a missing network is reported at once.
     location = locate(config.backbone, plugins.registry.backbones)
     init_processes(config.device)
     folder = folder or RunFolder(broadcast(default_folder(name)))
@@ -108,7 +108,7 @@ def _train(
     folder: RunFolder,
     plugins: Plugins,
 ) -> None:
-    # Imported here: these rooms import torch, which no command should wait for that has nothing to compute.
+    # Imported here: these modules import torch, and a command that computes nothing should not wait for it.
     from gpt_tasks.backbone.load import quiet_transformers
     from gpt_tasks.training.session import Session
     from gpt_tasks.training.trainer import LossError
@@ -135,12 +135,12 @@ def _train(
 
 
 def fine_tunable(name: str, plugins: Plugins) -> Task:
-    """Return a task. Raises PluginError where it names a learner, a head or a metric that nobody brings."""
+    """Return a task. Raises PluginError where it names a learner, a head or a metric that is not registered."""
     registry = plugins.registry
     task = registry.tasks[name]
     if task.learner is None:
         hint = (
-            f"Ask a model as it is: gpt-tasks evaluate MODEL --task {name}"
+            f"Evaluate a model zero-shot: gpt-tasks evaluate MODEL --task {name}"
             if task.zero_shot().can_be_asked
             else "Its plugin must name a learner: see docs/plugins.md."
         )
@@ -153,11 +153,11 @@ def fine_tunable(name: str, plugins: Plugins) -> Task:
     own = [metric.name for metric in task.own_metrics]
     missing += [f"metric '{metric}'" for metric in task.metrics if metric not in own and metric not in registry.metrics]
     if task.best_metric not in ("loss", *task.metrics):
-        missing.append(f"metric '{task.best_metric}' of its own to choose the best checkpoint by")
+        missing.append(f"best metric '{task.best_metric}' among its metrics")
     if missing:
         plugin = plugins.find(registry.tasks.owner(name))
         raise PluginError(
-            f"Task '{name}' of plugin '{plugin.name}' ({plugin.source}) names a {missing[0]}, which there is not",
+            f"Task '{name}' of plugin '{plugin.name}' ({plugin.source}) names a {missing[0]}, which does not exist",
             "Fix the task, or install what it needs.",
         )
     return task
@@ -204,19 +204,19 @@ def _agreeing(config: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfi
         if anew[field] != before[field]:
             raise UsageError(
                 f"--{field.replace('_', '-')}: the run was started with {before[field]!r}, not {anew[field]!r}",
-                "A resumed run keeps its settings: leave the flag out, or start another run.",
+                "The settings of a resumed run are fixed: leave the flag out, or start another run.",
             )
     return config
 
 
 def _leave(folder: RunFolder, name: str, error: BaseException) -> None:
-    """Clear the folder of a failed run away, or say how to go on where there is a checkpoint."""
+    """Clear the folder of a failed run away, or say how to continue where there is a checkpoint."""
     if folder.finished:
         return
     if not folder.resumable:
         folder.clear()
     elif not isinstance(error, DataError):
         print(
-            f"The run is kept, unfinished. Go on with: gpt-tasks finetune {name} --output {folder.path} --resume",
+            f"The unfinished run is saved. Continue with: gpt-tasks finetune {name} --output {folder.path} --resume",
             file=sys.stderr,
         )

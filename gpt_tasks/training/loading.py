@@ -45,7 +45,7 @@ def load_learner(
     settings = LearnerSettings(
         max_length=record["settings"]["max_length"],
         batch_tokens=record["settings"]["batch_tokens"],
-        # How likely the right answers are is read off the weights as they are.
+        # The likelihood of the right answers is computed from the unchanged weights.
         precision=resolve_precision(own if writes == "int8" else precision, where),
         device=where,
         seed=record["settings"]["seed"],
@@ -71,5 +71,5 @@ def _untrained(record: Mapping[str, Any], plugins: Plugins) -> Backbone:
     spec = record["config"]["backbone"]
     backbone = open_backbone(locate(spec, plugins.registry.backbones))
     if backbone.fingerprint != record["fingerprints"]["backbone"]:
-        raise ModelError(f"The backbone {spec} changed since the run was trained", "Bring it back as it was.")
+        raise ModelError(f"The backbone {spec} changed since the run was trained", "Restore it.")
     return backbone

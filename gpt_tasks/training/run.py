@@ -48,7 +48,7 @@ def load(
         if record.get("status") != "finished":
             raise ModelError(
                 f"The run in {path} is unfinished",
-                f"Go on with: gpt-tasks finetune {record.get('task')} --output {path} --resume",
+                f"Continue with: gpt-tasks finetune {record.get('task')} --output {path} --resume",
             )
         file = folder.path / "metrics.json"
         try:
@@ -94,8 +94,8 @@ class Run(AnsweringModel):
 
     @cached_property
     def predictor(self) -> Learner[Any]:
-        """The model with its task, loaded when it is first asked for."""
-        # Imported here: it imports torch, which nobody should wait for who names a wrong folder.
+        """The model with its task, loaded when it is first used."""
+        # Imported here: it imports torch, and a wrong folder should be reported without waiting for it.
         from gpt_tasks.training.loading import load_learner
 
         with self.guarded():
@@ -144,7 +144,7 @@ class Run(AnsweringModel):
         output: Path | None,
         scratch: Path,
     ) -> Report:
-        """Evaluate on a split of a source, beside the baselines that were fitted when the run was trained."""
+        """Evaluate on a split of a source, alongside the baselines that were fitted when the run was trained."""
         from gpt_tasks.data.splits import load_examples
         from gpt_tasks.evaluation.evaluate import evaluate
 
@@ -173,7 +173,7 @@ def _options(task: Task, given: Mapping[str, Any]) -> TaskOptions:
 
 
 def _check_decoding(decoding: Mapping[str, Any], task: Task, plugins: Plugins) -> None:
-    """Raise UsageError for settings of writing that cannot be."""
+    """Raise UsageError for invalid generation settings."""
     from gpt_tasks.generation.decoding import Decoding
 
     if not plugins.registry.learners[str(task.learner)].load().writes:
@@ -183,7 +183,7 @@ def _check_decoding(decoding: Mapping[str, Any], task: Task, plugins: Plugins) -
 
 
 def current_name(name: str, plugins: Plugins) -> str:
-    """Return the name that a task has today; a former one is said to be one."""
+    """Return the current name of a task; a former one is reported."""
     current = plugins.registry.tasks.current_name(name)
     if current != name and rank() == 0:
         _say_renamed(name, current)
@@ -192,7 +192,7 @@ def current_name(name: str, plugins: Plugins) -> str:
 
 @cache
 def _say_renamed(name: str, current: str) -> None:
-    """Say it once in a process."""
+    """Report the current name, once in a process."""
     print(f"Task '{name}' is called '{current}' now.", file=sys.stderr)
 
 

@@ -22,13 +22,13 @@ _VERSIONS = ("gpt-tasks", "torch", "transformers", "tokenizers", "scikit-learn",
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run stands; `run.json` tells what it is and whether it is finished."""
+    """The folder of one run; `run.json` says what it is and whether it is finished."""
 
     path: Path
 
     @property
     def model(self) -> Path:
-        """The trained model, which transformers opens by itself, with its head and task beside it."""
+        """The trained model, which transformers loads directly, with its head and task."""
         return self.path / "model"
 
     @property
@@ -43,12 +43,12 @@ class RunFolder:
 
     @property
     def baselines(self) -> Path:
-        """The fitted baselines, so that later evaluations can set them beside the model."""
+        """The fitted baselines, so that later evaluations can compare the model with them."""
         return self.path / "baselines"
 
     @property
     def scratch(self) -> Path:
-        """Memory-mapped data, there only while the run goes on."""
+        """Memory-mapped data, there only while the run is in progress."""
         return self.path / "scratch"
 
     @property
@@ -101,7 +101,7 @@ class RunFolder:
             unfinished = self.record()["status"] == "unfinished"
             raise UsageError(
                 f"--output {self.path} already holds {'an unfinished' if unfinished else 'a'} run",
-                "Go on with it by --resume, or give another folder."
+                "Continue it with --resume, or give another folder."
                 if unfinished
                 else "Give a folder that is empty or not there yet.",
             )

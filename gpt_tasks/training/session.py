@@ -1,4 +1,4 @@
-"""One fine-tuning from the inside: its data, its model, the training of it, and what is left of it."""
+"""One fine-tuning from the inside: its data, its model, its training and its results."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Session:
         matrix = None
         if settings.lm_weight:
             matrix, embedding = causal_lm.get_output_embeddings().weight, causal_lm.get_input_embeddings().weight
-            # An output matrix of its own stays as it is.
+            # An untied output matrix stays unchanged.
             matrix = matrix if matrix is embedding else matrix.detach()
         transformer = self.method.prepare(causal_lm.base_model)
         model: Any = learner.join(transformer, head, output_matrix=matrix, lm_weight=settings.lm_weight)
@@ -158,7 +158,7 @@ class Session:
         }
 
     def _fit(self, train: EncodedExamples, validation: EncodedExamples, observers: Observers) -> None:
-        """Move the weights, from the last checkpoint where there is one."""
+        """Train the weights, from the last checkpoint where there is one."""
         if self.config.epochs is None:
             enough = math.ceil(LEAST_UPDATES / updates_per_epoch(train, self.settings, self.learner))
             self.settings = replace(self.settings, epochs=max(self.settings.epochs, enough))
@@ -226,7 +226,7 @@ class Session:
             self.training |= remarks.figures
             self._note(remarks.notes)
         if not len(encoded):
-            raise DataError(f"Nothing of the {split} split can be learned", "Give other rows.")
+            raise DataError(f"No example of the {split} split can be learned", "Give other rows.")
         return encoded
 
     def close(self, seconds: float) -> Report:
@@ -235,12 +235,12 @@ class Session:
         report = self.finish()
         self._write_card(report)
         self.folder.write(self.record(), "finished")
-        # Only now: until the run is marked as finished, its checkpoints are what it goes on from.
+        # Only now: until the run is marked as finished, it resumes from its checkpoints.
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         return report
 
     def finish(self) -> Report:
-        """Let validation decide what is left to decide, save the model, and report it beside the baselines."""
+        """Calibrate on the validation split, save the model, and report it alongside the baselines."""
         assert self.validation is not None
         self.learner = self.learner.calibrated_on(self.splits.validation, self.validation)
         self.learner.fit_baselines(self.splits.train, self.splits.validation)
@@ -280,7 +280,7 @@ class Session:
         )
 
     def learner_source(self) -> str:
-        """Return the plugin that brings the learner, with its distribution, as in `ner (gpt-tasks 0.1.0)`."""
+        """Return the plugin that provides the learner, with its distribution, as in `ner (gpt-tasks 0.1.0)`."""
         plugin = self.plugins.find(self.plugins.registry.learners.owner(str(self.task.learner)))
         return f"{plugin.name} of {plugin.source}"
 
@@ -307,14 +307,14 @@ class Session:
             file.write(card)
 
     def _mark(self) -> None:
-        """Write run.json. Of a run that goes on, data and backbone must be those that it was started with."""
+        """Write run.json. The data and backbone of a resumed run must be those that it was started with."""
         record = self.record()
         before = self.folder.record().get("fingerprints", record["fingerprints"])
         for what in ("data", "backbone"):
             if before[what] != record["fingerprints"][what]:
                 raise DataError(
                     f"The {what} changed since the run in {self.folder.path} was started",
-                    f"Bring the {what} back as it was, or start another run.",
+                    f"Restore the {what}, or start another run.",
                 )
         self.folder.write(record, "unfinished")
 

@@ -29,8 +29,8 @@ class LearnerTrainer(CheckpointedTrainer):
     """Trains a learner's model, which returns its loss, on batches formed by token budget or by number.
 
     The loss of an update is normalised over all labels of its accumulated batches on all processes. `validate` returns
-    the figures of the model as it is now on the whole validation set. When memory runs out the batch is computed in
-    halves from then on, which changes no gradient but for rounding; unless the learner is not divisible.
+    the figures of the current model on the whole validation set. When memory runs out the batch is computed in
+    halves from then on, which changes gradients only by rounding; unless the learner is not divisible.
     """
 
     def __init__(
@@ -125,11 +125,12 @@ class LearnerTrainer(CheckpointedTrainer):
                 else (self.learner.batch_examples, "examples")
             )
             print(
-                f"Out of memory: going on with half a batch at a time ({whole // self.pieces} {unit})", file=sys.stderr
+                f"Out of memory: continuing with half a batch at a time ({whole // self.pieces} {unit})",
+                file=sys.stderr,
             )
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Validate, whatever the number of processes."""
+        """Validate, with any number of processes."""
         figures = {f"{metric_key_prefix}_{name}": value for name, value in self.validate().items()}
         self.log(dict(figures))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
@@ -155,7 +156,7 @@ class LearnerTrainer(CheckpointedTrainer):
 
 
 class Patience(EarlyStoppingCallback):
-    """Early stopping that counts on after a resume, from the history that the checkpoint holds."""
+    """Early stopping that continues counting after a resume, from the history that the checkpoint holds."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
         """Count the evaluations without improvement so far."""
@@ -182,7 +183,7 @@ class LossError(ValueError):
 
 
 def updates_per_epoch(train: EncodedExamples, settings: Settings, learner: Learner[Any]) -> int:
-    """Return how often the weights move in one pass over the training data."""
+    """Return the number of updates in one pass over the training data."""
     return -(-len(_batches(train, settings, learner)) // settings.accumulate)
 
 

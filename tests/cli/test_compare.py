@@ -230,13 +230,11 @@ def test_parts_that_do_not_belong_to_the_report_are_refused(cli, writers, tmp_pa
         assert outcome.code == 4
         return outcome.err
 
-    assert f"holds {len(PAIRS) - 1} examples, where metrics.json tells of {len(PAIRS)}" in told(rows.slice(1))
+    assert f"holds {len(PAIRS) - 1} examples, where metrics.json records {len(PAIRS)}" in told(rows.slice(1))
     assert "is of other examples than predictions.jsonl" in told(rows.take(list(range(len(PAIRS)))[::-1]))
     assert "has no column 'parts'" in told(rows.drop_columns(["parts"]))
     weak = parquet.read_table(writers[0] / "parts.parquet")
-    assert "do not come to the perplexity that metrics.json tells" in told(
-        rows.set_column(1, "parts", weak.column("parts"))
-    )
+    assert "do not yield the perplexity in metrics.json" in told(rows.set_column(1, "parts", weak.column("parts")))
     (broken / "parts.parquet").write_bytes((writers[1] / "parts.parquet").read_bytes()[:200])
     assert "parts.parquet is cut short or damaged" in cli("compare", writers[0], broken).err
 

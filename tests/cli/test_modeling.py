@@ -97,7 +97,7 @@ def test_one_book_is_trained_on_and_judged_by_its_passages(tiny_backbone_folder:
 
 
 def test_a_run_answers_nothing_and_says_what_writes(learned: gpt_tasks.Run) -> None:
-    with pytest.raises(UsageError, match="writes on") as raised:
+    with pytest.raises(UsageError, match="continues texts") as raised:
         learned.predict(["a text"])
     assert f"gpt-tasks generate {learned.path}" in str(raised.value.hint)
 

@@ -222,7 +222,7 @@ def test_other_families(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) ->
         ({"promt": "{question}"}, "promt"),
         ({"prompt": "{question:d}"}, "can have nothing behind its name"),
         ({"prompt": "{question!r}"}, "can have nothing behind its name"),
-        ({"prompt": "{question.__class__}"}, "must be the name of a field"),
+        ({"prompt": "{question.__class__}"}, "must hold the name of a field"),
         (
             {"question": "{text}"},
             "task 'multiple-choice': Task 'multiple-choice' compares no labels: a question and words",

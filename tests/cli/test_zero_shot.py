@@ -255,7 +255,7 @@ LEFT_OUT = [
 ]
 OF_BOTH = [
     (["--task", "sentimant"], "Did you mean 'sentiment'?"),
-    (["--task", "sentiment", "--label-word", "neutral=so"], "is for a label 'neutral', which there is not"),
+    (["--task", "sentiment", "--label-word", "neutral=so"], "is for a label 'neutral', which does not exist"),
     (["--task", "sentiment", "--label-word", "positive=negative"], "Two labels have the same word 'negative'"),
     (["--task", "sentiment", "--question", "{review}"], "The question names 'review'"),
     (["--task", "sentiment", "--question", "{text"], "The question '{text' cannot be read"),
@@ -264,8 +264,8 @@ OF_BOTH = [
     (["--task", "multiple-choice", "--calibrate"], "compares no labels"),
     (["--task", "multiple-choice", "--question", "{question}"], "compares no labels: a question and words for labels"),
     (["--task", "language-modeling", "--shots", "2"], "takes no few-shot examples"),
-    (["--task", "similarity"], "Task 'similarity' cannot be asked of a model without training"),
-    (["--task", "multi-label"], "Task 'multi-label' cannot be asked of a model without training"),
+    (["--task", "similarity"], "Task 'similarity' cannot be evaluated zero-shot"),
+    (["--task", "multi-label"], "Task 'multi-label' cannot be evaluated zero-shot"),
     (["--task", "translation", "--option", "target_language=xx"], "there is no language 'xx'"),
     (["--task", "translation", "--option", "target_language"], "names no pair"),
     (
@@ -403,7 +403,7 @@ def test_shots_and_baselines_of_an_evaluation_come_from_the_data_that_is_named(
 @pytest.mark.parametrize(
     ("task", "settings", "told"),
     [
-        ("similarity", {}, "cannot be asked of a model without training"),
+        ("similarity", {}, "cannot be evaluated zero-shot"),
         ("multiple-choice", {"calibrated": True}, "compares no labels that could be calibrated"),
         ("language-modeling", {"shots": 1}, "takes no few-shot examples"),
         ("multiple-choice", {"label_words": {"A": "a"}}, "compares no labels"),

@@ -131,10 +131,10 @@ FIRST = Features([[1, 2]], labels=np.int64(0))
         ),
         (
             [FIRST, Features([[1]], labels=np.array([0, 1]))],
-            r"returned labels of shape \(2,\) beside others of \(\)",
+            r"returned labels of shape \(2,\), but \(\) for others",
         ),
-        ([FIRST, Features([[1]], labels=1, values=(0.5,))], "returned 1 values beside 0 of others"),
-        ([Features([[1]], labels=1, values=(0.5, 1.0)), FIRST], "returned 0 values beside 2 of others"),
+        ([FIRST, Features([[1]], labels=1, values=(0.5,))], "returned 1 values, but 0 for others"),
+        ([Features([[1]], labels=1, values=(0.5, 1.0)), FIRST], "returned 0 values, but 2 for others"),
         (
             [Features([[1], [2]], labels=0, choices=(0, 1, 2))],
             "returned 3 choices for 2 sequences",

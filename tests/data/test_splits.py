@@ -122,7 +122,7 @@ def test_rows_in_two_splits_are_left_out_of_validation_and_test(tmp_path: Path) 
     assert texts(splits.validation) == {"TEXT 2", *(f"own {number}" for number in range(5))}
     assert texts(splits.test) == {f"shared {number}" for number in range(5)}
     assert len(splits.train) == 20
-    assert "Left out of validation, as their text stands in train or test too: 6 of its rows." in splits.notes
+    assert "Left out of validation, as their text is in train or test too: 6 of its rows." in splits.notes
 
 
 def test_copies_within_one_file_never_part(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_copies_within_one_file_never_part(tmp_path: Path) -> None:
 def test_a_split_that_is_nothing_but_copies_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", rows(20))
     message = error(DataError, lambda: load(tmp_path, path, validation=path))
-    assert message == "Every row of validation stands in train or test too, so that nothing is left to judge by"
+    assert message == "Every row of validation is in train or test too, so that nothing is left to evaluate on"
 
 
 def test_limit_caps_train_with_each_labels_share_and_touches_nothing_else(tmp_path: Path) -> None:

@@ -782,7 +782,7 @@ def test_scores_that_are_cut_short_are_refused(tmp_path: Path) -> None:
             compare([a, b])
         (b / file).write_bytes(content)
     parquet.write_table(table.slice(0, 2), b / "examples.parquet")
-    with pytest.raises(DataError, match=r"holds 2 examples of task 'quiz', where scores.json tells of 3"):
+    with pytest.raises(DataError, match=r"holds 2 examples of task 'quiz', where scores.json records 3"):
         compare([a, b])
     parquet.write_table(table.drop_columns(["parts"]), b / "examples.parquet")
     with pytest.raises(DataError, match="no column 'parts'"):
@@ -794,7 +794,7 @@ def test_scores_that_do_not_follow_from_their_examples_are_refused(tmp_path: Pat
     table = parquet.read_table(b / "examples.parquet")
     better = pa.array([[{"metric": "accuracy", "values": [1.0], "weight": 1.0}]] * 3, table.schema.field("parts").type)
     parquet.write_table(table.set_column(table.schema.names.index("parts"), "parts", better), b / "examples.parquet")
-    with pytest.raises(DataError, match=r"do not come to the accuracy that scores.json tells"):
+    with pytest.raises(DataError, match=r"do not yield the accuracy in scores.json"):
         compare([a, b])
 
 
@@ -805,13 +805,13 @@ def test_predictions_that_are_cut_short_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"predictions.jsonl:3: this is no prediction"):
         compare([a, b])
     (b / "predictions.jsonl").write_text("".join(whole.splitlines(keepends=True)[:2]))
-    with pytest.raises(DataError, match=r"holds 2 examples, where metrics.json tells of 3"):
+    with pytest.raises(DataError, match=r"holds 2 examples, where metrics.json records 3"):
         compare([a, b])
     (b / "predictions.jsonl").write_text(whole.replace('"label": "good"', '"label": null'))
     with pytest.raises(DataError, match=r"a.csv:2: None is no label"):
         compare([a, b])
     (b / "predictions.jsonl").write_text(whole.replace('"predicted": "fair"', '"predicted": "bad"'))
-    with pytest.raises(DataError, match=r"predictions.jsonl: .*do not come to the accuracy that metrics.json tells"):
+    with pytest.raises(DataError, match=r"predictions.jsonl: .*do not yield the accuracy in metrics.json"):
         compare([a, b])
     (b / "predictions.jsonl").write_text(whole)
     (b / "metrics.json").unlink()
@@ -827,7 +827,7 @@ def test_a_table_of_other_examples_or_figures_is_refused(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"parts.parquet is cut short or damaged"):
         compare([a, b])
     parquet.write_table(table.slice(0, 2), path)
-    with pytest.raises(DataError, match=r"parts.parquet holds 2 examples, where metrics.json tells of 3"):
+    with pytest.raises(DataError, match=r"parts.parquet holds 2 examples, where metrics.json records 3"):
         compare([a, b])
     parquet.write_table(table.take([0, 2, 1]), path)
     with pytest.raises(DataError, match=r"parts.parquet is of other examples than predictions.jsonl"):
@@ -835,7 +835,7 @@ def test_a_table_of_other_examples_or_figures_is_refused(tmp_path: Path) -> None
     row = [{"metric": name, "form": "mean", "values": [1.0], "weight": 1.0} for name in ("accuracy", "micro_f1")]
     better = pa.array([row] * 3, table.schema.field("parts").type)
     parquet.write_table(table.set_column(table.schema.names.index("parts"), "parts", better), path)
-    with pytest.raises(DataError, match=r"do not come to the accuracy that metrics.json tells"):
+    with pytest.raises(DataError, match=r"do not yield the accuracy in metrics.json"):
         compare([a, b])
 
 

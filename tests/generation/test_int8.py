@@ -107,11 +107,11 @@ def test_int8_is_for_a_cpu() -> None:
     from gpt_tasks.backbone.precision import resolve_precision, resolve_writing_precision
 
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    with pytest.raises(UsageError, match="--precision int8 is for writing on a CPU, not on cuda"):
+    with pytest.raises(UsageError, match="--precision int8 is for generation on a CPU, not on cuda"):
         resolve_writing_precision("int8", cuda)
     with pytest.raises(UsageError, match="--precision int4: no such precision"):
         resolve_writing_precision("int4", cpu)
-    with pytest.raises(UsageError, match="--precision int8 is for writing, which this is not"):
+    with pytest.raises(UsageError, match="--precision int8 is only for generation"):
         resolve_precision("int8", cpu)
 
 
@@ -195,7 +195,7 @@ def test_a_model_that_ctranslate2_takes_for_another_is_reported(tiny_tokenizer: 
         config = GPT2Config(vocab_size=384, n_positions=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.5)
         config.scale_attn_weights = False
         model = GPT2LMHeadModel(config).eval()
-    with pytest.raises(ModelError, match="CTranslate2 does not compute this model as it is"):
+    with pytest.raises(ModelError, match="CTranslate2 does not reproduce this model"):
         Translated(model, tiny_tokenizer)
     if multiplies_int8():
         assert isinstance(int8_engine(model, tiny_tokenizer), CachedLoop)

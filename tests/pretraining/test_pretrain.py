@@ -277,7 +277,7 @@ def test_a_setting_that_cannot_be_used_is_named(
 def test_a_validation_text_out_of_the_training_text_is_reported(text: Path, tmp_path: Path) -> None:
     said: list[str] = []
     figures = pretrain(PretrainConfig(text=[text], validation=text, output=tmp_path / "model", **SMALL), said.append)
-    assert f"Warning: 100.0% of {text} stands in the training text too" in "\n".join(said)
+    assert f"Warning: 100.0% of {text} is in the training text too" in "\n".join(said)
     assert figures["validation"]["overlap"] == 1
     assert "100.0% of its stretches" in (tmp_path / "model" / "README.md").read_text()
 

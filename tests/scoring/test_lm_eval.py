@@ -18,7 +18,10 @@ from transformers import GPT2Config, PreTrainedTokenizerBase
 from gpt_tasks.backbone.load import load_backbone
 from gpt_tasks.cli import main
 from gpt_tasks.errors import DataError, ModelError, UsageError
+from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.scoring.score import score
 from gpt_tasks.scoring.scorer import Scorer
+from gpt_tasks.types import Event
 
 pytest.importorskip("lm_eval")
 
@@ -165,6 +168,19 @@ def test_multiple_choice_with_shots(scorer: Scorer, harness: Any, task: Callable
     with_shots = compare(scorer, harness, path, 2, ["acc", "acc_norm", "brier_score"])
     without = compare(scorer, harness, path, 0, ["acc", "acc_norm", "brier_score"])
     assert with_shots["brier_score,none"] != without["brier_score,none"]
+
+
+def test_observers_get_the_events_of_a_harness_task(
+    folder: Path, task: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Event] = []
+    monkeypatch.setitem(installed_plugins().observers, "tensorboard", events.append)
+    path = task(MULTIPLE_CHOICE, train=QUESTIONS, test=QUESTIONS[:6])
+    scores, found = score(str(folder), f"lm-eval:{path}", output=tmp_path / "scores")
+    assert [event.kind for event in events] == ["run_started", "evaluated", "run_ended"]
+    assert events[0].values["suite"] == f"lm-eval:{path}"
+    assert events[1].values == {"task": "mine", **scores.tasks[0].values()}
+    assert events[2].artifacts == (found / "scores.json",)
 
 
 def test_loglikelihood(scorer: Scorer, harness: Any, task: Callable[..., str]) -> None:

@@ -190,7 +190,7 @@ def test_one_talks_with_it(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None
     (row,) = map(json.loads, Path("talk.jsonl").read_text().splitlines())
     assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]
     assert command("chat", "mock:any", "--top-p", "0.5") == 2
-    assert "--top-p is for a model on this machine: mock:any is asked for its likeliest" in capsys.readouterr().err
+    assert "--top-p is for a model on this machine: mock:any gives its likeliest" in capsys.readouterr().err
 
 
 def test_only_what_was_said_of_how_is_handed_on() -> None:
@@ -202,7 +202,7 @@ def test_only_what_was_said_of_how_is_handed_on() -> None:
     ("model", "told"),
     [
         ("moc:any", "There is no responder 'moc'\nDid you mean 'mock'"),
-        ("mock:", "mock: names no model\nGive its name behind the colon: mock:NAME"),
+        ("mock:", "mock: names no model\nGive its name after the colon: mock:NAME"),
         ("other:any", "There is no responder 'other'\nThere are: mock"),
     ],
 )
@@ -227,7 +227,7 @@ def test_without_any_plugin_the_prefix_is_reported_as_unknown(monkeypatch: pytes
 def test_what_needs_a_local_model_is_refused(suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="--chat-template: mock:any has no tokenizer"):
         score("mock:any", suite("choices"), chat_template=True)
-    with pytest.raises(UsageError, match="asks a model on this machine, not mock:any"):
+    with pytest.raises(UsageError, match="evaluates a model on this machine, not mock:any"):
         score("mock:any", "lm-eval:piqa")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="several processes are for a model on this machine"):

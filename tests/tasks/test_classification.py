@@ -361,7 +361,7 @@ class TestOptions:
         ("options", "says"),
         [
             ({"labels": ["kind"]}, "--labels"),
-            ({"labels": ["kind", "kind"]}, "a label stands there twice"),
+            ({"labels": ["kind", "kind"]}, "a label appears twice"),
             ({"prompt": ""}, "--prompt"),
             ({"prompt": "Letter:"}, "names the fields"),
             ({"prompt": "{}"}, "names the fields"),

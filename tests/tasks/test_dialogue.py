@@ -123,10 +123,10 @@ def test_an_end_that_a_template_does_not_mark_is_learned_too(tokenizer: PreTrain
 
 def test_templates_that_cannot_be_learned_from_are_reported(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
-    with pytest.raises(ModelError, match="with no token by which the model could stop"):
+    with pytest.raises(ModelError, match="with no token at which the model could stop"):
         end_token(tokenizer)
     tokenizer.chat_template = "{{ messages[-1]['content'] }}" + END
-    with pytest.raises(ModelError, match="does not tell which tokens are the assistant's"):
+    with pytest.raises(ModelError, match="does not show which tokens are the assistant's"):
         conversation(tokenizer, turns(*TALK), "here")
     tokenizer.chat_template = "{{ raise_exception('Only one turn, please.') }}"
     with pytest.raises(DataError, match=r"talk.jsonl:7: the model's chat template refuses .*: Only one turn, please\."):
@@ -269,7 +269,7 @@ def test_empty_turns_end_conversations_on_request() -> None:
     assert TASK.restored(lenient.state()).empty_turns == "end"
 
 
-def test_rows_of_another_task_are_told() -> None:
+def test_rows_of_another_task_are_reported() -> None:
     with pytest.raises(DataError, match="there is no column 'messages'; the columns are text, label") as raised:
         TASK.fields(["text", "label"], {}, "reviews.csv")
     assert "--column messages=NAME" in raised.value.hint

@@ -106,8 +106,8 @@ def test_misplaced_answers_are_reported_and_the_first_three_named() -> None:
     placement.place(Span("Paris", 1), CONTEXT, "r:101")
     placement.check("r")
     assert placement.note == (
-        "2 of 102 answers do not stand where they should: 1 moved to the one place where they stand, "
-        "1 left out, which stand nowhere or at several places (r:100, r:101)."
+        "2 of 102 answers are not where they should be: 1 moved to the one place where they occur, "
+        "1 left out, which occur nowhere or at several places (r:100, r:101)."
     )
     for number in (102, 103):
         placement.place(Span("burnt", 1), CONTEXT, f"r:{number}")
@@ -121,7 +121,7 @@ def test_above_one_in_twenty_misplaced_answers_the_data_are_refused() -> None:
     placement.place(Span("burnt", 1), CONTEXT, "r:19")
     placement.check("train.json")
     placement.place(Span("burnt", 1), CONTEXT, "r:20")
-    with pytest.raises(DataError, match=r"^train.json: 2 of 21 answers do not stand .* \(r:19, r:20\)"):
+    with pytest.raises(DataError, match=r"^train.json: 2 of 21 answers are not in .* \(r:19, r:20\)"):
         placement.check("train.json")
 
 

@@ -207,7 +207,7 @@ def test_a_conversation_is_saved_as_rows_that_are_read_again(run: Any, tmp_path:
     file.write_text("\n".join(lines[1:]))
     report = gpt_tasks.load(run.path, device="cpu").evaluate(file, column={"messages": "messages"})
     assert report.metrics["chrf"].value == pytest.approx(100), "it says again what it said"
-    with pytest.raises(UsageError, match="files of JSON lines"):
+    with pytest.raises(UsageError, match="are saved as JSON Lines"):
         chat.save(tmp_path / "talk.txt")
 
 

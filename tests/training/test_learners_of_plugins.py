@@ -162,7 +162,7 @@ LOSS = 'return functional.cross_entropy(logits, labels, ignore_index=-100, reduc
         ),
         (
             {OTHER_LABELS: "labels=np.zeros(1 + len(example.inputs['text']) % 2))"},
-            r"Learner 'taught' \(school of teachers 0\.3\): encode\(\) returned labels of shape \(\d,\) beside others",
+            r"Learner 'taught' \(school of teachers 0\.3\): encode\(\) returned labels of shape \(\d,\), but",
         ),
         (
             {OTHER_LABELS: ")"},
@@ -255,7 +255,7 @@ def test_a_loss_of_nan_of_a_built_in_learner_is_reported_with_a_way_out(
 def test_a_task_whose_learner_is_not_there_is_reported_at_once(site: Any, tmp_path: Path) -> None:
     site.install("mood", TASK)
     installed_plugins.cache_clear()
-    told = r"Task 'mood' of plugin 'mood' \(acme 1\.2\) names a learner 'taught', which there is not"
+    told = r"Task 'mood' of plugin 'mood' \(acme 1\.2\) names a learner 'taught', which does not exist"
     with pytest.raises(PluginError, match=told) as raised:
         gpt_tasks.finetune("mood", backbone="no/such-model", output=tmp_path / "run")
     assert raised.value.exit_code == 3
@@ -296,13 +296,13 @@ def test_batches_of_a_learner_that_is_not_divisible_are_never_halved(
     if is_divisible:
         finetune(changed)
         assert noted() == [2] * 10
-        assert "Out of memory: going on with half" in capsys.readouterr().err
+        assert "Out of memory: continuing with half" in capsys.readouterr().err
         return
     with pytest.raises(MachineError, match=r"cpu: out of memory with a batch of \d+ tokens") as raised:
         finetune(changed)
     assert raised.value.exit_code == 6
     assert noted() == []
-    assert "going on with half" not in capsys.readouterr().err
+    assert "continuing with half" not in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -171,7 +171,7 @@ def test_an_answer_at_another_place_is_moved_counted_and_named(settings: dict[st
     data = written(tmp_path / "data", [*rows, row(1, "How did Anna come?", "by the night train", shift=1)])
     trained = gpt_tasks.finetune("qa", data=data, output=tmp_path / "run", **{**settings, "epochs": 1})
     assert any(
-        note.startswith("1 of 21 answers do not stand where they should: 1 moved") and "train.jsonl:21" in note
+        note.startswith("1 of 21 answers are not where they should be: 1 moved") and "train.jsonl:21" in note
         for note in trained.report.notes
     )
 
@@ -179,7 +179,7 @@ def test_an_answer_at_another_place_is_moved_counted_and_named(settings: dict[st
 @pytest.mark.parametrize(
     ("rows", "change", "told"),
     [
-        ([row(0, "What was cold?", "soup", shift=3)], {}, r"1 of 2 answers do not stand in their context"),
+        ([row(0, "What was cold?", "soup", shift=3)], {}, r"1 of 2 answers are not in their context"),
         ([row(0, "What?", None)], {"only": True}, "not one question has an answer"),
         ([row(0, "What was cold " * 40 + "?", "soup")], {}, r"the question takes .* and leaves its context no room"),
         ([row(1, "Who came by train, and when, and what for, and whither?" * 2, "Anna")], {}, "windows overlap by 16"),

@@ -123,7 +123,7 @@ class Endpoint:
             raise self._half("log-probabilities of a part of the tokens only")
         own = [row for row in zip(*columns, strict=True) if start <= row[1] < len(prompt)]
         if not own:
-            raise DataError(f"{text!r} has no separate tokens after {context[-40:]!r}", "A text needs one at least.")
+            raise DataError(f"{text!r} adds no tokens to {context[-40:]!r}", "A text needs one at least.")
         if any(not _stands_at(token, offset, prompt) for token, offset, _, _ in own):
             raise ModelError(f"{self.name}: its text offsets are not those of the prompt", "It cannot be scored.")
         if own[0][1] == 0 and own[0][2] is None:

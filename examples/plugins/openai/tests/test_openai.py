@@ -246,7 +246,7 @@ def test_a_first_token_needs_one_before_it(server, monkeypatch, capsys):
 
 
 def test_a_text_without_tokens_is_reported(server):
-    with pytest.raises(DataError, match="has no separate tokens"):
+    with pytest.raises(DataError, match="adds no tokens to"):
         ask(Continuation("The soup", ""))
 
 
