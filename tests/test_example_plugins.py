@@ -123,7 +123,9 @@ def test_their_own_tests_pass(environment) -> None:
     assert len(tests) >= 14
     # Their observers are tested by themselves, and would track the trainings of the others.
     loaded = ",".join({*BRINGS} - {"mlflow", "wandb"})
-    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *tests)
+    # In two processes, as this is the longest test of all, and may be the last.
+    options = ("-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", "--import-mode=importlib")
+    command = ("-m", "pytest", *options, *tests)
     done = environment.python(*command, GPT_TASKS_PLUGINS=loaded)
     assert done.returncode == 0, done.stdout + done.stderr
 

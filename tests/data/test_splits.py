@@ -101,7 +101,7 @@ def test_a_folders_own_splits_are_used_and_a_missing_one_is_drawn(tmp_path: Path
 
 
 def test_without_data_the_samples_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "task 'topic' has no samples" in error(UsageError, lambda: load(tmp_path, None))
+    assert "task 'topic' has no embedded samples" in error(UsageError, lambda: load(tmp_path, None))
     write(tmp_path / "samples" / "train.jsonl", rows(40))
     monkeypatch.setattr(Topic, "samples", lambda self: tmp_path / "samples")
     assert len(load(tmp_path, None).train) == 32
