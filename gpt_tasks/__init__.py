@@ -64,6 +64,11 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.classification import ClassificationTask as ClassificationTask
     from gpt_tasks.tasks.cloze import ClozeTask as ClozeTask
     from gpt_tasks.tasks.dialogue import DialogueTask as DialogueTask
+    from gpt_tasks.tasks.encoding import encode_behind as encode_behind
+    from gpt_tasks.tasks.encoding import encode_text as encode_text
+    from gpt_tasks.tasks.encoding import encode_texts as encode_texts
+    from gpt_tasks.tasks.encoding import encode_with_offsets as encode_with_offsets
+    from gpt_tasks.tasks.encoding import literal as literal
     from gpt_tasks.tasks.fixtures import Fixtures as Fixtures
     from gpt_tasks.tasks.fixtures import longer_inputs as longer_inputs
     from gpt_tasks.tasks.fixtures import with_column as with_column
@@ -185,11 +190,16 @@ _HOMES = {
     "bleu": "gpt_tasks.metrics.text",
     "choose_columns": "gpt_tasks.tasks.reading",
     "chrf": "gpt_tasks.metrics.text",
+    "encode_behind": "gpt_tasks.tasks.encoding",
+    "encode_text": "gpt_tasks.tasks.encoding",
+    "encode_texts": "gpt_tasks.tasks.encoding",
+    "encode_with_offsets": "gpt_tasks.tasks.encoding",
     "exact_match": "gpt_tasks.metrics.text",
     "extra_columns": "gpt_tasks.tasks.reading",
     "finetune": "gpt_tasks.training.finetune",
     "hookimpl": "gpt_tasks.hookspecs",
     "last_hidden_state": "gpt_tasks.heads.model",
+    "literal": "gpt_tasks.tasks.encoding",
     "load": "gpt_tasks.training.run",
     "longer_inputs": "gpt_tasks.tasks.fixtures",
     "open_responder": "gpt_tasks.scoring.responder",

@@ -268,8 +268,8 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase
             "Convert it with transformers (AutoTokenizer, then save_pretrained).",
         )
     if tokenizer.pad_token_id is None:
-        # Any token will do: padding is identified by the attention mask, never by its id.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+        # Padding is told by the attention mask, never by its id. An ordinary token would become a control token by this.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
 
 

@@ -230,8 +230,7 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
                 for example in chunk:
                     content = _content(example)
                     digest.update(content)
-                    texts = "\x1f".join(" ".join(text.split()) for text in _texts(example))
-                    keys.append(int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "little"))
+                    keys.append(key_of(example))
                     target = None if written else example.target
                     codes.append(UNKNOWN if target is None else targets.setdefault(target, len(targets)))
                 columns = [
@@ -258,6 +257,17 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
     return Examples(table, every, tuple(targets), np.array([*range(len(targets)), UNKNOWN], dtype=np.int32))
 
 
+def key_of(example: Example) -> int:
+    """Return a 64-bit hash of an example's inputs and choices, equal where they differ in nothing but white space."""
+    texts = "\x1f".join(_bare(example))
+    return int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "little")
+
+
+def same_texts(one: Example, other: Example) -> bool:
+    """Tell whether two examples' inputs and choices differ in nothing but white space."""
+    return _bare(one) == _bare(other)
+
+
 def check_encodable(example: Example) -> Example:
     """Return the example. Raises DataError for a text that no encoding can hold."""
     _content(example)
@@ -275,6 +285,10 @@ def _content(example: Example) -> bytes:
             f"{example.where}: the text holds half a character ({half!a})",
             "Fix the text: it was cut or escaped wrongly.",
         ) from error
+
+
+def _bare(example: Example) -> list[str]:
+    return [" ".join(text.split()) for text in _texts(example)]
 
 
 def _texts(example: Example) -> list[str]:

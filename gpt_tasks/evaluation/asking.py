@@ -41,7 +41,6 @@ class ZeroShotPredictor:
         task: Task,
         responder: Scorer | RegisteredResponder,
         pool: Sequence[Example],
-        examples: Sequence[Example],
         shots: Shots,
         own: bool,
         calibrated: bool,
@@ -49,9 +48,8 @@ class ZeroShotPredictor:
         self.task = task
         self._responder = responder
         self._calibrated = calibrated
-        self._shots = shots_for(examples, pool, shots.count, own=own, sampler=shots.sampler, seed=shots.seed)
+        self._shots = shots_for(pool, shots.count, own=own, sampler=shots.sampler, seed=shots.seed)
         self._seed = shots.seed
-        self._place = 0
         self._baselines: Any = None
         self._cut = 0
         self._said: tuple[str, ...] = ()
@@ -62,10 +60,12 @@ class ZeroShotPredictor:
         self.task.check_question(list(examples[0].inputs))
         contexts = [
             self.task.instruction
-            + "".join(self.task.fewshot_example(shot) + SHOT_SEPARATOR for shot in self._shots(self._place + place))
-            for place in range(len(examples))
+            + "".join(
+                self.task.fewshot_example(self._responder.literal(shot)) + SHOT_SEPARATOR
+                for shot in self._shots(example)
+            )
+            for example in examples
         ]
-        self._place += len(examples)
         responses = self._responses(list(zip(examples, contexts, strict=True)))
         if self.task.compares_labels:
             responses = self._normalized(examples, contexts, responses)
@@ -90,7 +90,7 @@ class ZeroShotPredictor:
         return (*dict.fromkeys(self._said), *cut)
 
     def _responses(self, asked: Sequence[tuple[Example, str]]) -> list[list[Response]]:
-        requests = [self.task.requests(example, context) for example, context in asked]
+        requests = [self.task.requests(self._responder.literal(example), context) for example, context in asked]
         every: list[Request] = [request for some in requests for request in some]
         found = self._responder.answer(every, self.cache)
         responses, cuts = iter(found.answers), iter(found.cut)

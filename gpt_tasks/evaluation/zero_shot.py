@@ -117,7 +117,7 @@ class ZeroShotModel(AnsweringModel):
     @property
     def predictor(self) -> ZeroShotPredictor:
         """What answers texts, after few-shot examples that are drawn from the beginning: each call gets the same."""
-        return self._predictor(*self._fitted, (), own=False)
+        return self._predictor(*self._fitted, own=False)
 
     @cached_property
     def _fitted(self) -> tuple[Task, list[Example]]:
@@ -207,11 +207,10 @@ class ZeroShotModel(AnsweringModel):
         return AnswerCache(output / self.unfinished, self.responder.identity, say)
 
     def _predictor(
-        self, task: Task, pool: Iterable[Example], examples: Sequence[Example], *, own: bool
+        self, task: Task, pool: Iterable[Example], *, own: bool
     ) -> ZeroShotPredictor:
-        return ZeroShotPredictor(
-            task, self.responder, list(pool) if self.shots.count else [], examples, self.shots, own, self.calibrated
-        )
+        drawn_from = list(pool) if self.shots.count else []
+        return ZeroShotPredictor(task, self.responder, drawn_from, self.shots, own, self.calibrated)
 
     def _fitted_pool(self, data: str) -> tuple[Task, list[Example]]:
         """Return the task fitted to the data that shots are drawn from, and those examples."""

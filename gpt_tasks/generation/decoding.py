@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpt_tasks.errors import UsageError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 NEW_TOKENS = 100
 
@@ -86,17 +82,3 @@ class Decoding(BaseModel):
         if self.max_new_tokens is not None or self.max_length is None:
             limits.append(self.max_new_tokens or NEW_TOKENS)
         return min(limits)
-
-
-def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the tokens at which the model ends a text, by its own generation config and its tokenizer."""
-    configured = model.generation_config.eos_token_id
-    several = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in (*several, tokenizer.eos_token_id) if token is not None)
-
-
-def end_also_at(model: Any, tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int]) -> None:
-    """Have a model, and whoever opens it once it is saved, end texts at these tokens too."""
-    known = end_tokens(model, tokenizer)
-    if not known.issuperset(tokens):
-        model.generation_config.eos_token_id = sorted({*known, *tokens})

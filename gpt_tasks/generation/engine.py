@@ -26,6 +26,7 @@ from gpt_tasks.backbone.precision import WritingPrecision
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.packed import PackedGPT2, can_pack
 from gpt_tasks.generation.rows import BatchOutputs
+from gpt_tasks.tasks.encoding import pad_token
 
 # Settings of a model's generation config that may be ignored: `Decoding` has them too, or they affect no token.
 _HARMLESS = frozenset(
@@ -109,7 +110,7 @@ class Generating:
                     max_new_tokens=max(rows.max_new_tokens),
                     num_return_sequences=decoding.num_return_sequences,
                     repetition_penalty=decoding.repetition_penalty,
-                    pad_token_id=self._tokenizer.pad_token_id,
+                    pad_token_id=pad_token(self._tokenizer),
                     eos_token_id=sorted(rows.ends) or None,
                     **drawing,
                 ),

@@ -10,13 +10,15 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from gpt_tasks.backbone.load import load_backbone
-from gpt_tasks.backbone.precision import resolve_device, resolve_writing_precision
+from gpt_tasks.backbone.precision import in_precision, resolve_device, resolve_writing_precision
+from gpt_tasks.backbone.tokens import end_tokens
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.generation.decoding import Decoding, end_tokens
+from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import CachedLoop, Engine, Generating, can_loop
 from gpt_tasks.generation.int8 import int8_engine
 from gpt_tasks.generation.rows import BatchOutputs, GeneratedText
 from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.tasks.encoding import encode_text, start_of_text
 
 __all__ = ["GeneratedText", "Generator", "NextToken", "open_writer"]
 
@@ -122,13 +124,7 @@ class Generator:
         ]
 
     def _encoded(self, prompt: str) -> list[int]:
-        ids: list[int] = self.tokenizer(prompt, verbose=False)["input_ids"]
-        if ids:
-            return ids
-        start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
-        if start is None:
-            raise UsageError("An empty prompt: this model has no token that begins a text", "Give some text.")
-        return [start]
+        return encode_text(self.tokenizer, prompt, control=True) or start_of_text(self.tokenizer)
 
     def _engine_for(self, decoding: Decoding) -> Engine:
         """Return the fastest engine; packed weights are packed again where they have changed since."""
@@ -163,7 +159,7 @@ def open_writer(
     exact = resolve_writing_precision(precision, where)
     backbone = load_backbone(model, installed_plugins().registry.backbones, trust_remote_code=trust_remote_code)
     causal_lm: Any = backbone.model
-    moved = causal_lm.to(where, torch.bfloat16 if exact == "bf16" else torch.float32).eval()
+    moved = in_precision(causal_lm.to(where), "bf16" if exact == "bf16" else "float32").eval()
     return Generator(moved, backbone.tokenizer, window=backbone.context_length, precision=exact)
 
 

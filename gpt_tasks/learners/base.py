@@ -22,6 +22,7 @@ from gpt_tasks.extensions import Metric
 from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.learners.inference import forward, rows_of, tokens_of
 from gpt_tasks.processes import all_gather, rank, world_size
+from gpt_tasks.tasks.encoding import pad_token
 from gpt_tasks.types import Example, Features
 
 P = TypeVar("P")
@@ -220,7 +221,7 @@ class Learner(ABC, Generic[P]):
             chosen,
             features,
             batch_tokens=self.settings.batch_tokens,
-            pad_token_id=int(self.backbone.tokenizer.pad_token_id),
+            pad_token_id=pad_token(self.backbone.tokenizer),
             precision=self.settings.precision,
             compute=lambda batch: self.compute(chosen, batch),
             reduce=self.reduce,

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from gpt_tasks.backbone.load import Backbone
 from gpt_tasks.backbone.precision import resolve_precision
+from gpt_tasks.backbone.tokens import end_also_at
 from gpt_tasks.data.encoded import IGNORE_INDEX, EncodedExamples
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.statistics import Tally
 from gpt_tasks.extensions import Metric
-from gpt_tasks.generation.decoding import Decoding, end_also_at
+from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.generator import Generator
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.learners.base import Learner, P

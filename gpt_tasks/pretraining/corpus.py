@@ -20,9 +20,9 @@ import numpy as np
 from gpt_tasks.data.plain_text import END_OF_TEXT, Piece
 from gpt_tasks.errors import DataError, MachineError
 from gpt_tasks.pretraining.texts import read_pieces
+from gpt_tasks.tasks.encoding import encode_texts
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 TOKENIZER_SAMPLE_CHARACTERS = 40_000_000
@@ -200,15 +200,9 @@ def _tokenize(
 
 def _encode(pieces: Iterator[Piece], tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[np.ndarray, bool, int]]:
     """Token ids, whether the document ends, and UTF-8 bytes, piece by piece; all cores encode at once."""
-    backend: Tokenizer = tokenizer.backend_tokenizer
-    backend.encode_special_tokens = True  # an end-of-text mark inside a text is text, not a mark
-    try:
-        while batch := list(islice(pieces, 64)):
-            encoded = backend.encode_batch_fast([piece.text for piece in batch], add_special_tokens=False)
-            for piece, encoding in zip(batch, encoded, strict=True):
-                yield np.array(encoding.ids, dtype=np.int64), piece.ends_document, len(piece.text.encode())
-    finally:
-        backend.encode_special_tokens = False
+    while batch := list(islice(pieces, 64)):
+        for piece, ids in zip(batch, encode_texts(tokenizer, [piece.text for piece in batch], begins=False), strict=True):
+            yield np.array(ids, dtype=np.int64), piece.ends_document, len(piece.text.encode())
 
 
 def _sample(pieces: Iterable[Piece], characters: int) -> list[str]:

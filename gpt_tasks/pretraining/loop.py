@@ -22,6 +22,7 @@ from gpt_tasks.pretraining.config import PretrainConfig
 from gpt_tasks.pretraining.corpus import ValidationText
 from gpt_tasks.pretraining.optimizers import MuonAdamW, adamw_groups, muon_groups
 from gpt_tasks.pretraining.packed import PackedGPT2
+from gpt_tasks.tasks.encoding import encode_text
 from gpt_tasks.training.checkpoints import CheckpointedTrainer
 
 QUICK_VALIDATION_TOKENS = 1 << 16
@@ -174,7 +175,7 @@ def sample(model: Any, tokenizer: PreTrainedTokenizerFast, prompt: str, seed: in
     was_training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(seed)
-    ids = [tokenizer.eos_token_id, *tokenizer.encode(prompt)][: model.config.n_positions]
+    ids = [tokenizer.eos_token_id, *encode_text(tokenizer, prompt)][: model.config.n_positions]
     for _ in range(min(tokens, model.config.n_positions - len(ids))):
         logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1].float().cpu()
         best = logits.topk(min(40, len(logits)))

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
 
+from gpt_tasks.backbone.tokens import end_tokens
 from gpt_tasks.scoring.model import ScoredModel
+from gpt_tasks.tasks.encoding import pad_token
 from gpt_tasks.types import Generation
 
 
@@ -62,8 +64,8 @@ def _batch(
         generation_config=GenerationConfig(
             do_sample=False,
             max_new_tokens=request.max_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=pad_token(tokenizer),
+            eos_token_id=sorted(end_tokens(model.model, tokenizer)) or None,
         ),
         stopping_criteria=StoppingCriteriaList(criteria),
     )

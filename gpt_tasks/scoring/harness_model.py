@@ -118,9 +118,8 @@ class HarnessModel(LM):  # type: ignore[misc]
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Return each text's log-likelihood in nats; that of a text without tokens is 0."""
         texts = [str(request.args[0]) for request in requests]
-        nothing = () if self.tokenizer("")["input_ids"] else ("",)
-        answers = iter(self._answer([Rolling(text) for text in texts if text not in nothing]))
-        return [0.0 if text in nothing else next(answers).value for text in texts]
+        answers = iter(self._answer([Rolling(text) for text in texts if text]))
+        return [next(answers).value if text else 0.0 for text in texts]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Return what greedy decoding writes, up to a stop text. Raises UsageError where a task asks for more."""

@@ -86,31 +86,40 @@ def ask(
     sampler: Sampler,
     seed: int,
     template: Callable[[str], str] | None,
+    literal: Callable[[Example], Example] = lambda example: example,
 ) -> Iterator[ExampleRequests]:
     """Yield each example of a task with its requests; `scored` is the part of the task with one source.
 
-    Raises DataError where there are too few examples to draw the shots from.
+    `literal` keeps control tokens that texts of the data spell from being such. Raises DataError where there are too
+    few examples to draw the shots from.
     """
-    every = [example for example, _ in examples]
-    # lm-evaluation-harness also draws as if the pool were the scored split for tasks without a test split.
-    own = (scored.source, scored.split) == (scored.shots_source, scored.shots_split) or scored.split != "test"
-    pool: list[Example] = []
-    if scored.shots:
-        pool = list(_examples(scored, scored.shots_source, scored.shots_split, schemes))
-    shots = shots_for(every, pool, scored.shots, own=own, sampler=sampler, seed=seed)
-    for place, (example, group) in enumerate(examples):
-        before = "".join(scored.task.fewshot_example(shot) + SHOT_SEPARATOR for shot in shots(place))
-        requests = scored.task.requests(example, scored.task.instruction + before)
-        yield ExampleRequests(scored, example, group, [_templated(request, template) for request in requests])
+    # lm-evaluation-harness draws as if the pool were what is scored for tasks without a test split too.
+    own = scored.shots_are_own or scored.split != "test"
+    shots = shots_for(shots_pool(scored, schemes), scored.shots, own=own, sampler=sampler, seed=seed)
+    for example, group in examples:
+        before = "".join(scored.task.fewshot_example(literal(shot)) + SHOT_SEPARATOR for shot in shots(example))
+        requests = scored.task.requests(literal(example), scored.task.instruction + before)
+        if template is not None:
+            compared = sum(isinstance(request, Continuation) for request in requests) > 1
+            requests = [_templated(request, template, scored.task.delimiter if compared else "") for request in requests]
+        yield ExampleRequests(scored, example, group, requests)
 
 
-def _templated(request: Request, template: Callable[[str], str] | None) -> Request:
-    """The context as one message of a chat, and the continuation as its answer, without the space between them."""
-    if template is None or isinstance(request, Rolling):
+def shots_pool(scored: ScoredTask, schemes: Mapping[str, Reader]) -> list[Example]:
+    """Return the examples that shots are drawn from; none where there are no shots."""
+    return list(_examples(scored, scored.shots_source, scored.shots_split, schemes)) if scored.shots else []
+
+
+def _templated(request: Request, template: Callable[[str], str], delimiter: str) -> Request:
+    """The context as one message of a chat, and the continuation as its answer, without what delimits the two.
+
+    As by lm-evaluation-harness 0.4.13, only where answers are compared: a single one goes on with its own first space.
+    """
+    if isinstance(request, Rolling):
         return request
     if isinstance(request, Generation):
         return replace(request, context=template(request.context))
-    return Continuation(template(request.context), request.text.removeprefix(" "))
+    return Continuation(template(request.context), request.text.removeprefix(delimiter))
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase | None, model: str) -> Callable[[str], str]:

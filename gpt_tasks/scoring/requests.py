@@ -1,7 +1,9 @@
 """Turn requests to a language model into tokens, as lm-evaluation-harness 0.4.13 does, so that scores compare.
 
 A continuation's tokens are those of the joined text beyond the context's, spaces at the end of a context belong to the
-continuation, an empty context is one BOS (or EOS) token, and what is too long loses tokens on its left.
+continuation, an empty context is one BOS (or EOS) token, and what is too long loses tokens on its left. Two things are
+otherwise: nothing that a tokenizer adds behind a text is read, and a BOS that it adds in front is there once and not
+itself predicted.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpt_tasks.errors import DataError, ModelError
+from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.chat_template import prompt
+from gpt_tasks.tasks.encoding import encode_text, encode_texts, start_of_text
+from gpt_tasks.tasks.turns import Turn
 from gpt_tasks.types import Continuation, Generation, Rolling
 
 if TYPE_CHECKING:
@@ -37,11 +42,7 @@ class Tokenization:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
-        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        if first is None:
-            raise ModelError("The tokenizer has neither a BOS nor an EOS token", "Texts need one to begin with.")
-        self.first = int(first)
-        self._first_text = str(tokenizer.decode([self.first]))
+        self.start = start_of_text(tokenizer)
 
     def paths(self, requests: Sequence[Continuation | Rolling]) -> list[list[TokenizedRequest]]:
         """Return each request's paths: one for a continuation, one for each window of a rolling text.
@@ -50,12 +51,12 @@ class Tokenization:
         """
         wanted = dict.fromkeys(key for request in requests for key in self._texts(request))
         tokens: dict[tuple[str, bool], list[int]] = {}
-        for special in (True, False):
-            texts = [text for text, with_special in wanted if with_special is special]
+        for begins in (True, False):
+            texts = [text for text, with_start in wanted if with_start is begins]
             for start in range(0, len(texts), _TEXTS):
                 some = texts[start : start + _TEXTS]
-                encoded = self.tokenizer(some, add_special_tokens=special, verbose=False)["input_ids"]
-                tokens |= {(text, special): ids for text, ids in zip(some, encoded, strict=True)}
+                encoded = encode_texts(self.tokenizer, some, begins=begins, control=True)
+                tokens |= {(text, begins): ids for text, ids in zip(some, encoded, strict=True)}
         return [self._paths(request, tokens) for request in requests]
 
     def context(self, request: Generation) -> TokenizedRequest:
@@ -70,33 +71,27 @@ class Tokenization:
                 f"{self.max_length}",
                 "Ask for fewer, or take a model with a longer window.",
             )
-        text, special = self._key(self._conversation(request) if request.messages else request.context)
-        ids = self.tokenizer.encode(text, add_special_tokens=special, verbose=False) or [self.first]
+        if request.messages:
+            turns = [Turn(message["role"], message["content"]) for message in request.messages]
+            ids = prompt(self.tokenizer, turns, "The conversation")
+        else:
+            ids = encode_text(self.tokenizer, request.context, control=True) or self.start
         return TokenizedRequest(tuple(ids[-room:]), (), max(0, len(ids) - room))
 
-    def _conversation(self, request: Generation) -> str:
-        if not self.tokenizer.chat_template:
-            raise ModelError("The tokenizer has no chat template for a conversation", "Take a model that has one.")
-        turns = [dict(message) for message in request.messages]
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
-    def _key(self, text: str) -> tuple[str, bool]:
-        """A text, and whether the tokenizer may add special tokens: not a second BOS."""
-        return text, not text.startswith(self._first_text)
-
     def _texts(self, request: Continuation | Rolling) -> Iterable[tuple[str, bool]]:
+        """Return the texts to encode, each with whether it begins with what the tokenizer puts in front."""
         if isinstance(request, Rolling):
-            return (self._key(request.text),)
+            return ((request.text, False),)
         context = request.context.rstrip()
         if not context:
             return ((request.context + request.text, False),)
-        return self._key(context), self._key(request.context + request.text)
+        return (context, True), (request.context + request.text, True)
 
     def _paths(
         self, request: Continuation | Rolling, tokens: dict[tuple[str, bool], list[int]]
     ) -> list[TokenizedRequest]:
         if isinstance(request, Rolling):
-            whole = tokens[self._key(request.text)]
+            whole = self._behind_start(tokens[request.text, False])
             if not whole:
                 raise DataError("A text without tokens cannot be scored", "Leave it out.")
             return list(self._windows(whole))
@@ -104,9 +99,7 @@ class Tokenization:
             before, whole = (tokens[key] for key in self._texts(request))
             after = whole[len(before) :]
         else:
-            before, after = [self.first], tokens[request.context + request.text, False]
-            if after[:1] == before:
-                after = after[1:]
+            before, after = self.start, self._behind_start(tokens[request.context + request.text, False])
         if not after:
             raise DataError(
                 f"{request.text!r} adds no tokens to {request.context[-40:]!r}",
@@ -122,10 +115,14 @@ class Tokenization:
         cut = max(0, len(inputs) - self.max_length)
         return [TokenizedRequest(inputs[cut:], tuple(after), cut)]
 
+    def _behind_start(self, tokens: list[int]) -> list[int]:
+        """Return tokens without a start of text that they themselves begin with: it is not predicted, nor twice there."""
+        return tokens[len(self.start) :] if tokens[: len(self.start)] == self.start else tokens
+
     def _windows(self, tokens: list[int]) -> Iterator[TokenizedRequest]:
         """Windows in which every token is predicted once: the last window reaches back as far as it can."""
         size = self.max_length
-        yield TokenizedRequest((self.first, *tokens[:size][:-1]), tuple(tokens[:size]))
+        yield TokenizedRequest((*self.start, *tokens[:size][:-1])[-size:], tuple(tokens[:size]))
         for start in range(size, len(tokens), size):
             end = min(start + size, len(tokens))
             yield TokenizedRequest(tuple(tokens[end - size - 1 : end - 1]), tuple(tokens[start:end]))

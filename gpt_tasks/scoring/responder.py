@@ -13,7 +13,7 @@ from gpt_tasks.extensions import Responder, ResponderSpec
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import world_size
 from gpt_tasks.scoring.cache import AnswerCache, key_of_request
-from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request, Response
+from gpt_tasks.types import Continuation, Example, Generation, LogLikelihood, Request, Response
 from gpt_tasks.validation import NAME
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class RegisteredResponder:
     def settings(self) -> dict[str, Any]:
         """How it answers, as scores record it: its identity without the model."""
         return {name: value for name, value in self.identity.items() if name != "model"}
+
+    def literal(self, example: Example) -> Example:
+        """Return the example as it is: how its texts become tokens is for the responder."""
+        return example
 
     def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Responses:
         """Answer everything; each answer is in the cache's file before the next one is waited for.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from gpt_tasks.backbone.load import Backbone, load_backbone
-from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+from gpt_tasks.backbone.precision import Precision, in_precision, resolve_device, resolve_precision
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import all_gather, broadcast, init_processes, rank, world_size
 from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
@@ -22,7 +23,8 @@ from gpt_tasks.scoring.progress import progress
 from gpt_tasks.scoring.requests import Tokenization, TokenizedRequest
 from gpt_tasks.scoring.responder import Responses
 from gpt_tasks.scoring.trie import Trie
-from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request, Response, Rolling
+from gpt_tasks.tasks.encoding import literal
+from gpt_tasks.types import Continuation, Example, Generation, LogLikelihood, Request, Response, Rolling
 
 UNLIMITED = 2048
 """The window of a model whose positions have no limit, as in lm-evaluation-harness."""
@@ -36,7 +38,7 @@ class Scorer:
         backbone: Backbone,
         *,
         device: torch.device,
-        precision: str,
+        precision: Precision,
         engine: EngineName = "trie",
         batch_tokens: int,
         show_progress: bool = False,
@@ -47,7 +49,6 @@ class Scorer:
         model: Any = backbone.model
         self._model = model.to(device)
         self.device, self.precision, self.engine = device, precision, engine
-        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._batch_tokens = batch_tokens
         self._show_progress = show_progress
         self._fault: str | None = None
@@ -67,6 +68,20 @@ class Scorer:
     def parameters(self) -> int:
         """The number of parameters."""
         return self._backbone.parameters
+
+    def literal(self, example: Example) -> Example:
+        """Return an example whose texts are put into prompts: control tokens that they spell stay characters there."""
+
+        def texts(some: Iterable[str]) -> tuple[str, ...]:
+            return tuple(literal(self.tokenizer, text) for text in some)
+
+        return replace(
+            example,
+            inputs=dict(zip(example.inputs, texts(example.inputs.values()), strict=True)),
+            target=None if example.target is None else literal(self.tokenizer, example.target),
+            choices=texts(example.choices),
+            references=texts(example.references),
+        )
 
     def respond(self, requests: Sequence[Request]) -> Iterator[Response]:
         """Yield the response to every request: all are known at the same time, since they are computed together."""
@@ -95,12 +110,12 @@ class Scorer:
         return Responses(answers, cut, "plain" if self._fault else self.engine, notes)
 
     def _in_precision(self) -> ScoredModel:
-        return ScoredModel(self._model.to(self._dtype))
+        return ScoredModel(in_precision(self._model, self.precision))
 
     def _engine(self, depth: int) -> Engine:
         """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
         if self.engine == "trie" and self._fault is None and depth > self._probed:
-            self._fault, self._probed = check_tree_attention(ScoredModel(self._model.float()), depth), depth
+            self._fault, self._probed = check_tree_attention(ScoredModel(in_precision(self._model, "float32")), depth), depth
         if self._fault is None and self.engine == "trie":
             return TrieEngine(self._in_precision(), self._batch_tokens)
         return PlainEngine(self._in_precision(), self._batch_tokens)

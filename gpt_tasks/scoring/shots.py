@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal
 
+from gpt_tasks.data.examples import same_texts
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Example
 
@@ -15,16 +16,16 @@ DEFAULT_SEED = 1234
 
 
 def shots_for(
-    examples: Sequence[Example], pool: Sequence[Example], count: int, *, own: bool, sampler: Sampler, seed: int
-) -> Callable[[int], list[Example]]:
-    """Return a function that gives the shots of the example at a place; call it for one place after another.
+    pool: Sequence[Example], count: int, *, own: bool, sampler: Sampler, seed: int
+) -> Callable[[Example], list[Example]]:
+    """Return what gives the shots of an example; it must be asked for one example after another, in their order.
 
-    `own` says that the pool is the scored split: an example is never among its own shots. `random` draws the same
-    examples as lm-evaluation-harness 0.4.13 for the same seed, `fixed` draws once. Raises DataError where the pool is
-    too small.
+    An example whose texts equal those of the one that is asked about is never among its shots. `own` says that the pool
+    is what is scored itself. `random` draws the very ones that lm-evaluation-harness 0.4.13 draws for the same seed,
+    `fixed` draws once. Raises DataError where the pool is too small.
     """
     if not count:
-        return lambda place: []
+        return lambda example: []
     if len(pool) < count + own:
         raise DataError(
             f"{len(pool)} examples are too few to draw {count} shots from", "Lower --shots, or give more examples."
@@ -32,23 +33,17 @@ def shots_for(
     random = Random(seed)
     once = random.sample(pool, count + own) if sampler == "fixed" else []
 
-    def shots(place: int) -> list[Example]:
+    def shots(example: Example) -> list[Example]:
         drawn = once or random.sample(pool, count + own)
-        if not own:
-            return drawn
-        kept = [shot for shot in drawn if not _same(shot, examples[place])][:count]
+        kept = [shot for shot in drawn if not same_texts(shot, example)][:count]
         if len(kept) == count:
             return kept
-        others = [shot for shot in pool if not _same(shot, examples[place])]
+        others = [shot for shot in pool if not same_texts(shot, example)]
         if len(others) < count:
             raise DataError(
-                f"{examples[place].where}: {len(others)} other examples are too few to draw {count} shots from",
+                f"{example.where}: {len(others)} other examples are too few to draw {count} shots from",
                 "Lower --shots, or give more examples.",
             )
         return others[:count] if once else random.sample(others, count)
 
     return shots
-
-
-def _same(one: Example, other: Example) -> bool:
-    return (one.inputs, one.choices, one.target) == (other.inputs, other.choices, other.target)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, ModelError
+from gpt_tasks.tasks.encoding import (
+    encode_text,
+    encode_with_offsets,
+    end_of_text,
+    literal,
+    opening,
+    plain,
+)
 from gpt_tasks.tasks.turns import ASSISTANT, USER, Turn, messages
 from gpt_tasks.types import Encoded
 
@@ -37,9 +45,8 @@ def give_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """
     if tokenizer.chat_template:
         return
-    if tokenizer.eos_token is None:
-        raise ModelError("The tokenizer has no end of text, and no answer can end without one", "Take another model.")
-    begins = tokenizer("", verbose=False)["input_ids"][:1] == [tokenizer.bos_token_id]
+    end_of_text(tokenizer)
+    begins = opening(tokenizer)[:1] == [tokenizer.bos_token_id]
     tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN
 
 
@@ -55,7 +62,7 @@ def prompt(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str
     Raises ModelError where the tokenizer has no template, and DataError naming `where` the turns are from if the
     template refuses them.
     """
-    return _tokens(tokenizer, _rendered(tokenizer, turns, where, asked=True))
+    return encode_text(tokenizer, rendered(tokenizer, turns, where, asked=True), begins=False, control=True)
 
 
 def conversation(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str) -> Encoded:
@@ -64,19 +71,24 @@ def conversation(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], wher
     There is one stretch for each turn of the assistant's. Raises as `prompt` does, and ModelError where the template
     does not show which tokens are whose.
     """
-    ids, stretches = (_marked if _MARKED.search(_template(tokenizer)) else _compared)(tokenizer, turns, where)
+    found = _marked if _MARKED.search(_template(tokenizer)) else _compared
+    text, stretches = found(tokenizer, turns, where)
+    ids, offsets = encode_with_offsets(tokenizer, [text], begins=False, control=True)[0]
     ends = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    learned = tuple(_ended(ids, start, end, ends) for start, end in stretches)
+    learned = []
+    for first, last in ((len(plain(text[:start])), len(plain(text[:end]))) for start, end in stretches):
+        inside = [place for place, (start, end) in enumerate(offsets) if start < last and end > first]
+        if inside:
+            learned.append(_ended(ids, inside[0], inside[-1] + 1, ends))
     if len(learned) != sum(turn.role == ASSISTANT for turn in turns):
         raise _unclear(tokenizer)
-    return Encoded(ids, 0, learned)
+    return Encoded(ids, 0, tuple(learned))
 
 
 def without_end(text: str, tokens: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a text without so many tokens at its end."""
-    encoded: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    starts = [start for start, _ in encoded["offset_mapping"]]
-    return text[: starts[-tokens]] if tokens < len(starts) else ""
+    offsets = encode_with_offsets(tokenizer, [text], begins=False)[0].offsets
+    return text[: offsets[-tokens][0]] if tokens < len(offsets) else ""
 
 
 def shortened(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], place: int, too_many: int) -> tuple[Turn, ...]:
@@ -94,15 +106,23 @@ def _template(tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.get_chat_template())
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str, *, asked: bool = False) -> str:
+def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str, *, asked: bool = False) -> str:
+    """Return turns as the tokenizer's chat template writes them, each turn's content a `literal`; raises as `prompt`.
+
+    With `asked`, what comes before an answer is behind them.
+    """
     from jinja2 import TemplateError
 
     _template(tokenizer)
     try:
-        text = tokenizer.apply_chat_template(messages(turns), tokenize=False, add_generation_prompt=asked)
+        text = tokenizer.apply_chat_template(_literal(tokenizer, turns), tokenize=False, add_generation_prompt=asked)
     except TemplateError as error:
         raise _refused(where, error) from error
     return str(text)
+
+
+def _literal(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[dict[str, str]]:
+    return messages([replace(turn, content=literal(tokenizer, turn.content)) for turn in turns])
 
 
 def _refused(where: str, error: Exception) -> DataError:
@@ -112,53 +132,42 @@ def _refused(where: str, error: Exception) -> DataError:
     )
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
-
-
 def _marked(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Where the template itself marks what the assistant says."""
+) -> tuple[str, Sequence[tuple[int, int]]]:
+    """Return the text, and where the template itself marks what the assistant says."""
     from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import render_jinja_template
 
+    render: Any = render_jinja_template
     try:
-        encoded: Any = tokenizer.apply_chat_template(
-            messages(turns), return_dict=True, return_assistant_tokens_mask=True, tokenizer_kwargs={"verbose": False}
+        texts, stretches = render(
+            conversations=[_literal(tokenizer, turns)],
+            chat_template=_template(tokenizer),
+            return_assistant_tokens_mask=True,
+            **tokenizer.special_tokens_map,
         )
     except TemplateError as error:
         raise _refused(where, error) from error
-    return encoded["input_ids"], list(_runs(encoded["assistant_masks"]))
-
-
-def _runs(mask: Sequence[int]) -> Iterator[tuple[int, int]]:
-    start = 0
-    for place, (before, now) in enumerate(zip([0, *mask], [*mask, 0], strict=True)):
-        if now and not before:
-            start = place
-        elif before and not now:
-            yield start, place
+    return texts[0], stretches[0]
 
 
 def _compared(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Where the template marks nothing: what each turn of the assistant's adds to its prompt."""
-    text = _rendered(tokenizer, turns, where)
+) -> tuple[str, Sequence[tuple[int, int]]]:
+    """Where the template marks nothing: what each turn of the assistant's adds to the prompt that asks for it."""
+    text = rendered(tokenizer, turns, where)
     stretches = []
-    encoded: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    offsets = encoded["offset_mapping"]
     for place, turn in enumerate(turns):
         if turn.role != ASSISTANT:
             continue
-        before = _rendered(tokenizer, turns[:place], where, asked=True) if place else ""
-        after = _rendered(tokenizer, turns[: place + 1], where)
-        if not (text.startswith(after) and after.startswith(before) and turn.content in after[len(before) :]):
+        before = rendered(tokenizer, turns[:place], where, asked=True) if place else ""
+        after = rendered(tokenizer, turns[: place + 1], where)
+        content = literal(tokenizer, turn.content)
+        if not (text.startswith(after) and after.startswith(before) and content in after[len(before) :]):
             raise _unclear(tokenizer)
-        inside = [number for number, (start, end) in enumerate(offsets) if start < len(after) and end > len(before)]
-        stretches.append((inside[0], inside[-1] + 1))
-    return encoded["input_ids"], stretches
+        stretches.append((len(before), len(after)))
+    return text, stretches
 
 
 def _ended(ids: Sequence[int], start: int, end: int, ends: set[int]) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from gpt_tasks.metrics.aggregate import perplexity
 from gpt_tasks.metrics.text import bleu, chrf, rouge
 from gpt_tasks.tasks.chat_template import end_token, give_template
 from gpt_tasks.tasks.chat_window import asked, pieces
+from gpt_tasks.tasks.encoding import encode_text
 from gpt_tasks.tasks.fixtures import LONGER, SENTENCES, Fixtures, with_column
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.reading import choose_columns, extra_columns, refuse_unknown_fields, require_columns
@@ -235,8 +236,8 @@ class DialogueTask(TextToTextTask):
             return [turn.content for turn in from_text(example.inputs[MESSAGES]) if turn.role == ASSISTANT]
 
         def room(example: Example, tokenizer: Any) -> int:
-            lengths = [len(tokenizer(text, verbose=False)["input_ids"]) for text in learned_texts(example)]
-            whole = tokenizer(transcript(from_text(example.inputs[MESSAGES])), verbose=False)["input_ids"]
+            lengths = [len(encode_text(tokenizer, text)) for text in learned_texts(example)]
+            whole = encode_text(tokenizer, transcript(from_text(example.inputs[MESSAGES])))
             return max(max(lengths) + 64, int(0.6 * len(whole)))
 
         return replace(

@@ -13,10 +13,11 @@ from gpt_tasks.extensions import Metric
 from gpt_tasks.metrics.aggregate import perplexity
 from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.tasks.cloze import log_likelihood_to_json
+from gpt_tasks.tasks.encoding import encode_texts, end_of_text, start_of_text
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, longer_inputs
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompted import PromptedTask
-from gpt_tasks.tasks.prompts import check_template, prompt_fields
+from gpt_tasks.tasks.prompts import check_template, filled, prompt_fields
 from gpt_tasks.tasks.reading import extra_columns, plain_text
 from gpt_tasks.types import Encoded, Example, LogLikelihood, Request, Response, Rolling, Row, Statistic
 
@@ -100,12 +101,12 @@ class LanguageModelingTask(PromptedTask):
         """
         if max_length < 2:
             raise DataError(f"--max-length {max_length} holds no token and one before it", "Give at least 2.")
-        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        texts = [self.prompt.format_map(example.inputs) for example in examples]
-        every = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        front, end = start_of_text(tokenizer)[-1], end_of_text(tokenizer)
+        texts = [filled(self.prompt, example.inputs, tokenizer) for example in examples]
+        every = encode_texts(tokenizer, texts, begins=False, control=True)
         encoded = []
         for example, ids in zip(examples, every, strict=True):
-            whole = [first, *ids, *([] if example.inputs[CONTINUES] == "true" else [tokenizer.eos_token_id])]
+            whole = [front, *ids, *([] if example.inputs[CONTINUES] == "true" else [end])]
             for start in range(0, len(whole) - 1, max_length - 1):
                 window = whole[start : start + max_length]
                 encoded.append(Encoded(window, label_spans=((1, len(window)),)))

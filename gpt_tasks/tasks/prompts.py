@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.encoding import encode_text, encode_texts, encode_with_offsets, literal
 from gpt_tasks.types import Encoded
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def encode_prompts(
     The joined text is tokenized as a whole, so that tokens may span the prompt's joints. Raises DataError where the
     prompt without any text is already too long.
     """
-    texts = [prompt.format_map(values) for values in inputs]
+    texts = [filled(prompt, values, tokenizer) for values in inputs]
     encoded = []
-    for values, full in zip(inputs, tokenizer(texts)["input_ids"], strict=True):
+    for values, full in zip(inputs, encode_texts(tokenizer, texts, control=True), strict=True):
         ids = full if len(full) <= max_length else _shortened(prompt, values, full, tokenizer, max_length)
         encoded.append(Encoded(ids, truncated=len(full) - len(ids)))
     return encoded
@@ -81,9 +82,9 @@ def encode_windows(
     of the text is in one. Where the other texts leave too little room for that, the texts are cut as by
     `encode_prompts`. Raises DataError where the prompt without any text is already too long.
     """
-    whole = tokenizer([prompt.format_map(values) for values in inputs])["input_ids"]
+    texts = [filled(prompt, values, tokenizer) for values in inputs]
     encoded = []
-    for values, ids in zip(inputs, whole, strict=True):
+    for values, ids in zip(inputs, encode_texts(tokenizer, texts, control=True), strict=True):
         sequences = [ids] if len(ids) <= max_length else _windows(prompt, values, tokenizer, max_length)
         if sequences:
             encoded.append(Encoded(sequences[0], more_sequences=tuple(sequences[1:]), windows=len(sequences)))
@@ -92,20 +93,22 @@ def encode_windows(
     return encoded
 
 
-def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
-    """Return a text's own tokens as `input_ids`, and the characters of each as `offset_mapping`."""
-    encoded: Mapping[str, Any] = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return encoded
+def filled(prompt: str, values: Mapping[str, str], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a prompt with texts in it, to be encoded with the control tokens that the prompt itself writes."""
+    return prompt.format_map({field: literal(tokenizer, text) for field, text in values.items()})
+
+
+def offsets_of(values: Mapping[str, str], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[tuple[int, int]]]:
+    """Return of each text the characters [start, end) that its tokens stand for."""
+    encoded = encode_with_offsets(tokenizer, list(values.values()), begins=False)
+    return {field: tokens.offsets for field, tokens in zip(values, encoded, strict=True)}
 
 
 def _shortened(
     prompt: str, values: Mapping[str, str], ids: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[int]:
     while len(ids) > max_length:
-        starts = {
-            field: [start for start, _ in tokens_of(text, tokenizer)["offset_mapping"]]
-            for field, text in values.items()
-        }
+        starts = {field: [start for start, _ in offsets] for field, offsets in offsets_of(values, tokenizer).items()}
         left = {field: len(tokens) for field, tokens in starts.items()}
         if not any(left.values()):
             raise DataError(
@@ -117,7 +120,7 @@ def _shortened(
             field: text[: starts[field][left[field]]] if left[field] < len(starts[field]) else text
             for field, text in values.items()
         }
-        ids = tokenizer(prompt.format_map(values))["input_ids"]
+        ids = encode_text(tokenizer, filled(prompt, values, tokenizer), control=True)
     return ids
 
 
@@ -125,10 +128,11 @@ def _windows(
     prompt: str, values: Mapping[str, str], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[list[int]]:
     """Return the token ids of the prompt with each window of its longest text; none where there is no room for one."""
-    places = {field: tokens_of(text, tokenizer)["offset_mapping"] for field, text in values.items()}
+    places = offsets_of(values, tokenizer)
     field = max(places, key=lambda each: len(places[each]))
     text, tokens = values[field], places[field]
-    room = max_length - len(tokenizer(prompt.format_map({**values, field: ""}))["input_ids"])
+    others = filled(prompt, {**values, field: ""}, tokenizer)
+    room = max_length - len(encode_text(tokenizer, others, control=True))
     if room < max(2, LEAST_ROOM * max_length):
         return []
     sequences: list[list[int]] = []
@@ -137,7 +141,7 @@ def _windows(
         end = min(start + room, len(tokens))
         while True:
             part = text[tokens[start][0] : tokens[end - 1][1]]
-            ids: list[int] = tokenizer(prompt.format_map({**values, field: part}))["input_ids"]
+            ids = encode_text(tokenizer, filled(prompt, {**values, field: part}, tokenizer), control=True)
             # At its edges a part may fall into more tokens than the whole does.
             if len(ids) <= max_length or end == start + 1:
                 break

@@ -16,6 +16,7 @@ from gpt_tasks.extensions import Metric
 from gpt_tasks.metrics.squad import Language, squad_metrics
 from gpt_tasks.tasks.base import Task, TrainingExamples
 from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.encoding import encode_text
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, longer_inputs, with_column
 from gpt_tasks.tasks.generative_qa import AnswerOptions, GenerativeQATask
 from gpt_tasks.tasks.options import TaskOptions
@@ -211,7 +212,7 @@ class SpanTask(Task):
             row=row,
             target_key=target_key,
             room=lambda example, tokenizer: (
-                len(tokenizer(example.inputs[QUESTION], verbose=False)["input_ids"]) + 2 * self.stride + 8
+                len(encode_text(tokenizer, example.inputs[QUESTION])) + 2 * self.stride + 8
             ),
             any_predictions=lambda example: [SpanAnswer(text, 0, len(text), 0.5, ()) for text in ODD_TEXTS],
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.encoding import encode_texts, encode_with_offsets, end_of_text
 
 if TYPE_CHECKING:
     import numpy
@@ -87,11 +88,11 @@ def encode_windows(
 
     rows = {context: row for row, context in enumerate(dict.fromkeys(contexts))}
     context_of = np.array([rows[context] for context in contexts])
-    asked = _tokenized([question.strip() + separator for question in questions], tokenizer)
-    read = _tokenized(list(rows), tokenizer, add_special_tokens=False, return_offsets_mapping=True)
-    question_tokens, context_tokens = _Ragged.of(asked["input_ids"]), _Ragged.of(read["input_ids"])
+    asked = encode_texts(tokenizer, [question.strip() + separator for question in questions])
+    read = encode_with_offsets(tokenizer, list(rows), begins=False)
+    question_tokens, context_tokens = _Ragged.of(asked), _Ragged.of([tokens.ids for tokens in read])
     begins = np.cumsum([0, *map(len, rows)])
-    offsets = np.fromiter(chain.from_iterable(chain.from_iterable(read["offset_mapping"])), dtype=np.int64)
+    offsets = np.fromiter(chain.from_iterable(chain.from_iterable(each.offsets for each in read)), dtype=np.int64)
     characters = _characters("".join(rows), offsets.reshape(-1, 2), begins, context_tokens.lengths)
 
     rooms, needed = max_length - question_tokens.lengths - 1, context_tokens.lengths[context_of]
@@ -106,7 +107,7 @@ def encode_windows(
     firsts = context_tokens.starts[context_of[examples]] + skipped
     closings = openings + counts
 
-    pool = np.concatenate([context_tokens.values, question_tokens.values, [tokenizer.eos_token_id]])
+    pool = np.concatenate([context_tokens.values, question_tokens.values, [end_of_text(tokenizer)]])
     asked_at = len(context_tokens.values) + question_tokens.starts[examples]
     starts = np.stack([asked_at, firsts, np.full(len(examples), len(pool) - 1)], axis=1).ravel()
     lengths = np.stack([openings, counts, np.ones_like(counts)], axis=1).ravel()
@@ -136,17 +137,6 @@ class _Ragged:
         lengths = np.array([len(each) for each in lists])
         values = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=lengths.sum())
         return cls(values, np.cumsum(lengths) - lengths, lengths)
-
-
-def _tokenized(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options: Any) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = tokenizer(
-        texts,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-        **options,
-    )
-    return found
 
 
 def _characters(text: str, offsets: numpy.ndarray, begins: numpy.ndarray, token_counts: numpy.ndarray) -> numpy.ndarray:

@@ -14,10 +14,11 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Metric
 from gpt_tasks.metrics.text import exact_match
 from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.encoding import encode_behind, encode_text, end_of_text, literal
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, longer_inputs, with_column
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompted import PromptedTask, PromptOptions
-from gpt_tasks.tasks.prompts import distinct_fields, encode_prompts, prompt_fields
+from gpt_tasks.tasks.prompts import distinct_fields, encode_prompts, filled, prompt_fields
 from gpt_tasks.tasks.reading import extra_columns, plain_text, text_of
 from gpt_tasks.types import Encoded, Example, Generation, Request, Response, Row, Statistic, TextPrediction
 
@@ -231,7 +232,7 @@ class TextToTextTask(PromptedTask):
         end is cut, and no end of text is learned.
         """
         asked = distinct_fields(self.prompt)
-        least = len(tokenizer(self.prompt.format_map(dict.fromkeys(asked, "")), verbose=False)["input_ids"])
+        least = len(encode_text(tokenizer, self.prompt.format_map(dict.fromkeys(asked, "")), control=True))
         if least >= max_length:
             raise DataError(
                 f"The prompt alone takes {least} of {max_length} tokens", "Raise --max-length or shorten the prompt."
@@ -239,27 +240,14 @@ class TextToTextTask(PromptedTask):
         encoded = []
         for example in examples:
             texts = {field: example.inputs[field] for field in asked}
-            answer = [
-                *self._continuation(self.prompt.format_map(texts), str(example.target), tokenizer),
-                tokenizer.eos_token_id,
-            ]
+            before, target = filled(self.prompt, texts, tokenizer), literal(tokenizer, str(example.target))
+            answer = [*encode_behind(tokenizer, before, target, control=True), end_of_text(tokenizer)]
             cut = max(0, len(answer) - (max_length - least))
             answer = answer[: len(answer) - cut]
             (prompt,) = encode_prompts(self.prompt, [texts], tokenizer, max_length - len(answer))
             ids = [*prompt.input_ids, *answer]
             encoded.append(Encoded(ids, prompt.truncated + cut, ((len(prompt.input_ids), len(ids)),)))
         return encoded
-
-    @staticmethod
-    def _continuation(prompt: str, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the answer's tokens after the prompt's."""
-        before: list[int] = tokenizer(prompt, verbose=False)["input_ids"]
-        joined: list[int] = tokenizer(prompt + answer, verbose=False)["input_ids"]
-        if joined[: len(before)] == before:
-            return joined[len(before) :]
-        # A token spans the border: the prompt's own tokens are what the model will be given.
-        apart: list[int] = tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"]
-        return apart
 
     def requests(self, example: Example, context: str) -> list[Request]:
         """Request a generated answer."""
@@ -277,7 +265,7 @@ class TextToTextTask(PromptedTask):
     def _least_room(self, example: Example, tokenizer: Any) -> int:
         """Return the tokens of the prompt without texts and of the answer, and some more."""
         prompt, answer = self.prompt.format_map(dict.fromkeys(distinct_fields(self.prompt), "")), str(example.target)
-        return sum(len(tokenizer(text, verbose=False)["input_ids"]) for text in (prompt, answer)) + 9
+        return sum(len(encode_text(tokenizer, text)) for text in (prompt, answer)) + 9
 
     def _answer_fields(self) -> list[str]:
         """Return the fields that the answer alone reads."""

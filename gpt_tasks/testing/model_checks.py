@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from gpt_tasks.tasks.encoding import pad_token
 from gpt_tasks.testing.checks import CheckError, require
 from gpt_tasks.testing.fixture import TaskFixture, needs_training
 from gpt_tasks.testing.tokens import are_alike
@@ -230,7 +231,7 @@ def _batch(session: Session) -> dict[str, Tensor]:
 def _collated(session: Session, features: Sequence[Features], side: Literal["right", "left"]) -> dict[str, Tensor]:
     from gpt_tasks.data.batches import collate
 
-    return collate(features, pad_token_id=int(session.backbone.tokenizer.pad_token_id), padding_side=side)
+    return collate(features, pad_token_id=pad_token(session.backbone.tokenizer), padding_side=side)
 
 
 def _loss(session: Session, batch: dict[str, Tensor]) -> float:

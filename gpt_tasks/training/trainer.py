@@ -19,6 +19,7 @@ from gpt_tasks.errors import MachineError
 from gpt_tasks.files import is_out_of_memory
 from gpt_tasks.learners.base import Learner
 from gpt_tasks.processes import rank, world_size
+from gpt_tasks.tasks.encoding import pad_token
 from gpt_tasks.training.checkpoints import CheckpointedTrainer, one_device_a_process
 from gpt_tasks.training.settings import Settings
 
@@ -57,7 +58,7 @@ class LearnerTrainer(CheckpointedTrainer):
             train_dataset=train,
             eval_dataset=validation,
             train_batches=_batches(train, settings, learner),
-            data_collator=partial(collate, pad_token_id=int(learner.backbone.tokenizer.pad_token_id)),
+            data_collator=partial(collate, pad_token_id=pad_token(learner.backbone.tokenizer)),
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from torch import Tensor
 from torch.nn import functional
 
-from gpt_tasks import IGNORE_INDEX, Example, Examples, Features, Learner, Remarks
+from gpt_tasks import IGNORE_INDEX, Example, Examples, Features, Learner, Remarks, encode_with_offsets
 from gpt_tasks_plugins.ner.decoding import best_path, longest_matches, words_and_tokens
 from gpt_tasks_plugins.ner.spans import counted, notes_of
 from gpt_tasks_plugins.ner.task import TEXT, Entities, Entity, spans_of, tags_of
@@ -127,8 +127,7 @@ class TokenClassificationLearner(Learner[Entities]):
 
     def _tokenized(self, example: Example) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the tokens of a text, and the characters [start, end) of each."""
-        encoded = self.backbone.tokenizer(example.inputs[TEXT], return_offsets_mapping=True, verbose=False)
-        return encoded["input_ids"], encoded["offset_mapping"]
+        return encode_with_offsets(self.backbone.tokenizer, [example.inputs[TEXT]])[0]
 
     def _windows(self, tokens: int) -> list[tuple[int, int]]:
         length, step = self.settings.max_length, max(1, int((1 - OVERLAP) * self.settings.max_length))

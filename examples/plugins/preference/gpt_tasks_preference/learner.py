@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gpt_tasks import IGNORE_INDEX, Example, Features, LanguageModel, Learner
+from gpt_tasks import IGNORE_INDEX, Example, Features, LanguageModel, Learner, encode_text
 from gpt_tasks_preference import CHOSEN, PROMPT, REJECTED, Preferred
 
 
@@ -92,7 +92,7 @@ class PreferenceLearner(Learner[Preferred]):
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         for example in examples:
             prompt, *answers = (
-                tokenizer(example.inputs[field], add_special_tokens=field == PROMPT, verbose=False)["input_ids"]
+                encode_text(tokenizer, example.inputs[field], begins=field == PROMPT)
                 for field in (PROMPT, CHOSEN, REJECTED)
             )
             answers = [[*answer, *end][: length - 1] for answer in answers]

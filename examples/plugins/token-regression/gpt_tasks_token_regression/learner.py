@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 from torch import Tensor, nn
 
-from gpt_tasks import IGNORE_INDEX, Example, Features, Learner
+from gpt_tasks import IGNORE_INDEX, Example, Features, Learner, encode_with_offsets
 
 
 class WordHead(nn.Module):
@@ -59,7 +59,7 @@ class TokenRegressionLearner(Learner[list[float]]):
     def _tokens(self, example: Example) -> tuple[list[int], list[int]]:
         """Return a text's tokens, and the place of the last one of each word."""
         text = example.inputs["tokens"]
-        encoded = self.backbone.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        starts = [start for start, _ in encoded["offset_mapping"]]
+        ids, offsets = encode_with_offsets(self.backbone.tokenizer, [text])[0]
+        starts = [start for start, _ in offsets]
         ends = accumulate(len(word) + 1 for word in text.split())
-        return encoded["input_ids"], [bisect_left(starts, end - 1) - 1 for end in ends]
+        return ids, [bisect_left(starts, end - 1) - 1 for end in ends]
