@@ -268,7 +268,7 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase
             "Convert it with transformers (AutoTokenizer, then save_pretrained).",
         )
     if tokenizer.pad_token_id is None:
-        # Padding is told by the attention mask, never by its id. An ordinary token would become a control token by this.
+        # The attention mask identifies padding, never the id; an ordinary token would become a control token here.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gpt_tasks.data.draws import stratified_sample, stratified_split
 from gpt_tasks.data.examples import Examples, store_examples, stream_examples
+from gpt_tasks.data.leaks import among, notes_on
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import Reader
@@ -83,7 +84,7 @@ def load_splits(
 
     def read(from_source: Source, split: str) -> Examples:
         rows = stream_examples(task, from_source, split, columns=columns or {}, by=by, need_labels=True)
-        return store_examples(rows, scratch)
+        return store_examples(map(task.learnable, rows) if from_source is source and split == whole else rows, scratch)
 
     found = {"train": read(source, whole)}
     for split in SPLITS[1:]:
@@ -94,6 +95,8 @@ def load_splits(
     found = {split: normalize_targets(task, examples) for split, examples in found.items()}
     if task.is_stratified:
         notes += _unseen(found)
+    for split, examples in found.items():
+        notes += [f"{split}: {note}" for note in notes_on(examples)]
     return _without_leaks(task, found, limit, seed, notes)
 
 
@@ -186,7 +189,7 @@ def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], no
     examples = found[split]
     shared = np.zeros(len(examples), dtype=bool)
     for other in others:
-        shared |= _among(examples.keys, found[other].keys)
+        shared |= among(examples.keys, found[other].keys)
     count = int(shared.sum())
     if count == len(examples):
         raise DataError(
@@ -197,14 +200,6 @@ def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], no
         found[split] = examples.subset(np.flatnonzero(~shared))
         notes.append(f"Left out of {split}, as their text is in {' or '.join(others)} too: {count:,} of its rows.")
     return count
-
-
-def _among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return which keys `[n]` are among others: as np.isin, whose tables take several times the memory of the keys."""
-    ordered = np.sort(others)
-    places = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
-    found: np.ndarray = ordered[places] == keys
-    return found
 
 
 def _is_labelled(task: Task, source: Source, split: str, columns: Mapping[str, str]) -> bool:

@@ -166,6 +166,7 @@ class ZeroShotModel(AnsweringModel):
         Where there is none, few-shot examples come from what is evaluated, never an example itself.
         """
         from gpt_tasks.data.examples import store_examples, stream_examples
+        from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
         from gpt_tasks.data.splits import normalize_targets
         from gpt_tasks.evaluation.evaluate import evaluate
 
@@ -185,7 +186,10 @@ class ZeroShotModel(AnsweringModel):
             notes.append("There is no train split: no baselines are fitted, and shots come from what is evaluated.")
         else:
             train = normalize_targets(task, train)
-        predictor = self._predictor(task, examples if train is None else train, examples, own=train is None)
+            notes += note_on_shots(examples, train)
+        notes += notes_on(examples)
+        notes += note_on_training(examples, self.responder.trained_rows)
+        predictor = self._predictor(task, examples if train is None else train, own=train is None)
         predictor.fit_baselines(self.plugins, train)
         names = list(dict.fromkeys([*task.zero_shot_metrics, *metrics]))
         with nullcontext() if output is None else self._cache(output) as predictor.cache:
@@ -206,9 +210,7 @@ class ZeroShotModel(AnsweringModel):
         say = partial(print, file=sys.stderr)
         return AnswerCache(output / self.unfinished, self.responder.identity, say)
 
-    def _predictor(
-        self, task: Task, pool: Iterable[Example], *, own: bool
-    ) -> ZeroShotPredictor:
+    def _predictor(self, task: Task, pool: Iterable[Example], *, own: bool) -> ZeroShotPredictor:
         drawn_from = list(pool) if self.shots.count else []
         return ZeroShotPredictor(task, self.responder, drawn_from, self.shots, own, self.calibrated)
 

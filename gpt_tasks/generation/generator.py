@@ -119,9 +119,14 @@ class Generator:
         logits = self._engine_for(GREEDY).logits(ids)
         probabilities, tokens = logits.softmax(-1).topk(min(number, len(logits)))
         return [
-            NextToken(token, str(self.tokenizer.decode([token])), probability)
+            NextToken(token, self._text_of(token, ids), probability)
             for token, probability in zip(tokens.tolist(), probabilities.tolist(), strict=True)
         ]
+
+    def _text_of(self, token: int, before: Sequence[int]) -> str:
+        """Return the text of a token after others, which decide whether it begins with a space."""
+        known, whole = (str(self.tokenizer.decode(list(ids))) for ids in (before, [*before, token]))
+        return whole[len(known) :] if whole.startswith(known) else str(self.tokenizer.decode([token]))
 
     def _encoded(self, prompt: str) -> list[int]:
         return encode_text(self.tokenizer, prompt, control=True) or start_of_text(self.tokenizer)

@@ -201,7 +201,9 @@ def _tokenize(
 def _encode(pieces: Iterator[Piece], tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[np.ndarray, bool, int]]:
     """Token ids, whether the document ends, and UTF-8 bytes, piece by piece; all cores encode at once."""
     while batch := list(islice(pieces, 64)):
-        for piece, ids in zip(batch, encode_texts(tokenizer, [piece.text for piece in batch], begins=False), strict=True):
+        for piece, ids in zip(
+            batch, encode_texts(tokenizer, [piece.text for piece in batch], begins=False), strict=True
+        ):
             yield np.array(ids, dtype=np.int64), piece.ends_document, len(piece.text.encode())
 
 

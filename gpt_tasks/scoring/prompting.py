@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from gpt_tasks.data.examples import check_encodable
+from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
 from gpt_tasks.data.sources import ALL, open_source
 from gpt_tasks.errors import DataError, ModelError
 from gpt_tasks.extensions import Reader
@@ -18,6 +19,7 @@ from gpt_tasks.tasks.base import SHOT_SEPARATOR
 from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling, Row
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedTokenizerBase
 
 
@@ -82,7 +84,7 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
 def ask(
     scored: ScoredTask,
     examples: Sequence[tuple[Example, str | None]],
-    schemes: Mapping[str, Reader],
+    pool: ShotsPool,
     sampler: Sampler,
     seed: int,
     template: Callable[[str], str] | None,
@@ -90,30 +92,84 @@ def ask(
 ) -> Iterator[ExampleRequests]:
     """Yield each example of a task with its requests; `scored` is the part of the task with one source.
 
-    `literal` keeps control tokens that texts of the data spell from being such. Raises DataError where there are too
-    few examples to draw the shots from.
+    `literal` keeps texts of the data from writing control tokens. Raises DataError where there are too few examples to
+    draw the shots from.
     """
-    # lm-evaluation-harness draws as if the pool were what is scored for tasks without a test split too.
-    own = scored.shots_are_own or scored.split != "test"
-    shots = shots_for(shots_pool(scored, schemes), scored.shots, own=own, sampler=sampler, seed=seed)
+    # lm-evaluation-harness also draws as if the pool were the scored split for tasks without a test split.
+    own = pool.own or scored.split != "test"
+    shots = shots_for(pool.examples, scored.shots, own=own, sampler=sampler, seed=seed)
     for example, group in examples:
         before = "".join(scored.task.fewshot_example(literal(shot)) + SHOT_SEPARATOR for shot in shots(example))
         requests = scored.task.requests(literal(example), scored.task.instruction + before)
         if template is not None:
-            compared = sum(isinstance(request, Continuation) for request in requests) > 1
-            requests = [_templated(request, template, scored.task.delimiter if compared else "") for request in requests]
+            compared = len(requests) > 1 and all(isinstance(request, Continuation) for request in requests)
+            requests = [
+                _templated(request, template, scored.task.delimiter if compared else "") for request in requests
+            ]
         yield ExampleRequests(scored, example, group, requests)
 
 
-def shots_pool(scored: ScoredTask, schemes: Mapping[str, Reader]) -> list[Example]:
-    """Return the examples that shots are drawn from; none where there are no shots."""
-    return list(_examples(scored, scored.shots_source, scored.shots_split, schemes)) if scored.shots else []
+@dataclass(frozen=True)
+class ShotsPool:
+    """The examples that shots are drawn from, and whether they are the scored split itself."""
+
+    examples: Sequence[Example] = ()
+    own: bool = False
+
+
+def shots_pool(scored: ScoredTask, schemes: Mapping[str, Reader]) -> ShotsPool:
+    """Read the examples that shots are drawn from; none where there are no shots."""
+    if not scored.shots:
+        return ShotsPool()
+    split = scored.shots_split
+    if split is None:
+        split = "train" if "train" in open_source(scored.shots_source, schemes).splits else scored.split
+    own = (scored.source, scored.split) == (scored.shots_source, split)
+    return ShotsPool(list(_examples(scored, scored.shots_source, split, schemes)), own)
+
+
+def notes_of(
+    asked: Sequence[ExampleRequests],
+    parts: Sequence[ScoredTask],
+    pools: Sequence[ShotsPool],
+    trained: np.ndarray | None,
+    *,
+    chat: bool,
+) -> list[str]:
+    """Return notes on each task's rows: those in training data, of the shots or of the run whose rows have the hashes
+    `trained`, contradictions, equal choices; and on tasks that a chat template does not suit, if there is one.
+    """
+    notes = []
+    for name in dict.fromkeys(part.name for part in parts):
+        own = [each for each in asked if each.scored.name == name]
+        examples = [each.example for each in own]
+        others = [
+            shot
+            for part, pool in zip(parts, pools, strict=True)
+            if part.name == name and not pool.own
+            for shot in pool.examples
+        ]
+        found = [*note_on_training(examples, trained), *note_on_shots(examples, others), *notes_on(examples)]
+        notes += [f"{name}: {note}" for note in [*found, *(_notes_on_template(own) if chat else ())]]
+    return notes
+
+
+def _notes_on_template(asked: Iterable[ExampleRequests]) -> list[str]:
+    for requests in (each.requests for each in asked):
+        if any(isinstance(request, Rolling) for request in requests):
+            return ["Whole texts are scored without the chat template."]
+        if len(requests) == 1 and isinstance(requests[0], Continuation):
+            return [
+                "Its items continue a text, but in a chat template a model answers instead: the figures show little of "
+                "what the model can do. Leave --chat-template out for this task."
+            ]
+    return []
 
 
 def _templated(request: Request, template: Callable[[str], str], delimiter: str) -> Request:
-    """The context as one message of a chat, and the continuation as its answer, without what delimits the two.
+    """The context as one message of a chat, and the continuation as its answer, without the delimiter between them.
 
-    As by lm-evaluation-harness 0.4.13, only where answers are compared: a single one goes on with its own first space.
+    As by lm-evaluation-harness 0.4.13, that is for answers that are compared only: a single one keeps its first space.
     """
     if isinstance(request, Rolling):
         return request

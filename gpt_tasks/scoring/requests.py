@@ -116,7 +116,7 @@ class Tokenization:
         return [TokenizedRequest(inputs[cut:], tuple(after), cut)]
 
     def _behind_start(self, tokens: list[int]) -> list[int]:
-        """Return tokens without a start of text that they themselves begin with: it is not predicted, nor twice there."""
+        """Return tokens without a start of text of their own: it is there once, and not itself predicted."""
         return tokens[len(self.start) :] if tokens[: len(self.start)] == self.start else tokens
 
     def _windows(self, tokens: list[int]) -> Iterator[TokenizedRequest]:

@@ -46,6 +46,8 @@ class RegisteredResponder:
     """
 
     parameters: int | None = None
+    trained_rows: None = None
+    """Which rows its model was trained on is not known."""
 
     def __init__(self, model: str, responder: Responder) -> None:
         self.model = model

@@ -13,7 +13,13 @@ from gpt_tasks.events import Observers, observed
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in, barrier, rank
-from gpt_tasks.scoring.prompting import ExampleRequests, ask, read_examples
+from gpt_tasks.scoring.prompting import (
+    ExampleRequests,
+    ask,
+    notes_of,
+    read_examples,
+    shots_pool,
+)
 from gpt_tasks.scoring.prompting import chat_template as chat
 from gpt_tasks.scoring.responder import RegisteredResponder, find_responder, open_responder
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
@@ -86,11 +92,15 @@ def score(
 
     responder = open_responder(model, **how)
     template = chat(responder.tokenizer, model) if chat_template else None
+    pools = [shots_pool(part, registry.sources) for part in parts]
     asked = [
         each
-        for part, some in zip(parts, examples, strict=True)
-        for each in ask(part, some, registry.sources, shots_sampler, seed, template)
+        for part, some, pool in zip(parts, examples, pools, strict=True)
+        for each in ask(part, some, pool, shots_sampler, seed, template, responder.literal)
     ]
+    notes = notes_of(asked, parts, pools, responder.trained_rows, chat=chat_template)
+    for note in notes if rank() == 0 else ():
+        say(note)
     settings = {
         **responder.settings,
         "data_dir": None if data_dir is None else str(data_dir),
@@ -133,7 +143,7 @@ def score(
             settings=settings if found.engine is None else {**settings, "engine_used": found.engine},
             versions=_versions(),
             tasks=tuple(tasks),
-            notes=found.notes,
+            notes=(*notes, *found.notes),
         )
         if rank() == 0:
             write_scores(folder, scores, rows)

@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from gpt_tasks.backbone.load import Backbone, load_backbone
 from gpt_tasks.backbone.precision import Precision, in_precision, resolve_device, resolve_precision
+from gpt_tasks.data.leaks import load_trained
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import all_gather, broadcast, init_processes, rank, world_size
 from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
@@ -69,6 +71,11 @@ class Scorer:
         """The number of parameters."""
         return self._backbone.parameters
 
+    @property
+    def trained_rows(self) -> np.ndarray | None:
+        """The hashes of the rows that the model was trained on, if it is a run's; None where that is not known."""
+        return load_trained(self._backbone.location.folder)
+
     def literal(self, example: Example) -> Example:
         """Return an example whose texts are put into prompts: control tokens that they spell stay characters there."""
 
@@ -115,7 +122,10 @@ class Scorer:
     def _engine(self, depth: int) -> Engine:
         """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
         if self.engine == "trie" and self._fault is None and depth > self._probed:
-            self._fault, self._probed = check_tree_attention(ScoredModel(in_precision(self._model, "float32")), depth), depth
+            self._fault, self._probed = (
+                check_tree_attention(ScoredModel(in_precision(self._model, "float32")), depth),
+                depth,
+            )
         if self._fault is None and self.engine == "trie":
             return TrieEngine(self._in_precision(), self._batch_tokens)
         return PlainEngine(self._in_precision(), self._batch_tokens)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal
 
-from gpt_tasks.data.examples import same_texts
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Example
 
@@ -18,11 +17,11 @@ DEFAULT_SEED = 1234
 def shots_for(
     pool: Sequence[Example], count: int, *, own: bool, sampler: Sampler, seed: int
 ) -> Callable[[Example], list[Example]]:
-    """Return what gives the shots of an example; it must be asked for one example after another, in their order.
+    """Return a function that gives the shots of an example; call it for one example after another, in their order.
 
-    An example whose texts equal those of the one that is asked about is never among its shots. `own` says that the pool
-    is what is scored itself. `random` draws the very ones that lm-evaluation-harness 0.4.13 draws for the same seed,
-    `fixed` draws once. Raises DataError where the pool is too small.
+    A shot never has the same texts as the example, whatever split it is from. `own` says that the pool is the scored
+    split. `random` draws the same examples as lm-evaluation-harness 0.4.13 for the same seed, `fixed` draws once.
+    Raises DataError where the pool is too small.
     """
     if not count:
         return lambda example: []
@@ -30,6 +29,8 @@ def shots_for(
         raise DataError(
             f"{len(pool)} examples are too few to draw {count} shots from", "Lower --shots, or give more examples."
         )
+    from gpt_tasks.data.examples import same_texts
+
     random = Random(seed)
     once = random.sample(pool, count + own) if sampler == "fixed" else []
 

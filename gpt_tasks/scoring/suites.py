@@ -39,7 +39,7 @@ class Entry(BaseModel):
     name: str | None = Field(None, description="What it is called in the results. Default: the task's name.")
     source: str = Field(description="A data file, relative to the suite's, or hf:OWNER/NAME[:CONFIG].")
     split: str = Field("test", description="Which split of a source that has several.")
-    shots_split: str | None = Field(None, description="The split that shots are drawn from. Default: the scored one.")
+    shots_split: str | None = Field(None, description="The split that shots are drawn from.")
     fields: dict[str, str] | None = Field(None, description="Each field of the task as an expression over columns.")
     shots: int = Field(0, ge=0, description="The number of few-shot examples.")
     metrics: list[str] | None = Field(None, min_length=1, description="Default: the task's own.")
@@ -62,14 +62,17 @@ class SuiteFile(BaseModel):
 
 @dataclass(frozen=True)
 class ScoredTask:
-    """A task of a suite, ready to be read: with its options applied, and its sources found."""
+    """A task of a suite, ready to be read: with its options applied, and its sources found.
+
+    Where `shots_split` is None, shots are drawn from train, or from the scored split if there is no train.
+    """
 
     name: str
     task: Task
     source: str
     split: str
     shots_source: str
-    shots_split: str
+    shots_split: str | None
     folder: Path
     fields: Fields
     shots: int
@@ -160,7 +163,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
     options = dict(entry.model_extra or {})
     source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
     by, groups = entry.by, tuple(entry.groups or ())
-    shots_source, shots_split = source, entry.shots_split or split
+    shots_source, shots_split = source, entry.shots_split
     if data_dir is not None:
         if entry.local is None:
             raise DataError(f"{where}: it has no local variant for --data-dir", "Leave --data-dir out: hub sources.")
@@ -168,7 +171,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         source = shots_source = str(data_dir / entry.local.file)
         if entry.local.shots_file:
             shots_source = str(data_dir / entry.local.shots_file)
-        split = shots_split = "test"
+        split, shots_split = "test", None
         fields = fields if entry.local.fields is None else entry.local.fields
         by, groups = entry.local.by, ()
     try:

@@ -69,6 +69,8 @@ class Task:
     inputs: tuple[str, ...] = ()
     instruction: str = ""
     takes_shots: ClassVar[bool] = True
+    delimiter: ClassVar[str] = " "
+    """What separates a prompt from each of several answers that are compared; a chat template does without it."""
     compares_labels: ClassVar[bool] = False
     """Whether the likelihoods of labels' words are compared, so that they can be calibrated."""
     has_confusion_matrix: ClassVar[bool] = False
@@ -135,6 +137,10 @@ class Task:
         inputs = {field: text_of(row, column) for field, column in columns.items() if field != self.target}
         target = self.read_target(row, columns[self.target]) if self.target in columns else None
         return Example(inputs, target, row.where, extra_columns(row, extra))
+
+    def learnable(self, example: Example) -> Example:
+        """Return an example that is to be trained on. Raises DataError for one that can only be answered."""
+        return example
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the right answer as a text. Raises DataError naming the row where it cannot be one."""

@@ -155,7 +155,7 @@ def _marked(
 def _compared(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str
 ) -> tuple[str, Sequence[tuple[int, int]]]:
-    """Where the template marks nothing: what each turn of the assistant's adds to the prompt that asks for it."""
+    """Where the template marks nothing: what each turn of the assistant's adds to its prompt."""
     text = rendered(tokenizer, turns, where)
     stretches = []
     for place, turn in enumerate(turns):

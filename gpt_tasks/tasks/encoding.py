@@ -36,7 +36,9 @@ class Tokens(NamedTuple):
     offsets: list[tuple[int, int]]
 
 
-def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, *, begins: bool = True, control: bool = False) -> list[int]:
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, begins: bool = True, control: bool = False
+) -> list[int]:
     """Return the tokens of one text, as `encode_texts` does."""
     return encode_texts(tokenizer, [text], begins=begins, control=control)[0]
 
@@ -125,7 +127,7 @@ def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token to pad with. Any will do: the attention mask tells padding, never its token."""
+    """Return the token to pad with: any will do, because the attention mask identifies padding."""
     return int(tokenizer.pad_token_id or 0)
 
 

@@ -41,7 +41,9 @@ class MultipleChoiceOptions(PromptOptions):
     """The options of every multiple-choice task."""
 
     choice: str | None = Field(None, description="How a choice reads after the prompt, as in ' {choice}'.")
-    equal_choices: Literal["refuse", "allow"] | None = Field(None, description="allow: the first of them counts.")
+    equal_choices: Literal["refuse", "allow"] | None = Field(
+        None, description="By default allowed where rows are only answered: the first of them counts."
+    )
     long_texts: LongTexts | None = LONG_TEXTS
 
 
@@ -58,7 +60,7 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
     columns: ClassVar[Mapping[str, str]] = {CHOICES: CHOICES, ANSWER: ANSWER}
     prompt: str = "{question}"
     choice: str = " {choice}"
-    equal_choices: Literal["refuse", "allow"] = "refuse"
+    equal_choices: Literal["refuse", "allow"] | None = None
     metrics: Sequence[str] = ("accuracy",)
     best_metric: str = "accuracy"
     own_metrics: Sequence[Metric] = (
@@ -91,15 +93,17 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row. Raises DataError where its choices are fewer than two, empty or equal, or it has no answer."""
         choices = _choices(row, columns[CHOICES])
-        for place, choice in enumerate(choices):
-            if choice in choices[:place] and self.equal_choices == "refuse":
-                raise DataError(
-                    f"{row.where}: choices {choices.index(choice)} and {place} are equal: {choice[:60]!r}",
-                    "No model can distinguish them: fix the row, or leave it out.",
-                )
+        if self.equal_choices == "refuse":
+            _refuse_equal(choices, row.where)
         texts = {name: plain_text(row, column) for name, column in columns.items() if name not in (CHOICES, ANSWER)}
         right = str(_right(row, columns[ANSWER], choices)) if ANSWER in columns else None
         return Example(texts, right, row.where, extra_columns(row, extra), choices)
+
+    def learnable(self, example: Example) -> Example:
+        """Return the example. Raises DataError where its choices are equal, unless that is allowed."""
+        if self.equal_choices is None:
+            _refuse_equal(example.choices, example.where)
+        return example
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the right choice's place."""
@@ -206,6 +210,11 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
             prompt_ending=None,
         )
 
+    @property
+    def delimiter(self) -> str:  # type: ignore[override]
+        """The space that a choice begins with, where it is the prompt's and not the choice's own."""
+        return " " if self.choice.startswith(" ") else ""
+
     def requests(self, example: Example, context: str) -> list[Request]:
         """Request the likelihood of every choice."""
         return [
@@ -236,6 +245,15 @@ def _choices(row: Row, column: str) -> tuple[str, ...]:
         if not choice.strip():
             raise DataError(f"{row.where}: choice {place} is empty", "Give every choice a text, or leave the row out.")
     return tuple(choices)
+
+
+def _refuse_equal(choices: Sequence[str], where: str) -> None:
+    for place, choice in enumerate(choices):
+        if choice in choices[:place]:
+            raise DataError(
+                f"{where}: choices {choices.index(choice)} and {place} are equal: {choice[:60]!r}",
+                "No model can distinguish them: fix the row, or leave it out.",
+            )
 
 
 def _right(row: Row, column: str, choices: Sequence[str]) -> int:

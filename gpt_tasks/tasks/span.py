@@ -211,9 +211,7 @@ class SpanTask(Task):
             lengthen=lambda example: longer_inputs(example, CONTEXT),
             row=row,
             target_key=target_key,
-            room=lambda example, tokenizer: (
-                len(encode_text(tokenizer, example.inputs[QUESTION])) + 2 * self.stride + 8
-            ),
+            room=lambda example, tokenizer: len(encode_text(tokenizer, example.inputs[QUESTION])) + 2 * self.stride + 8,
             any_predictions=lambda example: [SpanAnswer(text, 0, len(text), 0.5, ()) for text in ODD_TEXTS],
         )
 

@@ -145,6 +145,7 @@ class Run(AnsweringModel):
         scratch: Path,
     ) -> Report:
         """Evaluate on a split of a source, alongside the baselines that were fitted when the run was trained."""
+        from gpt_tasks.data.leaks import load_trained, note_on_training, notes_on
         from gpt_tasks.data.splits import load_examples
         from gpt_tasks.evaluation.evaluate import evaluate
 
@@ -152,14 +153,15 @@ class Run(AnsweringModel):
         names = [*task.metrics, *self.record["config"].get("metric", ()), *metrics]
         chosen = self.plugins.registry.metrics_of(task, list(dict.fromkeys(names)))
         learner.load_baselines(self._folder.baselines)
+        examples = load_examples(task, source, split, columns=columns, by=by, scratch=scratch)
         return evaluate(
             learner,
-            load_examples(task, source, split, columns=columns, by=by, scratch=scratch),
+            examples,
             split=split,
             metrics=learner.report_metrics(chosen),
             by=by,
             training=self.report.training,
-            notes=source.notes,
+            notes=[*source.notes, *note_on_training(examples, load_trained(self.path)), *notes_on(examples)],
             output=output,
         )
 

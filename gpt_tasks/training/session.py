@@ -21,6 +21,7 @@ from gpt_tasks.backbone.load import Backbone, Location, open_backbone
 from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
 from gpt_tasks.data.encoded import EncodedExamples, FeaturesError, store_features
 from gpt_tasks.data.examples import Examples, chunks
+from gpt_tasks.data.leaks import TRAINED_ROWS, load_trained, note_on_training, save_trained
 from gpt_tasks.data.splits import Splits, load_splits
 from gpt_tasks.errors import DataError, PluginError
 from gpt_tasks.evaluation.card import model_card
@@ -89,6 +90,8 @@ class Session:
         )
         backbone = open_backbone(location)
         task = splits.task
+        seen = [f"test: {note}" for note in note_on_training(splits.test, load_trained(location.folder))]
+        splits = replace(splits, notes=(*splits.notes, *seen))
         assert task.learner is not None
         kind: type[Learner[Any]] = registry.learners[task.learner].load()
         settings = settle(config, task, method, backbone.parameters, backbone.context_length)
@@ -234,6 +237,8 @@ class Session:
         self.training["total_seconds"] = round(seconds, 3)
         report = self.finish()
         self._write_card(report)
+        trained = load_trained(self.backbone.location.folder)
+        save_trained(self.folder.path / TRAINED_ROWS, self.splits.train.keys, trained)
         self.folder.write(self.record(), "finished")
         # Only now: until the run is marked as finished, it resumes from its checkpoints.
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)

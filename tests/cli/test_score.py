@@ -271,7 +271,10 @@ def test_a_classification_in_a_suite(cli: Any, suite: Any, tiny_backbone_folder:
         ({"choices": []}, "items.jsonl:2: 0 choices are too few"),
         ({"choices": ["one"]}, "items.jsonl:2: 1 choices are too few"),
         ({"choices": ["one", " "]}, "items.jsonl:2: choice 1 is empty"),
-        ({"choices": ["one", "two", "one"]}, "items.jsonl:2: choices 0 and 2 are equal: 'one'"),
+        (
+            {"choices": ["one", "two", "one"], "answer": 0, "refuse": True},
+            "items.jsonl:2: choices 0 and 2 are equal: 'one'",
+        ),
         ({"choices": "one, two"}, "items.jsonl:2: column 'choices' holds no list of texts"),
         ({"answer": 2}, "items.jsonl:2: the answer (column 'answer') is 2, none of the 2 choices"),
         ({"answer": None}, "none of the 2 choices"),
@@ -282,7 +285,8 @@ def test_a_classification_in_a_suite(cli: Any, suite: Any, tiny_backbone_folder:
 def test_what_is_wrong_in_an_item_is_reported(
     cli: Any, suite: Any, tiny_backbone_folder: Path, item: dict[str, Any], told: str
 ) -> None:
-    outcome = cli("score", tiny_backbone_folder, "--suite", suite([ITEMS[0], {**ITEMS[1], **item}]))
+    refusing = {"equal_choices": "refuse"} if item.pop("refuse", False) else {}
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite([ITEMS[0], {**ITEMS[1], **item}], **refusing))
     assert outcome.code == 4, outcome.err
     assert told in outcome.err
 

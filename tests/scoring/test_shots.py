@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gpt_tasks.errors import DataError
@@ -12,9 +14,9 @@ POOL = [Example({"text": f"text {number}"}, str(number % 2), f"pool:{number}") f
 
 
 def drawn(sampler: str, *, own: bool, seed: int = 1234, count: int = 3) -> list[list[str]]:
-    examples = POOL[:8]
-    shots = shots_for(examples, POOL, count, own=own, sampler=sampler, seed=seed)  # type: ignore[arg-type]
-    return [[shot.inputs["text"] for shot in shots(place)] for place in range(len(examples))]
+    examples = POOL[:8] if own else [replace(each, inputs={"text": f"new {n}"}) for n, each in enumerate(POOL[:8])]
+    shots = shots_for(POOL, count, own=own, sampler=sampler, seed=seed)  # type: ignore[arg-type]
+    return [[shot.inputs["text"] for shot in shots(example)] for example in examples]
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -47,20 +49,32 @@ def test_another_seed_draws_others() -> None:
 
 def test_equal_examples_in_the_pool_are_not_the_shots_of_each_other() -> None:
     pool = [POOL[0]] * 5 + POOL[1:4]
-    shots = shots_for([POOL[0]], pool, 3, own=True, sampler="random", seed=0)
-    assert sorted(shot.inputs["text"] for shot in shots(0)) == ["text 1", "text 2", "text 3"]
+    shots = shots_for(pool, 3, own=True, sampler="random", seed=0)
+    assert sorted(shot.inputs["text"] for shot in shots(POOL[0])) == ["text 1", "text 2", "text 3"]
+
+
+@pytest.mark.parametrize("sampler", ["random", "fixed"])
+@pytest.mark.parametrize("seed", range(20))
+def test_an_equal_text_is_never_a_shot_wherever_the_pool_is_from(sampler: str, seed: int) -> None:
+    shots = shots_for(POOL[:5], 3, own=False, sampler=sampler, seed=seed)  # type: ignore[arg-type]
+    for place, example in enumerate(POOL[:5]):
+        # Neither white space nor another label makes it another text.
+        asked = Example({"text": f" {example.inputs['text'].replace(' ', '  ')}\n"}, "2", "test:1")
+        found = [shot.inputs["text"] for shot in shots(asked)]
+        assert len(set(found)) == 3
+        assert f"text {place}" not in found
 
 
 @pytest.mark.parametrize("sampler", ["random", "fixed"])
 def test_a_pool_of_equal_examples_is_reported(sampler: str) -> None:
     pool = [POOL[0]] * 6 + POOL[1:3]
-    shots = shots_for([POOL[0], POOL[1]], pool, 3, own=True, sampler=sampler, seed=0)  # type: ignore[arg-type]
+    shots = shots_for(pool, 3, own=True, sampler=sampler, seed=0)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="2 other examples are too few"):
-        [shots(0) for _ in range(20)]
-    assert len(shots(1)) == 3
+        [shots(POOL[0]) for _ in range(20)]
+    assert len(shots(POOL[1])) == 3
 
 
 def test_too_small_a_pool_is_reported() -> None:
     with pytest.raises(DataError, match="3 examples are too few to draw 3 shots from"):
-        shots_for(POOL[:3], POOL[:3], 3, own=True, sampler="random", seed=0)
-    assert shots_for(POOL[:3], [], 0, own=True, sampler="random", seed=0)(0) == []
+        shots_for(POOL[:3], 3, own=True, sampler="random", seed=0)
+    assert shots_for([], 0, own=True, sampler="random", seed=0)(POOL[0]) == []

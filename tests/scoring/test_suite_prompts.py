@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.scoring.prompting import ask, read_examples
+from gpt_tasks.scoring.prompting import ask, read_examples, shots_pool
 from gpt_tasks.scoring.suites import ScoredTask, load_suite
 from gpt_tasks.types import Continuation, Generation, LogLikelihood, Request
 
@@ -212,7 +212,14 @@ def config_of(file: str) -> dict[str, Any]:
     return load_yaml(HARNESS / file, resolve_func=True)  # type: ignore[no-any-return]
 
 
-def theirs(file: str, data: datasets.DatasetDict, shots: int, limit: int | None = None, **changes: Any) -> Any:
+def theirs(
+    file: str,
+    data: datasets.DatasetDict,
+    shots: int,
+    limit: int | None = None,
+    template: Callable[..., str] | None = None,
+    **changes: Any,
+) -> Any:
     """A task of lm-evaluation-harness over other data, its requests built as `simple_evaluate` has them built."""
     config = {name: value for name, value in config_of(file).items() if name != "tag"}
     absent = {name: None for name, split in config.items() if name.endswith("_split") and split not in data}
@@ -220,13 +227,15 @@ def theirs(file: str, data: datasets.DatasetDict, shots: int, limit: int | None 
     if task.config.num_fewshot != 0:
         task.set_config("num_fewshot", shots)
     task.set_fewshot_seed(SEED)
-    task.build_all_requests(limit=limit)
+    chat = {} if template is None else {"apply_chat_template": True, "chat_template": template}
+    task.build_all_requests(limit=limit, **chat)
     return task
 
 
-def ours(scored: ScoredTask, limit: int | None = None) -> list[Any]:
+def ours(scored: ScoredTask, limit: int | None = None, template: Callable[[str], str] | None = None) -> list[Any]:
     sources = installed_plugins().registry.sources
-    return list(ask(scored, list(read_examples(scored, sources, limit)), sources, "random", SEED, None))
+    pool = shots_pool(scored, sources)
+    return list(ask(scored, list(read_examples(scored, sources, limit)), pool, "random", SEED, template))
 
 
 def on_hub(
@@ -234,14 +243,16 @@ def on_hub(
 ) -> tuple[datasets.DatasetDict, ScoredTask]:
     """The rows of a suite as a data set of the hub, and our task over it.
 
-    The last rows are those that shots are drawn from, two of them scored too; with `own` all rows are in one split.
+    The last rows are those that shots are drawn from, two of them scored too but for a test split, of whose rows
+    lm-evaluation-harness lets a shot be the row itself; with `own` all rows are in one split.
     """
     table = datasets.Dataset.from_list(ROWS[name])
     for column, names in CLASSES.get(name, {}).items():
         table = table.cast_column(column, datasets.ClassLabel(names=names))
     splits = {scored.split: table}
-    if not own and scored.shots_split != scored.split:
-        splits = {scored.split: table.select(range(6)), scored.shots_split: table.select(range(4, len(table)))}
+    if not own and scored.shots_split not in (None, scored.split):
+        first = 6 if scored.split == "test" else 4
+        splits = {scored.split: table.select(range(6)), scored.shots_split: table.select(range(first, len(table)))}
     data = datasets.DatasetDict(splits)
     folder = folders.mktemp("hub")
     for split, rows in data.items():
@@ -320,6 +331,23 @@ def test_with_shots_of_the_scored_split(name: str, tmp_path_factory: pytest.Temp
     scored = built_in(name)
     data, scored = on_hub(name, tmp_path_factory, replace(scored, shots=2, shots_split=scored.split), own=True)
     compare(theirs(CONFIGS[name], data, 2, test_split=scored.split, fewshot_split=scored.split), ours(scored))
+
+
+def rendered(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """A chat template."""
+    turns = "".join(f"<{message['role']}>{message['content']}</s>" for message in messages)
+    return turns + "<assistant>" * add_generation_prompt
+
+
+@pytest.mark.parametrize("shots", [0, 1])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "wikitext"])
+def test_through_a_chat_template(name: str, shots: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    scored = replace(built_in(name), shots=shots)
+    if shots and name in ("lambada_openai", "blimp", "crows_pairs"):
+        pytest.skip("it has no split to draw shots from")
+    data, scored = on_hub(name, tmp_path_factory, scored, own=False)
+    theirs_asked = theirs(CONFIGS[name], data, shots, template=rendered)
+    compare(theirs_asked, ours(scored, template=lambda text: rendered([{"role": "user", "content": text}])))
 
 
 def test_lambada_with_shots(tmp_path_factory: pytest.TempPathFactory) -> None:
