@@ -228,10 +228,10 @@ class LanguageModelingLearner(CausalLearner[LogLikelihood]):
         return {} if self.before is None else {"before": self._scored_by(self.before, examples)}
 
     def _scored_by(self, backbone: Backbone, examples: Iterable[Example]) -> list[LogLikelihood]:
-        examples = list(examples)
-        requests = [request for example in examples for request in self.task.requests(example, "")]
+        examples, scorer = list(examples), self._scorer(backbone)
+        requests = [request for each in examples for request in self.task.requests(scorer.literal(each), "")]
         with by_itself():
-            answers = self._scorer(backbone).answer(requests).answers
+            answers = scorer.answer(requests).answers
         return [self.task.prediction(example, [answer]) for example, answer in zip(examples, answers, strict=True)]
 
     def _scorer(self, backbone: Backbone) -> Scorer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
@@ -51,6 +52,7 @@ def _batch(
     batch: list[int],
 ) -> Iterator[tuple[int, str]]:
     request, width = requests[batch[0]], len(contexts[batch[0]])
+    ends = end_tokens(model.model, tokenizer)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     kept = torch.zeros_like(ids)
     for row, place in enumerate(batch):
@@ -65,12 +67,14 @@ def _batch(
             do_sample=False,
             max_new_tokens=request.max_tokens,
             pad_token_id=pad_token(tokenizer),
-            eos_token_id=sorted(end_tokens(model.model, tokenizer)) or None,
+            eos_token_id=sorted(ends) or None,
         ),
         stopping_criteria=StoppingCriteriaList(criteria),
     )
     for place, row in zip(batch, generated[:, width:].tolist(), strict=True):
-        text = str(tokenizer.decode(row, skip_special_tokens=True))
+        # Behind its end a row is padded, and not every end is a special token.
+        written = list(takewhile(lambda token: token not in ends, row))
+        text = str(tokenizer.decode(written, skip_special_tokens=True))
         for stop in requests[place].stop:
             text = text.split(stop, maxsplit=1)[0]
         yield place, text
