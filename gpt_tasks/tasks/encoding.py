@@ -137,7 +137,7 @@ def _begun(ids: list[int], front: list[int]) -> list[int]:
 
 def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """Return the library's tokenizer, without the limits of length that its file may hold."""
-    backend: Tokenizer = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend: Tokenizer = tokenizer.backend_tokenizer
     if backend.truncation is not None:
         backend.no_truncation()
     if backend.padding is not None:
