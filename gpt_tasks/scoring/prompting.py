@@ -121,10 +121,9 @@ def shots_pool(scored: ScoredTask, schemes: Mapping[str, Reader]) -> ShotsPool:
     """Read the examples that shots are drawn from; none where there are no shots."""
     if not scored.shots:
         return ShotsPool()
-    split = scored.shots_split
-    if split is None:
-        split = "train" if "train" in open_source(scored.shots_source, schemes).splits else scored.split
-    own = (scored.source, scored.split) == (scored.shots_source, split)
+    splits = open_source(scored.shots_source, schemes).splits
+    split = scored.shots_split or ("train" if "train" in splits else scored.split)
+    own = scored.source == scored.shots_source and (split == scored.split or ALL in splits)
     return ShotsPool(list(_examples(scored, scored.shots_source, split, schemes)), own)
 
 

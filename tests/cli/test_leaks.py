@@ -149,7 +149,8 @@ def test_a_suite_on_one_file_draws_other_rows(
     monkeypatch.setattr(scoring, "ask", watched)
     entry = {"task": "multiple-choice", "source": str(data), "prompt": "{question}", "shots": 3}
     for number, more in enumerate(({}, {"shots_split": "train"})):
-        notes("score", tiny_backbone_folder, "--suite", suite(**entry, **more), "--output", f"scores-{number}")
+        told = notes("score", tiny_backbone_folder, "--suite", suite(**entry, **more), "--output", f"scores-{number}")
+        assert told == []
     assert len(prompts) == 12
     for prompt in prompts:
         asked = prompt.rpartition("\n\n")[2]
