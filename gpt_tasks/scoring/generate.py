@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 
+from gpt_tasks.backbone.finite import FiniteLogits
 from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.types import Generation
 
@@ -65,6 +72,7 @@ def _batch(
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         ),
+        logits_processor=LogitsProcessorList([FiniteLogits(str(model.model.name_or_path))]),
         stopping_criteria=StoppingCriteriaList(criteria),
     )
     for place, row in zip(batch, generated[:, width:].tolist(), strict=True):
