@@ -223,7 +223,8 @@ class ResponderSpec:
     """A kind of responder, chosen by the prefix of a model's name, as `openai:`.
 
     `open(location, settings)` gets the text behind the prefix, and by name those of `device`, `precision`, `engine`,
-    `batch_tokens` and `trust_remote_code` that the user gave; it refuses what it has no use for with UsageError.
+    `batch_tokens`, `trust_remote_code` and `verify` that the user gave; it refuses what it has no use for with
+    UsageError.
     """
 
     prefix: str

@@ -54,8 +54,12 @@ def atomic_write(path: Path) -> Iterator[TextIO]:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file that is there as a whole or not at all; a number that is not finite becomes null."""
     with atomic_write(path) as file:
-        json.dump(json_safe(value), file, ensure_ascii=False, indent=2, allow_nan=False)
-        file.write("\n")
+        file.write(f"{json_text(value, indent=2)}\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON, on one line without `indent`; a number that is not finite becomes null."""
+    return json.dumps(json_safe(value), ensure_ascii=False, indent=indent, allow_nan=False)
 
 
 def json_safe(value: Any) -> Any:
@@ -89,6 +93,11 @@ def machine_errors() -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise MachineError("The memory is used up", "Lower --batch-tokens or --max-length.") from error
+        if "re-initialize CUDA in forked" in str(error):
+            raise MachineError(
+                "A forked process cannot compute on a GPU that its parent has used",
+                "Start it by spawn: multiprocessing.get_context('spawn').",
+            ) from error
         if not _FULL.search(str(error)):
             raise
         raise MachineError(" ".join(str(error).split()), _REFUSALS[errno.ENOSPC]) from error

@@ -19,6 +19,7 @@ from gpt_tasks import hookspecs
 from gpt_tasks.errors import GptTasksError, PluginError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.registry import Registries
+from gpt_tasks.threads import once
 from gpt_tasks.types import Event
 from gpt_tasks.validation import Offer, checked_offers, refuse_clashes, refuse_other_version, refuse_unknown_hooks
 
@@ -139,7 +140,7 @@ class Plugins:
         return found
 
 
-@functools.cache
+@once
 def installed_plugins() -> Plugins:
     """Load the installed plugins, once in a process. Each failure is reported in one line on stderr.
 

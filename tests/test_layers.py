@@ -18,6 +18,8 @@ FLOORS = {
     "extensions": 0,
     "files": 0,
     "processes": 0,
+    "threads": 0,
+    "checksums": 0,
     "hookspecs": 1,
     "metrics": 1,
     "tasks": 2,

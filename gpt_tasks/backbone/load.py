@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.backbone import hub
+from gpt_tasks.backbone.quiet import quiet_transformers
+from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, verify_model
 from gpt_tasks.errors import ModelError
 from gpt_tasks.extensions import BackbonePreset
+from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a spec leads: a folder on this machine, and the hub's commit where it is a snapshot of the hub."""
+    """Where a spec leads: a folder on this machine, and the hub's commit where it is a snapshot of the hub.
+
+    `run` is the folder of the run that the model is of, by whose checksums it is checked when it is opened.
+    """
 
     spec: str
     folder: Path
     commit: str | None = None
+    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +77,20 @@ class Backbone:
         return f"sha256:{digest.hexdigest()}"
 
 
-def load_backbone(spec: str, presets: Mapping[str, BackbonePreset], *, trust_remote_code: bool = False) -> Backbone:
+def load_backbone(
+    spec: str, presets: Mapping[str, BackbonePreset], *, trust_remote_code: bool = False, verify: bool = True
+) -> Backbone:
     """Load the backbone that `spec` names, in float32 and in evaluation mode.
 
-    `trust_remote_code` lets the model use its own Python code. Raises UsageError for an unknown name and ModelError for
-    a model that cannot be loaded whole.
+    `trust_remote_code` lets the model use its own Python code; without `verify` the files of a run are not checked.
+    Raises UsageError for an unknown name and ModelError for a model that cannot be loaded whole, or is not the one that
+    was trained.
     """
-    return open_backbone(locate(spec, presets, with_code=trust_remote_code), trust_remote_code=trust_remote_code)
+    location = locate(spec, presets, with_code=trust_remote_code)
+    return open_backbone(
+        location if verify else replace(location, run=None),
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool = False) -> Location:
@@ -89,7 +102,7 @@ def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool 
     folder = Path(place).expanduser()
     if folder.is_dir():
         if not (folder / hub.CONFIG).is_file() and (folder / "model" / hub.CONFIG).is_file():
-            folder = folder / "model"
+            return Location(spec, folder / "model", run=folder if (folder / RECORD).is_file() else None)
         return Location(spec, folder)
     hub_id = hub.HUB_ID.fullmatch(str(place))
     looks_like_path = isinstance(place, Path) or folder.is_absolute() or spec.startswith((".", "~")) or folder.exists()
@@ -104,10 +117,15 @@ def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool 
 
 
 def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Backbone:
-    """Load the model and the tokenizer in a folder. Raises ModelError naming the file that is missing or broken."""
+    """Load the model and the tokenizer in a folder, while no other thread does.
+
+    Raises ModelError naming the file that is missing, broken, or not the one that was trained.
+    """
     folder = location.folder
+    if location.run is not None:
+        verify_model(folder, read_json(location.run / RECORD).get(CHECKSUMS))
     _check_files(folder)
-    with quiet_transformers():
+    with LOADING, quiet_transformers():
         config = _config(folder, trust_remote_code)
         model = _model(folder, config, trust_remote_code)
         tokenizer = _tokenizer(folder, trust_remote_code)
@@ -120,23 +138,6 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Bac
             "Model and tokenizer must belong together.",
         )
     return Backbone(location, model, tokenizer)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hide transformers' progress bars and reports: what matters in them is raised as an error."""
-    from transformers import utils
-
-    logging: Any = utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def check_tensors(file: Path) -> None:

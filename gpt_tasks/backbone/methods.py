@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.extensions import Method
 from gpt_tasks.hookspecs import hookimpl
+from gpt_tasks.threads import ignoring_warnings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,9 +91,7 @@ def _add_lora(backbone: nn.Module) -> nn.Module:
     model: Any = backbone
     targets: Any = TARGETS.get(model.config.model_type, "all-linear")
     config = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=LORA_DROPOUT, target_modules=targets)
-    with warnings.catch_warnings():
-        # peft warns that it transposes GPT-2's Conv1D.
-        warnings.simplefilter("ignore")
+    with ignoring_warnings():  # peft warns that it transposes GPT-2's Conv1D
         return get_peft_model(model, config)
 
 

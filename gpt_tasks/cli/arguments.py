@@ -33,6 +33,9 @@ DecodingSettings: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+NoVerify: TypeAlias = Annotated[
+    bool, typer.Option("--no-verify", help="Open a run also where its files are not those that were trained.")
+]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
 ]

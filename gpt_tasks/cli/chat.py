@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpt_tasks.cli.arguments import Device, WritingPrecision
+from gpt_tasks.cli.arguments import Device, NoVerify, WritingPrecision
 from gpt_tasks.cli.generate import Remote
 from gpt_tasks.errors import DataError, GptTasksError, MachineError
 from gpt_tasks.generation.decoding import Decoding
@@ -27,6 +27,10 @@ COMMANDS = {
     "/save FILE": "add the conversation to a .jsonl file, from which finetune dialogue learns",
     "/quit": "end",
 }
+
+
+# What these settings are where the user says nothing; of the others "auto".
+_UNSAID = {"trust_remote_code": False, "verify": True}
 
 
 def _help(field: str) -> str:
@@ -55,6 +59,7 @@ def talk(
     device: Device = "auto",
     precision: WritingPrecision = "auto",
     trust_remote_code: Remote = False,
+    no_verify: NoVerify = False,
 ) -> None:
     """Talk with a model: a line is your turn, and its answer is shown as it comes.
 
@@ -69,7 +74,8 @@ def talk(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    chat = _open(model, decoding, system, device=device, precision=precision, trust_remote_code=trust_remote_code)
+    how = {"device": device, "precision": precision, "trust_remote_code": trust_remote_code, "verify": not no_verify}
+    chat = _open(model, decoding, system, how)
     if sys.stdin.isatty():
         _tell(f"{', '.join(COMMANDS)}; Ctrl-C ends an answer.")
     for line in _lines():
@@ -82,10 +88,10 @@ def talk(
             _answer(chat, line)
 
 
-def _open(model: str, decoding: Decoding, system: str | None, **how: Any) -> Conversation:
+def _open(model: str, decoding: Decoding, system: str | None, how: Mapping[str, Any]) -> Conversation:
     from gpt_tasks.generation.conversation import open_responder_chat
 
-    given = {name: value for name, value in how.items() if value not in ("auto", False)}
+    given = {name: value for name, value in how.items() if value != _UNSAID.get(name, "auto")}
     chat = open_responder_chat(model, decoding, system=system, **given)
     if chat is not None:
         return chat

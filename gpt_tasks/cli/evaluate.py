@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json
+from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, NoVerify
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.cli.zero_shot import (
@@ -75,6 +75,7 @@ def evaluate_run(
         ),
     ] = None,
     decoding: DecodingSettings = None,
+    no_verify: NoVerify = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate a run on labelled data, next to its baselines; or, with --task, a model without any training."""
@@ -83,10 +84,9 @@ def evaluate_run(
     asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
     settings = pairs(decoding or [], "--decoding")
     with answering(as_json) as answer:
-        model = open_model(run, asked, device, precision, settings, columns=pairs(column or [], "--column"))
-        report = model.evaluate(
-            data, split=split, by=by, column=pairs(column or [], "--column"), metrics=metric or (), output=output
-        )
+        columns = pairs(column or [], "--column")
+        model = open_model(run, asked, device, precision, settings, columns=columns, verify=not no_verify)
+        report = model.evaluate(data, split=split, by=by, column=columns, metrics=metric or (), output=output)
         answer({**report.to_json(), "run" if task is None else "model": run})
     if not as_json and first_process():
         print_report(report)

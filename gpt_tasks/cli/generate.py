@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Device, Json, WritingPrecision
+from gpt_tasks.cli.arguments import Device, Json, NoVerify, WritingPrecision
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.generation.decoding import Decoding
 
@@ -46,6 +46,7 @@ def generate_text(
     device: Device = "auto",
     precision: WritingPrecision = "auto",
     trust_remote_code: Remote = False,
+    no_verify: NoVerify = False,
     as_json: Json = False,
 ) -> None:
     """Let a model continue a prompt. A single text is streamed, except with beams."""
@@ -73,7 +74,8 @@ def generate_text(
         unshown.clear()
 
     with answering(as_json) as answer:
-        writer = open_writer(model, device=device, precision=precision, trust_remote_code=trust_remote_code)
+        how = {"trust_remote_code": trust_remote_code, "verify": not no_verify}
+        writer = open_writer(model, device=device, precision=precision, **how)
         (texts,) = writer.write([given], decoding, on_text=show if streaming else None)
         answer(
             {
@@ -99,13 +101,15 @@ def next_tokens(
     device: Device = "auto",
     precision: WritingPrecision = "auto",
     trust_remote_code: Remote = False,
+    no_verify: NoVerify = False,
     as_json: Json = False,
 ) -> None:
     """Show the likeliest next tokens after a text, with their probabilities."""
     from gpt_tasks.generation.generator import open_writer
 
     with answering(as_json) as answer:
-        writer = open_writer(model, device=device, precision=precision, trust_remote_code=trust_remote_code)
+        how = {"trust_remote_code": trust_remote_code, "verify": not no_verify}
+        writer = open_writer(model, device=device, precision=precision, **how)
         found = writer.next_tokens(text, top)
         answer(
             {

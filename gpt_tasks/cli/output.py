@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from gpt_tasks.files import json_text
 
 
 @contextlib.contextmanager
@@ -21,7 +22,7 @@ def answering(as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
     def answer(value: Mapping[str, Any]) -> None:
         if as_json and first_process():
-            print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=stdout)
+            print(json_text(value), file=stdout)
 
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         yield answer

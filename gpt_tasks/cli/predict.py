@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, WritingPrecision
+from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, NoVerify, WritingPrecision
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.cli.zero_shot import (
@@ -68,6 +68,7 @@ def predict_texts(
     device: Device = "auto",
     precision: WritingPrecision | None = None,
     decoding: DecodingSettings = None,
+    no_verify: NoVerify = False,
     as_json: Json = False,
 ) -> None:
     """Answer texts: with a label and the probability of every one, or in the model's own words.
@@ -92,7 +93,7 @@ def predict_texts(
     columns = pairs(column or [], "--column")
     with answering(as_json) as answer:
         settings = pairs(decoding or [], "--decoding")
-        model = open_model(run, asked, device, precision, settings, columns=columns, data=data)
+        model = open_model(run, asked, device, precision, settings, columns=columns, data=data, verify=not no_verify)
         if source and source != "-":
             rows = model.predict_rows(source, column=columns)
             _write(predictions_as_json(rows, model.task), output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gpt_tasks.cli.arguments import Device, Json
+from gpt_tasks.cli.arguments import Device, Json, NoVerify
 from gpt_tasks.cli.output import answering, first_process, show_table
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def score_model(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model run its own Python code.")
     ] = False,
+    no_verify: NoVerify = False,
     as_json: Json = False,
 ) -> None:
     """Score a model on a suite of tasks, without further training."""
@@ -84,6 +85,7 @@ def score_model(
             output=output,
             seed=seed,
             trust_remote_code=trust_remote_code,
+            verify=not no_verify,
             say=lambda line: print(line, file=sys.stderr),
         )
         answer({**scores.to_json(), "folder": str(folder)})

@@ -83,13 +83,17 @@ def open_model(
     *,
     columns: Mapping[str, str],
     data: str | None = None,
+    verify: bool = True,
 ) -> AnsweringModel:
-    """Open a finished run, or with --task a model that is prompted without training; `data` holds few-shot examples."""
+    """Open a finished run, or with --task a model that is prompted without training; `data` holds few-shot examples.
+
+    Without `verify` the files of a run are not checked.
+    """
     if asked.task is None:
         asked.refuse()
         from gpt_tasks.training.run import load
 
-        return load(model, device=device, precision=precision or "auto", decoding=decoding)
+        return load(model, device=device, precision=precision or "auto", decoding=decoding, verify=verify)
     if decoding:
         raise UsageError("--decoding is for a run", "Without training, answers are written greedily: leave it out.")
     from gpt_tasks.evaluation.zero_shot import zero_shot
@@ -109,4 +113,5 @@ def open_model(
         options=listed(task.Options, asked.options, "--option"),
         device=device,
         precision=precision or "float32",
+        verify=verify,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.events import observed
-from gpt_tasks.files import refuse_full_folder
+from gpt_tasks.files import json_text, refuse_full_folder
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.prompts import distinct_fields
@@ -186,4 +185,4 @@ def given_example(task: Task, given: str | Mapping[str, Any], where: str) -> Exa
 def predictions_as_json(pairs: Iterable[tuple[Example, Any]], task: Task) -> Iterator[str]:
     """Yield one JSON object for each prediction: the inputs, and the prediction."""
     for example, prediction in pairs:
-        yield json.dumps({**task.record(example), **task.to_json(prediction)}, ensure_ascii=False)
+        yield json_text({**task.record(example), **task.to_json(prediction)})

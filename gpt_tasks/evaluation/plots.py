@@ -139,7 +139,8 @@ def plot_comparison(comparison: Comparison, path: Path) -> None:
 
 
 def _curve(history: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    points = [(entry["step"], entry[name]) for entry in history if name in entry and math.isfinite(entry[name])]
+    values = [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
+    points = [(step, value) for step, value in values if math.isfinite(value)]
     return np.array(points, dtype=float).reshape(-1, 2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from pyarrow import parquet
 
 from gpt_tasks.errors import GptTasksError, PluginError
 from gpt_tasks.extensions import Metric, Rows
-from gpt_tasks.files import atomic_path, atomic_write, json_safe
+from gpt_tasks.files import atomic_path, atomic_write, json_text
 from gpt_tasks.metrics.aggregate import Aggregate, are_shares, as_statistic, figure_of, metric_statistic, prepared
 from gpt_tasks.metrics.intervals import bootstrap_interval
 from gpt_tasks.tasks.base import Task
@@ -243,7 +242,7 @@ def write_lines(folder: Path | None, lines: Iterable[Mapping[str, Any]]) -> None
         return
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "predictions.jsonl") as file:
-        file.writelines(json.dumps(json_safe(line), ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+        file.writelines(f"{json_text(line)}\n" for line in lines)
 
 
 def write_statistics(folder: Path, where: Sequence[str], statistics: Mapping[str, Statistics]) -> None:

@@ -19,6 +19,7 @@ from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
+from gpt_tasks.threads import loaded_once
 from gpt_tasks.types import Example
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def zero_shot(
     device: str = "auto",
     precision: str = "float32",
     engine: EngineName = "trie",
+    verify: bool = True,
 ) -> ZeroShotModel:
     """Return a model that answers examples of a task without training.
 
@@ -55,7 +57,7 @@ def zero_shot(
     split. `options` are the task's own; `question` and `label_words` say how labels are asked for, and `calibrated`
     divides each label's probability by the one that it has after inputs without content (contextual calibration, Zhao
     et al. 2021). Raises UsageError for a task that cannot be evaluated zero-shot. The model is loaded when it is first
-    used.
+    used; that of a run must be the one that was trained, unless `verify` is False.
     """
     plugins = installed_plugins()
     chosen = (plugins.registry.tasks[task] if isinstance(task, str) else task).zero_shot()
@@ -68,7 +70,7 @@ def zero_shot(
         raise UsageError(f"Task '{chosen.name}' compares no labels that could be calibrated", "Leave it out.")
     if shots and not chosen.takes_shots:
         raise UsageError(f"Task '{chosen.name}' takes no few-shot examples", "Leave --shots out.")
-    where = {"device": device, "precision": precision, "engine": engine}
+    where = {"device": device, "precision": precision, "engine": engine, "verify": verify}
     few = Shots(shots, None if data is None else str(data), sampler, seed)
     return ZeroShotModel(model, chosen, plugins, few, calibrated, dict(column or {}), where)
 
@@ -77,6 +79,7 @@ class ZeroShotModel(AnsweringModel):
     """A model that answers examples of a task without training; see `zero_shot`.
 
     An evaluation with an output folder writes each response there at once, and a stopped one continues from them.
+    Threads are answered one after the other. A pickled model is its name and how it is prompted.
     """
 
     unfinished = "answers.jsonl"
@@ -99,10 +102,13 @@ class ZeroShotModel(AnsweringModel):
         self._column = column
         self._where = where
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.model, self._task, self.shots, self.calibrated, self._column, self._where)
+
     def __repr__(self) -> str:
         return f"ZeroShotModel({self.model!r}, task={self._task.name!r})"
 
-    @cached_property
+    @loaded_once
     def responder(self) -> Scorer | RegisteredResponder:
         """What answers requests."""
         from gpt_tasks.scoring.responder import open_responder
@@ -234,6 +240,10 @@ class ZeroShotModel(AnsweringModel):
         split = next((name for name in ("train", ALL) if name in source.splits), next(iter(source.splits)))
         rows = stream_examples(self._task, source, split, columns=self._column, need_labels=True)
         return source.name, store_examples(rows, scratch)
+
+
+def _reopened(model: str, task: Task, *settings: Any) -> ZeroShotModel:
+    return ZeroShotModel(model, task, installed_plugins(), *settings)
 
 
 class _Both:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpt_tasks.errors import DataError, ModelError, UsageError
 from gpt_tasks.generation.conversation import Conversation, content_of
@@ -96,12 +97,15 @@ def open_chat(
     device: str = "auto",
     precision: str = "auto",
     trust_remote_code: bool = False,
+    verify: bool = True,
 ) -> Chat:
     """Load what a user names (a preset, a folder, a run or a hub id) to talk with.
 
-    Raises UsageError, ModelError (also for a model whose tokenizer has no chat template) or MachineError.
+    Without `verify` the files of a run are taken as they are. Raises UsageError, ModelError (also for a model whose
+    tokenizer has no chat template) or MachineError.
     """
-    writer = open_writer(model, device=device, precision=precision, trust_remote_code=trust_remote_code)
+    how: dict[str, Any] = {"trust_remote_code": trust_remote_code, "verify": verify}
+    writer = open_writer(model, device=device, precision=precision, **how)
     if not writer.tokenizer.chat_template:
         raise ModelError(
             f"{model}: the tokenizer has no chat template, so the format of its turns is unknown",

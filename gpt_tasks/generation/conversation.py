@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, MachineError, UsageError
+from gpt_tasks.files import json_text
 from gpt_tasks.generation.decoding import NEW_TOKENS, Decoding
 from gpt_tasks.tasks.turns import ASSISTANT, SYSTEM, USER, Turn, messages
 from gpt_tasks.types import Generation
@@ -51,7 +51,7 @@ class Conversation:
             raise UsageError("There is nothing to save yet", "Say something first.")
         if file.suffix.lower() != ".jsonl":
             raise UsageError(f"{file}: conversations are saved as JSON Lines", "Give a name ending in .jsonl.")
-        row = json.dumps({"messages": messages(self.turns)}, ensure_ascii=False)
+        row = json_text({"messages": messages(self.turns)})
         try:
             with file.open("a+b") as lines:
                 if lines.tell():

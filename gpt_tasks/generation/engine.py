@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +22,8 @@ from transformers import (
 )
 
 from gpt_tasks.backbone import speed
+from gpt_tasks.backbone.finite import FiniteLogits, check_logits
+from gpt_tasks.backbone.isolation import OwnGenerator
 from gpt_tasks.backbone.precision import WritingPrecision
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.packed import PackedGPT2, can_pack
@@ -63,8 +65,13 @@ class Engine(Protocol):
         """Whether the whole batch must fit the window, because rows that are done are computed on until it ends."""
         ...
 
-    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
-        """Give `rows` the tokens after the prompts, a prompt's `num_return_sequences` rows one after the other."""
+    def write(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs, generator: torch.Generator
+    ) -> None:
+        """Give `rows` the tokens after the prompts, a prompt's `num_return_sequences` rows one after the other.
+
+        Sampling draws from `generator`.
+        """
         ...
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
@@ -79,9 +86,12 @@ class Generating:
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, precision: str) -> None:
         self._model, self._tokenizer, self._precision = model, tokenizer, precision
+        self._name = str(model.name_or_path)
 
     @torch.inference_mode()
-    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
+    def write(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs, generator: torch.Generator
+    ) -> None:
         """Write with all settings of `decoding`, beams too."""
         width = max(map(len, prompts))
         # A row is padded with its own first token, which is not seen, and changes nothing for a repetition penalty.
@@ -100,7 +110,7 @@ class Generating:
                 "top_k": decoding.top_k or 0,
             }
         device = self._model.device
-        with self._in_precision():
+        with self._in_precision(), OwnGenerator(generator) if decoding.samples else nullcontext():
             found = self._model.generate(
                 input_ids=ids.to(device),
                 attention_mask=kept.to(device),
@@ -114,6 +124,7 @@ class Generating:
                     eos_token_id=sorted(rows.ends) or None,
                     **drawing,
                 ),
+                logits_processor=LogitsProcessorList([FiniteLogits(self._name)]),
                 stopping_criteria=StoppingCriteriaList(stopping),
             )
         if decoding.num_beams > 1:
@@ -125,7 +136,7 @@ class Generating:
         """Return the logits after the tokens."""
         with self._in_precision():
             found: Tensor = self._model(torch.tensor([list(tokens)], device=self._model.device)).logits
-        return found[0, -1].float()
+        return check_logits(self._name, found[0, -1].float())
 
     def _in_precision(self) -> AbstractContextManager[Any]:
         """Products in bfloat16, where that is asked for and the weights are in float32."""
@@ -153,9 +164,12 @@ class CachedLoop:
     def __init__(self, model: Any, precision: WritingPrecision) -> None:
         speed.keep_freed_memory()  # each step takes as much as the one before, megabytes for logits
         self._gpt2 = PackedGPT2(model, precision)
+        self._name = str(model.name_or_path)
 
     @torch.inference_mode()
-    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
+    def write(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs, generator: torch.Generator
+    ) -> None:
         """Write token by token; finished rows are removed."""
         copies = decoding.num_return_sequences
         standing = list(range(len(prompts) * copies))
@@ -164,9 +178,9 @@ class CachedLoop:
             each = [row // copies for row in standing]
             memory.keep(each)
             logits = logits[torch.tensor(each)]
-        choose = _Choice(prompts, max(rows.max_new_tokens), decoding)
+        choose = _Choice(prompts, decoding, generator)
         while True:
-            tokens = choose(logits)
+            tokens = choose(check_logits(self._name, logits))
             done = [rows.take(row, token) for row, token in zip(standing, tokens.tolist(), strict=True)]
             left = [place for place, is_done in enumerate(done) if not is_done]
             if not left:
@@ -181,7 +195,7 @@ class CachedLoop:
     def logits(self, tokens: Sequence[int]) -> Tensor:
         """Return the logits after the tokens."""
         _, logits = self._gpt2.start([tokens], 0)
-        return logits[0]
+        return check_logits(self._name, logits[0])
 
 
 def can_loop(model: Any) -> bool:
@@ -198,8 +212,8 @@ def unsupported_settings(model: Any) -> list[str]:
 class _Choice:
     """Chooses the next token of each row from its logits, by transformers' own processors, as `generate` does."""
 
-    def __init__(self, prompts: Sequence[Sequence[int]], room: int, decoding: Decoding) -> None:
-        self._samples = decoding.samples
+    def __init__(self, prompts: Sequence[Sequence[int]], decoding: Decoding, generator: torch.Generator) -> None:
+        self._samples, self._generator = decoding.samples, generator
         self._processors = LogitsProcessorList()
         self._ids: Tensor | None = None
         if decoding.repetition_penalty != 1:
@@ -220,7 +234,9 @@ class _Choice:
         """Return the tokens `[rows]`."""
         processors: Any = self._processors
         scores = processors(self._ids, logits)
-        tokens: Tensor = scores.softmax(-1).multinomial(1)[:, 0] if self._samples else scores.argmax(-1)
+        tokens: Tensor = (
+            scores.softmax(-1).multinomial(1, generator=self._generator)[:, 0] if self._samples else scores.argmax(-1)
+        )
         if self._ids is not None:
             self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
         return tokens

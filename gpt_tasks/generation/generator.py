@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from gpt_tasks.backbone.isolation import evaluating
 from gpt_tasks.backbone.load import load_backbone
 from gpt_tasks.backbone.precision import in_precision, resolve_device, resolve_writing_precision
 from gpt_tasks.backbone.tokens import end_tokens
@@ -19,6 +20,7 @@ from gpt_tasks.generation.int8 import int8_engine
 from gpt_tasks.generation.rows import BatchOutputs, GeneratedText
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.tasks.encoding import encode_text, start_of_text
+from gpt_tasks.threads import LOADING
 
 __all__ = ["GeneratedText", "Generator", "NextToken", "open_writer"]
 
@@ -51,8 +53,7 @@ class Generator:
         self.precision = precision
         self._model = model
         self._ends = end_tokens(model, tokenizer)
-        self._engine: Engine | None = None
-        self._made_of: tuple[Any, ...] = ()
+        self._made: tuple[Engine, tuple[Any, ...]] | None = None
 
     def end_also_at(self, tokens: Iterable[int]) -> None:
         """End texts at these tokens too."""
@@ -88,27 +89,22 @@ class Generator:
         max_new_tokens = [self._room(ids, decoding) for ids in encoded]
         found: list[list[GeneratedText]] = [[] for _ in encoded]
         copies = decoding.num_return_sequences
-        was_training = self._model.training
-        self._model.eval()
-        try:
+        generator = torch.Generator(self._model.device).manual_seed(decoding.seed)
+        with evaluating(self._model):
             engine = self._engine_for(decoding)
-            with torch.random.fork_rng():
-                torch.manual_seed(decoding.seed)
-                for batch in _batches(encoded, max_new_tokens, batch_tokens, decoding, self._bound(engine)):
-                    rows = BatchOutputs(
-                        self.tokenizer,
-                        [encoded[place] for place in batch for _ in range(copies)],
-                        [max_new_tokens[place] for place in batch for _ in range(copies)],
-                        ends=self._ends,
-                        stop=decoding.stop,
-                        on_text=on_text,
-                    )
-                    engine.write([encoded[place] for place in batch], decoding, rows)
-                    texts = rows.written()
-                    for number, place in enumerate(batch):
-                        found[place] = texts[number * copies : (number + 1) * copies]
-        finally:
-            self._model.train(was_training)
+            for batch in _batches(encoded, max_new_tokens, batch_tokens, decoding, self._bound(engine)):
+                rows = BatchOutputs(
+                    self.tokenizer,
+                    [encoded[place] for place in batch for _ in range(copies)],
+                    [max_new_tokens[place] for place in batch for _ in range(copies)],
+                    ends=self._ends,
+                    stop=decoding.stop,
+                    on_text=on_text,
+                )
+                engine.write([encoded[place] for place in batch], decoding, rows, generator)
+                texts = rows.written()
+                for number, place in enumerate(batch):
+                    found[place] = texts[number * copies : (number + 1) * copies]
         return found
 
     def next_tokens(self, text: str, number: int) -> list[NextToken]:
@@ -138,9 +134,11 @@ class Generator:
         if decoding.num_beams > 1:
             return Generating(self._model, self.tokenizer, self.precision)
         made_of = tuple((each.data_ptr(), _version(each)) for each in self._model.parameters())
-        if self._engine is None or made_of != self._made_of:
-            self._engine, self._made_of = _engine(self._model, self.tokenizer, self.precision), made_of
-        return self._engine
+        if self._made is None or self._made[1] != made_of:
+            with LOADING:
+                if self._made is None or self._made[1] != made_of:
+                    self._made = _engine(self._model, self.tokenizer, self.precision), made_of
+        return self._made[0]
 
     def _bound(self, engine: Engine) -> int | None:
         return self.window if engine.stays_in_window else None
@@ -154,15 +152,21 @@ class Generator:
 
 
 def open_writer(
-    model: str, *, device: str = "auto", precision: str = "auto", trust_remote_code: bool = False
+    model: str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    trust_remote_code: bool = False,
+    verify: bool = True,
 ) -> Generator:
     """Load what a user names (a preset, a folder, a run or a hub id) and make a writer of it.
 
-    Raises UsageError, ModelError or MachineError.
+    Without `verify` the files of a run are taken as they are. Raises UsageError, ModelError or MachineError.
     """
     where = resolve_device(device)
     exact = resolve_writing_precision(precision, where)
-    backbone = load_backbone(model, installed_plugins().registry.backbones, trust_remote_code=trust_remote_code)
+    presets = installed_plugins().registry.backbones
+    backbone = load_backbone(model, presets, trust_remote_code=trust_remote_code, verify=verify)
     causal_lm: Any = backbone.model
     moved = in_precision(causal_lm.to(where), "bf16" if exact == "bf16" else "float32").eval()
     return Generator(moved, backbone.tokenizer, window=backbone.context_length, precision=exact)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from gpt_tasks.backbone.load import quiet_transformers
+from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import CachedLoop, Engine, can_loop, unsupported_settings
@@ -72,24 +73,38 @@ class Translated:
         if not likeness > _ALIKE:
             raise ModelError(f"{_CULPRIT}: CTranslate2 does not reproduce this model's outputs", _WAY_OUT)
 
-    def write(self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs) -> None:
+    def write(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs, generator: torch.Generator
+    ) -> None:
         """Write with all settings of `decoding`, except beams."""
-        if decoding.samples:
-            # A seed applies to new threads: running ones would continue their own random state.
-            self._library.set_random_seed(int(torch.randint(2**31, ())))
-            self._generator = self._opened()
+        if not decoding.samples:
+            self._write_alike(self._generator, prompts, decoding, rows)
+            return
+        # The seed is the whole library's, and applies to new threads: running ones would continue their random state.
+        with _SEEDED:
+            self._library.set_random_seed(int(torch.randint(2**31, (), generator=generator)))
+            self._write_alike(self._opened(), prompts, decoding, rows)
+
+    def _write_alike(
+        self, writer: Any, prompts: Sequence[Sequence[int]], decoding: Decoding, rows: BatchOutputs
+    ) -> None:
         copies = decoding.num_return_sequences
         alike: defaultdict[int, list[int]] = defaultdict(list)
         for row in range(len(prompts) * copies):
             alike[len(prompts[row // copies])].append(row)
         # Of prompts of several lengths, it would hand over parts as if they had been written.
         for numbers in alike.values():
-            self._write([prompts[row // copies] for row in numbers], numbers, decoding, rows)
+            self._write(writer, [prompts[row // copies] for row in numbers], numbers, decoding, rows)
 
     def _write(
-        self, prompts: Sequence[Sequence[int]], numbers: Sequence[int], decoding: Decoding, rows: BatchOutputs
+        self,
+        writer: Any,
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+        decoding: Decoding,
+        rows: BatchOutputs,
     ) -> None:
-        self._generator.generate_batch(
+        writer.generate_batch(
             list(map(self._tokens, prompts)),
             max_length=max(rows.max_new_tokens[row] for row in numbers),
             end_token=sorted(rows.ends) or None,
@@ -126,4 +141,5 @@ class Translated:
         return float(torch.corrcoef(both.log_softmax(-1).flatten(1))[0, 1])
 
 
+_SEEDED = threading.Lock()
 _CULPRIT, _WAY_OUT = "--precision int8", "Take --precision auto."

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from gpt_tasks.backbone.isolation import evaluating
 from gpt_tasks.data.encoded import IGNORE_INDEX
 from gpt_tasks.heads.lm import linear_cross_entropy, product_type, token_losses
 from gpt_tasks.heads.model import last_hidden_state, recompute_activations
@@ -114,13 +115,9 @@ def _is_plain(whole: Any, output: Any) -> bool:
     """Return whether the logits are the last hidden states by the output matrix, and nothing else."""
     if getattr(output, "bias", None) is not None:
         return False
-    training = whole.training
-    whole.eval()
     ids = torch.arange(_TRIED, device=output.weight.device)[None]
-    try:
+    with evaluating(whole):
         hidden = whole.base_model(input_ids=ids).last_hidden_state
         if hidden.shape[-1] != output.weight.shape[1]:
             return False
         return torch.allclose(whole(input_ids=ids).logits, hidden @ output.weight.T, atol=1e-3, rtol=1e-3)
-    finally:
-        whole.train(training)

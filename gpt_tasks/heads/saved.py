@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, quiet_transformers, read_json
+from gpt_tasks.backbone.isolation import OwnGenerator
+from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, read_json
+from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.errors import MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadSpec, Method
 from gpt_tasks.files import machine_errors
+from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -116,13 +120,15 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
         )
     check_tensors(folder / HEAD)
     backbone = open_backbone(Location(str(folder), folder))
-    head = heads[record.head].build(backbone.hidden_size, record.outputs)
-    _fill(head, head.state_dict(), folder / HEAD)
-    transformer: nn.Module = backbone.model.base_model
-    if methods and record.method:
-        check_tensors(folder / METHOD)
-        transformer = methods[record.method].prepare(transformer)
-        _fill(transformer, _moving(transformer), folder / METHOD)
+    # What is drawn for new weights is filled over, and must not come from the generator by which another thread trains.
+    with LOADING, OwnGenerator(torch.Generator()):
+        head = heads[record.head].build(backbone.hidden_size, record.outputs)
+        _fill(head, head.state_dict(), folder / HEAD)
+        transformer: nn.Module = backbone.model.base_model
+        if methods and record.method:
+            check_tensors(folder / METHOD)
+            transformer = methods[record.method].prepare(transformer)
+            _fill(transformer, _moving(transformer), folder / METHOD)
     return SavedModel(backbone, head.eval(), record, transformer.eval())
 
 

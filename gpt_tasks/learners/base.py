@@ -202,7 +202,10 @@ class Learner(ABC, Generic[P]):
         return self.decode(examples, self.outputs_of(self.encode(examples)))
 
     def reduce(self, batch: Mapping[str, Tensor], computed: Any) -> Sequence[np.ndarray]:
-        """Return what is left of a forward pass of each example: its row of logits, or those of its tokens."""
+        """Return what is left of a forward pass of each example: its row of logits, or those of its tokens.
+
+        The numbers must be finite: others mean that the model is damaged, and nothing is answered.
+        """
         return tokens_of(batch, computed) if self.per_token else rows_of(batch, computed)
 
     def prompt_tokens(self, example: Example) -> list[int] | None:
@@ -226,6 +229,7 @@ class Learner(ABC, Generic[P]):
             compute=lambda batch: self.compute(chosen, batch),
             reduce=self.reduce,
             with_labels=self.labels_are_tokens,
+            name=self.backbone.spec,
         )
 
     def compute(self, model: Any, batch: Mapping[str, Tensor]) -> Any:

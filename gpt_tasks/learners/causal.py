@@ -28,6 +28,7 @@ from gpt_tasks.processes import all_gather, by_itself, rank, world_size
 from gpt_tasks.scoring.engine import BATCH_TOKENS
 from gpt_tasks.scoring.scorer import Scorer
 from gpt_tasks.tasks.text_to_text import PERPLEXITY
+from gpt_tasks.threads import LOADING, loaded_once
 from gpt_tasks.types import Encoded, Example, Features, LogLikelihood, TextPrediction
 
 # Validation during training evaluates this many tokens, and answers this many examples.
@@ -91,24 +92,21 @@ class TextLearner(CausalLearner[TextPrediction]):
     """Generates answers after prompts, and is validated by them."""
 
     writes: ClassVar[bool] = True
-    _generator: Generator | None = None
 
     def prepare_backbone(self, train: Examples) -> None:
         """Give the tokenizer what the task needs, and end texts where the task's answers do."""
         end_also_at(self.backbone.model, self.backbone.tokenizer, self.task.prepare(self.backbone.tokenizer))
 
-    @property
+    @loaded_once
     def generator(self) -> Generator:
         """The current model, which generates."""
-        if self._generator is None:
-            backbone, settings = self.backbone, self.settings
-            self._generator = Generator(
-                backbone.model,
-                backbone.tokenizer,
-                window=backbone.context_length,
-                precision=settings.writing_precision or settings.precision,
-            )
-        return self._generator
+        backbone, settings = self.backbone, self.settings
+        return Generator(
+            backbone.model,
+            backbone.tokenizer,
+            window=backbone.context_length,
+            precision=settings.writing_precision or settings.precision,
+        )
 
     def predict(self, examples: Sequence[Example], *, scored: bool = False) -> list[TextPrediction]:
         """Write about each example; with `scored`, also say how likely the right answer is."""
@@ -236,13 +234,14 @@ class LanguageModelingLearner(CausalLearner[LogLikelihood]):
 
     def _scorer(self, backbone: Backbone) -> Scorer:
         scorers: dict[int, Any] = self.__dict__.setdefault("_scorers", {})
-        if id(backbone) not in scorers:
-            scorers[id(backbone)] = Scorer(
-                backbone,
-                device=self.settings.device,
-                precision=resolve_precision(self.settings.precision, self.settings.device),
-                batch_tokens=BATCH_TOKENS,
-            )
+        with LOADING:
+            if id(backbone) not in scorers:
+                scorers[id(backbone)] = Scorer(
+                    backbone,
+                    device=self.settings.device,
+                    precision=resolve_precision(self.settings.precision, self.settings.device),
+                    batch_tokens=BATCH_TOKENS,
+                )
         found: Scorer = scorers[id(backbone)]
         return found
 

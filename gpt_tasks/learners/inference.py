@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gpt_tasks.backbone.finite import require_finite
+from gpt_tasks.backbone.isolation import evaluating
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.files import is_out_of_memory
 from gpt_tasks.types import Features
@@ -29,11 +30,13 @@ def forward(
     compute: Callable[[Mapping[str, Tensor]], Any],
     reduce: Reduce,
     with_labels: bool = False,
+    name: str = "The model",
 ) -> list[np.ndarray]:
     """Return for each of `features`, in their order, what `reduce` leaves of a forward pass in evaluation mode.
 
     `compute(batch)` runs the model. Batches hold at most `batch_tokens` tokens, padding included;
-    one that memory does not hold is computed in halves.
+    one that memory does not hold is computed in halves. Raises ModelError, which names the model by its `name`, where
+    something of what is left is not a finite number.
     """
     device = next(model.parameters()).device
     found: list[np.ndarray] = [np.zeros(0)] * len(features)
@@ -47,6 +50,7 @@ def forward(
             # Entered for each batch, so that it does not apply to a caller's loop.
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 for row, array in zip(rows, _computed(batch, compute, reduce), strict=True):
+                    require_finite(name, array.dtype.kind != "f" or bool(np.isfinite(array).all()))
                     found[row] = array
     return found
 
@@ -69,19 +73,6 @@ def tokens_of(batch: Mapping[str, Tensor], logits: Tensor) -> list[np.ndarray]:
 def numbers_of(batch: Mapping[str, Tensor], values: Tensor) -> list[np.ndarray]:
     """Reduce to a number of each example."""
     return list(values.cpu().numpy())
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode, and restore its mode; one that is in that mode is not touched."""
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if was_training:
-            model.train()
 
 
 def _computed(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from gpt_tasks.threads import ignoring_warnings
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -142,12 +143,10 @@ def _regression(features: csr_matrix, labels: np.ndarray, strength: float, loss:
 
 def _logistic(features: csr_matrix, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
     """Return coefficients and intercepts, one row for two classes; of a single class the certain logit alone."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     if labels.min() == labels.max():
         return np.zeros((1, features.shape[1])), np.array([_CERTAIN if labels.any() else -_CERTAIN])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with ignoring_warnings():  # of steps that end before it converges
         model = LogisticRegression(C=strength, max_iter=STEPS).fit(features, labels)
     return model.coef_, model.intercept_

@@ -14,6 +14,7 @@ from gpt_tasks.metrics.classification import (
     confusion_matrix,
     probabilities_of,
 )
+from gpt_tasks.threads import ignoring_warnings
 from gpt_tasks.types import Score
 
 if TYPE_CHECKING:
@@ -166,14 +167,11 @@ def bootstrap_interval(computed: Callable[[numpy.ndarray], float], n: int, seed:
     It is computed 1,000 times up to 20,000 examples, beyond that as often as makes 20 million examples, but at least
     100 times; a resample on which it is not finite is left out. NaN where that is most of them. Warnings are not shown.
     """
-    import warnings
-
     import numpy
 
     resamples = min(RESAMPLES, max(RESAMPLES // 10, MOST_DRAWS // n))
     random = numpy.random.default_rng(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignoring_warnings():
         draws = [computed(random.integers(0, n, n)) for _ in range(resamples)]
     defined = numpy.array([draw for draw in draws if math.isfinite(draw)])
     return _percentiles(defined) if len(defined) > resamples / 2 else (math.nan, math.nan)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gpt_tasks.backbone.isolation import evaluating
 from gpt_tasks.heads.lm import linear_cross_entropy
 from gpt_tasks.pretraining.corpus import ValidationText
 from gpt_tasks.pretraining.windows import collate_windows
@@ -35,25 +36,23 @@ def bits_per_byte(
     targets = len(text) - 1
     starts = list(range(0, max(1, targets - context + stride), stride))[share[0] :: share[1]]
     device = model.device
-    was_training = model.training
-    model.eval()
     nats = 0.0
-    for first in range(0, len(starts), 32):
-        windows, scored = [], []
-        for start in starts[first : first + 32]:
-            window = np.full(context + 1, text.end_of_text)
-            piece = text.tokens[start : start + context + 1]
-            window[: len(piece)] = piece
-            place = np.arange(context)
-            windows.append(window)
-            scored.append((place >= (context - stride if start else 0)) & (place < len(piece) - 1))
-        batch = {name: tensor.to(device) for name, tensor in collate_windows(windows, text.end_of_text).items()}
-        labels, keep = batch.pop("labels"), torch.from_numpy(np.stack(scored)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            hidden = model.base_model(**batch, use_cache=False).last_hidden_state
-        weight = model.get_output_embeddings().weight.detach()
-        dtype = torch.bfloat16 if bf16 else weight.dtype
-        mean = linear_cross_entropy(hidden[keep], weight, labels[keep], dtype)
-        nats += float(mean) * int(keep.sum())
-    model.train(was_training)
+    with evaluating(model):
+        for first in range(0, len(starts), 32):
+            windows, scored = [], []
+            for start in starts[first : first + 32]:
+                window = np.full(context + 1, text.end_of_text)
+                piece = text.tokens[start : start + context + 1]
+                window[: len(piece)] = piece
+                place = np.arange(context)
+                windows.append(window)
+                scored.append((place >= (context - stride if start else 0)) & (place < len(piece) - 1))
+            batch = {name: tensor.to(device) for name, tensor in collate_windows(windows, text.end_of_text).items()}
+            labels, keep = batch.pop("labels"), torch.from_numpy(np.stack(scored)).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                hidden = model.base_model(**batch, use_cache=False).last_hidden_state
+            weight = model.get_output_embeddings().weight.detach()
+            dtype = torch.bfloat16 if bf16 else weight.dtype
+            mean = linear_cross_entropy(hidden[keep], weight, labels[keep], dtype)
+            nats += float(mean) * int(keep.sum())
     return total(nats) / math.log(2) / text.bytes

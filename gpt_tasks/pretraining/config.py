@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpt_tasks.backbone.shapes import SHAPES, Shape
 from gpt_tasks.errors import ModelError, UsageError
+from gpt_tasks.files import write_json
 
 RECORD = "pretrain.json"
+BUDGETS = ("epochs", "tokens", "minutes")
 SCHEMA_VERSION = 1
 
 
@@ -65,9 +67,13 @@ class PretrainConfig(BaseModel):
             )
         return shape
 
+    def budget(self) -> dict[str, float]:
+        """The budgets that are set, by name: one at most, where `check` raises nothing."""
+        return {name: value for name in BUDGETS if (value := getattr(self, name)) is not None}
+
     def check(self) -> None:
         """Raise UsageError for settings that do not go together."""
-        if sum(budget is not None for budget in (self.epochs, self.tokens, self.minutes)) > 1:
+        if len(self.budget()) > 1:
             raise UsageError("--epochs, --tokens and --minutes are three budgets", "Give one of them")
         least = self.shape().context * self.accumulate
         if self.batch_tokens < least:
@@ -77,8 +83,9 @@ class PretrainConfig(BaseModel):
 def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
     """Open the output folder; return the settings to train with, and the number of updates where it is known already.
 
-    A resume takes what was recorded: the device and the precision may change, and a budget given anew counts from the
-    last checkpoint on. Raises UsageError for anything else that differs, and for a folder that is in use.
+    A resume takes what was recorded: the device and the precision may change, and another budget counts from the last
+    checkpoint on; the same one changes nothing. Raises UsageError for anything else that differs, and for a folder that
+    is in use.
     """
     record = config.output / RECORD
     if not config.resume:
@@ -101,16 +108,16 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
         kept, steps = PretrainConfig(**recorded["config"]), recorded["steps"]
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise ModelError(f"{record} cannot be read", "Begin again in another folder") from error
-    budget = {name: getattr(config, name) for name in ("epochs", "tokens", "minutes")}
+    budget = config.budget()
     free = {"device", "precision", "about_text", "prompt"}
-    for name in sorted(config.model_fields_set - {*free, *budget, "output", "resume"}):
+    for name in sorted(config.model_fields_set - {*free, *BUDGETS, "output", "resume"}):
         if getattr(config, name) != getattr(kept, name):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"--resume: {flag} was {_shown(getattr(kept, name))}", "Leave it out, or begin anew")
     changed: dict[str, Any] = {"output": config.output, "resume": True}
     changed |= {name: getattr(config, name) for name in free & config.model_fields_set}
-    if any(value is not None for value in budget.values()):
-        changed, steps = changed | budget, None
+    if budget not in ({}, kept.budget() or {"epochs": 1}):
+        changed, steps = {**changed, **dict.fromkeys(BUDGETS), **budget}, None
     kept = kept.model_copy(update=changed)
     kept.check()
     return kept, steps
@@ -119,9 +126,7 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
 def write_record(config: PretrainConfig, steps: int | None) -> None:
     """Record the settings, and the number of updates once it is fixed, whole or not at all."""
     content = {"schema_version": SCHEMA_VERSION, "config": config.model_dump(mode="json"), "steps": steps}
-    part = config.output / f"{RECORD}.part"
-    part.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    part.replace(config.output / RECORD)
+    write_json(config.output / RECORD, content)
 
 
 def _shown(value: Any) -> str:

@@ -17,6 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from gpt_tasks.backbone.isolation import evaluating
 from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
 from gpt_tasks.pretraining.config import PretrainConfig
 from gpt_tasks.pretraining.corpus import ValidationText
@@ -45,9 +46,8 @@ class PretrainTrainer(CheckpointedTrainer):
         self.remove_callback(PrinterCallback)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
-        """The mean loss of a batch of windows, in nats."""
-        loss: torch.Tensor = model(**inputs).loss
-        return loss
+        """The mean loss of a batch of windows, in nats. Raises LossError for one that is not a finite number."""
+        return self.check_loss(model(**inputs).loss)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Bits per byte of the first 65,536 validation tokens, in plain windows, each process its share of them."""
@@ -172,15 +172,13 @@ def seconds_per_update(
 @torch.no_grad()
 def sample(model: Any, tokenizer: PreTrainedTokenizerFast, prompt: str, seed: int, tokens: int = 40) -> str:
     """The prompt and what the model writes after it: drawn from the 40 likeliest tokens, by a separate generator."""
-    was_training = model.training
-    model.eval()
     generator = torch.Generator().manual_seed(seed)
     ids = [tokenizer.eos_token_id, *encode_text(tokenizer, prompt)][: model.config.n_positions]
-    for _ in range(min(tokens, model.config.n_positions - len(ids))):
-        logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1].float().cpu()
-        best = logits.topk(min(40, len(logits)))
-        ids.append(int(best.indices[torch.multinomial(best.values.softmax(-1), 1, generator=generator)]))
-        if ids[-1] == tokenizer.eos_token_id:
-            break
-    model.train(was_training)
+    with evaluating(model):
+        for _ in range(min(tokens, model.config.n_positions - len(ids))):
+            logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1].float().cpu()
+            best = logits.topk(min(40, len(logits)))
+            ids.append(int(best.indices[torch.multinomial(best.values.softmax(-1), 1, generator=generator)]))
+            if ids[-1] == tokenizer.eos_token_id:
+                break
     return str(tokenizer.decode(ids[1:], skip_special_tokens=True))

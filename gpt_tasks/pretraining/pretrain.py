@@ -13,11 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.errors import DataError, GptTasksError, MachineError, UsageError
+from gpt_tasks.backbone.quiet import quiet_transformers
+from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError, UsageError
 from gpt_tasks.events import Observers, observed
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.pretraining.config import PretrainConfig, begin, write_record
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank, world_size
+from gpt_tasks.threads import LOADING, one_training
+from gpt_tasks.training.checkpoint_files import last_checkpoint, remove_damaged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, TrainingArguments
@@ -38,8 +41,8 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
     """Train a causal language model from nothing and leave it in `config.output`; return what was measured.
 
     The folder then holds the model with its tokenizer, README.md, training.json and loss.png. After an interruption
-    `config.resume` continues exactly from the last checkpoint. Raises UsageError, DataError, ModelError, MachineError;
-    a text or a setting that cannot be used leaves no folder behind.
+    `config.resume` continues exactly from the last checkpoint. Trainings in several threads wait for each other. Raises
+    UsageError, DataError, ModelError, MachineError; a text or a setting that cannot be used leaves no folder behind.
     """
     existed = config.output.is_dir()
     begun = False
@@ -48,14 +51,17 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
         begun = not config.resume and rank() == 0
         configuration = opened.model_dump(mode="json")
         with (
+            one_training(),
             alone_in(config.output),
             observed(installed_plugins(), "pretrain", config.output, configuration) as observers,
         ):
-            figures = _pretrain(opened, steps, say, observers)
+            with quiet_transformers():
+                figures = _pretrain(opened, steps, say, observers)
             observers.finish(figures.get("validation", {}), [config.output])
             return figures
     except BaseException as error:
         useless = isinstance(error, GptTasksError) and not isinstance(error, MachineError)
+        useless &= last_checkpoint(config.output / "checkpoints") is None
         if begun and (useless or not (config.output / "tokenizer").is_dir()):
             shutil.rmtree(config.output, ignore_errors=True)
             if existed:
@@ -85,17 +91,14 @@ def _pretrain(
     config: PretrainConfig, steps: int | None, say: Callable[[str], None], observers: Observers
 ) -> dict[str, Any]:
     from transformers import set_seed
-    from transformers.utils.logging import disable_progress_bar
 
     from gpt_tasks.pretraining.contamination import overlap
     from gpt_tasks.pretraining.loop import PretrainTrainer, ProgressLines, make_optimizer, seconds_per_update
     from gpt_tasks.pretraining.packed import build_gpt2
     from gpt_tasks.pretraining.report import finish
     from gpt_tasks.pretraining.windows import PackedWindows, WindowBatches, collate_windows
-    from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
     from gpt_tasks.training.progress import ObserverCallback
 
-    disable_progress_bar()
     arguments = _arguments(config)
     first = rank() == 0
     tell = say if first else _silent
@@ -118,12 +121,14 @@ def _pretrain(
     )
     checkpoints = config.output / "checkpoints"
     if first:
-        clear_incomplete(checkpoints)
+        remove_damaged(checkpoints, tell)
+    barrier()
     checkpoint = last_checkpoint(checkpoints)
     done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
     set_seed(config.seed)
-    model = build_gpt2(config.shape(), shards.end_of_text)
+    with LOADING:
+        model = build_gpt2(config.shape(), shards.end_of_text)
     collate = partial(collate_windows, end_of_text=shards.end_of_text)
     if steps is None:
         if config.minutes is not None:
@@ -233,6 +238,7 @@ def _train(trainer: PretrainTrainer, checkpoint: Path | None, finished: bool) ->
     import torch
 
     from gpt_tasks.pretraining.energy import energy_meter
+    from gpt_tasks.training.checkpoints import LossError
 
     if checkpoint is not None and finished:
         trainer.take(checkpoint)
@@ -241,6 +247,12 @@ def _train(trainer: PretrainTrainer, checkpoint: Path | None, finished: bool) ->
     try:
         with energy_meter() as trainer.energy:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except LossError as error:
+        told = str(error)
+        raise ModelError(
+            f"{told[0].upper()}{told[1:]}",
+            "Lower --learning-rate and --muon-learning-rate, or give --precision float32.",
+        ) from error
     finally:
         torch.set_flush_denormal(False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -18,11 +17,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from gpt_tasks.files import write_json
 from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
 from gpt_tasks.pretraining.config import PretrainConfig
 from gpt_tasks.pretraining.corpus import Shards, ValidationText
 from gpt_tasks.pretraining.loop import PretrainTrainer, sample, spent
 from gpt_tasks.pretraining.packed import PackedGPT2
+from gpt_tasks.threads import LOADING
 
 FIGURES = "training.json"
 ABOUT_NOTHING = "Where this text comes from, and under which licence, was not said when the model was trained."
@@ -40,8 +41,9 @@ def finish(
 ) -> dict[str, Any]:
     """Write the model, measure it as a user will open it, and write the card; return the figures."""
     assert isinstance(trainer.model, PackedGPT2)
-    save_model(trainer.model, tokenizer, config.output)
-    model: Any = AutoModelForCausalLM.from_pretrained(config.output, dtype=torch.float32)
+    with LOADING:
+        save_model(trainer.model, tokenizer, config.output)
+        model: Any = AutoModelForCausalLM.from_pretrained(config.output, dtype=torch.float32)
     model.to(device=trainer.args.device)
     figures = _figures(config, trainer, model, shards)
     if validation is not None:
@@ -58,7 +60,7 @@ def finish(
         say(f"validation: {figures['validation']['bits_per_byte']:.4f} bits per byte")
     figures["samples"] = [sample(model, tokenizer, prompt, config.seed, tokens=80) for prompt in config.prompt]
     figures["history"] = trainer.state.log_history
-    (config.output / FIGURES).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    write_json(config.output / FIGURES, figures)
     _draw(trainer.state.log_history, config.output / "loss.png")
     about = config.about_text.read_text(encoding="utf-8") if config.about_text else ABOUT_NOTHING
     (config.output / "README.md").write_text(model_card(figures, about), encoding="utf-8")

@@ -113,4 +113,4 @@ def _line(key: str, answer: Response) -> str:
     if isinstance(answer, str):
         return json.dumps([key, answer]) + "\n"
     tokens = [answer.tokens] if answer.tokens else []
-    return json.dumps([key, answer.value, answer.is_greedy, *tokens]) + "\n"
+    return json.dumps([key, answer.value, answer.is_greedy, *tokens], allow_nan=False) + "\n"

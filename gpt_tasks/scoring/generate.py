@@ -6,8 +6,15 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 
+from gpt_tasks.backbone.finite import FiniteLogits
 from gpt_tasks.backbone.tokens import end_tokens
 from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.tasks.encoding import pad_token
@@ -69,6 +76,7 @@ def _batch(
             pad_token_id=pad_token(tokenizer),
             eos_token_id=sorted(ends) or None,
         ),
+        logits_processor=LogitsProcessorList([FiniteLogits(str(model.model.name_or_path))]),
         stopping_criteria=StoppingCriteriaList(criteria),
     )
     for place, row in zip(batch, generated[:, width:].tolist(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _UNSAID = {
     "engine": "trie",
     "batch_tokens": None,
     "trust_remote_code": False,
+    "verify": True,
 }
 
 
@@ -67,7 +69,8 @@ class RegisteredResponder:
     def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Responses:
         """Answer everything; each answer is in the cache's file before the next one is waited for.
 
-        Raises what the responder raises, and PluginError where it gives something else than one response to each.
+        Raises what the responder raises, PluginError where it gives something else than one response to each, and
+        ModelError for a log-likelihood that is not a finite number.
         """
         from gpt_tasks.scoring.progress import progress
 
@@ -83,6 +86,11 @@ class RegisteredResponder:
                     raise PluginError(
                         f"{self.model}: to a {type(request).__name__} the responder gave {response!r:.60}",
                         "Its respond() must yield a text for a Generation, a LogLikelihood for anything else.",
+                    )
+                if isinstance(response, LogLikelihood) and not math.isfinite(response.value):
+                    raise ModelError(
+                        f"{self.model}: to a {type(request).__name__} the responder gave {response.value}",
+                        "A log-likelihood is a finite number: is the model behind it damaged?",
                     )
                 known[key] = response
                 if cache is not None:

@@ -52,13 +52,15 @@ def score(
     output: Path | None = None,
     seed: int = DEFAULT_SEED,
     trust_remote_code: bool = False,
+    verify: bool = True,
     say: Callable[[str], None] = print,
 ) -> tuple[Scores, Path]:
     """Score a model on a suite: a name, a YAML file's path, or one that is loaded.
 
     `model` is a preset, a folder, a finished run or a hub id, or a registered responder's as in `openai:NAME`.
     Returns the scores, and the folder that holds them. What was answered before in that folder is not computed again.
-    `limit` takes so many examples of each task (of each group, where it has groups). Raises UsageError, DataError,
+    `limit` takes so many examples of each task (of each group, where it has groups). Without `verify` the files of a
+    run are taken as they are. Raises UsageError, DataError,
     ModelError or MachineError.
     """
     how: dict[str, Any] = {
@@ -67,6 +69,7 @@ def score(
         "engine": engine,
         "batch_tokens": batch_tokens,
         "trust_remote_code": trust_remote_code,
+        "verify": verify,
     }
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} leaves nothing to score", "Give at least 1.")

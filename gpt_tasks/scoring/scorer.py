@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from threading import RLock
 from typing import Any
 
 import numpy as np
 import torch
 
+from gpt_tasks.backbone.finite import require_finite
 from gpt_tasks.backbone.load import Backbone, load_backbone
 from gpt_tasks.backbone.precision import Precision, in_precision, resolve_device, resolve_precision
 from gpt_tasks.data.leaks import load_trained
@@ -55,6 +58,8 @@ class Scorer:
         self._show_progress = show_progress
         self._fault: str | None = None
         self._probed = 0  # the deepest paths that were tried
+        # The model is in float32 while it is tried, and in its own precision while it answers: one call at a time.
+        self._answering = RLock()
 
     @property
     def identity(self) -> dict[str, str]:
@@ -95,7 +100,14 @@ class Scorer:
         yield from self.answer(requests).answers
 
     def answer(self, requests: Sequence[Request], cache: AnswerCache | None = None) -> Responses:
-        """Answer everything. Raises DataError for a request that this model cannot answer."""
+        """Answer everything; threads wait for each other.
+
+        Raises DataError for a request that this model cannot answer, ModelError for outputs that are not finite.
+        """
+        with self._answering:
+            return self._answer(requests, cache)
+
+    def _answer(self, requests: Sequence[Request], cache: AnswerCache | None) -> Responses:
         likelihoods = [place for place, request in enumerate(requests) if not isinstance(request, Generation)]
         asked: list[Continuation | Rolling] = [requests[place] for place in likelihoods]  # type: ignore[misc]
         parts = self.tokenization.paths(asked)
@@ -150,6 +162,7 @@ class Scorer:
             missing = missing[share.start : share.stop]
         with self._progress("texts", len(paths), len(known)) as step:
             for place, likelihood in engine.score(missing, advance=_flushing(cache)):
+                require_finite(self._backbone.spec, math.isfinite(likelihood.value))
                 known[missing[place]] = likelihood
                 if cache is not None:
                     cache.put(key_of_path(missing[place]), likelihood)
@@ -216,15 +229,17 @@ def open_scorer(
     engine: EngineName = "trie",
     batch_tokens: int | None = None,
     trust_remote_code: bool = False,
+    verify: bool = True,
 ) -> tuple[Backbone, Scorer]:
     """Load what a user names (a preset, a folder, a run or a hub id) and make a scorer of it; with other processes too.
 
-    Raises UsageError, ModelError or MachineError.
+    Without `verify` the files of a run are taken as they are. Raises UsageError, ModelError or MachineError.
     """
     init_processes(device)
     where = resolve_device(device)
     exact = resolve_precision(precision, where)
-    backbone = load_backbone(model, installed_plugins().registry.backbones, trust_remote_code=trust_remote_code)
+    presets = installed_plugins().registry.backbones
+    backbone = load_backbone(model, presets, trust_remote_code=trust_remote_code, verify=verify)
     return backbone, Scorer(
         backbone,
         device=where,

@@ -17,11 +17,12 @@ def write_backbone(folder: Path) -> Path:
     import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-    from gpt_tasks.backbone.load import quiet_transformers
     from gpt_tasks.backbone.presets import register_backbones
+    from gpt_tasks.backbone.quiet import quiet_transformers
+    from gpt_tasks.threads import LOADING
 
     (tiny,) = (preset for preset in register_backbones() if preset.name == "tiny")
-    with quiet_transformers():
+    with LOADING, quiet_transformers():
         _write_tokenizer(Path(tiny.location()), folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         end = tokenizer.eos_token_id

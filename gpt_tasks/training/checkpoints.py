@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +13,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-COMPLETE = "COMPLETE"
+from gpt_tasks.files import write_json
+from gpt_tasks.training.checkpoint_files import COMPLETE, check, complete_checkpoints, mark_complete, remove, sync
 
 
 @runtime_checkable
@@ -32,6 +32,10 @@ class TrainBatches(Protocol):
     def __iter__(self) -> Iterator[list[int]]: ...
 
 
+class LossError(ValueError):
+    """A loss that nothing can be learned by."""
+
+
 class CheckpointedTrainer(Trainer):
     """The Trainer, drawing its batches from `train_batches`, with atomic checkpoints in `<output_dir>/checkpoint-N`.
 
@@ -43,8 +47,9 @@ class CheckpointedTrainer(Trainer):
 
     Only this module overrides or calls private parts of the Trainer; a test detects their changes.
 
-    A checkpoint counts once its `COMPLETE` marker exists, written last, after all ranks have saved their part. Older
-    ones are removed only then: the newest `keep_checkpoints` stay, and the best one at any age.
+    A checkpoint counts once its `COMPLETE` marker exists, written last, with the checksums of its files, after all
+    ranks have saved their part. Older ones are removed only then: the newest `keep_checkpoints` stay, and the best one
+    at any age.
     """
 
     def __init__(self, *args: Any, train_batches: TrainBatches, keep_checkpoints: int = 2, **kwargs: Any) -> None:
@@ -77,11 +82,14 @@ class CheckpointedTrainer(Trainer):
             (folder / COMPLETE).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
-        _sync(folder)
+        if self.is_world_process_zero():
+            # Figures of its history may be undefined, for which the Trainer writes what is no JSON.
+            state = folder / TRAINER_STATE_NAME
+            write_json(state, json.loads(state.read_text(encoding="utf-8")))
+        sync(folder)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            (folder / COMPLETE).touch()
-            _sync(folder)
+            mark_complete(folder)
             self._rotate()
         self.accelerator.wait_for_everyone()
 
@@ -96,11 +104,29 @@ class CheckpointedTrainer(Trainer):
         if best.is_dir():
             self.state.best_model_checkpoint = str(best)
 
+    def check_loss(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return a batch's loss. Raises LossError for one that is not a finite number, or else `log` does."""
+        # On an accelerator, to look at it would wait for all that is computed.
+        if loss.device.type == "cpu" and not torch.isfinite(loss):
+            raise LossError(f"the loss is {loss.item()} in update {self.state.global_step + 1}")
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log figures. Raises LossError for a loss that is not a finite number."""
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise LossError(f"the loss is {logs['loss']} in update {self.state.global_step}")
+        super().log(logs, *args, **kwargs)
+
     def take_best(self, state: TrainerState) -> None:
         """Take the weights of the best checkpoint of a training that ended in this state."""
         self.state = state
         self.find_best_checkpoint()
         self._load_best_model()
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint is not None:
+            check(Path(self.state.best_model_checkpoint))
+        super()._load_best_model()
 
     def take(self, checkpoint: Path) -> None:
         """Take the weights and the state of a checkpoint, without resuming from it."""
@@ -115,10 +141,9 @@ class CheckpointedTrainer(Trainer):
 
     def _rotate(self) -> None:
         best = self.state.best_model_checkpoint
-        for old in _complete(self._folder)[: -self.keep_checkpoints]:
+        for old in complete_checkpoints(self._folder)[: -self.keep_checkpoints]:
             if best is None or old.name != Path(best).name:
-                (old / COMPLETE).unlink()  # first, so that a kill during the removal leaves no half of one
-                shutil.rmtree(old, ignore_errors=True)
+                remove(old)
 
 
 def one_device_a_process(arguments: TrainingArguments) -> None:
@@ -129,41 +154,9 @@ def one_device_a_process(arguments: TrainingArguments) -> None:
     arguments._n_gpu = min(1, arguments.n_gpu)
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint in `folder`, or None."""
-    complete = _complete(folder)
-    return complete[-1] if complete else None
-
-
-def clear_incomplete(folder: Path) -> None:
-    """Remove the checkpoints in `folder` that a kill left without their marker."""
-    for checkpoint in _checkpoints(folder):
-        if not (checkpoint / COMPLETE).is_file():
-            shutil.rmtree(checkpoint, ignore_errors=True)
-
-
 class _EpochLoader(DataLoader[Any]):
     """A loader that passes the epoch to its batch sampler (accelerate's own does not reach a custom one)."""
 
     def set_epoch(self, epoch: int) -> None:
         assert isinstance(self.batch_sampler, TrainBatches)
         self.batch_sampler.set_epoch(epoch)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def _complete(folder: Path) -> list[Path]:
-    return [checkpoint for checkpoint in _checkpoints(folder) if (checkpoint / COMPLETE).is_file()]
-
-
-def _sync(folder: Path) -> None:
-    """Sync the folder's files to the disk before they are reported as saved, so that this holds after a power cut."""
-    for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

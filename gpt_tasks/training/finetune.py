@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from gpt_tasks.plugins import OWN_DISTRIBUTION, Plugins, installed_plugins
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
+from gpt_tasks.threads import one_training
+from gpt_tasks.training.checkpoint_files import remove_damaged
 from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml
 from gpt_tasks.training.run import Run, current_name, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
@@ -51,10 +54,10 @@ def finetune(
     refused, given here or in `config`.
 
     Raises UsageError, DataError, ModelError, PluginError or MachineError, each saying what to do. Before its first
-    checkpoint a run that fails leaves nothing behind.
+    checkpoint a run that fails leaves nothing behind. Trainings in several threads wait for each other.
     """
     plugins = installed_plugins()
-    with machine_errors(), plugins.attribute_errors():
+    with one_training(), machine_errors(), plugins.attribute_errors():
         return _finetune(task, Path(config) if config else None, output, resume, settings, plugins)
 
 
@@ -86,6 +89,8 @@ def _finetune(
     if rank() == 0 and not resume:
         folder.create()
     with alone_in(folder.path):
+        if rank() == 0:
+            remove_damaged(folder.checkpoints, partial(print, file=sys.stderr))
         try:
             if rank() == 0 and not resume:
                 folder.write({"task": name, "config": config.model_dump()}, "unfinished")
@@ -109,9 +114,9 @@ def _train(
     plugins: Plugins,
 ) -> None:
     # Imported here: these modules import torch, and a command that computes nothing should not wait for it.
-    from gpt_tasks.backbone.load import quiet_transformers
+    from gpt_tasks.backbone.quiet import quiet_transformers
+    from gpt_tasks.training.checkpoints import LossError
     from gpt_tasks.training.session import Session
-    from gpt_tasks.training.trainer import LossError
 
     started = time.monotonic()
     owner = plugins.find(plugins.registry.learners.owner(str(task.learner)))

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import rank
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.threads import loaded_once
 from gpt_tasks.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     decoding: Mapping[str, Any] | None = None,
+    verify: bool = True,
 ) -> Run:
     """Open the finished run in a folder.
 
@@ -40,7 +42,8 @@ def load(
     flags, and without it the likeliest token is taken each time. `precision` auto is that of the training where the
     device is of the same kind. Raises UsageError where the run writes no answers,
     ModelError where the folder holds none, an unfinished or a damaged one, and PluginError naming the distribution to
-    install where the run's plugin is missing. The model itself is loaded when it is first used.
+    install where the run's plugin is missing. The model itself is loaded when it is first used; then ModelError names
+    a file of it that is not the one that was trained, unless `verify` is False.
     """
     folder = RunFolder(Path(path))
     with machine_errors():
@@ -62,11 +65,15 @@ def load(
         raise ModelError(f"The run in {path} is of task '{task.name}', which trains nothing", "Train the run again.")
     if decoding:
         _check_decoding(decoding, task, plugins)
-    return Run(folder, record, report, plugins, task.learner, device, precision, decoding)
+    return Run(folder, record, report, plugins, task.learner, device, precision, decoding, verify)
 
 
 class Run(AnsweringModel):
-    """A fine-tuned model with its task. `path` is its folder, `report` what it scored on its test split."""
+    """A fine-tuned model with its task. `path` is its folder, `report` what it scored on its test split.
+
+    It answers from several threads at once, and in a forked process. A pickled run is the place of its folder and how
+    it was opened: whoever unpickles it needs the folder, and loads the model when it is first used.
+    """
 
     def __init__(
         self,
@@ -78,27 +85,36 @@ class Run(AnsweringModel):
         device: str = "auto",
         precision: str = "auto",
         decoding: Mapping[str, Any] | None = None,
+        verify: bool = True,
     ) -> None:
         self.path = folder.path
         self.record = record
         self.report = report
         self.plugins = plugins
         self._folder = folder
+        self._place = folder.path.resolve()
         self._learner = learner
         self._device = device
         self._precision = precision
         self._decoding = decoding
+        self._verify = verify
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        how: dict[str, Any] = {"device": self._device, "precision": self._precision, "decoding": self._decoding}
+        return partial(load, **how, verify=self._verify), (self._place,)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, task={self.record['task']!r})"
 
-    @cached_property
+    @loaded_once
     def predictor(self) -> Learner[Any]:
         """The model with its task, loaded when it is first used."""
         # Imported here: it imports torch, and a wrong folder should be reported without waiting for it.
         from gpt_tasks.training.loading import load_learner
 
         with self.guarded():
+            if self._verify:
+                self._folder.verify()
             return load_learner(
                 self._folder,
                 self.record,

@@ -12,8 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, verify_model
+from gpt_tasks.checksums import checksums
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
+from gpt_tasks.training.checkpoint_files import last_checkpoint
 
 SCHEMA_VERSION = 1
 RUNS = Path("runs")
@@ -54,20 +57,16 @@ class RunFolder:
     @property
     def resumable(self) -> bool:
         """Whether a complete checkpoint is there."""
-        if not self.checkpoints.is_dir():
-            return False
-        from gpt_tasks.training.checkpoints import last_checkpoint
-
         return last_checkpoint(self.checkpoints) is not None
 
     @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
-        return (self.path / "run.json").exists() and self.record()["status"] == "finished"
+        return (self.path / RECORD).exists() and self.record()["status"] == "finished"
 
     def record(self) -> dict[str, Any]:
         """Read run.json. Raises ModelError where it is missing, broken, or of a schema this version does not read."""
-        file = self.path / "run.json"
+        file = self.path / RECORD
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -89,15 +88,23 @@ class RunFolder:
         """Write run.json."""
         versions = {name: _version(name) for name in _VERSIONS}
         write_json(
-            self.path / "run.json",
+            self.path / RECORD,
             {"schema_version": SCHEMA_VERSION, "status": status, **record, "versions": versions},
         )
+
+    def checksums(self) -> dict[str, dict[str, str]]:
+        """Return the checksums of the model's files, as run.json records them."""
+        return {CHECKSUMS: checksums(self.model)}
+
+    def verify(self) -> None:
+        """Raise ModelError naming the file of the model that is not the one that was trained."""
+        verify_model(self.model, self.record().get(CHECKSUMS))
 
     def create(self) -> None:
         """Make the folder. Raises UsageError where one with anything in it is already there."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--output {self.path} is a file", "Give a folder that is empty or not there yet.")
-        if (self.path / "run.json").exists():
+        if (self.path / RECORD).exists():
             unfinished = self.record()["status"] == "unfinished"
             raise UsageError(
                 f"--output {self.path} already holds {'an unfinished' if unfinished else 'a'} run",

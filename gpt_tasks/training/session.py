@@ -37,7 +37,8 @@ from gpt_tasks.learners.base import Learner, LearnerSettings
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import rank
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.training.checkpoints import clear_incomplete, last_checkpoint
+from gpt_tasks.threads import LOADING
+from gpt_tasks.training.checkpoint_files import last_checkpoint
 from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.progress import ObserverCallback, ProgressBar
 from gpt_tasks.training.run_folder import RunFolder
@@ -107,7 +108,8 @@ class Session:
             head = registry.heads[head.frozen]
         session = cls(learner, method, head, metrics, config, settings, folder, plugins, splits)
         set_seed(settings.seed)
-        session._build()
+        with LOADING:
+            session._build()
         if rank() == 0:
             session._mark()
         return session
@@ -176,8 +178,6 @@ class Session:
             checkpoints=self.folder.checkpoints,
             callbacks=[ObserverCallback(observers), bar],
         )
-        if rank() == 0:
-            clear_incomplete(self.folder.checkpoints)
         checkpoint = last_checkpoint(self.folder.checkpoints)
         before = _epochs_at(checkpoint) if checkpoint else 0.0
         used = torch.from_numpy(train.used_tokens).to(self.settings.device)
@@ -239,7 +239,7 @@ class Session:
         self._write_card(report)
         trained = load_trained(self.backbone.location.folder)
         save_trained(self.folder.path / TRAINED_ROWS, self.splits.train.keys, trained)
-        self.folder.write(self.record(), "finished")
+        self.folder.write({**self.record(), **self.folder.checksums()}, "finished")
         # Only now: until the run is marked as finished, it resumes from its checkpoints.
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,7 +21,7 @@ from gpt_tasks.files import is_out_of_memory
 from gpt_tasks.learners.base import Learner
 from gpt_tasks.processes import rank, world_size
 from gpt_tasks.tasks.encoding import pad_token
-from gpt_tasks.training.checkpoints import CheckpointedTrainer, one_device_a_process
+from gpt_tasks.training.checkpoints import CheckpointedTrainer, LossError, one_device_a_process
 from gpt_tasks.training.settings import Settings
 
 LONGEST_STRETCH = 500
@@ -88,11 +89,8 @@ class LearnerTrainer(CheckpointedTrainer):
         loss: torch.Tensor = model(**inputs, num_items_in_batch=num_items_in_batch)["loss"]
         if loss.dim():
             raise LossError(f"the loss is of shape {list(loss.shape)}, and must be one number")
-        # On an accelerator, to look at it would wait for all that is computed.
-        if loss.device.type == "cpu" and not torch.isfinite(loss):
-            raise LossError(f"the loss is {loss.item()} in update {self.state.global_step + 1}")
         # Processes' gradients are averaged, but the divisor already counts the examples of all of them.
-        share: torch.Tensor = loss * self.accelerator.num_processes
+        share: torch.Tensor = self.check_loss(loss) * self.accelerator.num_processes
         return share
 
     def training_step(
@@ -166,21 +164,16 @@ class Patience(EarlyStoppingCallback):
 
 
 def rounds_without_improvement(history: list[dict[str, float]], args: TrainingArguments) -> int:
-    """Return how many of the last evaluations were no better than the best before them."""
+    """Return how many of the last evaluations were no better than the best before them; undefined figures never are."""
+    name, sign = str(args.metric_for_best_model), 1 if args.greater_is_better else -1
     best, rounds = None, 0
-    for entry in history:
-        value = entry.get(str(args.metric_for_best_model))
-        if value is None:
-            continue
-        if best is None or (value > best if args.greater_is_better else value < best):
-            best, rounds = value, 0
+    for value in (entry[name] for entry in history if name in entry):
+        height = -math.inf if value is None or math.isnan(value) else sign * value
+        if best is None or height > best:
+            best, rounds = height, 0
         else:
             rounds += 1
     return rounds
-
-
-class LossError(ValueError):
-    """A loss that nothing can be learned by."""
 
 
 def updates_per_epoch(train: EncodedExamples, settings: Settings, learner: Learner[Any]) -> int:

@@ -48,9 +48,8 @@ def tokens_by(engine: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], new
             return super().take(row, token)
 
     rows = Kept(tokenizer, [[0]] * len(found), [new] * len(found), ends=frozenset())
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.get("seed", 0))
-        engine.write(prompts, Decoding.checked(max_new_tokens=new, **settings), rows)
+    generator = torch.Generator().manual_seed(settings.get("seed", 0))
+    engine.write(prompts, Decoding.checked(max_new_tokens=new, **settings), rows, generator)
     return found
 
 
@@ -145,7 +144,7 @@ def test_rows_that_are_done_leave_and_the_others_write_on(tiny_tokenizer: PreTra
             self._gpt2.step = lambda tokens, memory: (left.append(len(tokens)), step(tokens, memory))[1]  # type: ignore
 
     rows = BatchOutputs(tiny_tokenizer, prompts, max_new_tokens, ends=frozenset())
-    Watched().write(prompts, Decoding.checked(max_new_tokens=40), rows)
+    Watched().write(prompts, Decoding.checked(max_new_tokens=40), rows, torch.Generator())
     for row, room, written in zip(whole, max_new_tokens, rows.written(), strict=True):
         assert written.text == tiny_tokenizer.decode(row[:room], skip_special_tokens=True)
     assert left[0] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from gpt_tasks.errors import ModelError
 from gpt_tasks.heads.language_model import LanguageModel
 from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.sequence import SequenceHead
@@ -214,26 +216,26 @@ def test_batches_hold_no_more_tokens_than_they_may(models: dict[Kind, Any]) -> N
 
 
 @pytest.mark.parametrize("is_training", [False, True])
-def test_a_model_is_left_in_its_mode_and_one_in_evaluation_mode_is_not_touched(
-    is_training: bool, models: dict[Kind, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_part_of_a_model_is_left_in_its_mode(is_training: bool, models: dict[Kind, Any]) -> None:
     model = models["rows"].train(is_training)
-    # Modes of its parts can differ, as where a part is frozen; a toggle of the whole would lose that.
+    # Modes of its parts can differ, as where a part is frozen.
     model.head.train(not is_training)
-    toggled: list[bool] = []
-    plain = HeadModel.train
-
-    def train(self: HeadModel, mode: bool = True) -> HeadModel:
-        toggled.append(mode)
-        plain(self, mode)
-        return self
-
-    monkeypatch.setattr(HeadModel, "train", train)
     computed("rows", model, features_of("rows"))
-    assert toggled == ([False, True] if is_training else [])
-    assert model.training is is_training
-    if not is_training:
-        assert model.head.training
+    assert (model.training, model.backbone.training, model.head.training) == (is_training, is_training, not is_training)
+
+
+def test_a_model_in_evaluation_mode_is_not_touched(models: dict[Kind, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "train", lambda *_: pytest.fail("another thread would be in another mode"))
+    computed("rows", models["rows"], features_of("rows"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_that_are_not_finite_are_refused(kind: Kind, value: float, models: dict[Kind, Any]) -> None:
+    with torch.no_grad():
+        models[kind].backbone.ln_f.bias[0] = value
+    with pytest.raises(ModelError, match="my model: the model's outputs are not finite numbers"):
+        computed(kind, models[kind], features_of(kind), name="my model")
 
 
 def test_a_model_in_training_answers_as_in_evaluation_and_trains_on(models: dict[Kind, Any]) -> None:

@@ -18,10 +18,11 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from gpt_tasks.backbone.shapes import Shape
-from gpt_tasks.errors import DataError, GptTasksError, UsageError
+from gpt_tasks.errors import DataError, GptTasksError, ModelError, UsageError
 from gpt_tasks.heads.lm import linear_cross_entropy
 from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
 from gpt_tasks.pretraining.corpus import ValidationText
+from gpt_tasks.pretraining.loop import PretrainTrainer
 from gpt_tasks.pretraining.packed import build_gpt2
 from gpt_tasks.pretraining.pretrain import PretrainConfig, pretrain
 from gpt_tasks.pretraining.windows import collate_windows
@@ -200,6 +201,58 @@ def test_a_resume_with_a_budget_continues_from_the_checkpoint(text: Path, tmp_pa
     assert not any(line.startswith("update") for line in said)
     with pytest.raises(UsageError, match="--batch-tokens was 256"):
         pretrain(PretrainConfig(text=[text], output=tmp_path / "model", resume=True, batch_tokens=512))
+
+
+@pytest.mark.parametrize(
+    ("begun", "again"),
+    [({"epochs": 2}, {"epochs": 2}), ({}, {"epochs": 1}), ({"tokens": 2048}, {"tokens": 2048}), ({"epochs": 2}, {})],
+)
+def test_a_budget_given_again_changes_nothing(
+    begun: dict[str, Any], again: dict[str, Any], text: Path, tmp_path: Path
+) -> None:
+    settings = {name: value for name, value in SMALL.items() if name != "tokens"}
+    first = pretrain(PretrainConfig(text=[text], output=tmp_path / "model", **settings, **begun), lambda line: None)
+    resumed = PretrainConfig(text=[text], output=tmp_path / "model", resume=True, **again)
+    assert pretrain(resumed, lambda line: None)["training"]["updates"] == first["training"]["updates"]
+
+
+def test_another_budget_counts_from_the_checkpoint_once(text: Path, tmp_path: Path) -> None:
+    pretrain(PretrainConfig(text=[text], output=tmp_path / "model", **SMALL), lambda line: None)
+    one = pretrain(PretrainConfig(text=[text], output=tmp_path / "one", **{**SMALL, "tokens": None, "epochs": 1}))
+    for _ in range(2):
+        more = PretrainConfig(text=[text], output=tmp_path / "model", resume=True, epochs=1)
+        updates = pretrain(more, lambda line: None)["training"]["updates"]
+        assert updates == 12 + one["training"]["updates"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_what_can_be_resumed(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PretrainConfig(text=[text], output=tmp_path / "model", **SMALL)
+    plain = PretrainTrainer.compute_loss
+
+    def diverging(self: PretrainTrainer, model: Any, inputs: Any, *rest: Any, **named: Any) -> torch.Tensor:
+        if self.state.global_step == 6:
+            with torch.no_grad():
+                model.transformer.wpe.weight.fill_(math.nan)
+        return plain(self, model, inputs, *rest, **named)
+
+    monkeypatch.setattr(PretrainTrainer, "compute_loss", diverging)
+    with pytest.raises(ModelError, match="The loss is nan in update 7"):
+        pretrain(config, lambda line: None)
+    monkeypatch.undo()
+    assert pretrain(config.model_copy(update={"resume": True}), lambda line: None)["training"]["updates"] == 12
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(text: Path, tmp_path: Path) -> None:
+    pretrain(PretrainConfig(text=[text], output=tmp_path / "model", **SMALL), lambda line: None)
+    whole = (tmp_path / "model" / "model.safetensors").read_bytes()
+    os.truncate(tmp_path / "model" / "checkpoints" / "checkpoint-12" / "optimizer.pt", 1000)
+    said: list[str] = []
+    pretrain(PretrainConfig(text=[text], output=tmp_path / "model", resume=True), said.append)
+    assert any("checkpoint-12/optimizer.pt is damaged" in line for line in said)
+    assert any(line.startswith("update 9/12") for line in said)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == whole
 
 
 def test_two_processes_train_as_one_that_accumulates(text: Path, held_out: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
+import math
 import os
 import shutil
 import signal
@@ -17,7 +19,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from gpt_tasks.training.checkpoints import CheckpointedTrainer, clear_incomplete, last_checkpoint
+from gpt_tasks.errors import MachineError
+from gpt_tasks.training.checkpoint_files import last_checkpoint, remove_damaged
+from gpt_tasks.training.checkpoints import CheckpointedTrainer, LossError
 
 ROWS, BATCH = 22, 2
 
@@ -164,7 +168,7 @@ def test_a_killed_training_continues_to_the_same_weights(
     folder = killed[kill]
     found = last_checkpoint(folder)
     assert (found.name if found else None) == KILLS[kill][2]
-    clear_incomplete(folder)
+    remove_damaged(folder, pytest.fail)
     made = trainer(folder)
     made.train(resume_from_checkpoint=str(found) if found else None)
     for name, tensor in final_weights(made).items():
@@ -199,12 +203,71 @@ def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path / "nowhere") is None
     for step, complete in ((9, True), (10, True), (100, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
         if complete:
             (tmp_path / f"checkpoint-{step}" / "COMPLETE").touch()
     (tmp_path / "checkpoint-of-mine").mkdir()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    clear_incomplete(tmp_path)
+    remove_damaged(tmp_path, pytest.fail)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9", "checkpoint-of-mine"]
+
+
+def test_the_best_checkpoint_is_checked_before_its_weights_are_taken(tmp_path: Path) -> None:
+    made = trainer(
+        tmp_path,
+        max_steps=4,
+        eval_strategy="steps",
+        eval_steps=2,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        load_best_model_at_end=True,
+    )
+
+    class Damage(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 3:
+                weights = tmp_path / "checkpoint-2" / "model.safetensors"
+                weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+
+    made.add_callback(Damage())
+    with pytest.raises(MachineError, match=r"checkpoint-2/model.safetensors is damaged"):
+        made.train()
+
+
+def test_what_is_undefined_is_null_in_the_state(tmp_path: Path) -> None:
+    class Undefined(CheckpointedTrainer):
+        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            figures = {"eval_score": math.nan}
+            self.log(dict(figures))
+            return figures
+
+    settings = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "score", "greater_is_better": True}
+    made = trainer(tmp_path, max_steps=2, **settings)
+    made.__class__ = Undefined
+    made.train()
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is no JSON")
+
+    state = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text(), parse_constant=refuse)
+    assert state["log_history"][0]["eval_score"] is None
+    remove_damaged(tmp_path, pytest.fail)
+    trainer(tmp_path, max_steps=4, **settings).train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
+
+
+@pytest.mark.parametrize("device", ["cpu", "accelerator"])
+def test_a_loss_that_is_not_finite_ends_the_training(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverged(CheckpointedTrainer):
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().compute_loss(*args, **kwargs) * math.nan
+            return self.check_loss(loss) if device == "cpu" else loss
+
+    made = trainer(tmp_path, max_steps=4, eval_strategy="no", logging_steps=1, logging_nan_inf_filter=False)
+    made.__class__ = Diverged
+    with pytest.raises(LossError, match="the loss is nan in update 1"):
+        made.train()
 
 
 def test_a_checkpoint_holding_a_pickled_object_is_refused(tmp_path: Path) -> None:

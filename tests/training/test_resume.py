@@ -190,6 +190,24 @@ def test_killed_run_resumes_to_the_same_weights(
     assert weights(workplace, name) == uninterrupted, kill
 
 
+def test_a_run_resumes_from_the_newest_whole_checkpoint_to_the_same_weights(
+    workplace: Path, tiny_backbone_folder: Path, launchers: tuple[Launcher, Launcher], uninterrupted: list[bytes]
+) -> None:
+    first, second = launchers
+    assert first.run(command(workplace, tiny_backbone_folder, "damaged"), KILL_AT_STEP="14") == -9
+    again = command(workplace, tiny_backbone_folder, "damaged", resume=True)
+    checkpoints = (workplace / "damaged" / "checkpoints").iterdir()
+    *older, newest = sorted(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]))
+    os.truncate(newest / "model.safetensors", 2000)
+    for each in older:
+        (each / "optimizer.pt").rename(each / "hidden")
+    assert second.run(again) == 6
+    for each in older:
+        (each / "hidden").rename(each / "optimizer.pt")
+    assert second.run(again) == 0
+    assert weights(workplace, "damaged") == uninterrupted
+
+
 def test_killed_run_on_two_ranks_resumes_to_the_same_weights(
     workplace: Path, tiny_backbone_folder: Path, launchers: tuple[Launcher, Launcher]
 ) -> None:
