@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.prompted import PromptOptions as PromptOptions
     from gpt_tasks.tasks.reading import choose_columns as choose_columns
     from gpt_tasks.tasks.reading import extra_columns as extra_columns
+    from gpt_tasks.tasks.reading import from_cell as from_cell
     from gpt_tasks.tasks.reading import refuse_unknown_fields as refuse_unknown_fields
     from gpt_tasks.tasks.reading import require_columns as require_columns
     from gpt_tasks.tasks.reading import text_of as text_of
@@ -197,6 +198,7 @@ _HOMES = {
     "exact_match": "gpt_tasks.metrics.text",
     "extra_columns": "gpt_tasks.tasks.reading",
     "finetune": "gpt_tasks.training.finetune",
+    "from_cell": "gpt_tasks.tasks.reading",
     "hookimpl": "gpt_tasks.hookspecs",
     "last_hidden_state": "gpt_tasks.heads.model",
     "literal": "gpt_tasks.tasks.encoding",

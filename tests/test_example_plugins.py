@@ -25,7 +25,7 @@ BRINGS = {
     "kappa": "metric kappa",
     "counting": "suite counting",
     "shelf": "backbone shelf",
-    "sqlite": "source sqlite",
+    "sqlite": "source sql",
     "prompt-tuning": "method prompt",
     "mistakes": "command mistakes",
     "jsonl-log": "observe",

@@ -137,7 +137,7 @@ def test_hook_register_sources(documented, tmp_path) -> None:
         for split in ("train", "validation", "test"):
             database.execute(f"CREATE TABLE {split} (text, label)")
             database.execute(f"INSERT INTO {split} VALUES ('{split} text', 'yes')")
-    source = open_source(f"sqlite:{tmp_path}/mail.db", documented("register_sources").registry.sources)
+    source = open_source(f"tables:{tmp_path}/mail.db", documented("register_sources").registry.sources)
     assert set(source.splits) == {"train", "validation", "test"}
     (row,) = source.splits["test"]()
     assert row == Row({"text": "test text", "label": "yes"}, f"{tmp_path}/mail.db:test:1")
@@ -146,8 +146,8 @@ def test_hook_register_sources(documented, tmp_path) -> None:
 def test_a_source_that_fails_is_blamed(documented, tmp_path) -> None:
     from gpt_tasks.data.sources import open_source
 
-    source = open_source(f"sqlite:{tmp_path}/mail.db", documented("register_sources").registry.sources)
-    with pytest.raises(PluginError, match=r"sqlite:.*no such table: train"):
+    source = open_source(f"tables:{tmp_path}/mail.db", documented("register_sources").registry.sources)
+    with pytest.raises(PluginError, match=r"tables:.*no such table: train"):
         list(source.splits["train"]())
 
 
@@ -219,7 +219,7 @@ def test_everything_that_a_plugin_can_provide_works_in_one_run(
 
     run = finetune(
         "mood",
-        data=f"sqlite:{tmp_path}/moods.db",
+        data=f"tables:{tmp_path}/moods.db",
         backbone="house",
         method="bias",
         epochs=2,

@@ -66,6 +66,7 @@ LOADED_BY_EVERY_COMMAND = {
     "backbone/presets.py",
     "backbone/methods.py",
     "data/hub.py",
+    "data/sqlite.py",
     "learners/__init__.py",
 }
 MODULES = sorted((ROOT / "gpt_tasks").rglob("*.py"))

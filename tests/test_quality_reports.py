@@ -75,8 +75,8 @@ def test_n_grams_are_judged_by_the_tokens_of_the_report(quality, tiny_backbone_f
     from pyarrow import parquet
     from transformers import AutoTokenizer
 
-    from gpt_tasks.data.examples import stream_examples
     from gpt_tasks.data.sources import open_source
+    from gpt_tasks.data.stream import stream_examples
 
     settings = made(tmp_path / "data")
     run = gpt_tasks.finetune(
@@ -92,7 +92,7 @@ def test_n_grams_are_judged_by_the_tokens_of_the_report(quality, tiny_backbone_f
     )
     columns = settings.get("column", {})
     source = open_source(settings["data"], {})
-    test = list(stream_examples(run.task, source, "test", columns=columns, need_labels=True))
+    test = list(stream_examples(run.task, source, "test", columns=columns, need_labels=True).examples())
     tokenizer = AutoTokenizer.from_pretrained(run.path / "model")
     tokens, owners, counted = quality.laid_out(run.task, test, tokenizer)
     reported = [

@@ -19,6 +19,18 @@ Column: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Encoding: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        help="The encoding of text files, as in cp1251. Default: detected.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+SkipInvalid: TypeAlias = Annotated[
+    bool, typer.Option("--skip-invalid", help="Leave out rows that cannot be used; they are counted.")
+]
 Device: TypeAlias = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
 WritingPrecision: TypeAlias = Annotated[
     Literal["auto", "float32", "bf16", "int8"],

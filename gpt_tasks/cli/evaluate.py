@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, NoVerify
+from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Encoding, Json, NoVerify, SkipInvalid
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.cli.zero_shot import (
@@ -50,6 +50,8 @@ def evaluate_run(
         Path | None, typer.Option(help="A folder for the report, the predictions and the plots.", metavar="DIR")
     ] = None,
     column: Column = None,
+    encoding: Encoding = None,
+    skip_invalid: SkipInvalid = False,
     task: ZeroShotTask = None,
     shots: Shots = 0,
     shots_sampler: ShotsSampler = "random",
@@ -86,7 +88,16 @@ def evaluate_run(
     with answering(as_json) as answer:
         columns = pairs(column or [], "--column")
         model = open_model(run, asked, device, precision, settings, columns=columns, verify=not no_verify)
-        report = model.evaluate(data, split=split, by=by, column=columns, metrics=metric or (), output=output)
+        report = model.evaluate(
+            data,
+            split=split,
+            by=by,
+            column=columns,
+            metrics=metric or (),
+            encoding=encoding,
+            skip_invalid=skip_invalid,
+            output=output,
+        )
         answer({**report.to_json(), "run" if task is None else "model": run})
     if not as_json and first_process():
         print_report(report)

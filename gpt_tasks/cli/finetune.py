@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -135,7 +136,7 @@ def _show(run: Run) -> None:
     command = installed_plugins().registry.tasks[run.report.task].command
     text = ' "Your own text."' if command == "generate" or len(asked) == 1 else " --input FILE"
     text = "" if command == "chat" else text
-    print(f"\nThe run is in {run.path}. Continue with: gpt-tasks {command} {run.path}{text}")
+    print(f"\nThe run is in {run.path}. Continue with: gpt-tasks {command} {shlex.quote(str(run.path))}{text}")
 
 
 def _cells(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, str, str]:

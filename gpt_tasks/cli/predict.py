@@ -10,7 +10,16 @@ from typing import Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Json, NoVerify, WritingPrecision
+from gpt_tasks.cli.arguments import (
+    Column,
+    DecodingSettings,
+    Device,
+    Encoding,
+    Json,
+    NoVerify,
+    SkipInvalid,
+    WritingPrecision,
+)
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.cli.zero_shot import (
@@ -53,6 +62,8 @@ def predict_texts(
         Path | None, typer.Option(help="Write the answers to --input there, instead of stdout.", metavar="FILE")
     ] = None,
     column: Column = None,
+    encoding: Encoding = None,
+    skip_invalid: SkipInvalid = False,
     task: ZeroShotTask = None,
     data: Annotated[
         str | None,
@@ -73,11 +84,13 @@ def predict_texts(
 ) -> None:
     """Answer texts: with a label and the probability of every one, or in the model's own words.
 
-    Texts are answered in a table, or with --json in one object; a file is answered with one JSON object a line.
+    Texts are answered in a table, or with --json in one object; a file is answered with one JSON object a line. With
+    --skip-invalid a row that cannot be used has null for its answer, and the reason beside it.
     """
     if bool(texts) == bool(source):
         raise UsageError("predict: what to answer?", "Give texts, or a file with --input, and not both.")
-    for name, value in (("--output", output), ("--column", column)):
+    of_input = {"--output": output, "--column": column, "--encoding": encoding, "--skip-invalid": skip_invalid}
+    for name, value in of_input.items():
         if texts and value and not (name == "--column" and data):
             raise UsageError(f"{name} belongs to --input", "Give a file with --input.")
     if data is not None and task is None:
@@ -95,7 +108,7 @@ def predict_texts(
         settings = pairs(decoding or [], "--decoding")
         model = open_model(run, asked, device, precision, settings, columns=columns, data=data, verify=not no_verify)
         if source and source != "-":
-            rows = model.predict_rows(source, column=columns)
+            rows = model.predict_rows(source, column=columns, encoding=encoding, skip_invalid=skip_invalid)
             _write(predictions_as_json(rows, model.task), output)
             return
         given = texts or [line.rstrip("\r\n") for line in sys.stdin]

@@ -14,10 +14,8 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import pyarrow as pa
 
-from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import DataError
 from gpt_tasks.files import machine_errors
-from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example
 
 T = TypeVar("T")
@@ -119,6 +117,11 @@ class Examples(Sequence[Example]):
         for stretch in self.table.read(self.rows, [_input(field)]):
             yield from (values[_input(field)] for values in stretch)
 
+    def empty_answers(self) -> list[str]:
+        """Return the places of those examples whose written answer is empty."""
+        stretches = self.table.read(self.rows, [_REFERENCES, _WHERE]) if self.table.written else ()
+        return [values[_WHERE] for some in stretches for values in some if not values[_REFERENCES][0].strip()]
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> Examples:
         """Return the examples at `indices`, in that order."""
         return replace(self, rows=self.rows[np.asarray(indices, dtype=np.int32)])
@@ -160,37 +163,6 @@ class Examples(Sequence[Example]):
         if isinstance(index, slice):
             return replace(self, rows=self.rows[index])
         return next(iter(replace(self, rows=self.rows[[index]])))
-
-
-def stream_examples(
-    task: Task,
-    source: Source,
-    split: str,
-    *,
-    columns: Mapping[str, str],
-    by: str | None = None,
-    need_labels: bool,
-) -> Iterator[Example]:
-    """Read one split of a source as examples of a task, row by row; without `need_labels` right answers, labels among
-    them, are not looked at.
-
-    `columns` maps the task's fields to columns, `by` names one that is read in addition. Raises DataError where a
-    column is not there or a row cannot be used, naming the row.
-    """
-    rows = source.splits[split]()
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{source.name}: there are no rows ({split})", "Give data that holds some.")
-    where = first.where.rpartition(":")[0] or source.name
-    choose = task.fields if need_labels else task.input_fields
-    fields = choose(list(first.values), columns, where)
-    if by is not None and by not in first.values:
-        raise DataError(
-            f"{where}: there is no column '{by}'; the columns are {', '.join(first.values)}", "Give --by one of them."
-        )
-    extra = () if by is None else (by,)
-    for row in chain([first], rows):
-        yield task.example(row, fields, extra)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt_tasks.backbone.hub import first_line, why_unreachable
+from gpt_tasks.data.in_memory import dataset_values
 from gpt_tasks.data.sources import ALL, split_named
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Reader, SourceScheme
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
     import datasets
 
 _LOCATION = re.compile(r"(?P<name>(?:[\w.-]+/)?[\w.-]+)(?::(?P<config>[\w.+-]+))?(?:@(?P<revision>[\w./+-]+))?")
-_BATCH = 1024
 
 
 @hookimpl
@@ -72,7 +75,8 @@ def _load(location: str, name: str, config: str | None, revision: str | None) ->
     bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(name, config, revision=revision)
+        with _without_pattern(name) as place:
+            return datasets.load_dataset(place, config, revision=revision)
     except ConnectionError as error:
         raise _unreachable(location, first_line(error)) from error
     except (datasets.exceptions.DatasetsError, HfHubHTTPError, FileNotFoundError, ValueError, RuntimeError) as error:
@@ -85,22 +89,25 @@ def _load(location: str, name: str, config: str | None, revision: str | None) ->
             datasets.enable_progress_bars()
 
 
+@contextmanager
+def _without_pattern(name: str) -> Iterator[str]:
+    """Give a name, or links to a folder's files where datasets would take the folder's path for a pattern."""
+    folder = Path(name).resolve()
+    if not folder.is_dir() or glob.escape(str(folder)) == str(folder):
+        yield name
+        return
+    with tempfile.TemporaryDirectory(prefix="gpt-tasks-") as links:
+        for file in folder.rglob("*"):
+            if file.is_file():
+                link = Path(links) / file.relative_to(folder)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(file)
+        yield links
+
+
 def _rows(data: datasets.Dataset, where: str) -> Iterator[Row]:
-    from datasets import ClassLabel
-
-    named = {column: feature for column, feature in data.features.items() if isinstance(feature, ClassLabel)}
-    number = 0
-    for batch in data.with_format("arrow").iter(batch_size=_BATCH):
-        for values in batch.to_pylist():
-            number += 1
-            for column, feature in named.items():
-                values[column] = _label(feature, values[column])
-            yield Row(values, f"{where}:{number}")
-
-
-def _label(feature: Any, value: int | None) -> str | None:
-    """Return a class's name; sets whose test labels are secret write -1 for them."""
-    return None if value is None or value < 0 else str(feature.names[value])
+    for number, values in enumerate(dataset_values(data), start=1):
+        yield Row(values, f"{where}:{number}")
 
 
 def _is_offline() -> bool:

@@ -1,4 +1,4 @@
-"""Open what `--data` names: a file, a folder of splits, or a scheme such as `hf:`."""
+"""Open what `--data` names: a file, a folder of splits or of classes, a scheme such as `hf:`, or what is in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from gpt_tasks.data.formats import SUFFIXES, DataFile, open_file, reading, suffix_of
+from gpt_tasks.data.class_folders import class_folders, read_classes
+from gpt_tasks.data.encodings import reading
+from gpt_tasks.data.formats import SUFFIXES, DataFile, open_file, suffix_of
+from gpt_tasks.data.in_memory import InMemory, is_described
+from gpt_tasks.data.invalid import BrokenRow
 from gpt_tasks.errors import DataError, GptTasksError, PluginError
 from gpt_tasks.extensions import FileFormat, Reader, SourceScheme
 from gpt_tasks.types import Row
@@ -46,13 +50,26 @@ class Source:
     splits: Mapping[str, Callable[[], Iterator[Row]]]
     notes: tuple[str, ...] = ()
 
+    def whole_rows(self, split: str) -> Iterator[Row]:
+        """Yield the rows of a split that their reader could make sense of."""
+        return (row for row in self.splits[split]() if not isinstance(row, BrokenRow))
 
-def open_source(spec: str | Path, readers: Mapping[str, Reader]) -> Source:
-    """Open a file, a folder that holds train, validation and test files, or a scheme's `PREFIX:LOCATION`.
 
-    `readers` are the schemes, by their prefix without its colon, and the formats of files. Raises DataError where there
-    is nothing to read, and PluginError where a scheme fails.
+def open_source(spec: object, readers: Mapping[str, Reader], encoding: str | None = None) -> Source:
+    """Open a file, a folder, a scheme's `PREFIX:LOCATION`, or data that a program holds (see `InMemory`).
+
+    A folder holds train, validation and test files, or one sub-folder of texts for each class. `readers` are the
+    schemes, by their prefix without its colon, and the formats of files. Text files are in `encoding`, where it is
+    given. Raises DataError where there is nothing to read, and PluginError where a scheme fails.
     """
+    held = InMemory.of(spec)
+    if held is not None:
+        return _open_held(held)
+    if not isinstance(spec, str | Path):
+        raise DataError(
+            f"A {type(spec).__name__} cannot be read as data",
+            "Give a path, a DataFrame, a datasets.Dataset, a list of mappings, or a mapping of these by split.",
+        )
     path = Path(spec).expanduser()
     scheme = _SCHEME.fullmatch(str(spec))
     formats = [reader for reader in readers.values() if isinstance(reader, FileFormat)]
@@ -63,16 +80,36 @@ def open_source(spec: str | Path, readers: Mapping[str, Reader]) -> Source:
                 return _open_scheme(str(spec), found, scheme[2])
             path = Path(scheme[2]).expanduser()
         if path.is_dir():
-            return _open_folder(path, formats)
+            return _open_folder(path, formats, encoding)
         if not path.exists():
             raise _missing(path)
-        file = open_file(path, formats)
-        return Source(path.name, {ALL: file.rows}, _notes([file]))
+        file = open_file(path, formats, encoding)
+        return Source(path.name, {ALL: file.rows}, file.notes)
 
 
 def split_named(name: str) -> str | None:
     """Return the split (train, validation or test) that a name such as `dev` means, or None."""
     return _NAMES.get(name.lower())
+
+
+def _open_held(held: InMemory) -> Source:
+    tables = held.tables
+    if tables is None:
+        return Source(held.name, {ALL: held.rows})
+    found: dict[str, Callable[[], Iterator[Row]]] = {}
+    others = []
+    for name, read in tables.items():
+        split = split_named(name)
+        if split is None or split in found:
+            others.append(name)
+        else:
+            found[split] = read
+    if not found:
+        raise DataError(
+            f"{held}: its tables are {', '.join(tables)}, which are no splits", f"Name them {', '.join(SPLITS)}."
+        )
+    notes = (f"Left out, as they are no splits: {', '.join(others)}.",) if others else ()
+    return Source(held.name, {name: found[name] for name in SPLITS if name in found}, notes)
 
 
 def _is_there(path: Path) -> bool:
@@ -113,7 +150,7 @@ def _failure(spec: str, scheme: SourceScheme, error: Exception) -> PluginError:
     return PluginError(f"The source '{scheme.prefix}' failed on {spec}: {reason}", "Fix or upgrade its plugin.")
 
 
-def _open_folder(folder: Path, formats: Sequence[FileFormat]) -> Source:
+def _open_folder(folder: Path, formats: Sequence[FileFormat], encoding: str | None) -> Source:
     found: dict[str, list[Path]] = {}
     for path in _data_files(folder, formats) or _data_files(folder / "data", formats):
         stem = _stem(path, formats)
@@ -122,21 +159,36 @@ def _open_folder(folder: Path, formats: Sequence[FileFormat]) -> Source:
         if name:
             found.setdefault(name, []).append(path)
     if not found:
-        raise DataError(
-            f"{folder}: the folder holds no train, validation or test file",
-            f"Name them train.csv, validation.csv and test.csv (or another of {', '.join(SUFFIXES)}).",
-        )
+        return _open_class_folders(folder, encoding)
     for name, paths in found.items():
         if len(paths) > 1 and not all(_SHARD.fullmatch(_stem(path, formats)) for path in paths):
             raise DataError(
                 f"{folder}: both {paths[0].name} and {paths[1].name} could be the {name} split",
                 "Leave one of them, or number its parts as in train-00000-of-00002.csv.",
             )
-    files = {name: [open_file(path, formats) for path in found[name]] for name in SPLITS if name in found}
+    files = {name: [open_file(path, formats, encoding) for path in found[name]] for name in SPLITS if name in found}
     return Source(
         f"{folder.name}/",
         {name: partial(_chained, parts) for name, parts in files.items()},
-        _notes(list(chain.from_iterable(files.values()))),
+        tuple(note for file in chain.from_iterable(files.values()) for note in file.notes),
+    )
+
+
+def _open_class_folders(folder: Path, encoding: str | None) -> Source:
+    """Open a folder of classes, or one of splits that are such folders."""
+    parts = {split_named(each.name): class_folders(each) for each in sorted(folder.iterdir()) if each.is_dir()}
+    found = {name: parts[name] for name in SPLITS if parts.get(name)} or {ALL: class_folders(folder)}
+    if not any(found.values()):
+        raise DataError(
+            f"{folder}: the folder holds no train, validation or test file",
+            f"Name them train.csv, validation.csv and test.csv (or another of {', '.join(SUFFIXES)}), or give each "
+            "class a folder of .txt files.",
+        )
+    classes = ", ".join(sorted({each.name for folders in found.values() for each in folders}))
+    return Source(
+        f"{folder.name}/",
+        {name: partial(read_classes, folders, encoding) for name, folders in found.items()},
+        (f"Every text of {folder.name}/ is labelled with the name of its folder: {classes}.",),
     )
 
 
@@ -154,11 +206,9 @@ def _chained(files: Sequence[DataFile]) -> Iterator[Row]:
     return chain.from_iterable(file.rows() for file in files)
 
 
-def _notes(files: Sequence[DataFile]) -> tuple[str, ...]:
-    return tuple(file.note for file in files if file.note)
-
-
 def _missing(path: Path) -> DataError:
+    if is_described(str(path)):
+        return DataError(f"There is no copy of the {path}", "Give the data again, from Python.")
     folder = path.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent

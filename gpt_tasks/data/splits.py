@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from gpt_tasks.data.draws import stratified_sample, stratified_split
-from gpt_tasks.data.examples import Examples, store_examples, stream_examples
+from gpt_tasks.data.examples import Examples, store_examples
+from gpt_tasks.data.in_memory import InMemory
+from gpt_tasks.data.invalid import NAMED
 from gpt_tasks.data.leaks import among, notes_on
+from gpt_tasks.data.oddities import empty_answers, odd_labels, untested_labels
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
+from gpt_tasks.data.stream import stream_examples
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.tasks.base import Task
@@ -43,12 +47,14 @@ class Splits:
 def load_splits(
     task: Task,
     *,
-    data: str | Path | None,
-    validation: str | Path | None = None,
-    test: str | Path | None = None,
+    data: str | Path | InMemory | None,
+    validation: str | Path | InMemory | None = None,
+    test: str | Path | InMemory | None = None,
     columns: Mapping[str, str] | None = None,
     by: str | None = None,
     limit: int | None = None,
+    encoding: str | None = None,
+    skip_invalid: bool = False,
     seed: int,
     schemes: Mapping[str, Reader],
     scratch: Path,
@@ -57,13 +63,14 @@ def load_splits(
 
     A split that is not given is drawn from train: a tenth of each label, of at most 10,000 rows in all. Rows of equal
     text (ignoring white space, not case) never appear in two splits. `limit` caps the rows of train, keeping the
-    shares of the labels. Tables are written under `scratch`, which must outlive the examples. Raises DataError,
-    naming the row, for what cannot be used.
+    shares of the labels. Text files are in `encoding`, where it is given. Tables are written under `scratch`, which
+    must outlive the examples. Raises DataError, naming the first rows, where some cannot be used; with `skip_invalid`
+    they are left out.
     """
     spec = data if data is not None else task.samples()
     if spec is None:
         raise UsageError(f"The task '{task.name}' has no embedded samples", "Give it data: --data FILE")
-    source = open_source(spec, schemes)
+    source = open_source(spec, schemes, encoding)
     whole = "train" if "train" in source.splits else ALL
     if whole not in source.splits:
         raise DataError(
@@ -74,7 +81,7 @@ def load_splits(
     notes = list(source.notes)
     for split, given in (("validation", validation), ("test", test)):
         if given is not None:
-            sources[split] = open_source(given, schemes)
+            sources[split] = open_source(given, schemes, encoding)
             notes += sources[split].notes
         elif split in source.splits:
             if split == "test" and not _is_labelled(task, source, split, columns or {}):
@@ -82,22 +89,33 @@ def load_splits(
             else:
                 sources[split] = source
 
-    def read(from_source: Source, split: str) -> Examples:
-        rows = stream_examples(task, from_source, split, columns=columns or {}, by=by, need_labels=True)
-        return store_examples(map(task.learnable, rows) if from_source is source and split == whole else rows, scratch)
-
-    found = {"train": read(source, whole)}
-    for split in SPLITS[1:]:
-        if split in sources:
-            found[split] = read(sources[split], choose_split(sources[split], split))
-            _same_fields(found["train"], found[split])
+    found: dict[str, Examples] = {}
+    for split in SPLITS:
+        if split not in sources and split != "train":
+            continue
+        of, part = (source, whole) if split == "train" else (sources[split], choose_split(sources[split], split))
+        stream = stream_examples(
+            task,
+            of,
+            part,
+            columns=columns or {},
+            by=by,
+            need_labels=True,
+            to_learn=split == "train",
+            skip_invalid=skip_invalid,
+        )
+        found[split] = store_examples(stream.examples(), scratch)
+        _same_fields(found["train"], found[split])
+        notes += stream.notes()
+        if split == "train":
+            # What the training data settle decides where another file could be read in several ways.
+            task = stream.task
     task = task.fit(found["train"], source.name)
     found = {split: normalize_targets(task, examples) for split, examples in found.items()}
-    if task.is_stratified:
-        notes += _unseen(found)
-    for split, examples in found.items():
-        notes += [f"{split}: {note}" for note in notes_on(examples)]
-    return _without_leaks(task, found, limit, seed, notes)
+    notes += _oddities(task, found)
+    splits = _without_leaks(task, found, limit, seed, list(dict.fromkeys(notes)))
+    untested = untested_labels(splits.train, splits.test) if task.is_stratified else []
+    return replace(splits, notes=(*splits.notes, *untested))
 
 
 def load_examples(
@@ -107,15 +125,18 @@ def load_examples(
     *,
     columns: Mapping[str, str] | None = None,
     by: str | None = None,
+    skip_invalid: bool = False,
     scratch: Path,
-) -> Examples:
-    """Read one labelled split for a trained task, in its order and whole.
+) -> tuple[Examples, tuple[str, ...]]:
+    """Read one labelled split for a trained task, in its order and whole, with notes for the user.
 
-    Raises DataError, naming the row, for what cannot be used.
+    Raises DataError, naming the first rows, where some cannot be used; with `skip_invalid` they are left out.
     """
-    rows = stream_examples(task, source, split, columns=columns or {}, by=by, need_labels=True)
-    examples = store_examples(rows, scratch)
-    return normalize_targets(task, examples)
+    stream = stream_examples(
+        task, source, split, columns=columns or {}, by=by, need_labels=True, skip_invalid=skip_invalid
+    )
+    examples = store_examples(stream.examples(), scratch)
+    return normalize_targets(task, examples), stream.notes()
 
 
 def choose_split(source: Source, split: str | None) -> str:
@@ -136,15 +157,27 @@ def choose_split(source: Source, split: str | None) -> str:
 def normalize_targets(task: Task, examples: Examples) -> Examples:
     """Give each target the name that it has for the fitted task, and number them as the task does.
 
-    Raises DataError, naming the first row, for one that the model cannot give.
+    Raises DataError for those that the model cannot give, with their number and the first rows.
     """
     known: dict[str, str] = {}
+    unknown: list[int] = []
     for target in examples.observed:
         try:
             known[target] = task.normalize_label(target, "")
         except DataError:
-            code = examples.label_names.index(target)
-            task.normalize_label(target, examples[int(np.argmax(examples.labels == code))].where)
+            unknown.append(examples.label_names.index(target))
+    rows = np.flatnonzero(np.isin(examples.labels, unknown)) if unknown else ()
+    if len(rows):
+        first, *others = (examples[int(row)] for row in rows[:NAMED])
+        try:
+            task.normalize_label(str(first.target), first.where)
+        except DataError as error:
+            if not others:
+                raise
+            named = ", ".join(f"{other.where} {other.target!r}" for other in others)
+            more = " and others" if len(rows) > NAMED else ""
+            others_too = f"; nor are those of {len(rows) - 1:,} more rows: {named}{more}"
+            raise DataError(error.message + others_too, error.hint) from None
     return examples.labelled(task.target_names(known.values()), known)
 
 
@@ -204,8 +237,16 @@ def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], no
 
 def _is_labelled(task: Task, source: Source, split: str, columns: Mapping[str, str]) -> bool:
     """Return whether a split's first row has its target: many published test sets hide theirs."""
-    first = next(source.splits[split](), None)
+    first = next(source.whole_rows(split), None)
     return first is not None and task.is_labelled(first, columns)
+
+
+def _oddities(task: Task, found: Mapping[str, Examples]) -> list[str]:
+    """Return notes on labels, answers and rows that may not be what the user means."""
+    notes = [*odd_labels(found)] if task.is_stratified else []
+    if not task.may_answer_nothing:
+        notes += empty_answers(found)
+    return [*notes, *(f"{split}: {note}" for split, examples in found.items() for note in notes_on(examples))]
 
 
 def _same_fields(train: Examples, other: Examples) -> None:
@@ -214,13 +255,3 @@ def _same_fields(train: Examples, other: Examples) -> None:
             f"{other[0].where}: this split is read by {', '.join(other.fields)}, train by {', '.join(train.fields)}",
             "Give every split the same columns.",
         )
-
-
-def _unseen(found: Mapping[str, Examples]) -> list[str]:
-    trained = set(found["train"].observed)
-    return [
-        f"No row of train has the label '{label}', which {split} holds."
-        for split, examples in found.items()
-        for label in examples.observed
-        if label not in trained
-    ]

@@ -6,8 +6,9 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.report import Report
@@ -19,9 +20,13 @@ from gpt_tasks.tasks.prompts import distinct_fields
 from gpt_tasks.types import Example, Row
 
 if TYPE_CHECKING:
+    from gpt_tasks.data.invalid import InvalidRow
     from gpt_tasks.data.sources import Source
     from gpt_tasks.evaluation.evaluate import Predictor
     from gpt_tasks.evaluation.pipeline import AnsweringPipeline
+
+
+Row_ = TypeVar("Row_", bound="Example | InvalidRow")
 
 
 class AnsweringModel(ABC):
@@ -79,50 +84,65 @@ class AnsweringModel(ABC):
         return as_pipeline(self, task)
 
     def predict_rows(
-        self, data: str | Path, *, split: str | None = None, column: Mapping[str, str] | None = None
-    ) -> Iterator[tuple[Example, Any]]:
+        self,
+        data: Any,
+        *,
+        split: str | None = None,
+        column: Mapping[str, str] | None = None,
+        encoding: str | None = None,
+        skip_invalid: bool = False,
+    ) -> Iterator[tuple[Example | InvalidRow, Any]]:
         """Yield every row of a source with its answer, a chunk at a time; right answers are not looked at.
 
-        Raises DataError, naming the row, for what cannot be used.
+        `data` is what `finetune` takes: a path, a data frame, a list of mappings. Raises DataError, counting them and
+        naming the first, where rows cannot be used, before anything is answered; with `skip_invalid` each of them is
+        yielded as an InvalidRow that says why, with None for its answer.
         """
-        from gpt_tasks.data.examples import check_encodable, stream_examples
+        from gpt_tasks.data.stream import stream_examples
 
         with self.guarded():
-            source, split = self._opened(data, split)
+            source, split = self._opened(data, split, encoding)
             columns = self.columns(source, split, column or {})
-            rows = stream_examples(self.task, source, split, columns=columns, need_labels=False)
-            yield from self._answers(map(check_encodable, rows))
+            stream = partial(stream_examples, self.task, source, split, columns=columns, need_labels=False)
+            if not skip_invalid:
+                for _ in stream().examples():
+                    pass
+            yield from self._answers(stream().rows)
 
     def evaluate(
         self,
-        data: str | Path,
+        data: Any,
         *,
         split: str | None = None,
         by: str | None = None,
         column: Mapping[str, str] | None = None,
         metrics: Sequence[str] = (),
+        encoding: str | None = None,
+        skip_invalid: bool = False,
         output: str | Path | None = None,
     ) -> Report:
         """Evaluate on data with right answers and return the report; with `output` it is also written to that folder.
 
-        `split` chooses one of a source that has several (by default test); `by` names a column whose values are also
-        evaluated separately; `column` is as in `predict_rows`; `metrics` are further ones, registered or
-        `evaluate:NAME_OR_FOLDER`.
+        `split` chooses one of a source that has several (by default test); `by` names a column whose values are
+        also evaluated separately; `data` and `column` are as in `predict_rows`; `metrics` are further ones,
+        registered or `evaluate:NAME_OR_FOLDER`; with `skip_invalid` rows that cannot be used are left out.
         """
+        from gpt_tasks.data.in_memory import described
+
         folder = Path(output) if output and self._is_unfinished(Path(output)) else refuse_full_folder(output)
         with self.guarded(), tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
-            source, split = self._opened(data, split)
+            source, split = self._opened(data, split, encoding)
             columns = self.columns(source, split, column or {})
             configuration = {
                 **self.configuration(),
-                "data": str(data),
+                "data": described(data),
                 "split": split,
                 "by": by,
                 "column": columns,
                 "metrics": metrics,
             }
             with observed(self.plugins, "evaluate", folder, configuration) as observers:
-                report = self.evaluate_source(source, split, columns, by, metrics, folder, Path(scratch))
+                report = self.evaluate_source(source, split, columns, by, metrics, folder, Path(scratch), skip_invalid)
                 observers.send("evaluated", report.values())
                 observers.finish(report.values(), sorted(folder.iterdir()) if folder else ())
             return report
@@ -141,6 +161,7 @@ class AnsweringModel(ABC):
         metrics: Sequence[str],
         output: Path | None,
         scratch: Path,
+        skip_invalid: bool = False,
     ) -> Report:
         """Evaluate on a split of a source, whose fields are in `columns`; see `evaluate`."""
 
@@ -152,20 +173,23 @@ class AnsweringModel(ABC):
         """Return whether a folder holds what a stopped evaluation left."""
         return bool(self.unfinished) and (output / self.unfinished).is_file() and not (output / "metrics.json").exists()
 
-    def _answers(self, examples: Iterable[Example]) -> Iterator[tuple[Example, Any]]:
-        """Yield each example with its answer, in order, a chunk at a time."""
+    def _answers(self, rows: Iterable[Row_]) -> Iterator[tuple[Row_, Any]]:
+        """Yield each example with its answer, in order, a chunk at a time; of a row that is none the answer is None."""
         from gpt_tasks.data.examples import chunks
 
         predictor = self.predictor
-        for chunk in chunks(examples, predictor.chunk):
-            yield from zip(chunk, predictor.predict(chunk), strict=True)
+        for chunk in chunks(rows, predictor.chunk):
+            examples = [row for row in chunk if isinstance(row, Example)]
+            answers = iter(predictor.predict(examples) if examples else ())
+            for row in chunk:
+                yield row, next(answers) if isinstance(row, Example) else None
 
-    def _opened(self, data: str | Path, split: str | None) -> tuple[Source, str]:
+    def _opened(self, data: Any, split: str | None, encoding: str | None) -> tuple[Source, str]:
         """Open a source, and choose its split."""
         from gpt_tasks.data.sources import open_source
         from gpt_tasks.data.splits import choose_split
 
-        source = open_source(data, self.plugins.registry.sources)
+        source = open_source(data, self.plugins.registry.sources, encoding)
         return source, choose_split(source, split)
 
 
@@ -182,7 +206,11 @@ def given_example(task: Task, given: str | Mapping[str, Any], where: str) -> Exa
     return task.example(Row(values, where), task.input_fields(list(values), mapping, where))
 
 
-def predictions_as_json(pairs: Iterable[tuple[Example, Any]], task: Task) -> Iterator[str]:
-    """Yield one JSON object for each prediction: the inputs, and the prediction."""
-    for example, prediction in pairs:
-        yield json_text({**task.record(example), **task.to_json(prediction)})
+def predictions_as_json(pairs: Iterable[tuple[Example | InvalidRow, Any]], task: Task) -> Iterator[str]:
+    """Yield one JSON object for each prediction: the inputs, and the prediction, or why there is none."""
+    for row, prediction in pairs:
+        if isinstance(row, Example):
+            line = {**task.record(row), **task.to_json(prediction)}
+        else:
+            line = {"row": row.where, "predicted": None, "reason": row.error.message}
+        yield json_text(line)

@@ -26,7 +26,7 @@ class Shots:
     """Few-shot examples: how many, from the train split of which `data`, and how they are drawn."""
 
     count: int = 0
-    data: str | None = None
+    data: Any = None
     sampler: Sampler = "random"
     seed: int = DEFAULT_SEED
 

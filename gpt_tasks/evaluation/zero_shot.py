@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ def zero_shot(
     task: str | Task,
     *,
     shots: int = 0,
-    data: str | Path | None = None,
+    data: Any = None,
     sampler: Sampler = "random",
     seed: int = DEFAULT_SEED,
     calibrated: bool = False,
@@ -53,11 +53,12 @@ def zero_shot(
 
     `model` is a preset, a folder, a hub id or a run, or a registered responder's as in `openai:NAME`.
 
-    `shots` few-shot examples come before each, drawn from `data`, or from what is evaluated where that has a train
-    split. `options` are the task's own; `question` and `label_words` say how labels are asked for, and `calibrated`
-    divides each label's probability by the one that it has after inputs without content (contextual calibration, Zhao
-    et al. 2021). Raises UsageError for a task that cannot be evaluated zero-shot. The model is loaded when it is first
-    used; that of a run must be the one that was trained, unless `verify` is False.
+    `shots` few-shot examples come before each, drawn from `data` (a path, a data frame, a list of mappings), or from
+    what is evaluated where that has a train split. `options` are the task's own; `question` and `label_words` say how
+    labels are asked for, and `calibrated` divides each label's probability by the one that it has after inputs without
+    content (contextual calibration, Zhao et al. 2021). Raises UsageError for a task that cannot be evaluated
+    zero-shot. The model is loaded when it is first used; that of a run must be the one that was trained, unless
+    `verify` is False.
     """
     plugins = installed_plugins()
     chosen = (plugins.registry.tasks[task] if isinstance(task, str) else task).zero_shot()
@@ -71,7 +72,7 @@ def zero_shot(
     if shots and not chosen.takes_shots:
         raise UsageError(f"Task '{chosen.name}' takes no few-shot examples", "Leave --shots out.")
     where = {"device": device, "precision": precision, "engine": engine, "verify": verify}
-    few = Shots(shots, None if data is None else str(data), sampler, seed)
+    few = Shots(shots, str(data) if isinstance(data, Path) else data, sampler, seed)
     return ZeroShotModel(model, chosen, plugins, few, calibrated, dict(column or {}), where)
 
 
@@ -149,7 +150,10 @@ class ZeroShotModel(AnsweringModel):
 
     def configuration(self) -> dict[str, Any]:
         """Return the model, its task, and how it is prompted."""
-        shots = asdict(self.shots)
+        from gpt_tasks.data.in_memory import described
+
+        data = None if self.shots.data is None else described(self.shots.data)
+        shots = {**asdict(replace(self.shots, data=None)), "data": data}
         return {"model": self.model, "task": self._task.name, **shots, "calibrated": self.calibrated, **self._where}
 
     def columns(self, source: Source, split: str, given: Mapping[str, str]) -> dict[str, str]:
@@ -165,20 +169,28 @@ class ZeroShotModel(AnsweringModel):
         metrics: Sequence[str],
         output: Path | None,
         scratch: Path,
+        skip_invalid: bool = False,
     ) -> Report:
         """Evaluate on a split of a source. Few-shot examples and baselines come from the data that was named, or from
         the source's train split, if there is one.
 
         Where there is none, few-shot examples come from what is evaluated, never an example itself.
         """
-        from gpt_tasks.data.examples import store_examples, stream_examples
+        from gpt_tasks.data.examples import store_examples
         from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
         from gpt_tasks.data.splits import normalize_targets
+        from gpt_tasks.data.stream import stream_examples
         from gpt_tasks.evaluation.evaluate import evaluate
 
+        notes = list(source.notes)
+
         def read(name: str) -> Examples:
-            rows = stream_examples(self._task, source, name, columns=columns, by=by, need_labels=True)
-            return store_examples(rows, scratch)
+            stream = stream_examples(
+                self._task, source, name, columns=columns, by=by, need_labels=True, skip_invalid=skip_invalid
+            )
+            found = store_examples(stream.examples(), scratch)
+            notes.extend(stream.notes())
+            return found
 
         examples = read(split)
         train = read("train") if "train" in source.splits and split != "train" else None
@@ -187,7 +199,6 @@ class ZeroShotModel(AnsweringModel):
         task = self._task.fit(_Both(examples, train), source.name)
         examples = normalize_targets(task, examples)
         task.check_question(list(examples.fields))
-        notes = list(source.notes)
         if train is None:
             notes.append("There is no train split: no baselines are fitted, and shots come from what is evaluated.")
         else:
@@ -220,7 +231,7 @@ class ZeroShotModel(AnsweringModel):
         drawn_from = list(pool) if self.shots.count else []
         return ZeroShotPredictor(task, self.responder, drawn_from, self.shots, own, self.calibrated)
 
-    def _fitted_pool(self, data: str) -> tuple[Task, list[Example]]:
+    def _fitted_pool(self, data: Any) -> tuple[Task, list[Example]]:
         """Return the task fitted to the data that shots are drawn from, and those examples."""
         import tempfile
 
@@ -231,15 +242,16 @@ class ZeroShotModel(AnsweringModel):
             task = self._task.fit(train, name)
             return task, list(normalize_targets(task, train))
 
-    def _labelled(self, data: str, scratch: Path) -> tuple[str, Examples]:
+    def _labelled(self, data: Any, scratch: Path) -> tuple[str, Examples]:
         """Return the name of the data that shots are drawn from, and its train split, or what it has instead."""
-        from gpt_tasks.data.examples import store_examples, stream_examples
+        from gpt_tasks.data.examples import store_examples
         from gpt_tasks.data.sources import ALL, open_source
+        from gpt_tasks.data.stream import stream_examples
 
         source = open_source(data, self.plugins.registry.sources)
         split = next((name for name in ("train", ALL) if name in source.splits), next(iter(source.splits)))
-        rows = stream_examples(self._task, source, split, columns=self._column, need_labels=True)
-        return source.name, store_examples(rows, scratch)
+        stream = stream_examples(self._task, source, split, columns=self._column, need_labels=True)
+        return source.name, store_examples(stream.examples(), scratch)
 
 
 def _reopened(model: str, task: Task, *settings: Any) -> ZeroShotModel:

@@ -30,6 +30,9 @@ class Fields:
             except TemplateError as error:
                 raise DataError(f"{where}: fields: {name}: {error}", "It must be an expression of Jinja.") from error
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._compiled
+
     def of(self, row: Row) -> Row:
         """Return the row with the fields added to its columns. Raises DataError where one cannot be computed."""
         values = dict(row.values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from gpt_tasks.data.examples import check_encodable
@@ -16,7 +15,7 @@ from gpt_tasks.extensions import Reader
 from gpt_tasks.scoring.shots import Sampler, shots_for
 from gpt_tasks.scoring.suites import ScoredTask
 from gpt_tasks.tasks.base import SHOT_SEPARATOR
-from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling, Row
+from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +57,7 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
             f"{opened.name}: there is no split '{split}'; there are {', '.join(opened.splits)}",
             "Name one of them in the suite (split:).",
         )
-    rows = opened.splits[name]()
-    first = next(rows, None)
+    first = next(opened.whole_rows(name), None) or next(opened.splits[name](), None)
     if first is None:
         raise DataError(f"{opened.name}: there are no rows ({name})", "Give data that holds some.")
     extra = () if scored.by is None else (scored.by,)
@@ -68,16 +66,17 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
             f"{opened.name}: there is no column '{scored.by}'; the columns are {', '.join(first.values)}",
             "Name one of them in the suite (by:).",
         )
-    columns: dict[str, str] | None = None
-    for row in chain([first], rows):
-        filled: Row = scored.fields.of(row)
-        if columns is None:
-            where = row.where.rpartition(":")[0] or opened.name
-            columns = scored.task.fields(list(filled.values), scored.columns, where)
-            scored.task.check_question(list(columns))
-        example = scored.task.example(filled, columns, extra)
+    where = first.where.rpartition(":")[0] or opened.name
+    columns = scored.task.fields(list(scored.fields.of(first).values), scored.columns, where)
+    scored.task.check_question(list(columns))
+    task = scored.task
+    if task.target not in scored.fields:
+        # An expression computes the place of the right answer.
+        task = task.settled(lambda: map(scored.fields.of, opened.whole_rows(name)), columns, where)
+    for row in opened.splits[name]():
+        example = task.example(scored.fields.of(row), columns, extra)
         if example.target is not None:
-            example = replace(example, target=scored.task.normalize_label(example.target, example.where))
+            example = replace(example, target=task.normalize_label(example.target, example.where))
         yield check_encodable(example)
 
 

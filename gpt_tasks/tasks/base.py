@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -74,6 +74,8 @@ class Task:
     compares_labels: ClassVar[bool] = False
     """Whether the likelihoods of labels' words are compared, so that they can be calibrated."""
     has_confusion_matrix: ClassVar[bool] = False
+    may_answer_nothing: ClassVar[bool] = False
+    """Whether a written answer that is empty is a right one, as where a question has no answer."""
     is_stratified: ClassVar[bool] = False
     """Whether splits keep the shares of the targets."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
@@ -145,6 +147,19 @@ class Task:
     def read_target(self, row: Row, column: str) -> str:
         """Return the right answer as a text. Raises DataError naming the row where it cannot be one."""
         return text_of(row, column)
+
+    def settled(self, rows: Callable[[], Iterator[Row]], columns: Mapping[str, str], where: str) -> Self:
+        """Return this task as it reads a split of data, where only all of its rows decide how.
+
+        Called once for each split with right answers, before `example`; `rows()` starts reading the rows, `columns` are
+        those of `fields`. Raises DataError, naming `where` the data are from, if there is no telling.
+        """
+        return self
+
+    @property
+    def reading_note(self) -> str:
+        """What a user should know of how data are read, as they were `settled`; nothing where it is as ever."""
+        return ""
 
     def is_labelled(self, row: Row, mapping: Mapping[str, str]) -> bool:
         """Return whether a row has its target: many published test sets hide theirs. Called on a split's first row."""

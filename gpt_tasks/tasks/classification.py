@@ -7,7 +7,6 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,8 +18,10 @@ from gpt_tasks.tasks.base import TrainingExamples
 from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import DELIMITER, HeadOptions, HeadTask
+from gpt_tasks.tasks.labels import TRUTH, by_value, label_text, place_of
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.tasks.reading import from_cell
 from gpt_tasks.types import Continuation, Example, LogLikelihood, Prediction, Request, Response, Row, Statistic
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class ClassificationTask(HeadTask):
         meaning = self._meaning(observed, where)
         task = super().fit(train, where)
         if not set(meaning.values()) <= set(self.labels):
-            task.labels, task.labels_declared = tuple(sorted(observed, key=by_value)), False
+            task.labels, task.labels_declared = tuple(sorted(set(meaning.values()), key=by_value)), False
         if len(set(meaning.values())) < 2:
             raise DataError(
                 f"{where}: every row has the label '{next(iter(meaning))}'",
@@ -96,9 +97,15 @@ class ClassificationTask(HeadTask):
         """
         if target in self.labels:
             return target
-        numbered = target.isdecimal() and not any(map(str.isdecimal, self.labels))
-        if numbered and self.labels_declared and int(target) < len(self.labels):
-            return self.labels[int(target)]
+        # A truth value is `true` in JSON, `True` in what pandas writes, and 1 in a database.
+        meant = TRUTH.get(target.lower(), target)
+        same = [label for label in self.labels if TRUTH.get(label.lower(), label) == meant]
+        if same:
+            return same[0]
+        number = place_of(meant)
+        numbered = number is not None and all(place_of(label) is None for label in self.labels)
+        if numbered and self.labels_declared and number is not None and number < len(self.labels):
+            return self.labels[number]
         near = get_close_matches(target, self.labels, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else "Fix the row, or train on data that holds this label."
         if numbered:
@@ -261,29 +268,22 @@ class ClassificationTask(HeadTask):
                 f"({', '.join(self.labels)})",
                 f"Did you mean '{near[0]}'?" if near else "Fix those rows, or give all labels with --labels.",
             )
-        if self.labels and all(label.isdecimal() for label in observed):
+        if all(label.lower() in TRUTH for label in observed) and not self.labels:
+            return {label: label.lower() for label in observed}
+        if self.labels and all(place_of(TRUTH.get(label.lower(), label)) is not None for label in observed):
+            if not any(label == "0" or label.lower() in TRUTH for label in observed) and len(self.labels) > 2:
+                raise DataError(
+                    f"{where}: its labels are {', '.join(sorted(observed, key=by_value))}, with no 0 among them: they "
+                    f"may count {', '.join(self.labels)} from 0 or from 1",
+                    "Write the labels by their names, or give those of the data with --labels.",
+                )
             return {label: self.normalize_label(label, where) for label in observed}
+        odd = [label for label in observed if isinstance(from_cell(label), list)]
+        if odd:
+            raise DataError(
+                f"{where}: the label {odd[0][:60]!r} is a list", "Several labels a row are for the task multi-label."
+            )
         return {label: label for label in observed}
-
-
-def label_text(value: Any, where: str, column: str) -> str:
-    """Return a label as a text. Raises DataError where it is none, nor a whole number."""
-    if isinstance(value, Integral) or (isinstance(value, float) and value.is_integer()):
-        value = str(int(value))
-    missing = value is None or (isinstance(value, float) and math.isnan(value))
-    if missing or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"{where}: the label (column '{column}') is missing", "Label the row, or leave it out.")
-    if not isinstance(value, str):
-        raise DataError(
-            f"{where}: the label (column '{column}') is a {type(value).__name__}: {str(value)[:60]}",
-            "A label is a text or a whole number.",
-        )
-    return value.strip()
-
-
-def by_value(label: str) -> tuple[int, int, str]:
-    """Sort whole numbers by value, before other labels by their letters."""
-    return (0, int(label), label) if label.isdecimal() else (1, 0, label)
 
 
 def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, longer_inputs
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompted import PromptedTask
 from gpt_tasks.tasks.prompts import check_template, filled, prompt_fields
-from gpt_tasks.tasks.reading import extra_columns, plain_text
+from gpt_tasks.tasks.reading import as_text, extra_columns, plain_text, truth_value, whole_number
 from gpt_tasks.types import Encoded, Example, LogLikelihood, Request, Response, Rolling, Row, Statistic
 
 if TYPE_CHECKING:
@@ -81,18 +81,21 @@ class LanguageModelingTask(PromptedTask):
             raise DataError(f"{row.where}: the text is empty", "Leave the row out.")
         counts = {WORDS: str(len(text.split())), BYTES: str(len(text.encode()))}
         for field in counts.keys() & texts.keys():
-            if not texts[field].strip().isdecimal() or int(texts[field]) < 1:
+            number = whole_number(texts[field])
+            if number is None or number < 1:
                 raise DataError(
                     f"{row.where}: column '{columns[field]}' is {texts[field]!r}, not a number of one or more",
                     "Give a whole number, or leave the column out.",
                 )
-        continues = str(row.values[columns[CONTINUES]] if CONTINUES in columns else False).lower()
-        if continues not in ("true", "false"):
+            texts[field] = str(number)
+        continues = truth_value(row.values[columns[CONTINUES]]) if CONTINUES in columns else False
+        if continues is None:
             raise DataError(
-                f"{row.where}: column '{columns[CONTINUES]}' is {continues!r}, neither true nor false",
+                f"{row.where}: column '{columns[CONTINUES]}' is {row.values[columns[CONTINUES]]!r}, neither true nor "
+                "false",
                 "Say whether the text continues in the next row, or leave the column out.",
             )
-        return Example({**counts, **texts, CONTINUES: continues}, None, row.where, extra_columns(row, extra))
+        return Example({**counts, **texts, CONTINUES: as_text(continues)}, None, row.where, extra_columns(row, extra))
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Cut each text, and the end of text after one that ends, into windows in which each token is predicted once.

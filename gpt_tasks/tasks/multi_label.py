@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -15,15 +17,19 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Metric
 from gpt_tasks.tasks.base import TrainingExamples
 from gpt_tasks.tasks.card import Display, TaskCard
-from gpt_tasks.tasks.classification import ClassificationOptions, by_value, label_text, labels_to_json
+from gpt_tasks.tasks.classification import ClassificationOptions, labels_to_json
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import HeadTask
+from gpt_tasks.tasks.labels import by_value, label_text
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.tasks.reading import from_cell
 from gpt_tasks.types import Example, MultiLabelPrediction, Row, Statistic
 
 LABELS = "labels"
 DEFAULT_THRESHOLD = 0.5
+DEFAULT_SEPARATOR = "|"
+_OTHER_SEPARATORS = (";", ",", "/", "#", "\t")
 
 
 class MultiLabelOptions(ClassificationOptions):
@@ -32,20 +38,23 @@ class MultiLabelOptions(ClassificationOptions):
     threshold: float | None = Field(
         None, gt=0, lt=1, description="The probability from which a label is given. Default: chosen on validation."
     )
+    separator: str | None = Field(None, min_length=1, description="What separates the labels in a text. Default: |.")
 
 
 class MultiLabelTask(HeadTask):
     """All labels that are right for a text or a pair of texts, each decided independently.
 
-    A row's `labels` are a list of texts, which may be empty, or one text in which `|` separates them. `labels` of the
-    task are the declared ones, in the model's order; left empty, the training data's own are taken, sorted. A label is
-    given from `threshold` on, which is chosen on validation where it is not set: the one of the best micro F1.
+    A row's `labels` are a list of texts, which may be empty, or one text in which `separator` (`|`) separates them, or
+    which is a list as JSON or Python writes it. `labels` of the task are the declared ones, in the model's order; left
+    empty, the training data's own are taken, sorted. A label is given from `threshold` on, which is chosen on
+    validation where it is not set: the one of the best micro F1.
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", LABELS: LABELS}
     target: ClassVar[str] = LABELS
     labels: tuple[str, ...] = ()
     threshold: float | None = None
+    separator: str | None = None
     metrics: Sequence[str] = ("micro_f1", "macro_f1", "samples_f1", "lrap")
     own_metrics: Sequence[Metric] = (
         Metric("micro_f1", "F1 over all decisions together.", range=(0.0, 1.0), aggregate="micro_f1"),
@@ -63,13 +72,13 @@ class MultiLabelTask(HeadTask):
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the labels, sorted, as a JSON list."""
-        value: Any = row.values.get(column)
-        if isinstance(value, str):
-            value = [part for part in value.split("|") if part.strip()]
+        value: Any = from_cell(row.values.get(column))
+        if isinstance(value, str) and not value.strip().startswith("["):
+            value = [part for part in value.split(self.separator or DEFAULT_SEPARATOR) if part.strip()]
         if not isinstance(value, list | tuple):
             raise DataError(
-                f"{row.where}: the labels (column '{column}') are {value!r}",
-                "Give a list of labels, which may be empty, or one text with | between them.",
+                f"{row.where}: the labels (column '{column}') are {repr(value)[:60]}",
+                "Give a list of labels, which may be empty, or one text with | between them (or another --separator).",
             )
         return json.dumps(sorted({label_text(label, row.where, column) for label in value}), ensure_ascii=False)
 
@@ -79,6 +88,8 @@ class MultiLabelTask(HeadTask):
         seen = {label for target in train.observed for label in json.loads(target)}
         if not seen:
             raise DataError(f"{where}: no row has any label", "There must be something to learn.")
+        if self.separator is None and not seen <= set(task.labels):
+            _refuse_lists(train.observed, where)
         if not task.labels:
             task.labels = tuple(sorted(seen, key=by_value))
         return task
@@ -191,3 +202,21 @@ class MultiLabelTask(HeadTask):
             return set(json.loads(self.read_target(row, self.target_column({}))))
 
         return replace(super().fixtures(), gold=gold, row=row, target_labels=target_labels)
+
+
+def _refuse_lists(observed: Mapping[str, int], where: str) -> None:
+    """Raise DataError where labels look like lists of each other, by another separator: that is not guessed.
+
+    They do where the parts of one are, all of them, labels by themselves or parts of others.
+    """
+    labels = {label for target in observed for label in json.loads(target)}
+    for separator in _OTHER_SEPARATORS:
+        parted = {label: [part.strip() for part in label.split(separator)] for label in labels}
+        counts = Counter(part for parts in parted.values() for part in set(parts))
+        for label, parts in sorted(parted.items()):
+            if len(parts) > 1 and all(part and counts[part] > 1 for part in parts):
+                raise DataError(
+                    f"{where}: the label {label[:60]!r} looks like a list of labels, with {separator!r} between them",
+                    f"If it is, give --separator {shlex.quote(separator)}; if it is one label, --separator "
+                    f"{shlex.quote(DEFAULT_SEPARATOR)}.",
+                )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Metric
 from gpt_tasks.tasks.card import Display, TaskCard
+from gpt_tasks.tasks.choice_answers import AnswerForm, choose_form, read_answer, read_choices, write_answer
 from gpt_tasks.tasks.classification import labels_to_json, softmax
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, with_column
 from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, HeadTask, LongTexts
@@ -44,23 +45,27 @@ class MultipleChoiceOptions(PromptOptions):
     equal_choices: Literal["refuse", "allow"] | None = Field(
         None, description="By default allowed where rows are only answered: the first of them counts."
     )
+    answers: AnswerForm | None = Field(None, description="How answers name a choice. Default: what fits all rows.")
     long_texts: LongTexts | None = LONG_TEXTS
 
 
 class MultipleChoiceTask(PromptedTask, HeadTask):
     """One right choice among several.
 
-    A row has `choices`, a list of texts, and `answer`: the right one's place (from 0), its letter, or its text. Without
-    training the likeliest one after the prompt is the model's answer; the prompt may itself name `{choice}`, and then
-    what is compared is how likely the same continuation is after each context. A head scores every choice separately,
-    read after the prompt and a delimiter (Radford et al. 2018), and answers with the place of the highest score.
+    A row has `choices`, a list of texts, and `answer`: the right one's text, its letter, or its number, from 0 or from
+    1. Which of these is decided once for a file, by all of its rows, unless `answers` says it; `answer_form` is what
+    was found. Without training the likeliest one after the prompt is the model's answer; the prompt may itself name
+    `{choice}`, and then what is compared is how likely the same continuation is after each context. A head scores every
+    choice separately, read after the prompt and a delimiter (Radford et al. 2018), and answers with the place of the
+    highest score.
     """
 
     target: ClassVar[str] = ANSWER
     columns: ClassVar[Mapping[str, str]] = {CHOICES: CHOICES, ANSWER: ANSWER}
     prompt: str = "{question}"
     choice: str = " {choice}"
-    equal_choices: Literal["refuse", "allow"] | None = None
+    answers: AnswerForm | None = None
+    answer_form: AnswerForm | None = None
     metrics: Sequence[str] = ("accuracy",)
     best_metric: str = "accuracy"
     own_metrics: Sequence[Metric] = (
@@ -92,11 +97,13 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
 
     def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
         """Read one row. Raises DataError where its choices are fewer than two, empty or equal, or it has no answer."""
-        choices = _choices(row, columns[CHOICES])
+        choices = read_choices(row, columns[CHOICES])
         if self.equal_choices == "refuse":
             _refuse_equal(choices, row.where)
         texts = {name: plain_text(row, column) for name, column in columns.items() if name not in (CHOICES, ANSWER)}
-        right = str(_right(row, columns[ANSWER], choices)) if ANSWER in columns else None
+        right = None
+        if ANSWER in columns:
+            right = str(read_answer(row, columns[ANSWER], choices, columns[CHOICES], self.answers or self.answer_form))
         return Example(texts, right, row.where, extra_columns(row, extra), choices)
 
     def learnable(self, example: Example) -> Example:
@@ -107,7 +114,30 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the right choice's place."""
-        return str(_right(row, column, _choices(row, self.columns[CHOICES])))
+        choices = read_choices(row, self.columns[CHOICES])
+        return str(read_answer(row, column, choices, self.columns[CHOICES], self.answers or self.answer_form))
+
+    def settled(self, rows: Callable[[], Iterator[Row]], columns: Mapping[str, str], where: str) -> Self:
+        """Return this task with the form of all answers of a file."""
+        if self.answers is not None:
+            return self
+        task = copy.copy(self)
+        found = choose_form(rows(), columns[ANSWER], columns[CHOICES], self.answer_form, where)
+        task.answer_form = found or self.answer_form
+        return task
+
+    @property
+    def reading_note(self) -> str:
+        """Say where numbers are not read as they are in most files."""
+        return "answers count choices from 1" if self.answer_form == "from-1" else ""
+
+    def state(self) -> dict[str, Any]:
+        """Save the form of the training data's answers, too: other files that allow several are read by it."""
+        return {**super().state(), "answer_form": self.answer_form}
+
+    def restored(self, state: Mapping[str, Any]) -> Self:
+        """Return this task as it was; runs from before there were forms read numbers from 0."""
+        return super().restored({"answer_form": "from-0", **state})
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
         """Encode each choice after the prompt, in a separate sequence, or in several where it is too long."""
@@ -191,7 +221,9 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
 
         def retarget(row: Row, other: Row, columns: Mapping[str, str]) -> Row:
             example = self.example(row, columns)
-            return with_column(row, **{columns[ANSWER]: (int(str(example.target)) + 1) % len(example.choices)})
+            place = (int(str(example.target)) + 1) % len(example.choices)
+            answer = write_answer(place, example.choices, self.answers or self.answer_form)
+            return with_column(row, **{columns[ANSWER]: answer})
 
         def row(number: int) -> Mapping[str, Any]:
             text, word = SENTENCES[number % len(SENTENCES)]
@@ -235,18 +267,6 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
         return self.prompt.format_map(fields) + self.choice.format_map(fields)
 
 
-def _choices(row: Row, column: str) -> tuple[str, ...]:
-    choices = row.values.get(column)
-    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
-        raise DataError(f"{row.where}: column '{column}' holds no list of texts", "Give the choices as a list.")
-    if len(choices) < 2:
-        raise DataError(f"{row.where}: {len(choices)} choices are too few", "Give at least two.")
-    for place, choice in enumerate(choices):
-        if not choice.strip():
-            raise DataError(f"{row.where}: choice {place} is empty", "Give every choice a text, or leave the row out.")
-    return tuple(choices)
-
-
 def _refuse_equal(choices: Sequence[str], where: str) -> None:
     for place, choice in enumerate(choices):
         if choice in choices[:place]:
@@ -254,23 +274,3 @@ def _refuse_equal(choices: Sequence[str], where: str) -> None:
                 f"{where}: choices {choices.index(choice)} and {place} are equal: {choice[:60]!r}",
                 "No model can distinguish them: fix the row, or leave it out.",
             )
-
-
-def _right(row: Row, column: str, choices: Sequence[str]) -> int:
-    answer: Any = row.values.get(column)
-    if isinstance(answer, str):
-        if answer in choices:
-            return choices.index(answer)
-        word = answer.strip()
-        if word.isdecimal():
-            answer = int(word)
-        elif len(word) == 1 and word in string.ascii_letters:
-            answer = string.ascii_uppercase.index(word.upper())
-    if isinstance(answer, float) and answer.is_integer():
-        answer = int(answer)
-    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
-        raise DataError(
-            f"{row.where}: the answer (column '{column}') is {answer!r}, none of the {len(choices)} choices",
-            "An answer is a choice's place, counted from 0, its letter, or its text.",
-        )
-    return answer

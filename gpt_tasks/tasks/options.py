@@ -26,11 +26,13 @@ def validated(model: type[M], values: dict[str, Any], origins: dict[str, str] | 
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else model.__name__
+        if not first["loc"]:  # What is wrong is how several settings go together.
+            raise UsageError(first["msg"], f"The settings are {', '.join(model.model_fields)}.") from None
+        name = str(first["loc"][0])
         flag = f"--{name.replace('_', '-')}"
         origin = (origins or {}).get(name)
         field = model.model_fields.get(name)
         raise UsageError(
-            f"{origin + ': ' + name if origin else flag}: {first['input']!r}: {first['msg'].lower()}",
+            f"{origin + ': ' + name if origin else flag}: {repr(first['input'])[:120]}: {first['msg'].lower()}",
             f"{flag}: {field.description}" if field else f"The settings are {', '.join(model.model_fields)}.",
         ) from None

@@ -15,6 +15,7 @@ from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.tasks.reading import number_of
 from gpt_tasks.types import Example, Row, Statistic
 
 SCORE = "score"
@@ -43,11 +44,8 @@ class RegressionTask(HeadTask):
     def read_target(self, row: Row, column: str) -> str:
         """Return the number as a text."""
         value: Any = row.values.get(column)
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
+        number = number_of(value)
+        if number is None:
             raise DataError(
                 f"{row.where}: the {self.target} (column '{column}') is {str(value)[:60]!r}, which is no number",
                 "Give every row a number, or leave the row out.",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.reading import from_cell, truth_value, whole_number
 from gpt_tasks.types import Row
 
 QUESTION, CONTEXT = "question", "context"
@@ -16,7 +16,7 @@ UNPLACED = -1
 MOST_MISPLACED = 0.05
 """The share of a training set's answers that may be elsewhere than the data say."""
 _MOST_NAMED = 3
-_FORMS = 'Give {"text": [...], "answer_start": [...]}, or a list of {"text": ..., "answer_start": ...}.'
+_FORMS = 'Give {"text": [...], "answer_start": [...]}, a list of {"text": ..., "answer_start": ...}, or texts alone.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,13 @@ def read_answers(row: Row, column: str, impossible: str | None = None) -> tuple[
     """Return the right answers in a row's column; none where the question has no answer.
 
     They come as parallel lists, {"text": [...], "answer_start": [...]}, or as a list of objects, as in SQuAD's own
-    file. `impossible` names the column that says of a question that it has no answer. Raises DataError, naming the row,
-    for anything else, for an answer of only white space, and where the two columns contradict each other.
+    file, or as texts alone, where the data do not give their position; any of these also as JSON in a cell of text.
+    `impossible` names the column that says of a question that it has no answer. Raises DataError, naming the row, for
+    anything else, for an answer of only white space, and where the two columns contradict each other.
     """
-    value = row.values.get(column)
+    value = from_cell(row.values.get(column))
     unanswerable = _flag(row, impossible)
-    if value is None and unanswerable:
+    if value in (None, "") and unanswerable:
         return ()
     answers = tuple(_span(row, column, text, start) for text, start in _pairs(row, column, value))
     if unanswerable is not None and unanswerable == bool(answers):
@@ -58,7 +59,8 @@ class Placement:
     """Corrects the positions of the answers of training data, and counts those that were wrong.
 
     An answer that is `moved` occurs at exactly one place of its context, but not at the given one; one that is `lost`
-    occurs at none, or at several others. The first three of either are `named`.
+    occurs at none, or at several others. The first three of either are `named`. An answer without a given position is
+    placed where its context holds it exactly once, and else `lost`.
     """
 
     answers: int = 0
@@ -71,14 +73,14 @@ class Placement:
         self.answers += 1
         if answer.start >= 0 and context.startswith(answer.text, answer.start):
             return answer
-        if len(self.named) < _MOST_NAMED:
-            self.named.append(where)
         first = context.find(answer.text)
-        if first < 0 or context.find(answer.text, first + 1) >= 0:
-            self.lost += 1
-            return None
-        self.moved += 1
-        return replace(answer, start=first)
+        is_once = first >= 0 and context.find(answer.text, first + 1) < 0
+        if not is_once or answer.start != UNPLACED:
+            if len(self.named) < _MOST_NAMED:
+                self.named.append(where)
+            self.moved += is_once
+            self.lost += not is_once
+        return replace(answer, start=first) if is_once else None
 
     def check(self, name: str) -> None:
         """Raise DataError where the data called `name` held no answer, or too many were elsewhere than the data say."""
@@ -110,17 +112,22 @@ class Placement:
 
 def _flag(row: Row, column: str | None) -> bool | None:
     value = None if column is None else row.values.get(column)
-    if value is not None and value not in (0, 1):
+    if value in (None, ""):
+        return None
+    flag = truth_value(value)
+    if flag is None:
         raise DataError(
             f"{row.where}: column '{column}' holds {value!r}, neither true nor false",
             "Say true of a question without an answer, false of others.",
         )
-    return None if value is None else bool(value)
+    return flag
 
 
 def _pairs(row: Row, column: str, value: Any) -> Iterable[tuple[Any, Any]]:
     """Return texts and starts, of any type."""
-    if isinstance(value, Mapping) and _is_list(value.get("text")):
+    if isinstance(value, Mapping) and not _is_list(value.get("text")):
+        value = [value]
+    if isinstance(value, Mapping):
         texts, starts = value["text"], value.get("answer_start")
         starts = [None] * len(texts) if starts is None else starts
         if _is_list(starts) and len(starts) == len(texts):
@@ -129,6 +136,8 @@ def _pairs(row: Row, column: str, value: Any) -> Iterable[tuple[Any, Any]]:
         raise DataError(f"{row.where}: column '{column}' holds {numbers}", _FORMS)
     if _is_list(value) and all(isinstance(each, Mapping) for each in value):
         return [(each.get("text"), each.get("answer_start")) for each in value]
+    if isinstance(value, str) or (_is_list(value) and all(isinstance(each, str) for each in value)):
+        return [(text, None) for text in ([value] if isinstance(value, str) else value)]
     if value is None:
         raise DataError(f"{row.where}: column '{column}' is missing", _FORMS)
     raise DataError(
@@ -149,11 +158,12 @@ def _span(row: Row, column: str, text: Any, start: Any) -> Span:
             f"{row.where}: an answer (column '{column}') is empty",
             "Give a question that has no answer an empty list of answers.",
         )
-    if start is None:
+    if start is None or start == "":
         return Span(text)
-    if isinstance(start, bool) or not isinstance(start, Integral):
+    place = whole_number(start)
+    if place is None:
         raise DataError(
             f"{row.where}: the answer_start of '{text[:60]}' (column '{column}') is {start!r}, not a whole number",
             "It counts the characters of the context before the answer.",
         )
-    return Span(text, int(start))
+    return Span(text, place)

@@ -6,8 +6,10 @@ from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
+from pydantic_core import PydanticCustomError
 
+from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.errors import UsageError
 from gpt_tasks.tasks.options import validated
 
@@ -16,17 +18,34 @@ M = TypeVar("M", bound=BaseModel)
 Place = Annotated[str, BeforeValidator(lambda place: str(place) if isinstance(place, PurePath) else place)]
 
 
+def _held(data: Any) -> Any:
+    """Return data that a program holds as such; a path as it is."""
+    held = InMemory.of(data)
+    if held is None and not isinstance(data, str | PurePath):
+        kind = {"kind": type(data).__name__}
+        raise PydanticCustomError("data", "a {kind} is no path, no data frame, and no list of mappings", kind)
+    return held or data
+
+
+# Of data that a program holds a description is recorded.
+Data = Annotated[Place | InstanceOf[InMemory], BeforeValidator(_held), PlainSerializer(str)]
+
+
 class FinetuneConfig(BaseModel):
     """The settings of one fine-tuning. What is None is settled by the method for the backbone's size."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    data: Place | None = Field(None, description="Training data: a file, a folder, hf:OWNER/NAME. Default: samples.")
-    validation: Place | None = Field(None, description="Validation data, where it is in a separate file.")
-    test: Place | None = Field(None, description="Test data, where it is in a separate file.")
+    data: Data | None = Field(
+        None, description="Training data: a file, a folder, hf:OWNER/NAME, sqlite:FILE#TABLE. Default: samples."
+    )
+    validation: Data | None = Field(None, description="Validation data, where it is in a separate file.")
+    test: Data | None = Field(None, description="Test data, where it is in a separate file.")
     column: dict[str, str] = Field(
         {}, description="The column of a field: FIELD=COLUMN, as in text=review. Repeatable."
     )
+    encoding: str | None = Field(None, description="The encoding of text files, as in cp1251. Default: detected.")
+    skip_invalid: bool = Field(False, description="Leave out rows that cannot be used; they are counted.")
     limit: int | None = Field(None, ge=2, description="Train on at most this many rows.")
     backbone: Place = Field("tiny", description="A preset, a hub id OWNER/NAME[@REVISION], or a folder.")
     method: str = Field("full", description="Which weights are trained: full, lora, head, or a plugin's.")

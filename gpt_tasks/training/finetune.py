@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -49,9 +50,10 @@ def finetune(
     """Fine-tune a backbone to `task` and return the finished run.
 
     `settings` are the fields of FinetuneConfig, as in `data="reviews.csv", backbone="gpt2", epochs=3`; they win over
-    those of the YAML file `config`. `output` is the run's folder, by default a new one under ./runs. With `resume`
-    the unfinished run in `output` continues from its last checkpoint, with the settings it was started with; others are
-    refused, given here or in `config`.
+    those of the YAML file `config`. `data` may also be a data frame of pandas or polars, a `datasets.Dataset`, a list
+    of mappings, or a mapping of these by split. `output` is the run's folder, by default a new one under ./runs. With
+    `resume` the unfinished run in `output` continues from its last checkpoint, with the settings it was started with;
+    others are refused, given here or in `config`.
 
     Raises UsageError, DataError, ModelError, PluginError or MachineError, each saying what to do. Before its first
     checkpoint a run that fails leaves nothing behind. Trainings in several threads wait for each other.
@@ -204,14 +206,16 @@ def _recorded(folder: RunFolder, name: str, plugins: Plugins) -> FinetuneConfig:
 def _agreeing(config: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfig:
     """Return a run's configuration. Raises UsageError for settings given anew that do not agree with it."""
     before = config.model_dump(mode="json")
-    anew = configured(merged(before, settings), {}).model_dump(mode="json")
+    given = configured(merged(before, settings), {})
+    anew = given.model_dump(mode="json")
     for field in FinetuneConfig.model_fields:
         if anew[field] != before[field]:
             raise UsageError(
                 f"--{field.replace('_', '-')}: the run was started with {before[field]!r}, not {anew[field]!r}",
                 "The settings of a resumed run are fixed: leave the flag out, or start another run.",
             )
-    return config
+    # Of data that a program holds, only what was given now has the rows.
+    return config.model_copy(update={name: getattr(given, name) for name in ("data", "validation", "test")})
 
 
 def _leave(folder: RunFolder, name: str, error: BaseException) -> None:
@@ -222,6 +226,7 @@ def _leave(folder: RunFolder, name: str, error: BaseException) -> None:
         folder.clear()
     elif not isinstance(error, DataError):
         print(
-            f"The unfinished run is saved. Continue with: gpt-tasks finetune {name} --output {folder.path} --resume",
+            "The unfinished run is saved. Continue with: "
+            f"gpt-tasks finetune {name} --output {shlex.quote(str(folder.path))} --resume",
             file=sys.stderr,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def load(
         if record.get("status") != "finished":
             raise ModelError(
                 f"The run in {path} is unfinished",
-                f"Continue with: gpt-tasks finetune {record.get('task')} --output {path} --resume",
+                f"Continue with: gpt-tasks finetune {record.get('task')} --output {shlex.quote(str(path))} --resume",
             )
         file = folder.path / "metrics.json"
         try:
@@ -145,7 +146,7 @@ class Run(AnsweringModel):
 
     def columns(self, source: Source, split: str, given: Mapping[str, str]) -> dict[str, str]:
         """Return the columns of fields: as given, or as the training data calls them where those are there."""
-        first = next(source.splits[split](), None)
+        first = next(source.whole_rows(split), None)
         there = first.values if first else {}
         trained = {field: name for field, name in self.record["config"]["column"].items() if name in there}
         return {**trained, **given}
@@ -159,6 +160,7 @@ class Run(AnsweringModel):
         metrics: Sequence[str],
         output: Path | None,
         scratch: Path,
+        skip_invalid: bool = False,
     ) -> Report:
         """Evaluate on a split of a source, alongside the baselines that were fitted when the run was trained."""
         from gpt_tasks.data.leaks import load_trained, note_on_training, notes_on
@@ -169,7 +171,9 @@ class Run(AnsweringModel):
         names = [*task.metrics, *self.record["config"].get("metric", ()), *metrics]
         chosen = self.plugins.registry.metrics_of(task, list(dict.fromkeys(names)))
         learner.load_baselines(self._folder.baselines)
-        examples = load_examples(task, source, split, columns=columns, by=by, scratch=scratch)
+        examples, notes = load_examples(
+            task, source, split, columns=columns, by=by, skip_invalid=skip_invalid, scratch=scratch
+        )
         return evaluate(
             learner,
             examples,
@@ -177,7 +181,7 @@ class Run(AnsweringModel):
             metrics=learner.report_metrics(chosen),
             by=by,
             training=self.report.training,
-            notes=[*source.notes, *note_on_training(examples, load_trained(self.path)), *notes_on(examples)],
+            notes=[*source.notes, *notes, *note_on_training(examples, load_trained(self.path)), *notes_on(examples)],
             output=output,
         )
 

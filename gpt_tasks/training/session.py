@@ -85,6 +85,8 @@ class Session:
             test=config.test,
             columns=config.column,
             limit=config.limit,
+            encoding=config.encoding,
+            skip_invalid=config.skip_invalid,
             seed=config.seed,
             schemes=registry.sources,
             scratch=scratch,
@@ -225,7 +227,7 @@ class Session:
                 f"Learner '{self.task.learner}' ({self.learner_source()}): {error}", "Fix the learner."
             ) from error
         if split == "train":
-            remarks = self.learner.remarks(self.config.data or f"the samples of '{self.task.name}'")
+            remarks = self.learner.remarks(str(self.config.data or f"the samples of '{self.task.name}'"))
             self.training |= remarks.figures
             self._note(remarks.notes)
         if not len(encoded):
@@ -304,7 +306,7 @@ class Session:
             method=self.method.name,
             rows=self.rows(),
             settings=self.settings.as_json(),
-            data=self.config.data or "the task's embedded samples",
+            data=str(self.config.data or "the task's embedded samples"),
             fields=self.splits.train.fields,
             plots=sorted(plot.name for plot in self.folder.path.glob("*.png")),
         )

@@ -135,7 +135,7 @@ def ragged_csv(folder: Path) -> Path:
         (changed(text={"an": "object"}), ["bad.jsonl:3", "'text'"]),
         (changed(label=None), ["bad.jsonl:3", "'label'", "missing"]),
         (changed(label=...), ["bad.jsonl:3", "'label'", "missing"]),
-        (changed(label=["a"]), ["bad.jsonl:3", "'label'", "list"]),
+        (changed(label=["a", "b"]), ["bad.jsonl:3", "'label'", "list"]),
         (changed(label="postive"), ["bad.jsonl", "'postive'", "Did you mean 'positive'?"]),
         (label_only_in_validation, ["validation.jsonl:1", "'mixed'", "negative, positive"]),
         (single_label, ["bad.jsonl", "'positive'", "two labels"]),

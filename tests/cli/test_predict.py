@@ -88,3 +88,30 @@ def test_labels_are_not_decoded(cli, finished_run, command):
     outcome = cli(command[0], finished_run, *command[1:], "--decoding", "temperature=0.5")
     assert outcome.code == 2
     assert "writes no answers" in outcome.err
+
+
+def test_rows_that_cannot_be_answered_are_named_at_once_or_answered_with_nothing(cli, finished_run, tmp_path) -> None:
+    rows = [{"text": TEXTS[0]}, {"text": ""}, {"text": TEXTS[1]}, {}]
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    refused = cli("predict", finished_run, "--input", file, "--output", "answers.jsonl")
+    assert refused.code == 4
+    assert (
+        "texts.jsonl: 2 of 4 rows cannot be used: texts.jsonl:2: column 'text' is empty; texts.jsonl:4: " in refused.err
+    )
+    assert not Path("answers.jsonl").exists()
+    skipped = cli("predict", finished_run, "--input", file, "--skip-invalid")
+    assert skipped.code == 0, skipped.err
+    first, second, third, fourth = answers(skipped.out)
+    assert [first["text"], third["text"]] == TEXTS
+    assert second == {"row": "texts.jsonl:2", "predicted": None, "reason": "texts.jsonl:2: column 'text' is empty"}
+    assert fourth["predicted"] is None
+
+
+def test_an_input_is_read_in_the_encoding_that_is_named(cli, finished_run, tmp_path) -> None:
+    file = tmp_path / "texts.csv"
+    file.write_bytes("text\nça alors\n".encode("mac_roman"))
+    outcome = cli("predict", finished_run, "--input", file, "--encoding", "mac_roman")
+    assert [answer["text"] for answer in answers(outcome.out)] == ["ça alors"]
+    for arguments in (("--input", file, "--encoding", "nosuch"), (*TEXTS, "--encoding", "latin-1")):
+        assert cli("predict", finished_run, *arguments).code == 2

@@ -17,8 +17,8 @@ from gpt_tasks.processes import alone_in
 
 ITEMS = [
     {"question": "The sun is", "choices": ["hot", "a cold stone"], "answer": 0, "kind": "sky"},
-    {"question": "Snow is", "choices": ["black as coal", "white"], "answer": "B", "kind": "sky"},
-    {"question": "Cats", "choices": ["purr", "bark at the post"], "answer": "purr", "kind": "beasts"},
+    {"question": "Snow is", "choices": ["black as coal", "white"], "answer": 1, "kind": "sky"},
+    {"question": "Cats", "choices": ["purr", "bark at the post"], "answer": 0, "kind": "beasts"},
     {"question": "Dogs", "choices": ["lay eggs", "bark"], "answer": "1", "kind": "beasts"},
 ]
 
@@ -276,7 +276,8 @@ def test_a_classification_in_a_suite(cli: Any, suite: Any, tiny_backbone_folder:
             "items.jsonl:2: choices 0 and 2 are equal: 'one'",
         ),
         ({"choices": "one, two"}, "items.jsonl:2: column 'choices' holds no list of texts"),
-        ({"answer": 2}, "items.jsonl:2: the answer (column 'answer') is 2, none of the 2 choices"),
+        ({"answer": 2}, "no numbers of choices from 0, as items.jsonl:2 has '2'"),
+        ({"answer": 9}, "items.jsonl:2: the answer (column 'answer') is 9, none of the 2 choices"),
         ({"answer": None}, "none of the 2 choices"),
         ({"answer": "neither"}, "none of the 2 choices"),
         ({"question": None}, "items.jsonl:2: column 'question' is missing"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.types import Row, TextPrediction
 
@@ -59,6 +59,30 @@ def test_a_summary_is_compared_with_every_reference() -> None:
     assert scored(task, row, " Sun.")["rouge1"] == 0.0
 
 
+@pytest.mark.parametrize("nested", [{"en": "Hello.", "de": "Hallo."}, '{"en": "Hello.", "de": "Hallo."}'])
+def test_a_translation_may_be_in_one_column(nested: object) -> None:
+    task = translation()
+    row = {"id": "0", "translation": nested}
+    example = task.example(Row(row, "here:1"), task.fields(list(row), {}, "here"))
+    assert (example.inputs, example.target) == ({"source": "Hello."}, " Hallo.")
+    asked = task.example(Row(row, "here:1"), task.input_fields(list(row), {}, "here"))
+    assert (asked.inputs, asked.target) == ({"source": "Hello."}, None)
+    french = translation(target_language="fr")
+    fields = french.fields(list(row), {}, "here")
+    with pytest.raises(DataError, match="here:1: column 'fr' is missing"):
+        french.example(Row(row, "here:1"), fields)
+
+
+def test_a_text_is_not_translated_to_itself() -> None:
+    columns = ["en", "de"]
+    for mapping in ({"source": "en", "target": "en"}, {"source": "de"}):
+        with pytest.raises(DataError, match="both 'source' and 'target' would be read from the column"):
+            translation().fields(columns, mapping, "here")
+    for options in ({"source_language": "de", "target_language": "de"}, {"target_language": "en"}):
+        with pytest.raises(UsageError, match=r"^Both languages are"):
+            translation(**options)
+
+
 def test_no_summary_at_all_is_named() -> None:
     with pytest.raises(DataError, match="here:1: column 'summary' holds no answer"):
         scored(TASKS["summarization"], {"document": "It rained.", "summary": []}, "")
@@ -97,11 +121,6 @@ def test_chinese_is_counted_by_characters() -> None:
     # 6 characters of sacrebleu's zh tokenizer, 4 of which are there.
     assert chinese[:3] == (6, 6, 4)
     assert "tok:zh" in translation(target_language="zh").own_metrics[0].signature(1)
-
-
-def test_one_language_is_no_translation() -> None:
-    with pytest.raises(ValueError, match="both languages are 'de'"):
-        translation(source_language="de", target_language="de")
 
 
 @pytest.mark.parametrize("task", ["summarization", "translation"])

@@ -18,7 +18,7 @@ TEXTS = ["What a splendid garden it was.", "I regret the soup already."]
 PAIRS = [{"en": f"Dog {n}.", "de": f"Hund {n}.", "kind": "odd" if n % 2 else "even"} for n in range(6)]
 ITEMS = [
     {"question": "The sun is", "choices": ["hot", "a cold stone"], "answer": 0},
-    {"question": "Snow is", "choices": ["black as coal", "white"], "answer": "B"},
+    {"question": "Snow is", "choices": ["black as coal", "white"], "answer": 1},
 ]
 
 

@@ -45,7 +45,7 @@ def test_rows_know_the_line_where_they_begin(tmp_path: Path) -> None:
 def test_csv_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
     path = written(tmp_path, "r.csv", "text;label\ncafé € schön;gut\n", encoding)
     assert values(path) == [{"text": "café € schön", "label": "gut"}]
-    assert ("cp1252" in open_file(path).note) == (encoding == "cp1252")
+    assert any("cp1252" in note for note in open_file(path).notes) == (encoding == "cp1252")
 
 
 def test_utf_16_big_endian_is_read(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
         ("r.jsonl", '{"text": "a"}\n["b"]\n', "r.jsonl:2: this is a list, not an object"),
         ("r.jsonl", '{"text": "a"}\n{"text": "caf\xe9"}\n'.encode("latin-1"), "r.jsonl:2: byte 0xe9 is not UTF-8"),
         ("r.csv", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "r.csv:3: this is a binary file"),
-        ("r.csv", b"text,label\n\x81\x8d,a\n", "r.csv:2: byte 0x81 is not UTF-8"),
+        ("r.csv", b"text,label\n" + bytes(range(128, 256)) * 4, "r.csv:2: byte 0x80 is not UTF-8"),
         ("r.jsonl", b"PK\x03\x04\x14\x00\x06\x00", "r.jsonl:1: this is a binary file"),
         ("r.csv", "", "the file is empty"),
         ("r.csv", "\ufeff \n\n", "the file is empty"),
@@ -113,16 +113,16 @@ def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
         ("r.csv", 'text,label\na,b\n"never closed,a\nc,d\n', "r.csv:3: the row that begins here is broken"),
         ("r.csv", 'text,label\n"so" good,b\n', "r.csv:2: the row that begins here is broken"),
         ("r.csv", "text,text\na,b\n", "r.csv:1: the header names the column 'text' twice"),
-        ("r.csv", ",text\n0,b\n", "r.csv:1: column 1 of the header has no name"),
+        ("r.csv", ",\n0,b\n", "r.csv:1: the header names no column"),
         ("r.tsv", "text\tlabel\na\tb\nc\n", "r.tsv:3: the row has 1 fields"),
         ("r.parquet", b"PAR1 and then nothing", "this is not a whole .parquet file"),
-        ("r.xlsx", b"PK", "files of this kind cannot be read"),
+        ("r.docx", b"PK", "files of this kind cannot be read"),
     ],
 )
 def test_a_broken_file_is_reported_with_its_line(tmp_path: Path, name: str, content: str | bytes, told: str) -> None:
     path = written(tmp_path, name, content)
     with pytest.raises(DataError) as caught:
-        list(open_file(path).rows())
+        values(path)
     assert told in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint
@@ -130,8 +130,8 @@ def test_a_broken_file_is_reported_with_its_line(tmp_path: Path, name: str, cont
 
 
 def test_an_unknown_kind_of_file_is_met_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"\.jsonl, \.csv, \.tsv, \.txt, .*\.txt\.gz, \.parquet"):
-        open_file(written(tmp_path, "r.xlsx", b"PK"))
+    with pytest.raises(DataError, match=r"\.jsonl, \.csv, \.tsv, \.txt, .*\.txt\.gz, \.parquet, \.xlsx"):
+        open_file(written(tmp_path, "r.docx", b"PK"))
 
 
 def test_a_damaged_gz_is_reported(tmp_path: Path) -> None:

@@ -64,6 +64,13 @@ def test_a_repository_gives_its_splits_with_labels_by_name(repository: Path, sch
     assert [row.where for row in source.splits["train"]()][-1].endswith("/train:2")
 
 
+def test_brackets_in_a_path_are_no_pattern(repository: Path, schemes: dict[str, SourceScheme]) -> None:
+    place = repository.parent / "old [2024] {x}*"
+    repository.rename(place)
+    source = open_source(f"hf:{place}", schemes)
+    assert [row.values["text"] for row in source.splits["train"]()] == ["train 0", "train 1"]
+
+
 def test_a_name_is_parted_into_owner_configuration_and_revision() -> None:
     assert hub._parse("stanfordnlp/sst2:default@v1.0") == ("stanfordnlp/sst2", "default", "v1.0")
     assert hub._parse("glue") == ("glue", None, None)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from gpt_tasks.data.draws import stratified_sample
-from gpt_tasks.data.examples import Examples, stream_examples
+from gpt_tasks.data.examples import Examples
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.data.splits import Splits, choose_split, load_examples, load_splits
+from gpt_tasks.data.stream import stream_examples
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.classification import ClassificationTask
 
@@ -201,7 +202,7 @@ def test_a_missing_column_is_reported_with_those_that_are_there_and_the_flag(tmp
         ({"label": "a"}, "r.jsonl:21: column 'text' is missing"),
         ({"text": "x"}, "r.jsonl:21: the label (column 'label') is missing"),
         ({"text": "x", "label": ""}, "r.jsonl:21: the label (column 'label') is missing"),
-        ({"text": "x", "label": 0.5}, "r.jsonl:21: the label (column 'label') is a float"),
+        ({"text": "x", "label": {"a": 1}}, "r.jsonl:21: the label (column 'label') is a dict"),
         ({"text": "x \ud83d", "label": "a"}, "r.jsonl:21: the text holds half a character ('\\ud83d')"),
     ],
 )
@@ -225,6 +226,11 @@ def test_a_label_seen_only_in_validation_is_reported_with_its_row(tmp_path: Path
     validation = write(tmp_path / "v.jsonl", [*rows(3, name="v"), {"text": "odd", "label": "c"}])
     message = error(DataError, lambda: load(tmp_path, path, validation=validation))
     assert message == "v.jsonl:4: label 'c' is not one of a, b"
+    many = [{"text": f"odd {n}", "label": "cd"[n % 2]} for n in range(8)]
+    validation = write(tmp_path / "v.jsonl", [*rows(3, name="v"), *many])
+    message = error(DataError, lambda: load(tmp_path, path, validation=validation))
+    assert message.startswith("v.jsonl:4: label 'c' is not one of a, b; nor are those of 7 more rows: v.jsonl:5 'd', ")
+    assert message.endswith("v.jsonl:8 'c' and others")
 
 
 def test_a_declared_label_that_train_lacks_is_noted(tmp_path: Path) -> None:
@@ -269,7 +275,7 @@ def test_evaluation_needs_labels_and_prediction_looks_at_none(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"odd\.jsonl:2: label 'gladd' is not one of sad, glad\nDid you mean 'glad'\?"):
         load_examples(task, odd, "all", scratch=scratch)
     for source in (none, odd):
-        examples = list(stream_examples(task, source, "all", columns={}, need_labels=False))
+        examples = list(stream_examples(task, source, "all", columns={}, need_labels=False).examples())
         assert [example.target for example in examples] == [None, None]
 
 
@@ -280,7 +286,8 @@ def test_evaluation_takes_the_test_split_by_default(tmp_path: Path) -> None:
     assert choose_split(source, None) == "test"
     assert choose_split(source, "train") == "train"
     task = Topic().configured(Topic.Options(labels=("a", "b")))
-    assert texts(load_examples(task, source, "train", scratch=tmp_path / "scratch")) == {"train 0", "train 1"}
+    examples, _ = load_examples(task, source, "train", scratch=tmp_path / "scratch")
+    assert texts(examples) == {"train 0", "train 1"}
     (tmp_path / "d" / "test.jsonl").unlink()
     message = error(UsageError, lambda: choose_split(open_source(tmp_path / "d", {}), "test"))
     assert message == "d/ has no split 'test'; it has train, validation"

@@ -76,7 +76,7 @@ def test_two_versions_of_one_split_are_an_error(tmp_path: Path) -> None:
 )
 def test_another_form_is_reported(tmp_path: Path, document: object, told: str) -> None:
     with pytest.raises(DataError) as caught:
-        list(open_file(written(tmp_path / "s.json", document)).rows())
+        [row.values for row in open_file(written(tmp_path / "s.json", document)).rows()]
     assert told in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint
@@ -94,7 +94,7 @@ def test_a_list_of_objects_is_a_list_of_rows(tmp_path: Path) -> None:
     ("content", "told"),
     [
         ('{"data": [\n{"title": "a"]}', r"s\.json:2: this is not JSON: Expecting ',' delimiter \(column 14\)"),
-        ('{"text": "a"}\n{"text": "b"}\n', r"s\.json:2: this is not JSON: Extra data"),
+        ('{"text": "a"}\n]\n', r"s\.json:2: this is not JSON: Expecting value"),
         ("[" * 100_000, r"s\.json: this is not JSON: .*recursion"),
         ("", r"s\.json: the file is empty"),
     ],
@@ -103,4 +103,4 @@ def test_a_broken_document_is_reported(tmp_path: Path, content: str, told: str) 
     path = tmp_path / "s.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=told):
-        list(open_file(path).rows())
+        [row.values for row in open_file(path).rows()]

@@ -136,7 +136,16 @@ class TestLabels:
 
     @pytest.mark.parametrize(
         ("value", "label"),
-        [("kind", "kind"), (" kind ", "kind"), (1, "1"), (1.0, "1"), (True, "1"), (np.int64(1), "1")],
+        [
+            ("kind", "kind"),
+            (" kind ", "kind"),
+            (1, "1"),
+            (1.0, "1"),
+            (True, "true"),
+            (np.int64(1), "1"),
+            (0.5, "0.5"),
+            (["kind"], "kind"),
+        ],
     )
     def test_a_label_is_read_as_text(self, value, label) -> None:
         example = Tone().example(row(letter="Dear", tone=value), {"text": "letter", "label": "tone"})
@@ -147,7 +156,7 @@ class TestLabels:
         with pytest.raises(DataError, match=r"letters.csv:7: the label \(column 'tone'\) is missing"):
             Tone().example(row(letter="Dear", tone=value), {"text": "letter", "label": "tone"})
 
-    @pytest.mark.parametrize("value", [["kind"], {"tone": "kind"}, 0.5])
+    @pytest.mark.parametrize("value", [["kind", "harsh"], {"tone": "kind"}])
     def test_a_label_that_is_no_text_is_an_error(self, value) -> None:
         with pytest.raises(DataError, match=r"letters.csv:7: the label \(column 'tone'\) is a"):
             Tone().example(row(letter="Dear", tone=value), {"text": "letter", "label": "tone"})
@@ -220,7 +229,7 @@ class TestColumns:
             ("", "column 'letter' is empty"),
             (" \n", "column 'letter' is empty"),
             (["a", "b"], "column 'letter' holds a list"),
-            (7, "column 'letter' holds a int"),
+            (float("nan"), "column 'letter' is missing"),
         ],
     )
     def test_what_is_no_text_is_an_error_that_names_the_row(self, value, says) -> None:

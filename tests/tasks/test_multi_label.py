@@ -46,10 +46,35 @@ def tagged(target: list[str]) -> Example:
         ("food|work", ["food", "work"]),
         ("", []),
         (["food", "food"], ["food"]),
+        ("['food', 'work']", ["food", "work"]),
+        ('["food", "work"]', ["food", "work"]),
+        ("['food' 'work']", ["food", "work"]),
+        ("[]", []),
     ],
 )
 def test_labels_are_a_list_or_a_text_with_bars(value: object, read: list[str]) -> None:
     assert json.loads(Tags().read_target(Row({"labels": value}, "file:1"), "labels")) == read
+
+
+def test_another_separator_is_named() -> None:
+    task = Tags().configured(Tags.Options(separator=", "))
+    assert json.loads(task.read_target(Row({"labels": "food, work"}, "file:1"), "labels")) == ["food", "work"]
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_labels_that_look_like_lists_of_each_other_are_refused(separator: str) -> None:
+    class Topics(MultiLabelTask):
+        name = "topics"
+
+    joined = f"sport{separator} money"
+    observed = {json.dumps([label]): 3 for label in ("sport", "money", joined)}
+    with pytest.raises(DataError, match=f"the label '{joined}' looks like a list") as raised:
+        Topics().fit(seen(observed), "r.csv")
+    assert f"--separator '{separator}'" in raised.value.hint or f"--separator {separator}" in raised.value.hint
+    one = Topics().configured(Topics.Options(separator="|")).fit(seen(observed), "r.csv")
+    assert joined in one.labels, "whoever names the separator is believed"
+    apart = {json.dumps([label]): 3 for label in ("Washington, D.C.", "Bern")}
+    assert Topics().fit(seen(apart), "r.csv").labels == ("Bern", "Washington, D.C.")
 
 
 def test_no_labels_are_an_answer_and_do_not_hide_one() -> None:
@@ -57,7 +82,7 @@ def test_no_labels_are_an_answer_and_do_not_hide_one() -> None:
     assert Tags().is_unlabelled(None)
 
 
-@pytest.mark.parametrize("value", [None, 3.5, {"food": 1}, ["food", 2.5], ["food", ""]])
+@pytest.mark.parametrize("value", [None, 3.5, {"food": 1}, ["food", {}], ["food", ""], "[food, work]"])
 def test_what_is_no_labels_names_the_row(value: object) -> None:
     with pytest.raises(DataError, match=r"file:1: the label"):
         Tags().read_target(Row({"labels": value}, "file:1"), "labels")

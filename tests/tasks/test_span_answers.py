@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -35,6 +36,32 @@ def test_a_place_may_be_missing(answers: object) -> None:
     assert read_answers(row(answers=answers), "answers") == (Span("Rome", -1),)
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        "Rome",
+        ["Rome"],
+        {"text": "Rome"},
+        '{"text": ["Rome"]}',
+        "{'text': array(['Rome'], dtype=object), 'answer_start': None}",
+        '["Rome"]',
+    ],
+)
+def test_answers_come_as_people_have_them(answers: object) -> None:
+    assert read_answers(row(answers=answers), "answers") == (Span("Rome"),)
+
+
+@pytest.mark.parametrize("start", [22, 22.0, "22"])
+def test_a_start_may_have_become_a_fraction_or_a_text(start: object) -> None:
+    cell = json.dumps({"text": ["a day"], "answer_start": [start]})
+    assert read_answers(row(answers=cell), "answers") == (Span("a day", 22),)
+
+
+@pytest.mark.parametrize("flag", [True, 1, 1.0, "True", "true", "1"])
+def test_no_answer_is_said_in_any_format(flag: object) -> None:
+    assert read_answers(row(answers="", is_impossible=flag), "answers", "is_impossible") == ()
+
+
 @pytest.mark.parametrize("answers", [[], {"text": [], "answer_start": []}, None])
 def test_a_question_may_have_no_answer(answers: object) -> None:
     assert read_answers(row(answers=answers, is_impossible=True), "answers", "is_impossible") == ()
@@ -47,15 +74,15 @@ def test_a_question_may_have_no_answer(answers: object) -> None:
     [
         ({}, "q.jsonl:7: column 'answers' is missing"),
         ({"answers": None, "is_impossible": False}, "q.jsonl:7: column 'answers' is missing"),
-        ({"answers": "Rome"}, "q.jsonl:7: column 'answers' holds a str, not answers: Rome"),
-        ({"answers": ["Rome"]}, "column 'answers' holds a list, not answers: ['Rome']"),
-        ({"answers": {"text": "Rome", "answer_start": 0}}, "column 'answers' holds a dict, not answers"),
+        ({"answers": 4}, "q.jsonl:7: column 'answers' holds a int, not answers: 4"),
+        ({"answers": ["Rome", 4]}, "column 'answers' holds a list, not answers: ['Rome', 4]"),
+        ({"answers": ""}, "q.jsonl:7: an answer (column 'answers') is empty"),
         ({"answers": {"text": ["Rome"], "answer_start": [0, 9]}}, "column 'answers' holds 1 texts and 2 starts"),
         ({"answers": {"text": ["Rome"], "answer_start": 0}}, "holds 1 texts and no list of starts"),
         ({"answers": [{"answer_start": 0}]}, "the text of an answer (column 'answers') is missing"),
         ({"answers": [{"text": 4, "answer_start": 0}]}, "(column 'answers') is a int, not a text: 4"),
         ({"answers": [{"text": " \n", "answer_start": 0}]}, "an answer (column 'answers') is empty"),
-        ({"answers": [{"text": "Rome", "answer_start": "0"}]}, "the answer_start of 'Rome' (column 'answers') is '0'"),
+        ({"answers": [{"text": "Rome", "answer_start": "x"}]}, "the answer_start of 'Rome' (column 'answers') is 'x'"),
         ({"answers": [{"text": "Rome", "answer_start": True}]}, "is True, not a whole number"),
         (
             {"answers": [{"text": "Rome", "answer_start": 0}], "is_impossible": True},
@@ -83,9 +110,19 @@ def test_an_answer_in_the_right_place_is_not_moved() -> None:
 
 def test_an_answer_is_moved_to_the_only_place_where_it_occurs() -> None:
     placement = Placement()
-    for start in (-1, 3, 500):
+    for start in (3, 500):
         assert placement.place(Span("burnt", start), CONTEXT, f"r:{start}") == Span("burnt", 49)
-    assert (placement.answers, placement.moved, placement.lost) == (3, 3, 0)
+    assert (placement.answers, placement.moved, placement.lost) == (2, 2, 0)
+
+
+def test_an_answer_without_a_start_is_at_its_only_place() -> None:
+    placement = Placement()
+    for number in range(10):
+        assert placement.place(Span("burnt"), CONTEXT, f"r:{number}") == Span("burnt", 49)
+    placement.check("r")
+    assert (placement.moved, placement.lost, placement.note) == (0, 0, "")
+    assert placement.place(Span("Rome"), CONTEXT, "r:10") is None, "it has two places"
+    assert placement.lost == 1
 
 
 def test_an_answer_that_occurs_nowhere_or_at_several_places_is_lost() -> None:

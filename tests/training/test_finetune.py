@@ -149,7 +149,7 @@ def test_the_datas_own_labels_are_taken_sorted(settings: dict[str, Any], tmp_pat
 
 def test_settings_given_again_at_a_resume_agree_one_by_one() -> None:
     recorded = FinetuneConfig(column={"text": "review", "label": "stars"}, options={"labels": ("a", "b")})
-    assert _agreeing(recorded, {"column": {"label": "stars"}, "options": {"labels": ["a", "b"]}}) is recorded
+    assert _agreeing(recorded, {"column": {"label": "stars"}, "options": {"labels": ["a", "b"]}}) == recorded
     with pytest.raises(UsageError, match="--column: the run was started with"):
         _agreeing(recorded, {"column": {"label": "verdict"}})
 
@@ -476,3 +476,30 @@ def test_texts_are_left_what_a_method_does_not_take_of_the_window() -> None:
     assert longest(16, None) == 512
     with pytest.raises(UsageError, match="--method full takes 64 places of the model's window of 64"):
         longest(64, 64)
+
+
+def test_data_that_a_program_holds_is_trained_on_as_a_file_is(
+    run: gpt_tasks.Run, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    held = gpt_tasks.finetune("sentiment", data=pandas.DataFrame(rows()), output=tmp_path / "run", **settings)
+    assert held.record["fingerprints"] == run.record["fingerprints"]
+    assert held.record["config"]["data"] == "DataFrame of 120 rows, given from Python"
+    assert "DataFrame of 120 rows" in (held.path / "README.md").read_text(encoding="utf-8")
+    others = rows(20, seed=1)
+    report = held.evaluate(others, output=tmp_path / "evaluated")
+    assert report.n == 20
+    assert [prediction.label for _, prediction in held.predict_rows(others)] == [
+        prediction.label for prediction in held.predict([row["text"] for row in others])
+    ]
+    with pytest.raises(UsageError, match="a ndarray is no path, no data frame"):
+        gpt_tasks.finetune("sentiment", data=np.zeros(3), output=tmp_path / "none", **settings)
+
+
+def test_bad_rows_of_an_evaluation_are_left_out_if_that_is_wanted(run: gpt_tasks.Run) -> None:
+    others = [*rows(20, seed=1), {"text": "", "label": "positive"}]
+    with pytest.raises(DataError, match=r"list\[20\]: column 'text' is empty"):
+        run.evaluate(others)
+    report = run.evaluate(others, skip_invalid=True)
+    assert report.n == 20
+    assert any(note.startswith("Left out 1 of 21 rows of list") for note in report.notes)

@@ -183,7 +183,7 @@ def test_an_answer_at_another_place_is_moved_counted_and_named(settings: dict[st
         ([row(0, "What?", None)], {"only": True}, "not one question has an answer"),
         ([row(0, "What was cold " * 40 + "?", "soup")], {}, r"the question takes .* and leaves its context no room"),
         ([row(1, "Who came by train, and when, and what for, and whither?" * 2, "Anna")], {}, "windows overlap by 16"),
-        ([{**row(0, "What?", "soup"), "answers": "soup"}], {}, r"train.jsonl:2: column 'answers' holds a str"),
+        ([{**row(0, "What?", "soup"), "answers": 4}], {}, r"train.jsonl:2: column 'answers' holds a int"),
         ([{**row(0, "What?", "soup"), "answers": [{"text": ""}]}], {}, r"train.jsonl:2: an answer .* is empty"),
     ],
 )

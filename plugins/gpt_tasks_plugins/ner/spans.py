@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gpt_tasks import DataError, Example, Row
+from gpt_tasks import DataError, Example, Row, from_cell
 
 # A run of letters, digits and marks is a word; so is any other character, and each Chinese or Japanese one.
 _WORD = re.compile(
@@ -30,7 +30,7 @@ def words_of(text: str) -> list[tuple[int, int]]:
 
 def text_of_tokens(row: Row, column: str) -> tuple[str, list[tuple[int, int]]]:
     """Return tokens joined by spaces, and the characters of each. Raises DataError where they are no list of texts."""
-    tokens = row.values.get(column)
+    tokens = from_cell(row.values.get(column))
     if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not all(isinstance(each, str) for each in tokens):
         raise DataError(f"{row.where}: column '{column}' holds no list of words", "Give the words as a list of texts.")
     places, start = [], 0
@@ -45,7 +45,7 @@ def spans_of_tags(row: Row, column: str, places: Sequence[tuple[int, int]]) -> t
 
     Those begin an entity, as the field reads them. Raises DataError for what is no tag, and for another number of them.
     """
-    tags = row.values.get(column)
+    tags = from_cell(row.values.get(column))
     if not isinstance(tags, Sequence) or isinstance(tags, str) or len(tags) != len(places):
         number = len(tags) if isinstance(tags, Sequence) and not isinstance(tags, str) else "no list of"
         raise DataError(
@@ -74,7 +74,7 @@ def spans_of_export(row: Row, column: str, text: str) -> list[Span]:
 
     Raises DataError, naming the row, for one that lies outside of the text or overlaps another.
     """
-    spans = sorted(_span(row, each) for each in _listed(row.values.get(column)))
+    spans = sorted(_span(row, each) for each in _listed(from_cell(row.values.get(column))))
     for before, span in zip([Span(0, 0, ""), *spans], spans, strict=False):
         if not 0 <= span.start < span.end <= len(text):
             raise DataError(
@@ -124,6 +124,8 @@ def _span(row: Row, value: Any) -> Span:
         found = [value.get("start", value.get("start_offset")), value.get("end", value.get("end_offset")), label]
     else:
         found = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    # Where some rows have none, pandas makes fractions of whole numbers.
+    found = [int(each) if isinstance(each, float) and each.is_integer() else each for each in found]
     if len(found) != 3 or not all(isinstance(place, int) for place in found[:2]) or not isinstance(found[2], str):
         raise DataError(f"{row.where}: {str(value)[:80]} is no span", _SHAPE)
     return Span(*found)

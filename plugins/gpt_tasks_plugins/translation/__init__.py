@@ -6,13 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from gpt_tasks import Example, Metric, TaskOptions, TextToTextOptions, TextToTextTask, bleu, chrf, hookimpl
+from gpt_tasks import (
+    Example,
+    Metric,
+    Row,
+    TaskOptions,
+    TextToTextOptions,
+    TextToTextTask,
+    UsageError,
+    bleu,
+    chrf,
+    from_cell,
+    hookimpl,
+)
 from gpt_tasks_plugins.translation.languages import LANGUAGES
 
 SOURCE, TARGET = "source", "target"
+# The column in which data sets of translations hold an object of texts by language.
+NESTED = "translation"
 
 
 class TranslationOptions(TextToTextOptions):
@@ -28,15 +42,12 @@ class TranslationOptions(TextToTextOptions):
             raise PydanticCustomError("language", "there is no language '{code}'", {"code": code})
         return code
 
-    @model_validator(mode="after")
-    def _are_two(self) -> Self:
-        if self.source_language is not None and self.source_language == self.target_language:
-            raise PydanticCustomError("language", "both languages are '{code}'", {"code": self.source_language})
-        return self
-
 
 class Translation(TextToTextTask):
-    """Translate a text into another language. Columns are named by the languages' codes, or source and target."""
+    """Translate a text into another language. Columns are named by the languages' codes, or source and target.
+
+    The codes may also be within a column `translation`, as in {"translation": {"en": "...", "de": "..."}}.
+    """
 
     name = "translation"
     source_language = "en"
@@ -53,8 +64,15 @@ class Translation(TextToTextTask):
         return bleu(self.target_language), chrf()
 
     def configured(self, options: TaskOptions) -> Self:
-        """Return this task with its options applied; the prompt names the languages, unless it is given."""
+        """Return this task with its options applied; the prompt names the languages, unless it is given.
+
+        Raises UsageError where both are the same.
+        """
         task = super().configured(options)
+        if task.source_language == task.target_language:
+            raise UsageError(
+                f"Both languages are '{task.source_language}'", "Give --source-language and --target-language."
+            )
         if getattr(options, "prompt", None) is None:
             names = LANGUAGES[task.source_language], LANGUAGES[task.target_language]
             task.prompt = f"{names[0]}: {{source}}\n{names[1]}:"
@@ -63,9 +81,18 @@ class Translation(TextToTextTask):
     def fields(self, available: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
         """Choose the columns: those called by the languages' codes where both are there."""
         codes = {SOURCE: self.source_language, TARGET: self.target_language}
+        if NESTED in available and not mapping:
+            available = [*available, *codes.values()]
         if all(code in available for code in codes.values()):
             mapping = {**{field: code for field, code in codes.items() if field in self.field_names()}, **mapping}
         return super().fields(available, mapping, where)
+
+    def example(self, row: Row, columns: Mapping[str, str], extra: Sequence[str] = ()) -> Example:
+        """Read one row, also one whose texts are within one column."""
+        texts = from_cell(row.values.get(NESTED))
+        if isinstance(texts, Mapping):
+            row = Row({**texts, **row.values}, row.where)
+        return super().example(row, columns, extra)
 
     def answer_columns(self) -> list[str]:
         """Return the columns that may hold the translation."""

@@ -1,4 +1,4 @@
-"""Read data from SQLite: `sqlite:reviews.db`, or `sqlite:reviews.db?query=SELECT text, label FROM reviews`."""
+"""Read data from SQLite: `sql:reviews.db`, or `sql:reviews.db?query=SELECT text, label FROM reviews`."""
 
 import sqlite3
 from functools import partial
@@ -15,15 +15,15 @@ def splits(location):
     name, _, query = location.partition("?query=")
     path = Path(name).expanduser()
     if not path.is_file():
-        raise DataError(f"sqlite:{location}: there is no file {name}", "Check the path.")
+        raise DataError(f"sql:{location}: there is no file {name}", "Check the path.")
     if query:
         return {"all": partial(rows, path, query)}
     there = {row.values["name"] for row in rows(path, "SELECT name FROM sqlite_master")}
     tables = {split: partial(rows, path, f"SELECT * FROM {split}") for split in SPLITS if split in there}
     if not tables:
         raise DataError(
-            f"sqlite:{location}: it has no table train, validation or test",
-            f"Say what to read: 'sqlite:{location}?query=SELECT ... FROM ...'",
+            f"sql:{location}: it has no table train, validation or test",
+            f"Say what to read: 'sql:{location}?query=SELECT ... FROM ...'",
         )
     return tables
 
@@ -37,11 +37,11 @@ def rows(path, query):
         for number, values in enumerate(cursor, start=1):
             yield Row(dict(zip(columns, values, strict=True)), f"{path.name}: row {number}")
     except sqlite3.Error as error:
-        raise DataError(f"sqlite:{path}: {error}", f"The query was: {query}") from error
+        raise DataError(f"sql:{path}: {error}", f"The query was: {query}") from error
     finally:
         database.close()
 
 
 @hookimpl
 def register_sources():
-    return [SourceScheme("sqlite:", "A database, or what a query gives: sqlite:FILE[?query=SELECT ...]", splits)]
+    return [SourceScheme("sql:", "A database, or what a query gives: sql:FILE[?query=SELECT ...]", splits)]

@@ -1,0 +1,64 @@
+"""Names of classes in place of their numbers, by what datasets writes of them into a table's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gpt_tasks.data.cells import plain
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# Under this key datasets describes the columns.
+_FEATURES = b"huggingface"
+
+
+def features_of(schema: pyarrow.Schema) -> Mapping[str, Any]:
+    """Return the features of those columns that hold numbers of classes, as datasets describes them in a schema."""
+    if _FEATURES not in (schema.metadata or {}):
+        return {}
+    from datasets import Features
+
+    return with_classes(Features.from_arrow_schema(schema))
+
+
+def with_classes(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those features that hold numbers of classes, by themselves or inside of lists and structs."""
+    return {column: feature for column, feature in features.items() if _holds_classes(feature)}
+
+
+def named(values: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's plain values, with the names of classes in place of their numbers."""
+    row = {column: plain(value) for column, value in values.items()}
+    return row | {column: _named(row[column], feature) for column, feature in features.items() if column in row}
+
+
+def _holds_classes(feature: Any) -> bool:
+    inner = _inner(feature)
+    return bool(getattr(feature, "names", None)) or any(map(_holds_classes, inner))
+
+
+def _inner(feature: Any) -> Iterable[Any]:
+    if isinstance(feature, Mapping):
+        return feature.values()
+    if isinstance(feature, list):
+        return feature
+    return [feature.feature] if getattr(feature, "feature", None) is not None else []
+
+
+def _named(value: Any, feature: Any) -> Any:
+    """Return names for numbers; sets whose test labels are secret write -1 for them, which is no class."""
+    if value is None:
+        return None
+    if isinstance(feature, Mapping):
+        return {key: _named(each, feature[key]) if key in feature else each for key, each in value.items()}
+    inner = list(_inner(feature))
+    if inner:
+        if isinstance(value, Mapping):  # A sequence of structs, which is stored as a struct of lists.
+            return {key: [_named(each, inner[0][key]) for each in some] for key, some in value.items()}
+        return [_named(each, inner[0]) for each in value]
+    names = getattr(feature, "names", None)
+    if not names or not isinstance(value, int) or value >= len(names):
+        return value
+    return None if value < 0 else str(names[value])

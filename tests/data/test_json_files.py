@@ -1,0 +1,81 @@
+"""JSON in either form, whatever its suffix, and the exports of annotation tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt_tasks.data.formats import open_file
+
+ROWS = [{"text": "good", "label": "a"}, {"text": "bad", "label": "b"}]
+
+
+def read(path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    file = open_file(path)
+    return [dict(row.values) for row in file.rows()], file.notes
+
+
+def written(path: Path, content: object, form: str) -> Path:
+    rows = content if isinstance(content, list) else [content]
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    text = {"lines": lines, "array": json.dumps(content), "indented": json.dumps(content, indent=1)}[form]
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "indented"])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_rows_are_lines_or_a_list_whatever_the_suffix(tmp_path: Path, suffix: str, form: str) -> None:
+    assert read(written(tmp_path / f"r{suffix}", ROWS, form)) == (ROWS, ())
+
+
+PRODIGY = {"_input_hash": 1, "_task_hash": 2}
+
+
+def test_prodigys_rows_are_those_that_were_accepted(tmp_path: Path) -> None:
+    answers = ("accept", "reject", "ignore", "accept")
+    rows = [{"text": f"t{n}", "label": "SPORT", "answer": answer, **PRODIGY} for n, answer in enumerate(answers)]
+    found, notes = read(written(tmp_path / "r.jsonl", rows, "lines"))
+    assert [(row["text"], row["label"]) for row in found] == [("t0", "SPORT"), ("t3", "SPORT")]
+    assert notes == ("r.jsonl: left out 2 rows that its annotators rejected, ignored or skipped.",)
+
+
+def test_prodigys_choices_are_labels_and_its_spans_need_no_tokens(tmp_path: Path) -> None:
+    chosen = {"text": "t", "options": [{"id": "a", "text": "A"}], "answer": "accept", **PRODIGY}
+    spans = [{"start": 0, "end": 1, "label": "PER", "token_start": 0, "token_end": 0}]
+    tagged = {"text": "t", "tokens": [{"text": "t", "id": 0}], "spans": spans, "answer": "accept", **PRODIGY}
+    rows = [{**chosen, "accept": ["a"]}, {**chosen, "accept": ["a", "b"]}, tagged]
+    (one, two, entity), _ = read(written(tmp_path / "r.jsonl", rows, "lines"))
+    assert (one["label"], one["labels"]) == ("a", ["a"])
+    assert two["labels"] == ["a", "b"]
+    assert "label" not in two
+    assert entity["spans"] == spans
+    assert "tokens" not in entity
+
+
+def label_studio(*results: dict[str, Any], cancelled: bool = False) -> dict[str, Any]:
+    annotation = {"result": list(results), "was_cancelled": cancelled}
+    return {"id": 7, "data": {"text": "Anna likes soup"}, "annotations": [annotation]}
+
+
+def test_label_studios_answers_are_columns(tmp_path: Path) -> None:
+    choice = {"type": "choices", "from_name": "mood", "value": {"choices": ["glad"]}}
+    entity = {"type": "labels", "from_name": "ner", "value": {"start": 0, "end": 4, "text": "Anna", "labels": ["PER"]}}
+    summary = {"type": "textarea", "from_name": "summary", "value": {"text": ["Soup."]}}
+    stars = {"type": "rating", "from_name": "stars", "value": {"rating": 4}}
+    rows = [label_studio(choice, entity, summary, stars), label_studio(cancelled=True)]
+    (row,), notes = read(written(tmp_path / "r.json", rows, "indented"))
+    assert row == {
+        "id": 7,
+        "text": "Anna likes soup",
+        "mood": "glad",
+        "label": "glad",
+        "labels": ["glad"],
+        "spans": [entity["value"]],
+        "summary": "Soup.",
+        "stars": 4,
+    }
+    assert notes == ("r.json: left out 1 rows that its annotators rejected, ignored or skipped.",)

@@ -1,0 +1,96 @@
+"""Rows that cannot be used: all counted, five named, left out if that is wanted; and what is told of labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt_tasks.data.splits import Splits, load_splits
+from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.text_to_text import TextToTextTask
+
+
+class Topic(ClassificationTask):
+    name = "topic"
+
+
+class Summary(TextToTextTask):
+    name = "summary"
+    prompt = "{text}"
+    answer = " {short}"
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any] | str]) -> Path:
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def load(path: Path, task: Task | None = None, **settings: Any) -> Splits:
+    return load_splits(task or Topic(), data=path, seed=0, schemes={}, scratch=path.parent / "scratch", **settings)
+
+
+ROWS = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(60)]
+BAD = ['{"text": ', "[]", {"text": " ", "label": "a"}, {"text": "x"}, *[{"text": "", "label": "b"}] * 4]
+
+
+def test_all_bad_rows_are_counted_and_the_first_five_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [*ROWS, *BAD])
+    with pytest.raises(DataError) as raised:
+        load(path)
+    message = raised.value.message
+    assert message.startswith("r.jsonl: 8 of 68 rows cannot be used: r.jsonl:61: this is not JSON")
+    assert [f"r.jsonl:{line}: " in message for line in range(61, 69)] == [True] * 5 + [False] * 3
+    assert message.endswith("; and others")
+    assert "\n" not in message
+    assert "--skip-invalid" in raised.value.hint
+
+
+def test_bad_rows_are_left_out_if_that_is_wanted(tmp_path: Path) -> None:
+    splits = load(write(tmp_path / "r.jsonl", [*BAD, *ROWS]), skip_invalid=True)
+    assert sum(map(len, (splits.train, splits.validation, splits.test))) == 60
+    (note,) = [note for note in splits.notes if note.startswith("Left out 8 of 68 rows of r.jsonl")]
+    assert "r.jsonl:1: this is not JSON" in note
+
+
+def test_where_no_row_can_be_used_nothing_is_left_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="4 of 4 rows cannot be used"):
+        load(write(tmp_path / "r.jsonl", [{"text": "", "label": "b"}] * 4), skip_invalid=True)
+
+
+def test_rows_of_another_width_are_counted_too(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("text,label\na,b\nc\nd,e,f\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"2 of 3 rows cannot be used: r\.csv:3: the row has 1 fields.*r\.csv:4: the"):
+        load(path)
+
+
+def test_labels_that_look_alike_are_rare_or_untested_are_told(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": label} for n, label in enumerate(["Sport", "art"] * 30)]
+    rows += [{"text": f"more {n}", "label": "sport"} for n in range(6)]
+    rows += [{"text": f"odd {n}", "label": "art\u200b"} for n in range(6)]
+    rows += [{"text": "single", "label": "rare"}]
+    notes = load(write(tmp_path / "r.jsonl", rows)).notes
+    assert any(note.startswith("The labels 'Sport' and 'sport' differ only in case") for note in notes)
+    assert any(note.startswith("The labels 'art' and 'art\\u200b' differ only") for note in notes)
+    assert any(note.startswith("Fewer than 5 rows have the label rare (1)") for note in notes)
+    assert any(note.startswith("No row of test has the label rare") for note in notes)
+    assert not [note for note in load(write(tmp_path / "s.jsonl", ROWS)).notes if "label" in note and "No" in note]
+
+
+def test_empty_answers_are_counted(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "short": "" if n % 8 == 0 else f"s {n}"} for n in range(40)]
+    notes = load(write(tmp_path / "r.jsonl", rows), Summary()).notes
+    assert "5 of 40 answers of train are empty: r.jsonl:1, r.jsonl:9, r.jsonl:17, r.jsonl:25, r.jsonl:33." in notes
+
+
+def test_one_column_cannot_be_two_fields(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", ROWS)
+    with pytest.raises(DataError, match="both 'text' and 'label' would be read from the column 'text'"):
+        load(path, columns={"label": "text"})

@@ -1,0 +1,157 @@
+"""Tables with typed columns: class names in Parquet, sheets of Excel, databases, folders of classes."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt_tasks.data.formats import open_file
+from gpt_tasks.data.sources import open_source
+from gpt_tasks.data.sqlite import register_sources
+from gpt_tasks.errors import DataError, MachineError
+
+SQLITE = {"sqlite": register_sources()[0]}
+
+
+def values(path: Path) -> list[dict[str, Any]]:
+    return [dict(row.values) for row in open_file(path).rows()]
+
+
+def test_parquet_that_datasets_wrote_gives_classes_by_their_names(tmp_path: Path) -> None:
+    import datasets
+
+    mood = datasets.ClassLabel(names=["positive", "negative"])
+    features = datasets.Features(
+        text=datasets.Value("string"),
+        label=mood,
+        tags=datasets.Sequence(datasets.ClassLabel(names=["O", "B-PER"])),
+        inner={"label": mood, "number": datasets.Value("int64")},
+    )
+    rows = {"text": ["good", "unknown"], "label": [0, -1], "tags": [[1, 0], []]}
+    rows["inner"] = [{"label": 1, "number": 1}, {"label": 0, "number": 0}]
+    datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "r.parquet")
+    assert values(tmp_path / "r.parquet") == [
+        {"text": "good", "label": "positive", "tags": ["B-PER", "O"], "inner": {"label": "negative", "number": 1}},
+        {"text": "unknown", "label": None, "tags": [], "inner": {"label": "positive", "number": 0}},
+    ]
+
+
+def test_parquet_of_pandas_has_no_index_and_plain_values(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": ["a", "b"], "n": [1, None], "day": [date(2024, 5, 1), None]}, index=[7, 9])
+    frame["kind"] = pandas.Categorical(["x", "y"])
+    frame.to_parquet(tmp_path / "r.parquet")
+    assert values(tmp_path / "r.parquet") == [
+        {"text": "a", "n": 1.0, "day": "2024-05-01", "kind": "x"},
+        {"text": "b", "n": None, "day": None, "kind": "y"},
+    ]
+
+
+def test_damaged_parquet_is_the_datas_fault(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "r.parquet"
+    parquet.write_table(pa.table({"text": [f"text {n}" for n in range(200)]}), path, compression="snappy")
+    content = bytearray(path.read_bytes())
+    content[30:200] = b"\xff" * 170
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"r\.parquet: this is not a whole \.parquet file") as raised:
+        values(path)
+    assert "\n" not in raised.value.message
+
+
+@pytest.fixture
+def workbook(tmp_path: Path) -> Path:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.title = "empty"
+    sheet = book.create_sheet("rows")
+    for row in (
+        ["text", "label", None, "day", "at"],
+        ["good", True, "note", datetime(2024, 5, 1), datetime(2024, 5, 1, 9, 30)],
+        [None, None, None, None, None],
+        ["bad", 3, None, None, None],
+    ):
+        sheet.append(row)
+    book.save(tmp_path / "r.xlsx")
+    return tmp_path / "r.xlsx"
+
+
+def test_excels_first_sheet_with_rows_is_read(workbook: Path) -> None:
+    rows = list(open_file(workbook).rows())
+    assert [dict(row.values) for row in rows] == [
+        {"text": "good", "label": True, "day": "2024-05-01", "at": "2024-05-01 09:30:00"},
+        {"text": "bad", "label": 3, "day": None, "at": None},
+    ]
+    assert [row.where for row in rows] == ["r.xlsx:2", "r.xlsx:4"]
+
+
+def test_a_damaged_workbook_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    (tmp_path / "r.xlsx").write_bytes(b"PK and then nothing")
+    with pytest.raises(DataError, match=r"r\.xlsx: this is not a whole \.xlsx file"):
+        values(tmp_path / "r.xlsx")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    with sqlite3.connect(tmp_path / "r.db") as connection:
+        connection.execute('CREATE TABLE "my reviews" (text, label)')
+        connection.executemany('INSERT INTO "my reviews" VALUES (?, ?)', [("good", 1), ("bad", None)])
+    connection.close()
+    return tmp_path / "r.db"
+
+
+def test_a_table_of_a_database_is_read(database: Path) -> None:
+    for spec in (f"sqlite:{database}#my reviews", f"sqlite:{database}"):
+        source = open_source(spec, SQLITE)
+        rows = list(source.splits["all"]())
+        assert [dict(row.values) for row in rows] == [{"text": "good", "label": 1}, {"text": "bad", "label": None}]
+        assert rows[1].where == "r.db#my reviews:2"
+
+
+def test_a_database_without_the_table_is_told_with_those_it_has(database: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no table 'review'; there are my reviews"):
+        open_source(f"sqlite:{database}#review", SQLITE)
+    with pytest.raises(DataError, match="there is no file"):
+        open_source(f"sqlite:{tmp_path}/none.db#review", SQLITE)
+    (tmp_path / "text.db").write_text("no database at all, but a text " * 20)
+    with pytest.raises((DataError, MachineError), match=r"text\.db: file is not a database"):
+        open_source(f"sqlite:{tmp_path}/text.db#review", SQLITE)
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE other (text)")
+    connection.close()
+    with pytest.raises(DataError, match=r"which table is meant.*my reviews, other"):
+        open_source(f"sqlite:{database}", SQLITE)
+
+
+def texts(folder: Path, **classes: str) -> Path:
+    for name, text in classes.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "0.txt").write_text(f"{text}\n", encoding="utf-8")
+    return folder
+
+
+def test_a_folder_of_folders_gives_each_text_its_class(tmp_path: Path) -> None:
+    source = open_source(texts(tmp_path / "reviews", neg="bad", pos="good"), {})
+    assert {name: [dict(row.values) for row in read()] for name, read in source.splits.items()} == {
+        "all": [{"text": "bad", "label": "neg"}, {"text": "good", "label": "pos"}]
+    }
+    assert source.notes == ("Every text of reviews/ is labelled with the name of its folder: neg, pos.",)
+
+
+def test_folders_of_classes_may_be_in_folders_of_splits(tmp_path: Path) -> None:
+    texts(tmp_path / "r" / "train", neg="bad", pos="good")
+    texts(tmp_path / "r" / "test", neg="worse", pos="better")
+    (tmp_path / "r" / "test" / "pos" / "1.txt").write_bytes(b"caf\xe9")
+    source = open_source(tmp_path / "r", {})
+    assert list(source.splits) == ["train", "test"]
+    rows = list(source.splits["test"]())
+    assert [row.where for row in rows] == ["neg/0.txt", "pos/0.txt", "pos/1.txt"]
+    with pytest.raises(DataError, match=r"1\.txt:1: byte 0xe9 is not UTF-8"):
+        rows[2].values  # noqa: B018
