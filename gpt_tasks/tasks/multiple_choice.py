@@ -64,6 +64,7 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
     columns: ClassVar[Mapping[str, str]] = {CHOICES: CHOICES, ANSWER: ANSWER}
     prompt: str = "{question}"
     choice: str = " {choice}"
+    equal_choices: Literal["refuse", "allow"] | None = None
     answers: AnswerForm | None = None
     answer_form: AnswerForm | None = None
     metrics: Sequence[str] = ("accuracy",)
