@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from gpt_tasks.types import SpanAnswer as SpanAnswer
     from gpt_tasks.types import Statistic as Statistic
     from gpt_tasks.types import TextPrediction as TextPrediction
+    from gpt_tasks.words import first_words as first_words
 
 # Loaded on first access, so that importing gpt_tasks never waits for torch.
 _HOMES = {
@@ -188,6 +189,7 @@ _HOMES = {
     "exact_match": "gpt_tasks.metrics.text",
     "extra_columns": "gpt_tasks.tasks.reading",
     "finetune": "gpt_tasks.training.finetune",
+    "first_words": "gpt_tasks.words",
     "hookimpl": "gpt_tasks.hookspecs",
     "last_hidden_state": "gpt_tasks.heads.model",
     "load": "gpt_tasks.training.run",

@@ -18,6 +18,8 @@ FLOORS = {
     "extensions": 0,
     "files": 0,
     "processes": 0,
+    "strict_yaml": 0,
+    "words": 0,
     "hookspecs": 1,
     "metrics": 1,
     "tasks": 2,

@@ -19,6 +19,7 @@ from gpt_tasks.tasks.prompted import PromptedTask
 from gpt_tasks.tasks.prompts import check_template, prompt_fields
 from gpt_tasks.tasks.reading import extra_columns, plain_text
 from gpt_tasks.types import Encoded, Example, LogLikelihood, Request, Response, Rolling, Row, Statistic
+from gpt_tasks.words import is_unspaced, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,7 +79,7 @@ class LanguageModelingTask(PromptedTask):
         text = self.prompt.format_map(texts)
         if not text.strip():
             raise DataError(f"{row.where}: the text is empty", "Leave the row out.")
-        counts = {WORDS: str(len(text.split())), BYTES: str(len(text.encode()))}
+        counts = {WORDS: str(len(words(text) if is_unspaced(text) else text.split())), BYTES: str(len(text.encode()))}
         for field in counts.keys() & texts.keys():
             if not texts[field].strip().isdecimal() or int(texts[field]) < 1:
                 raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Row
@@ -36,8 +37,9 @@ def require_columns(chosen: Mapping[str, str], available: Sequence[str], where: 
 
 
 def extra_columns(row: Row, extra: Sequence[str]) -> dict[str, str]:
-    """Return further columns of a row as text, empty where there is nothing."""
-    return {column: "" if row.values.get(column) is None else str(row.values[column]) for column in extra}
+    """Return further columns of a row as text in Unicode's form NFC, empty where there is nothing."""
+    found = {column: row.values.get(column) for column in extra}
+    return {column: "" if value is None else normalize("NFC", str(value)) for column, value in found.items()}
 
 
 def text_of(row: Row, column: str) -> str:
