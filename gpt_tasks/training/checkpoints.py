@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -77,6 +77,8 @@ class CheckpointedTrainer(Trainer):
             (folder / COMPLETE).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
+        if self.args.metric_for_best_model and self.state.best_model_checkpoint is None:
+            self.state.best_model_checkpoint = str(folder)  # a metric that is no number is better nowhere
         _sync(folder)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
@@ -107,6 +109,13 @@ class CheckpointedTrainer(Trainer):
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         self._load_from_checkpoint(str(checkpoint))
 
+    def _load_best_model(self) -> None:
+        step = chosen_by_loss(self.state.log_history, self.args)
+        if step is not None:
+            self.state.best_global_step = step
+            self.find_best_checkpoint()
+        super()._load_best_model()
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         tied = getattr(self.model, "all_tied_weights_keys", None) or {}
         for key in set(load_result.missing_keys) & set(tied):  # stored once, under the other name
@@ -115,10 +124,25 @@ class CheckpointedTrainer(Trainer):
 
     def _rotate(self) -> None:
         best = self.state.best_model_checkpoint
+        # Which of the two is the best is known at the end of the training only.
+        keep = {Path(best).name} if best else set()
+        keep.add(f"checkpoint-{chosen_by_loss(self.state.log_history, self.args)}")
         for old in _complete(self._folder)[: -self.keep_checkpoints]:
-            if best is None or old.name != Path(best).name:
+            if old.name not in keep:
                 (old / COMPLETE).unlink()  # first, so that a kill during the removal leaves no half of one
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def chosen_by_loss(history: Sequence[Mapping[str, float]], args: TrainingArguments) -> int | None:
+    """Return the step of the lowest validation loss where the metric is the same at all of several evaluations.
+
+    Such a metric chooses no checkpoint. None where it does.
+    """
+    evaluations = [entry for entry in history if "eval_loss" in entry and args.metric_for_best_model in entry]
+    values = {str(entry[str(args.metric_for_best_model)]) for entry in evaluations}  # as text NaN equals itself
+    if args.metric_for_best_model == "eval_loss" or len(evaluations) < 2 or len(values) > 1:
+        return None
+    return int(min(evaluations, key=lambda entry: entry["eval_loss"])["step"])
 
 
 def one_device_a_process(arguments: TrainingArguments) -> None:
