@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from gpt_tasks.data.draws import stratified_sample, stratified_split
 from gpt_tasks.data.examples import Examples, store_examples, stream_examples
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
+from gpt_tasks.data.trial import Reading, in_proportion
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.tasks.base import Task
@@ -48,6 +49,8 @@ def load_splits(
     columns: Mapping[str, str] | None = None,
     by: str | None = None,
     limit: int | None = None,
+    limit_validation: int | None = None,
+    limit_test: int | None = None,
     seed: int,
     schemes: Mapping[str, Reader],
     scratch: Path,
@@ -56,8 +59,9 @@ def load_splits(
 
     A split that is not given is drawn from train: a tenth of each label, of at most 10,000 rows in all. Rows of equal
     text (ignoring white space, not case) never appear in two splits. `limit` caps the rows of train, keeping the
-    shares of the labels. Tables are written under `scratch`, which must outlive the examples. Raises DataError,
-    naming the row, for what cannot be used.
+    shares of the labels, and the other splits in proportion, unless `limit_validation` or `limit_test` says how many of
+    theirs count; of a long source it reads the first rows only (see `trial`). Tables are written under `scratch`, which
+    must outlive the examples. Raises DataError, naming the row, for what cannot be used.
     """
     spec = data if data is not None else task.samples()
     if spec is None:
@@ -83,7 +87,11 @@ def load_splits(
 
     def read(from_source: Source, split: str) -> Examples:
         rows = stream_examples(task, from_source, split, columns=columns or {}, by=by, need_labels=True)
-        return store_examples(rows, scratch)
+        reading = Reading(rows, task, limit, only=len(sources) == 1)
+        examples = store_examples(reading, scratch)
+        if reading.stopped:
+            notes.append(f"Read the first {len(examples):,} rows of {from_source.name} (--limit).")
+        return examples
 
     found = {"train": read(source, whole)}
     for split in SPLITS[1:]:
@@ -94,7 +102,8 @@ def load_splits(
     found = {split: normalize_targets(task, examples) for split, examples in found.items()}
     if task.is_stratified:
         notes += _unseen(found)
-    return _without_leaks(task, found, limit, seed, notes)
+    splits = _without_leaks(task, found, seed, notes)
+    return _limited(splits, limit, {"validation": limit_validation, "test": limit_test}, seed)
 
 
 def load_examples(
@@ -145,7 +154,7 @@ def normalize_targets(task: Task, examples: Examples) -> Examples:
     return examples.labelled(task.target_names(known.values()), known)
 
 
-def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, seed: int, notes: list[str]) -> Splits:
+def _without_leaks(task: Task, found: dict[str, Examples], seed: int, notes: list[str]) -> Splits:
     train = found["train"]
     wanted = [split for split in SPLITS[1:] if split not in found]
     if wanted:
@@ -169,12 +178,33 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
         "validation": _leave_out(found, "validation", ("train", "test"), notes),
         "test": _leave_out(found, "test", ("train",), notes),
     }
-    rows = len(found["train"])
-    if limit is not None and limit < rows:
-        chosen = stratified_sample(_strata(task, found["train"]), limit, np.random.default_rng([seed, 1]))
-        found["train"] = found["train"].subset(chosen)
-        notes.append(f"Trains on {limit:,} of {rows:,} rows (--limit).")
     return Splits(task, found["train"], found["validation"], found["test"], duplicates, tuple(notes))
+
+
+def _limited(splits: Splits, limit: int | None, others: Mapping[str, int | None], seed: int) -> Splits:
+    """Take no more than `limit` rows of train; of each other split as many as said, or else in proportion."""
+    whole = {split: getattr(splits, split) for split in SPLITS}
+    share = 1.0 if limit is None else min(1.0, limit / len(splits.train))
+    sizes = {"train": limit}
+    for split, said in others.items():
+        kinds = len(whole[split].observed) if splits.task.is_stratified else 1
+        sizes[split] = said if said is not None else in_proportion(len(whole[split]), share, kinds)
+    found = dict(whole)
+    for number, (split, size) in enumerate(sizes.items(), start=1):
+        if size is not None and size < len(whole[split]):
+            rng = np.random.default_rng([seed, number])
+            rows = stratified_sample(_strata(splits.task, whole[split]), size, rng, split)
+            found[split] = whole[split].subset(rows)
+    notes = [
+        f"{does} on {len(found[split]):,} of {len(whole[split]):,} rows ({flag})."
+        for split, does, flag in (
+            ("train", "Trains", "--limit"),
+            ("validation", "Validates", "--limit-validation" if others["validation"] else "in proportion to --limit"),
+            ("test", "Tests", "--limit-test" if others["test"] else "in proportion to --limit"),
+        )
+        if len(found[split]) < len(whole[split])
+    ]
+    return replace(splits, notes=(*splits.notes, *notes), **found)
 
 
 def _strata(task: Task, examples: Examples) -> np.ndarray:
