@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar, overload
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import DataError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.types import Example
+from gpt_tasks.types import Example, Row
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class Table:
 
     `codes` `[rows]` index the targets in the order in which they were first met; answers that are `written` are in the
     file instead, as are `choices`, where examples have some. `keys` `[rows]` are 64-bit hashes of the inputs and
-    choices, equal where texts differ in nothing but white space.
+    choices, equal where texts differ in nothing but white space and Unicode's forms of one letter.
     """
 
     path: Path
@@ -86,7 +87,7 @@ class Examples(Sequence[Example]):
 
     @property
     def keys(self) -> np.ndarray:
-        """Hashes `[n]` that are equal where inputs differ in nothing but white space."""
+        """Hashes `[n]` that are equal where inputs differ only in white space and in Unicode's forms of a letter."""
         keys: np.ndarray = self.table.keys[self.rows]
         return keys
 
@@ -171,8 +172,23 @@ def stream_examples(
     by: str | None = None,
     need_labels: bool,
 ) -> Iterator[Example]:
-    """Read one split of a source as examples of a task, row by row; without `need_labels` right answers, labels among
-    them, are not looked at.
+    """Read one split of a source as examples of a task, row by row: see `stream_rows`."""
+    rows = stream_rows(task, source, split, columns=columns, by=by, need_labels=need_labels)
+    return (example for _, example in rows)
+
+
+def stream_rows(
+    task: Task,
+    source: Source,
+    split: str,
+    *,
+    columns: Mapping[str, str],
+    by: str | None = None,
+    need_labels: bool,
+) -> Iterator[tuple[Row, Example]]:
+    """Read one split of a source row by row, each with the example of a task that it is.
+
+    Without `need_labels` right answers, labels among them, are not looked at.
 
     `columns` maps the task's fields to columns, `by` names one that is read in addition. Raises DataError where a
     column is not there or a row cannot be used, naming the row.
@@ -190,7 +206,7 @@ def stream_examples(
         )
     extra = () if by is None else (by,)
     for row in chain([first], rows):
-        yield task.example(row, fields, extra)
+        yield row, task.example(row, fields, extra)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -230,7 +246,7 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
                 for example in chunk:
                     content = _content(example)
                     digest.update(content)
-                    texts = "\x1f".join(" ".join(text.split()) for text in _texts(example))
+                    texts = normalize("NFC", "\x1f".join(" ".join(text.split()) for text in _texts(example)))
                     keys.append(int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "little"))
                     target = None if written else example.target
                     codes.append(UNKNOWN if target is None else targets.setdefault(target, len(targets)))

@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.events import observed
 from gpt_tasks.files import refuse_full_folder
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gpt_tasks.data.sources import Source
     from gpt_tasks.evaluation.evaluate import Predictor
     from gpt_tasks.evaluation.pipeline import AnsweringPipeline
+
+T = TypeVar("T")
 
 
 class AnsweringModel(ABC):
@@ -64,10 +66,10 @@ class AnsweringModel(ABC):
 
         with self.guarded():
             examples = (
-                check_encodable(given_example(self.task, given, f"text {number}"))
+                (given, check_encodable(given_example(self.task, given, f"text {number}")))
                 for number, given in enumerate(texts, start=1)
             )
-            yield from self._answers(examples)
+            yield from ((example, answer) for _, example, answer in self._answers(examples))
 
     def as_pipeline(self, task: str | None = None) -> AnsweringPipeline:
         """Return the model as a pipeline of transformers that `evaluate.evaluator` takes.
@@ -86,13 +88,19 @@ class AnsweringModel(ABC):
 
         Raises DataError, naming the row, for what cannot be used.
         """
-        from gpt_tasks.data.examples import check_encodable, stream_examples
+        return ((example, answer) for _, example, answer in self.answered_rows(data, split=split, column=column))
+
+    def answered_rows(
+        self, data: str | Path, *, split: str | None = None, column: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Row, Example, Any]]:
+        """Yield every row of a source as it was read, as an example, and its answer: see `predict_rows`."""
+        from gpt_tasks.data.examples import check_encodable, stream_rows
 
         with self.guarded():
             source, split = self._opened(data, split)
             columns = self.columns(source, split, column or {})
-            rows = stream_examples(self.task, source, split, columns=columns, need_labels=False)
-            yield from self._answers(map(check_encodable, rows))
+            rows = stream_rows(self.task, source, split, columns=columns, need_labels=False)
+            yield from self._answers((row, check_encodable(example)) for row, example in rows)
 
     def evaluate(
         self,
@@ -150,23 +158,29 @@ class AnsweringModel(ABC):
         return dict(given)
 
     def _is_unfinished(self, output: Path) -> bool:
-        """Return whether a folder holds what a stopped evaluation left."""
-        return bool(self.unfinished) and (output / self.unfinished).is_file() and not (output / "metrics.json").exists()
+        """Return whether a folder holds what a stopped evaluation left, and nothing finished."""
+        if not self.unfinished or not (output / self.unfinished).is_file():
+            return False
+        return not any((output / name).exists() for name in ("metrics.json", "scores.json", "run.json"))
 
-    def _answers(self, examples: Iterable[Example]) -> Iterator[tuple[Example, Any]]:
-        """Yield each example with its answer, in order, a chunk at a time."""
+    def _answers(self, examples: Iterable[tuple[T, Example]]) -> Iterator[tuple[T, Example, Any]]:
+        """Yield what each example was made of, the example and its answer, in order, a chunk at a time."""
         from gpt_tasks.data.examples import chunks
 
         predictor = self.predictor
         for chunk in chunks(examples, predictor.chunk):
-            yield from zip(chunk, predictor.predict(chunk), strict=True)
+            answers = predictor.predict([example for _, example in chunk])
+            for (given, example), answer in zip(chunk, answers, strict=True):
+                yield given, example, answer
 
     def _opened(self, data: str | Path, split: str | None) -> tuple[Source, str]:
         """Open a source, and choose its split."""
-        from gpt_tasks.data.sources import open_source
+        from gpt_tasks.data.sources import ALL, open_source
         from gpt_tasks.data.splits import choose_split
 
         source = open_source(data, self.plugins.registry.sources)
+        if split not in (None, ALL) and ALL in source.splits:
+            raise UsageError(f"--split {split} has no effect: {source.name} has no splits", "Leave it out.")
         return source, choose_split(source, split)
 
 
