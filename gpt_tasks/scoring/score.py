@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
 from gpt_tasks.events import Observers, observed
-from gpt_tasks.files import machine_errors
+from gpt_tasks.files import check_place, machine_errors
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in, barrier, rank
 from gpt_tasks.scoring.prompting import ExampleRequests, ask, read_examples
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ANSWERS = "answers.jsonl"
 HARNESS = "lm-eval:"
 SCORES_FOLDER = Path("scores")
+# What a scoring, also one that was stopped, leaves in its folder.
+_LEFT = re.compile(r"scores\.json|examples\.parquet|answers(-\d+)?\.jsonl(\.aside)?|\..*")
 
 
 def score(
@@ -78,6 +81,9 @@ def score(
     loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
     folder = output or SCORES_FOLDER / f"{_file_name(model)}-{loaded.name}"
     _check_folder(folder)
+    drawn = {"shots_sampler": shots_sampler, "limit": limit, "chat_template": chat_template, "seed": seed}
+    _refuse_others(folder, {"suite": loaded.sha256, **drawn})
+    _refuse_useless(loaded, shots_sampler, seed)
     parts = [part for task in loaded.tasks for part in task.parts()]
     examples = [list(read_examples(part, registry.sources, limit)) for part in parts]
 
@@ -96,10 +102,7 @@ def score(
         "data_dir": None if data_dir is None else str(data_dir),
         "sources": [part.source for part in parts],
         "shots": [part.shots for part in parts],
-        "shots_sampler": shots_sampler,
-        "limit": limit,
-        "chat_template": chat_template,
-        "seed": seed,
+        **drawn,
     }
     fingerprint = responder.identity["model"]
     _refuse_others(folder, {"model": fingerprint, "suite": loaded.sha256, **settings})
@@ -133,7 +136,7 @@ def score(
             settings=settings if found.engine is None else {**settings, "engine_used": found.engine},
             versions=_versions(),
             tasks=tuple(tasks),
-            notes=found.notes,
+            notes=(*found.notes, *_without_shots(loaded, shots)),
         )
         if rank() == 0:
             write_scores(folder, scores, rows)
@@ -162,13 +165,35 @@ def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
     return found
 
 
+def _refuse_useless(suite: LoadedSuite, sampler: Sampler, seed: int) -> None:
+    """Raise UsageError for what draws few-shot examples where a suite is scored without any."""
+    for flag, value, default in (("--shots-sampler", sampler, "random"), ("--seed", seed, DEFAULT_SEED)):
+        if value != default and not any(task.shots for task in suite.tasks):
+            raise UsageError(
+                f"{flag} {value} draws few-shot examples, and {suite.name} is scored without any",
+                "Give --shots, or leave it out.",
+            )
+
+
+def _without_shots(suite: LoadedSuite, shots: int | None) -> list[str]:
+    """Return a note on the tasks that `shots` has no effect on."""
+    names = [task.name for task in suite.tasks if shots and not task.task.takes_shots]
+    return [f"--shots {shots} has no effect on {', '.join(names)}."] if names else []
+
+
 def _check_folder(folder: Path) -> None:
-    """Raise UsageError where the path is not a folder, before anything is loaded."""
-    for path in (folder, *folder.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise UsageError(f"--output {folder}: {path} is a file", "Give a folder.")
-            return
+    """Raise UsageError where the path is not a folder or holds files of something else, before anything is loaded."""
+    check_place(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"--output {folder} is a file", "Give a folder.")
+    others = [path.name for path in folder.iterdir() if not _LEFT.fullmatch(path.name)]
+    if others:
+        raise UsageError(
+            f"--output {folder} holds other files than those of a scoring: {min(others)}",
+            "Give a folder that is empty, not there yet, or of a scoring before.",
+        )
 
 
 @contextmanager
