@@ -187,7 +187,7 @@ class ZeroShotModel(AnsweringModel):
             train = normalize_targets(task, train)
         predictor = self._predictor(task, examples if train is None else train, examples, own=train is None)
         predictor.fit_baselines(self.plugins, train)
-        names = list(dict.fromkeys([*task.zero_shot_metrics, *metrics]))
+        names = [*task.zero_shot_metrics, *metrics]
         with nullcontext() if output is None else self._cache(output) as predictor.cache:
             return evaluate(
                 predictor,
