@@ -56,7 +56,7 @@ def refuse_overlooked(command: Any, context: Any, arguments: Iterable[str]) -> N
 
 
 def given(context: Any, names: Collection[str]) -> dict[str, Any]:
-    """Return those of the parameters `names` that stand on the command line, be it with their default value."""
+    """Return those of the parameters `names` that are given on the command line, also with their default value."""
     sources = {name: context.get_parameter_source(name) for name in context.params if name in names}
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 ANSWERS = "answers.jsonl"
 HARNESS = "lm-eval:"
 SCORES_FOLDER = Path("scores")
-# What a scoring, also one that was stopped, leaves in its folder.
-_LEFT = re.compile(r"scores\.json|examples\.parquet|answers(-\d+)?\.jsonl(\.aside)?|\..*")
+# What a scoring leaves in its folder, where observers may write too; and what only others leave.
+_OWN = re.compile(r"scores\.json|answers(-\d+)?\.jsonl")
+_OTHERS = {"run.json", "metrics.json", "pretrain.json", "config.json"}
 
 
 def score(
@@ -188,7 +189,8 @@ def _check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UsageError(f"--output {folder} is a file", "Give a folder.")
-    others = [path.name for path in folder.iterdir() if not _LEFT.fullmatch(path.name)]
+    names = {path.name for path in folder.iterdir() if path.name[0] != "."}
+    others = names & _OTHERS or (set() if any(map(_OWN.fullmatch, names)) else names)
     if others:
         raise UsageError(
             f"--output {folder} holds other files than those of a scoring: {min(others)}",
