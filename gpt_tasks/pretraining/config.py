@@ -76,7 +76,7 @@ class PretrainConfig(BaseModel):
             read_about(self.about_text)
 
     def refuse_useless(self) -> None:
-        """Raise UsageError for a setting that is given and has no effect."""
+        """Raise UsageError for a flag that is given and has no effect."""
         useless = {
             "muon_learning_rate": (self.optimizer != "muon", "is for --optimizer muon"),
             "evaluate_steps": (self.validation is None, "is for --validation"),
@@ -104,7 +104,6 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
     record = config.output / RECORD
     if not config.resume:
         config.check()
-        config.refuse_useless()
         if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
             way = "Give --resume to continue in it, or another folder" if record.is_file() else "Give another folder"
             raise UsageError(f"--output {config.output} is not an empty folder", way)
