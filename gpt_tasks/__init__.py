@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from gpt_tasks.types import SpanAnswer as SpanAnswer
     from gpt_tasks.types import Statistic as Statistic
     from gpt_tasks.types import TextPrediction as TextPrediction
+    from gpt_tasks.words import first_words as first_words
 
 # Loaded on first access, so that importing gpt_tasks never waits for torch.
 _HOMES = {
@@ -199,6 +200,7 @@ _HOMES = {
     "extra_columns": "gpt_tasks.tasks.reading",
     "finetune": "gpt_tasks.training.finetune",
     "from_cell": "gpt_tasks.tasks.reading",
+    "first_words": "gpt_tasks.words",
     "hookimpl": "gpt_tasks.hookspecs",
     "last_hidden_state": "gpt_tasks.heads.model",
     "literal": "gpt_tasks.tasks.encoding",

@@ -103,9 +103,9 @@ class Suite:
     @property
     def description(self) -> str:
         """The suite's description, from the file."""
-        import yaml
+        from gpt_tasks.strict_yaml import parse_yaml
 
-        content = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+        content = parse_yaml(self.path.read_text(encoding="utf-8")).value
         return str(content.get("description", "")) if isinstance(content, dict) else ""
 
 

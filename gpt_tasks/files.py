@@ -103,9 +103,23 @@ def machine_errors() -> Iterator[None]:
         raise MachineError(" ".join(str(error).split()), _REFUSALS[errno.ENOSPC]) from error
 
 
+def check_place(path: Path) -> None:
+    """Check that a file or folder can be made there, before the work for it begins.
+
+    Raises UsageError where the path leads through a file, MachineError where nothing may be written.
+    """
+    nearest = next((each for each in path.parents if each.exists()), Path())
+    if not nearest.is_dir():
+        raise UsageError(f"--output {path}: {nearest} is a file", "Give a path that leads through folders only.")
+    if not os.access(path if path.is_dir() else nearest, os.W_OK | os.X_OK):
+        raise MachineError(f"--output {path}: {os.strerror(errno.EACCES)}", _REFUSALS[errno.EACCES])
+
+
 def refuse_full_folder(folder: str | Path | None) -> Path | None:
     """Return an output folder. Raises UsageError where it is not empty, or no folder."""
     path = None if folder is None else Path(folder)
     if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"--output {path} is not empty", "Give a folder that is empty or not there yet.")
+    if path is not None:
+        check_place(path)
     return path

@@ -226,7 +226,7 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
                 plugins.observers[point.name] = _observer(implementation)
             else:
                 offers.extend(checked_offers(hook, implementation.function(), plugins.registry))
-        refuse_clashes(offers)
+        refuse_clashes(offers, plugins.registry)
         for offer in offers:
             offer.table.add(offer.name, offer.thing, point.name, getattr(offer.thing, "former_names", ()))
     except Terminated:

@@ -89,10 +89,14 @@ class Registries:
     def metrics_of(self, task: Task, names: Sequence[str] | None = None) -> list[Metric]:
         """Return a task's metrics, or those of other names: its own ones, registered ones, or `evaluate:` modules.
 
-        Raises UsageError for a name that is none of them.
+        Raises UsageError for a name that is none of them, and for one that is there already.
         """
+        names = task.metrics if names is None else names
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise UsageError(f"--metric {twice[0]}: the report has this metric already", "Leave it out.")
         own = {metric.name: metric for metric in task.own_metrics}
-        return [own.get(name) or self.metric(name) for name in (task.metrics if names is None else names)]
+        return [own.get(name) or self.metric(name) for name in names]
 
     def metric(self, name: str) -> Metric:
         """Return a registered metric, or by `evaluate:NAME_OR_FOLDER` a module of that library."""

@@ -30,7 +30,9 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+# Names that mean something else where a name of the kind is given; a task cannot be called as a command either.
+RESERVED = {"metric": {"loss"}}
 # Backbone sizes, in parameters, for which a method's defaults are checked.
 SIZES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 100_000_000_000)
 # How a plugin says for which version of the hooks it was written: a line of its module.
@@ -107,7 +109,7 @@ def checked_offers(hook: str, returned: object, registry: Registries) -> list[Of
     return offers
 
 
-def refuse_clashes(offers: Sequence[Offer]) -> None:
+def refuse_clashes(offers: Sequence[Offer], registry: Registries) -> None:
     """Raise ValueError where two offers, or one and a registered thing, have the same name or read the same suffix."""
     seen = set()
     suffixes = {suffix: name for offer in offers for name, suffix in _suffixes(offer.table)}
@@ -119,6 +121,9 @@ def refuse_clashes(offers: Sequence[Offer]) -> None:
             raise ValueError(
                 f"the {offer.table.kind} name '{offer.name}' is taken by plugin '{offer.table.owner(offer.name)}'"
             )
+        is_command = offer.table.kind == "task" and offer.name in registry.commands
+        if is_command or offer.name in RESERVED.get(offer.table.kind, ()):
+            raise ValueError(f"the {offer.table.kind} name '{offer.name}' is reserved")
         seen.add(key)
         for suffix in getattr(offer.thing, "suffixes", ()):
             if suffix in suffixes:
@@ -143,7 +148,9 @@ def _name_of(hook: str, thing: Any, expected: type | tuple[type, ...]) -> str:
     name = getattr(thing, "prefix", "").removesuffix(":") or getattr(thing, "name", None)
     name = name or getattr(getattr(thing, "info", None), "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"{hook} returned a {type(thing).__name__} whose name {name!r} is not made of a-z, 0-9, - . _")
+        raise ValueError(
+            f"{hook} returned a {type(thing).__name__} whose name {name!r} is not made of a-z, 0-9, single - and _"
+        )
     return name
 
 

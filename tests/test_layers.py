@@ -20,6 +20,8 @@ FLOORS = {
     "processes": 0,
     "threads": 0,
     "checksums": 0,
+    "strict_yaml": 0,
+    "words": 0,
     "hookspecs": 1,
     "metrics": 1,
     "tasks": 2,

@@ -149,6 +149,8 @@ HOOKS = """
         ("register_metrics()", "[Fine()]", "which is no Metric"),
         ("register_tasks()", "[Nameless()]", "whose name None is not made of"),
         ("register_tasks()", "[Spaced()]", "whose name 'two words' is not made of"),
+        ("register_metrics()", "[Metric('loss', 'A loss.', statistic=max)]", "the metric name 'loss' is reserved"),
+        ("register_metrics()", "[Metric('a.b', 'Dotted.', statistic=max)]", "whose name 'a.b' is not made of"),
         ("register_tasks()", "[Fine(), Fine()]", "it registers the task 'fine' twice"),
         (
             "register_sources()",
@@ -167,6 +169,13 @@ def test_a_plugin_with_a_wrong_hook_is_left_out_with_its_cause(site, signature, 
     assert cause in failure(plugins)
     assert list(plugins.registry.tasks) == ["good"]
     assert plugins.observers == {}
+
+
+@pytest.mark.parametrize("name", ["predict", "plugins"])
+def test_a_task_cannot_be_called_as_a_command(site, name) -> None:
+    site.install("bad", GOOD.format(name=name))
+    loaded = load_plugins([*metadata.entry_points(group=GROUP), *site.entry_points()])
+    assert f"the task name '{name}' is reserved" in next(each.error for each in loaded.plugins if each.name == "bad")
 
 
 def test_a_hook_wrapper_is_refused(site) -> None:

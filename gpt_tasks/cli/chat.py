@@ -14,6 +14,7 @@ import typer
 
 from gpt_tasks.cli.arguments import Device, NoVerify, WritingPrecision
 from gpt_tasks.cli.generate import Remote
+from gpt_tasks.cli.strict import given
 from gpt_tasks.errors import DataError, GptTasksError, MachineError
 from gpt_tasks.generation.decoding import Decoding
 
@@ -39,6 +40,7 @@ def _help(field: str) -> str:
 
 @app.command("chat")
 def talk(
+    context: typer.Context,
     *,
     model: Annotated[
         str,
@@ -66,14 +68,7 @@ def talk(
     /reset begins anew, /save FILE adds the conversation to a .jsonl file to learn from, /quit ends. Ctrl-C ends an
     answer. The oldest turns are forgotten where they no longer fit.
     """
-    decoding = Decoding.checked(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-    )
+    decoding = Decoding.checked(**given(context, Decoding.model_fields))
     how = {"device": device, "precision": precision, "trust_remote_code": trust_remote_code, "verify": not no_verify}
     chat = _open(model, decoding, system, how)
     if sys.stdin.isatty():
@@ -91,8 +86,8 @@ def talk(
 def _open(model: str, decoding: Decoding, system: str | None, how: Mapping[str, Any]) -> Conversation:
     from gpt_tasks.generation.conversation import open_responder_chat
 
-    given = {name: value for name, value in how.items() if value != _UNSAID.get(name, "auto")}
-    chat = open_responder_chat(model, decoding, system=system, **given)
+    set_by_user = {name: value for name, value in how.items() if value != _UNSAID.get(name, "auto")}
+    chat = open_responder_chat(model, decoding, system=system, **set_by_user)
     if chat is not None:
         return chat
     from gpt_tasks.generation.chat import open_chat

@@ -10,6 +10,7 @@ import typer
 
 from gpt_tasks.cli.arguments import Json
 from gpt_tasks.cli.output import answering, first_process, show_table
+from gpt_tasks.cli.strict import refuse_given
 from gpt_tasks.files import refuse_full_folder
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _TESTS = {"mcnemar": "McNemar", "bootstrap": "bootstrap"}
 
 @app.command("compare")
 def compare_folders(
+    context: typer.Context,
     *,
     folders: Annotated[
         list[Path],
@@ -40,6 +42,8 @@ def compare_folders(
     with answering(as_json) as answer:
         refuse_full_folder(output)
         comparison = compare(folders, seed=seed)
+        if not any(contrast.test == "bootstrap" for contrast in comparison.contrasts):
+            refuse_given(context, ["seed"], "draws resamples, and nothing here is compared by them", "Leave it out.")
         if output is not None and first_process():
             write_comparison(output, comparison)
         answer(comparison.to_json())

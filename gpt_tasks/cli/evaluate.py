@@ -11,6 +11,7 @@ from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Encoding, 
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.cli.zero_shot import (
+    FOR_TASK,
     Asked,
     Calibrate,
     LabelWord,
@@ -21,6 +22,7 @@ from gpt_tasks.cli.zero_shot import (
     TaskOption,
     ZeroShotTask,
     open_model,
+    refuse_useless,
 )
 
 app = typer.Typer(name="evaluate", rich_markup_mode=None, add_completion=False)
@@ -28,6 +30,7 @@ app = typer.Typer(name="evaluate", rich_markup_mode=None, add_completion=False)
 
 @app.command("evaluate")
 def evaluate_run(
+    context: typer.Context,
     *,
     run: Annotated[
         str,
@@ -84,6 +87,8 @@ def evaluate_run(
     from gpt_tasks.evaluation.tables import print_report
 
     asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
+    # The seed draws the rows of the baselines, too.
+    refuse_useless(context, asked, FOR_TASK, ["shots_sampler"])
     settings = pairs(decoding or [], "--decoding")
     with answering(as_json) as answer:
         columns = pairs(column or [], "--column")

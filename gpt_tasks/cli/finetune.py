@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from gpt_tasks.cli.flags import flag, flags, given, taking
 from gpt_tasks.cli.output import answering, first_process, show_table
+from gpt_tasks.cli.strict import StrictGroup
 from gpt_tasks.errors import PluginError, UsageError
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.registry import Registries
@@ -26,7 +27,7 @@ SHOWN = 3
 SIZES = {"tiny, 9M": 9_000_000, "gpt2, 124M": 124_000_000, "gpt2-medium, 355M": 355_000_000}
 
 
-class TaskGroup(TyperGroup):
+class TaskGroup(StrictGroup):
     """One command for every task there is, made when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:

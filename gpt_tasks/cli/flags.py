@@ -47,7 +47,12 @@ def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
     odd = [text for text in texts if not all(text.partition("="))]
     if odd:
         raise UsageError(f"{flag} {odd[0]} names no pair", f"Write {flag} FIELD=COLUMN, as in {flag} text=review")
-    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+    found: dict[str, str] = {}
+    for key, _, value in (text.partition("=") for text in texts):
+        if key in found:
+            raise UsageError(f"{flag} {key} is given twice: {found[key]!r} and {value!r}", "Give it once.")
+        found[key] = value
+    return found
 
 
 def listed(model: type[BaseModel], texts: Sequence[str], flag: str) -> dict[str, Any]:

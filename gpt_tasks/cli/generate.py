@@ -9,6 +9,7 @@ import typer
 
 from gpt_tasks.cli.arguments import Device, Json, NoVerify, WritingPrecision
 from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.strict import given
 from gpt_tasks.generation.decoding import Decoding
 
 app = typer.Typer(name="generate", rich_markup_mode=None, add_completion=False)
@@ -26,6 +27,7 @@ def _help(field: str) -> str:
 
 @app.command("generate")
 def generate_text(
+    context: typer.Context,
     *,
     model: Model,
     prompt: Annotated[
@@ -50,24 +52,13 @@ def generate_text(
     as_json: Json = False,
 ) -> None:
     """Let a model continue a prompt. A single text is streamed, except with beams."""
-    decoding = Decoding.checked(
-        max_new_tokens=max_new_tokens,
-        max_length=max_length,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        num_return_sequences=num_return_sequences,
-        repetition_penalty=repetition_penalty,
-        num_beams=num_beams,
-        seed=seed,
-        stop=tuple(stop or ()),
-    )
+    decoding = Decoding.checked(**given(context, Decoding.model_fields))
     from gpt_tasks.generation.generator import open_writer
 
-    given = sys.stdin.read() if prompt == "-" else prompt
+    before = sys.stdin.read() if prompt == "-" else prompt
     alone = not as_json and num_return_sequences == 1
     streaming = alone and num_beams == 1
-    unshown = [given]  # until there is no more that can go wrong
+    unshown = [before]  # until there is no more that can go wrong
 
     def show(piece: str) -> None:
         print(*unshown, piece, sep="", end="", flush=True)
@@ -76,11 +67,11 @@ def generate_text(
     with answering(as_json) as answer:
         how = {"trust_remote_code": trust_remote_code, "verify": not no_verify}
         writer = open_writer(model, device=device, precision=precision, **how)
-        (texts,) = writer.write([given], decoding, on_text=show if streaming else None)
+        (texts,) = writer.write([before], decoding, on_text=show if streaming else None)
         answer(
             {
                 "model": model,
-                "prompt": given,
+                "prompt": before,
                 "texts": [{"text": each.text, "tokens": each.tokens, "finish": each.finish_reason} for each in texts],
                 "settings": {**decoding.model_dump(mode="json"), "precision": writer.precision},
             }
@@ -89,7 +80,7 @@ def generate_text(
         show("\n" if streaming else f"{texts[0].text}\n")
     elif not as_json:
         for number, each in enumerate(texts, start=1):
-            print(f"--- {number}\n{given}{each.text}")
+            print(f"--- {number}\n{before}{each.text}")
 
 
 @next_app.command("next")

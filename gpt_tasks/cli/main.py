@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import gpt_tasks
+from gpt_tasks.cli.strict import StrictGroup
 from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
@@ -36,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; see `gpt_tasks.errors` for what each code means."""
     arguments, trace = _without_trace(arguments)
     try:
+        if TRACE in arguments[: _end(arguments)]:
+            raise UsageError(f"{TRACE} is given twice", "Give it once.")
         with machine_errors():
             # What a plugin prints on import must not end up in the JSON of a command.
             with contextlib.redirect_stdout(sys.stderr):
@@ -58,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         )
 
 
-class Root(TyperGroup):
+class Root(StrictGroup):
     """The group of all commands."""
 
     def invoke(self, ctx: Any) -> None:
@@ -113,10 +115,17 @@ def _root(
 
 
 def _without_trace(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """Take --trace out of the arguments, wherever it appears before a `--`."""
-    end = list(arguments).index("--") if "--" in arguments else len(arguments)
-    flags = [argument for argument in arguments[:end] if argument != TRACE]
-    return [*flags, *arguments[end:]], len(flags) < end
+    """Take the first --trace out of the arguments, wherever it appears before a `--`."""
+    rest = list(arguments)
+    trace = TRACE in rest[: _end(rest)]
+    if trace:
+        rest.remove(TRACE)
+    return rest, trace
+
+
+def _end(arguments: Sequence[str]) -> int:
+    """Return the place behind the last argument that can be a flag."""
+    return list(arguments).index("--") if "--" in arguments else len(arguments)
 
 
 @contextlib.contextmanager

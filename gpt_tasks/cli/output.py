@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gpt_tasks.files import json_text
+from gpt_tasks.words import isolated
 
 
 @contextlib.contextmanager
@@ -41,9 +42,9 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100_000
+    for row in rows:
+        table.add_row(*(Text(isolated(cell) if console.is_terminal else cell) for cell in row))
     console.print(table)

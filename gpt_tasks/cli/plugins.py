@@ -9,9 +9,10 @@ import typer
 from gpt_tasks.cli.arguments import Json
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.cli.plugins_check import check
+from gpt_tasks.cli.strict import StrictGroup, refuse_given
 from gpt_tasks.plugins import installed_plugins
 
-app = typer.Typer(name="plugins", rich_markup_mode=None, add_completion=False)
+app = typer.Typer(name="plugins", cls=StrictGroup, rich_markup_mode=None, add_completion=False)
 app.command("check")(check)
 
 
@@ -25,6 +26,7 @@ def show_plugins(
     GPT_TASKS_PLUGINS=a,b loads only these besides gpt-tasks' own; GPT_TASKS_STRICT=1 makes a failure an error.
     """
     if context.invoked_subcommand is not None:
+        refuse_given(context, ["as_json"], "is for the list of plugins", "Write it behind the command.")
         return
     plugins = installed_plugins().plugins
     with answering(as_json) as answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +21,9 @@ from gpt_tasks.cli.arguments import (
 )
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.strict import given, refuse_given
 from gpt_tasks.cli.zero_shot import (
+    FOR_TASK,
     Asked,
     Calibrate,
     LabelWord,
@@ -33,15 +34,18 @@ from gpt_tasks.cli.zero_shot import (
     TaskOption,
     ZeroShotTask,
     open_model,
+    refuse_useless,
 )
 from gpt_tasks.errors import UsageError
-from gpt_tasks.files import atomic_write
+from gpt_tasks.evaluation.answer_files import AnswerColumns, check_answer_file, write_answers
+from gpt_tasks.types import Row
 
 app = typer.Typer(name="predict", rich_markup_mode=None, add_completion=False)
 
 
 @app.command("predict")
 def predict_texts(
+    context: typer.Context,
     *,
     run: Annotated[
         str,
@@ -59,8 +63,17 @@ def predict_texts(
         typer.Option("--input", help="A file to answer, or - for stdin, one text a line.", metavar="FILE"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write the answers to --input there, instead of stdout.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="A .csv, .tsv or .jsonl for the rows of --input with their answers, instead of stdout.", metavar="FILE"
+        ),
     ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="With --output: all there is of an answer, as columns.")
+    ] = False,
+    top_k: Annotated[
+        int, typer.Option(help="With --output: so many labels, each with its probability, as columns.", min=1)
+    ] = 1,
     column: Column = None,
     encoding: Encoding = None,
     skip_invalid: SkipInvalid = False,
@@ -84,51 +97,60 @@ def predict_texts(
 ) -> None:
     """Answer texts: with a label and the probability of every one, or in the model's own words.
 
-    Texts are answered in a table, or with --json in one object; a file is answered with one JSON object a line. With
-    --skip-invalid a row that cannot be used has null for its answer, and the reason beside it.
+    Texts are answered in a table, or with --json in one object; a file is answered with one JSON object a line, or
+    with --output in a file, whose columns are those of the input and what was answered. With --skip-invalid a row that
+    cannot be used has null for its answer, and a reason.
     """
     if bool(texts) == bool(source):
         raise UsageError("predict: what to answer?", "Give texts, or a file with --input, and not both.")
-    of_input = {"--output": output, "--column": column, "--encoding": encoding, "--skip-invalid": skip_invalid}
-    for name, value in of_input.items():
-        if texts and value and not (name == "--column" and data):
-            raise UsageError(f"{name} belongs to --input", "Give a file with --input.")
-    if data is not None and task is None:
-        raise UsageError("--data is for --task", "Give --task TASK too, or answer a file with --input.")
-    if source and as_json:
-        raise UsageError("--json belongs to texts", "Leave it out: the answers to --input are JSON lines already.")
-    if output and (output.is_dir() or not output.parent.is_dir()):
-        raise UsageError(f"--output {output} cannot be a file", "Give a file in a folder that is there.")
+    asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
+    _refuse_useless(context, asked, source, data)
+    if output is not None:
+        check_answer_file(output, [source, data])
 
     from gpt_tasks.evaluation.answering import given_example, predictions_as_json
 
-    asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
     columns = pairs(column or [], "--column")
     with answering(as_json) as answer:
         settings = pairs(decoding or [], "--decoding")
         model = open_model(run, asked, device, precision, settings, columns=columns, data=data, verify=not no_verify)
         if source and source != "-":
-            rows = model.predict_rows(source, column=columns, encoding=encoding, skip_invalid=skip_invalid)
-            _write(predictions_as_json(rows, model.task), output)
-            return
-        given = texts or [line.rstrip("\r\n") for line in sys.stdin]
-        predictions = model.predict(given)
-        examples = [given_example(model.task, text, "") for text in given]
-        lines = predictions_as_json(zip(examples, predictions, strict=True), model.task)
-        if source:
-            _write(lines, output)
-        elif as_json:
-            answer({"run" if task is None else "model": run, "predictions": [json.loads(line) for line in lines]})
+            answered = model.answered_rows(source, column=columns, encoding=encoding, skip_invalid=skip_invalid)
         else:
-            rows_shown = [model.task.table_row(text, each) for text, each in zip(given, predictions, strict=True)]
-            show_table(tuple(rows_shown[0]), [tuple(row.values()) for row in rows_shown])
+            asked_texts = texts or [line.rstrip("\r\n") for line in sys.stdin]
+            predictions = model.predict(asked_texts)
+            examples = [
+                given_example(model.task, text, f"text {place}") for place, text in enumerate(asked_texts, start=1)
+            ]
+            rows = [Row(example.inputs, example.where) for example in examples]
+            answered = zip(rows, examples, predictions, strict=True)
+        if output:
+            shown = AnswerColumns(probabilities, top_k, reason=skip_invalid)
+            write_answers(output, answered, model.task, shown)
+        elif texts and not as_json:
+            table = [model.task.table_row(text, each) for text, each in zip(asked_texts, predictions, strict=True)]
+            show_table(tuple(table[0]), [tuple(row.values()) for row in table])
+        else:
+            lines = predictions_as_json(((example, prediction) for _, example, prediction in answered), model.task)
+            if as_json:
+                answer({"run" if task is None else "model": run, "predictions": [json.loads(line) for line in lines]})
+            else:
+                for line in lines:
+                    print(line)
 
 
-def _write(lines: Iterable[str], output: Path | None) -> None:
-    """Write lines to stdout, or to a file that is written completely or not at all."""
-    if output is None:
-        for line in lines:
-            print(line)
-        return
-    with atomic_write(output) as file:
-        file.writelines(f"{line}\n" for line in lines)
+def _refuse_useless(context: typer.Context, asked: Asked, source: str | None, data: str | None) -> None:
+    """Raise UsageError for a flag that is given and has no effect."""
+    if source is None:
+        refuse_given(context, ["output"], "belongs to --input", "Give a file with --input.")
+    else:
+        hint = "Leave it out: the answers to --input are JSON lines already."
+        refuse_given(context, ["as_json"], "belongs to texts", hint)
+    if source in (None, "-"):
+        refuse_given(context, ["encoding", "skip_invalid"], "belongs to --input with a file", "Leave it out.")
+    if source in (None, "-") and data is None:
+        refuse_given(context, ["column"], "belongs to --input with a file of columns", "Give one, or leave it out.")
+    if not given(context, ["output"]):
+        hint = "Give --output, or read the JSON lines, which hold all there is."
+        refuse_given(context, ["probabilities", "top_k"], "is for the columns of --output", hint)
+    refuse_useless(context, asked, ["data", *FOR_TASK], ["shots_sampler", "seed"])

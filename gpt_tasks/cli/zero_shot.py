@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from gpt_tasks.cli.flags import listed, pairs
+from gpt_tasks.cli.strict import refuse_given
 from gpt_tasks.errors import UsageError
 from gpt_tasks.plugins import installed_plugins
 
@@ -58,20 +59,18 @@ class Asked:
     label_words: Sequence[str]
     options: Sequence[str]
 
-    def refuse(self) -> None:
-        """Raise UsageError where a flag is given that is for --task."""
-        given = {
-            "--shots": self.shots,
-            "--shots-sampler": self.sampler != "random",
-            "--seed": self.seed != 1234,
-            "--calibrate": self.calibrate,
-            "--question": self.question is not None,
-            "--label-word": self.label_words,
-            "--option": self.options,
-        }
-        for flag, value in given.items():
-            if value:
-                raise UsageError(f"{flag} is for --task", "Give --task TASK too.")
+
+FOR_TASK = ("shots", "shots_sampler", "seed", "calibrate", "question", "label_word", "option")
+
+
+def refuse_useless(context: typer.Context, asked: Asked, for_task: Collection[str], for_shots: Collection[str]) -> None:
+    """Raise UsageError for a flag that is given and has no effect: one of --task, of few-shot examples, of a run."""
+    if asked.task is None:
+        refuse_given(context, for_task, "is for --task", "Give --task TASK too.")
+        return
+    refuse_given(context, ["decoding"], "is for a run", "Without training, answers are written greedily: leave it out.")
+    if not asked.shots:
+        refuse_given(context, for_shots, "draws few-shot examples, and there are none", "Give --shots.")
 
 
 def open_model(
@@ -90,15 +89,17 @@ def open_model(
     Without `verify` the files of a run are not checked.
     """
     if asked.task is None:
-        asked.refuse()
         from gpt_tasks.training.run import load
 
         return load(model, device=device, precision=precision or "auto", decoding=decoding, verify=verify)
-    if decoding:
-        raise UsageError("--decoding is for a run", "Without training, answers are written greedily: leave it out.")
     from gpt_tasks.evaluation.zero_shot import zero_shot
 
     task = installed_plugins().registry.tasks[asked.task].zero_shot()
+    if data is not None and not asked.shots and ("labels" not in task.Options.model_fields or task.labels):
+        raise UsageError(
+            f"--data {data} has no effect: task '{task.name}' takes no labels from it, and there are no shots",
+            "Give --shots, or leave it out.",
+        )
     return zero_shot(
         model,
         task,

@@ -39,16 +39,17 @@ def stratified_split(
     return drawn, len(keys) - len(firsts)
 
 
-def stratified_sample(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def stratified_sample(labels: np.ndarray, size: int, rng: np.random.Generator, split: str = "train") -> np.ndarray:
     """Draw `size` of the rows `[rows]`, at least one of each label, and return their indices in order.
 
     Raises UsageError where `size` is smaller than the number of labels.
     """
     kinds, counts = np.unique(labels, return_counts=True)
     if size < len(kinds):
+        flag = "--limit" if split == "train" else f"--limit-{split}"
         raise UsageError(
-            f"--limit {size}: train has {len(kinds)} labels, each of which needs a row",
-            f"Give --limit at least {len(kinds)}.",
+            f"{flag} {size}: {split} has {len(kinds)} labels, each of which needs a row",
+            f"Give {flag} at least {len(kinds)}.",
         )
     quotas = counts * (size / len(labels))
     takes = np.maximum(1, np.floor(quotas)).astype(np.int64)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar, overload
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +35,7 @@ class Table:
 
     `codes` `[rows]` index the targets in the order in which they were first met; answers that are `written` are in the
     file instead, as are `choices`, where examples have some. `keys` `[rows]` are 64-bit hashes of the inputs and
-    choices, equal where texts differ in nothing but white space.
+    choices, equal where texts differ in nothing but white space and Unicode's forms of one letter.
     """
 
     path: Path
@@ -84,7 +85,7 @@ class Examples(Sequence[Example]):
 
     @property
     def keys(self) -> np.ndarray:
-        """Hashes `[n]` that are equal where inputs differ in nothing but white space."""
+        """Hashes `[n]` that are equal where inputs differ only in white space and in Unicode's forms of a letter."""
         keys: np.ndarray = self.table.keys[self.rows]
         return keys
 
@@ -230,7 +231,7 @@ def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:
 
 
 def key_of(example: Example) -> int:
-    """Return a 64-bit hash of an example's inputs and choices, equal where they differ in nothing but white space."""
+    """Return a 64-bit hash of an example's inputs and choices, equal where only white space or Unicode form differs."""
     texts = "\x1f".join(_bare(example))
     return int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "little")
 
@@ -260,7 +261,7 @@ def _content(example: Example) -> bytes:
 
 
 def _bare(example: Example) -> list[str]:
-    return [" ".join(text.split()) for text in _texts(example)]
+    return [normalize("NFC", " ".join(text.split())) for text in _texts(example)]
 
 
 def _texts(example: Example) -> list[str]:

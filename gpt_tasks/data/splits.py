@@ -17,6 +17,7 @@ from gpt_tasks.data.leaks import among, notes_on
 from gpt_tasks.data.oddities import empty_answers, odd_labels, untested_labels
 from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
 from gpt_tasks.data.stream import stream_examples
+from gpt_tasks.data.trial import Reading, in_proportion
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.tasks.base import Task
@@ -55,6 +56,8 @@ def load_splits(
     limit: int | None = None,
     encoding: str | None = None,
     skip_invalid: bool = False,
+    limit_validation: int | None = None,
+    limit_test: int | None = None,
     seed: int,
     schemes: Mapping[str, Reader],
     scratch: Path,
@@ -62,10 +65,11 @@ def load_splits(
     """Read, type and split the data of a training. `data` None means the task's embedded samples.
 
     A split that is not given is drawn from train: a tenth of each label, of at most 10,000 rows in all. Rows of equal
-    text (ignoring white space, not case) never appear in two splits. `limit` caps the rows of train, keeping the
-    shares of the labels. Text files are in `encoding`, where it is given. Tables are written under `scratch`, which
-    must outlive the examples. Raises DataError, naming the first rows, where some cannot be used; with `skip_invalid`
-    they are left out.
+    text (ignoring white space, not case) never appear in two splits. `limit` caps the rows of train, keeping the shares
+    of the labels, and the other splits in proportion, unless `limit_validation` or `limit_test` says how many of theirs
+    count; of a long source it reads the first rows only (see `trial`). Text files are in `encoding`, where it is given.
+    Tables are written under `scratch`, which must outlive the examples. Raises DataError, naming the first rows, where
+    some cannot be used; with `skip_invalid` they are left out.
     """
     spec = data if data is not None else task.samples()
     if spec is None:
@@ -104,7 +108,11 @@ def load_splits(
             to_learn=split == "train",
             skip_invalid=skip_invalid,
         )
-        found[split] = store_examples(stream.examples(), scratch)
+        reading = Reading(stream.examples(), task, limit, only=len(sources) == 1)
+        found[split] = store_examples(reading, scratch)
+        stream.check()
+        if reading.stopped:
+            notes.append(f"Read the first {len(found[split]):,} rows of {of.name} (--limit).")
         _same_fields(found["train"], found[split])
         notes += stream.notes()
         if split == "train":
@@ -113,7 +121,8 @@ def load_splits(
     task = task.fit(found["train"], source.name)
     found = {split: normalize_targets(task, examples) for split, examples in found.items()}
     notes += _oddities(task, found)
-    splits = _without_leaks(task, found, limit, seed, list(dict.fromkeys(notes)))
+    splits = _without_leaks(task, found, seed, list(dict.fromkeys(notes)))
+    splits = _limited(splits, limit, {"validation": limit_validation, "test": limit_test}, seed)
     untested = untested_labels(splits.train, splits.test) if task.is_stratified else []
     return replace(splits, notes=(*splits.notes, *untested))
 
@@ -181,7 +190,7 @@ def normalize_targets(task: Task, examples: Examples) -> Examples:
     return examples.labelled(task.target_names(known.values()), known)
 
 
-def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, seed: int, notes: list[str]) -> Splits:
+def _without_leaks(task: Task, found: dict[str, Examples], seed: int, notes: list[str]) -> Splits:
     train = found["train"]
     wanted = [split for split in SPLITS[1:] if split not in found]
     if wanted:
@@ -205,12 +214,33 @@ def _without_leaks(task: Task, found: dict[str, Examples], limit: int | None, se
         "validation": _leave_out(found, "validation", ("train", "test"), notes),
         "test": _leave_out(found, "test", ("train",), notes),
     }
-    rows = len(found["train"])
-    if limit is not None and limit < rows:
-        chosen = stratified_sample(_strata(task, found["train"]), limit, np.random.default_rng([seed, 1]))
-        found["train"] = found["train"].subset(chosen)
-        notes.append(f"Trains on {limit:,} of {rows:,} rows (--limit).")
     return Splits(task, found["train"], found["validation"], found["test"], duplicates, tuple(notes))
+
+
+def _limited(splits: Splits, limit: int | None, others: Mapping[str, int | None], seed: int) -> Splits:
+    """Take no more than `limit` rows of train; of each other split as many as said, or else in proportion."""
+    whole = {split: getattr(splits, split) for split in SPLITS}
+    share = 1.0 if limit is None else min(1.0, limit / len(splits.train))
+    sizes = {"train": limit}
+    for split, said in others.items():
+        kinds = len(whole[split].observed) if splits.task.is_stratified else 1
+        sizes[split] = said if said is not None else in_proportion(len(whole[split]), share, kinds)
+    found = dict(whole)
+    for number, (split, size) in enumerate(sizes.items(), start=1):
+        if size is not None and size < len(whole[split]):
+            rng = np.random.default_rng([seed, number])
+            rows = stratified_sample(_strata(splits.task, whole[split]), size, rng, split)
+            found[split] = whole[split].subset(rows)
+    notes = [
+        f"{does} on {len(found[split]):,} of {len(whole[split]):,} rows ({flag})."
+        for split, does, flag in (
+            ("train", "Trains", "--limit"),
+            ("validation", "Validates", "--limit-validation" if others["validation"] else "in proportion to --limit"),
+            ("test", "Tests", "--limit-test" if others["test"] else "in proportion to --limit"),
+        )
+        if len(found[split]) < len(whole[split])
+    ]
+    return replace(splits, notes=(*splits.notes, *notes), **found)
 
 
 def _strata(task: Task, examples: Examples) -> np.ndarray:

@@ -11,30 +11,37 @@ from gpt_tasks.data.invalid import InvalidRow, InvalidRows
 from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.types import Example
+from gpt_tasks.types import Example, Row
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The rows of a split called `name`, read lazily; `task` is the task as it reads them."""
+    """The rows of a split called `name`, read lazily, each as it was read and as an example.
+
+    `task` is the task as it reads them.
+    """
 
     task: Task
     name: str
-    rows: Iterator[Example | InvalidRow]
+    rows: Iterator[tuple[Row, Example | InvalidRow]]
     skip_invalid: bool
     invalid: InvalidRows
 
     def examples(self) -> Iterator[Example]:
         """Yield the rows that can be used. Others are counted in `invalid`.
 
-        Once all are read, DataError is raised if there were some and they are not to be left out, or if all were.
+        Once all are read, DataError is raised as by `check`.
         """
-        for row in self.rows:
+        for _, row in self.rows:
             self.invalid.rows += 1
             if isinstance(row, InvalidRow):
                 self.invalid.add(row)
             else:
                 yield row
+        self.check()
+
+    def check(self) -> None:
+        """Raise DataError if some of the rows read so far are invalid and not to be left out, or if all are."""
         if self.invalid.count and not (self.skip_invalid and self.invalid.count < self.invalid.rows):
             raise self.invalid.error(self.name)
 
@@ -78,12 +85,12 @@ def stream_examples(
         task = task.settled(lambda: chain.from_iterable(map(source.whole_rows, splits)), fields, where)
     extra = () if by is None else (by,)
 
-    def rows() -> Iterator[Example | InvalidRow]:
+    def rows() -> Iterator[tuple[Row, Example | InvalidRow]]:
         for row in read():
             try:
                 example = check_encodable(task.example(row, fields, extra))
-                yield task.learnable(example) if to_learn else example
+                yield row, task.learnable(example) if to_learn else example
             except DataError as error:
-                yield InvalidRow(row.where, error)
+                yield row, InvalidRow(row.where, error)
 
     return Stream(task, where, rows(), skip_invalid, InvalidRows())

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.events import observed
 from gpt_tasks.files import json_text, refuse_full_folder
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gpt_tasks.evaluation.evaluate import Predictor
     from gpt_tasks.evaluation.pipeline import AnsweringPipeline
 
-
-Row_ = TypeVar("Row_", bound="Example | InvalidRow")
+T = TypeVar("T")
+E = TypeVar("E", bound="Example | InvalidRow")
 
 
 class AnsweringModel(ABC):
@@ -68,10 +68,10 @@ class AnsweringModel(ABC):
 
         with self.guarded():
             examples = (
-                check_encodable(given_example(self.task, given, f"text {number}"))
+                (given, check_encodable(given_example(self.task, given, f"text {number}")))
                 for number, given in enumerate(texts, start=1)
             )
-            yield from self._answers(examples)
+            yield from ((example, answer) for _, example, answer in self._answers(examples))
 
     def as_pipeline(self, task: str | None = None) -> AnsweringPipeline:
         """Return the model as a pipeline of transformers that `evaluate.evaluator` takes.
@@ -98,6 +98,20 @@ class AnsweringModel(ABC):
         naming the first, where rows cannot be used, before anything is answered; with `skip_invalid` each of them is
         yielded as an InvalidRow that says why, with None for its answer.
         """
+        settings: dict[str, Any] = {"encoding": encoding, "skip_invalid": skip_invalid}
+        rows = self.answered_rows(data, split=split, column=column, **settings)
+        return ((example, answer) for _, example, answer in rows)
+
+    def answered_rows(
+        self,
+        data: Any,
+        *,
+        split: str | None = None,
+        column: Mapping[str, str] | None = None,
+        encoding: str | None = None,
+        skip_invalid: bool = False,
+    ) -> Iterator[tuple[Row, Example | InvalidRow, Any]]:
+        """Yield every row of a source as it was read, as an example, and its answer: see `predict_rows`."""
         from gpt_tasks.data.stream import stream_examples
 
         with self.guarded():
@@ -170,26 +184,33 @@ class AnsweringModel(ABC):
         return dict(given)
 
     def _is_unfinished(self, output: Path) -> bool:
-        """Return whether a folder holds what a stopped evaluation left."""
-        return bool(self.unfinished) and (output / self.unfinished).is_file() and not (output / "metrics.json").exists()
+        """Return whether a folder holds what a stopped evaluation left, and nothing finished."""
+        if not self.unfinished or not (output / self.unfinished).is_file():
+            return False
+        return not any((output / name).exists() for name in ("metrics.json", "scores.json", "run.json"))
 
-    def _answers(self, rows: Iterable[Row_]) -> Iterator[tuple[Row_, Any]]:
-        """Yield each example with its answer, in order, a chunk at a time; of a row that is none the answer is None."""
+    def _answers(self, rows: Iterable[tuple[T, E]]) -> Iterator[tuple[T, E, Any]]:
+        """Yield what each example was made of, the example and its answer, in order, a chunk at a time.
+
+        The answer to what is no example is None.
+        """
         from gpt_tasks.data.examples import chunks
 
         predictor = self.predictor
         for chunk in chunks(rows, predictor.chunk):
-            examples = [row for row in chunk if isinstance(row, Example)]
+            examples = [example for _, example in chunk if isinstance(example, Example)]
             answers = iter(predictor.predict(examples) if examples else ())
-            for row in chunk:
-                yield row, next(answers) if isinstance(row, Example) else None
+            for row, example in chunk:
+                yield row, example, next(answers) if isinstance(example, Example) else None
 
     def _opened(self, data: Any, split: str | None, encoding: str | None) -> tuple[Source, str]:
         """Open a source, and choose its split."""
-        from gpt_tasks.data.sources import open_source
+        from gpt_tasks.data.sources import ALL, open_source
         from gpt_tasks.data.splits import choose_split
 
         source = open_source(data, self.plugins.registry.sources, encoding)
+        if split not in (None, ALL) and ALL in source.splits:
+            raise UsageError(f"--split {split} has no effect: {source.name} has no splits", "Leave it out.")
         return source, choose_split(source, split)
 
 

@@ -13,6 +13,7 @@ from gpt_tasks.evaluation.tables import BASELINE_NAMES, examples, interval, numb
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.types import Score
+from gpt_tasks.words import shortened
 
 MOST_MISTAKES = 10
 LONGEST_TEXT = 300
@@ -254,9 +255,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Return a text on one line, at most 300 characters, that Markdown shows unchanged."""
-    line = " ".join(text.split())
-    shown = line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "\u2026"
-    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", shown)
+    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", shortened(text, LONGEST_TEXT))
 
 
 def _code(text: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import atomic_path
 from gpt_tasks.types import Score
+from gpt_tasks.words import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 DPI = 120
 LONGEST_LABEL = 22
-# What may be installed for labels in scripts that matplotlib's own font lacks.
+# What may be installed for labels in scripts that matplotlib's own font lacks, beside the other families of Noto Sans.
 FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
+_PLACE = "label {}"
 MOST_COUNTED = 60
 NO_LABEL = "(none)"
 """The row and column of a confusion matrix for what has no label."""
@@ -52,7 +54,8 @@ def plot_confusion_matrix(report: Report, path: Path) -> None:
     steep = many > 6 or max(map(len, names)) * many > 40
     axes.set_xticks(range(many), names, fontsize=max(size, 6), rotation=90 if steep else 0, fontfamily=_fonts())
     axes.set_yticks(range(many), names, fontsize=max(size, 6), fontfamily=_fonts())
-    axes.set_xlabel("predicted label")
+    undrawable = any(name == _PLACE.format(place) != labels[place] for place, name in enumerate(names))
+    axes.set_xlabel("predicted label" + ("\n(numbers: places among the labels in metrics.json)" if undrawable else ""))
     axes.set_ylabel("right label")
     # A long count would leave its cell.
     size *= min(1.0, 4 / len(f"{counts.max():,}")) if many > 3 else 1.0
@@ -171,10 +174,10 @@ def _title(report: Report) -> str:
 
 def _drawable(label: str, place: int) -> str:
     """Return a label as the plot can write it: shortened, or by its place where no font has its characters."""
-    shown = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "\u2026"
+    shown = shortened(label, LONGEST_LABEL)
     characters = {ord(character) for character in shown}
     # A dollar sign would start a formula.
-    return shown.replace("$", r"\$") if characters <= _glyphs() else f"label {place}"
+    return shown.replace("$", r"\$") if characters <= _glyphs() else _PLACE.format(place)
 
 
 @cache
@@ -182,7 +185,8 @@ def _fonts() -> list[str]:
     from matplotlib import font_manager
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *(name for name in FONTS if name in installed)]
+    others = sorted(name for name in installed if name.startswith("Noto Sans") and name not in FONTS)
+    return ["DejaVu Sans", *(name for name in FONTS if name in installed), *others]
 
 
 @cache

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.types import Score
+from gpt_tasks.words import isolated, shortened
 
 BASELINE_NAMES = {
     "majority": "majority class",
@@ -43,8 +44,12 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
         console.print()
         console.print(label_table(report))
     for sample in report.samples[:SHOWN_SAMPLES]:
-        console.print(Text("\n" + _short("\n".join(sample.inputs.values()))))
-        console.print(Text(f"  answer: {_short(sample.predicted)}\n  right:  {_short(sample.references[0])}"))
+        asked, *answers = (
+            shortened(text, LONGEST_TEXT)
+            for text in ("\n".join(sample.inputs.values()), sample.predicted, sample.references[0])
+        )
+        console.print(Text(f"\n{asked}"))
+        console.print(Text(f"  answer: {answers[0]}\n  right:  {answers[1]}"))
     if report.slices is not None:
         console.print()
         console.print(slice_table(report))
@@ -97,11 +102,6 @@ def examples(n: int) -> str:
     return f"{n:,} example{'' if n == 1 else 's'}"
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "\u2026"
-
-
 def _sliced(scores: Mapping[str, Score], name: str, place: int) -> str:
     # The first metric says how far to trust a small slice; one interval a row is what a line holds.
     return number(scores[name].value) + (f" {interval(scores[name])}" if place == 0 else "")
@@ -116,4 +116,4 @@ def _table(first: str, others: Sequence[str]) -> Table:
 
 
 def _row(table: Table, cells: Sequence[str]) -> None:
-    table.add_row(*(Text(cell) for cell in cells))
+    table.add_row(*(Text(isolated(cell)) for cell in cells))

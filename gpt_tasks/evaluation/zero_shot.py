@@ -208,7 +208,7 @@ class ZeroShotModel(AnsweringModel):
         notes += note_on_training(examples, self.responder.trained_rows)
         predictor = self._predictor(task, examples if train is None else train, own=train is None)
         predictor.fit_baselines(self.plugins, train)
-        names = list(dict.fromkeys([*task.zero_shot_metrics, *metrics]))
+        names = [*task.zero_shot_metrics, *metrics]
         with nullcontext() if output is None else self._cache(output) as predictor.cache:
             return evaluate(
                 predictor,

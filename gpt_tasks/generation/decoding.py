@@ -49,6 +49,11 @@ class Decoding(BaseModel):
             raise UsageError(
                 "--temperature 0 draws nothing, so that --top-p and --top-k are of no use", "Leave one out."
             )
+        if "seed" in found.model_fields_set and not found.samples:
+            raise UsageError(
+                f"--seed {found.seed} draws tokens, and the likeliest are taken",
+                "Leave it out, or give --temperature, --top-p or --top-k.",
+            )
         if found.num_beams > 1 and found.samples:
             raise UsageError(
                 f"--num-beams {found.num_beams} looks for the likeliest text: nothing is drawn",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpt_tasks.threads import ignoring_warnings
+from gpt_tasks.words import is_unspaced
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -20,8 +21,6 @@ Loss = Literal["cross_entropy", "binary", "squared"]
 MOST_TERMS = 50_000
 STEPS = 1_000
 
-# Scripts that put no spaces between words: Thai to Myanmar, Khmer, kana, Han.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 # The logit of a label that training always saw, or never.
 _CERTAIN = 30.0
 # A logit for minus infinity that JSON can hold.
@@ -62,9 +61,7 @@ class Linear:
 
 def choose_analyzer(texts: Sequence[str]) -> str:
     """Return `char` where most letters are of a script without spaces, else `word`."""
-    sample = "".join(texts[:: max(1, len(texts) // 1_000)])
-    letters = sum(character.isalpha() for character in sample)
-    return "char" if len(_UNSPACED.findall(sample)) > letters / 2 else "word"
+    return "char" if is_unspaced("".join(texts[:: max(1, len(texts) // 1_000)])) else "word"
 
 
 def prior(labels: np.ndarray, outputs: int, loss: Loss) -> np.ndarray:
@@ -110,7 +107,16 @@ def fit_linear(
 
 
 def _analysis(analyzer: str) -> dict[str, Any]:
-    return {"analyzer": analyzer, "ngram_range": (1, 2) if analyzer == "word" else (1, 3)}
+    """Return the settings of CountVectorizer: its own word pattern breaks words at the marks of Indian scripts."""
+    import regex
+
+    def normal(text: str) -> str:
+        return unicodedata.normalize("NFC", text.lower())
+
+    if analyzer == "char":
+        return {"analyzer": "char", "ngram_range": (1, 3), "preprocessor": normal}
+    found = regex.compile(r"[\p{L}\p{M}\p{N}_]{2,}").findall
+    return {"ngram_range": (1, 2), "preprocessor": normal, "tokenizer": found, "token_pattern": None}
 
 
 def _weighted(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gpt_tasks.extensions import Metric
 from gpt_tasks.types import Statistic
+from gpt_tasks.words import has_unspaced, words
 
 if TYPE_CHECKING:
     import numpy
@@ -131,16 +132,32 @@ def _signature(language: Language, unanswerable: bool, _references: int) -> str:
 
 
 def _english(text: str) -> str:
-    return " ".join(_ENGLISH.sub(" ", text.lower().translate(_NO_ASCII_PUNCTUATION)).split())
+    plain = _normal(text).translate(_NO_ASCII_PUNCTUATION)
+    if has_unspaced(plain):
+        plain = "".join(character for character in plain if not _is_punctuation(character))
+    return " ".join(_ENGLISH.sub(" ", plain).split())
 
 
 def _german(text: str) -> str:
-    plain = "".join(character for character in text.lower() if not _is_punctuation(character))
+    plain = "".join(character for character in _normal(text) if not _is_punctuation(character))
     return " ".join(_GERMAN.sub(" ", plain).split())
 
 
 def _chinese(text: str) -> str:
-    return "".join(character for character in text.lower().strip() if character not in _CHINESE_SIGNS)
+    return "".join(character for character in _normal(text).strip() if character not in _CHINESE_SIGNS)
+
+
+def _normal(text: str) -> str:
+    """Return a text in lower case, and in Unicode's form NFC: two forms of one letter are equal."""
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.lower())
+
+
+def _words(text: str) -> list[str]:
+    """Split a text by white space, and each stretch of a script that puts none between words into characters."""
+    found: list[str] = []
+    for word in text.split():
+        found += words(word) if has_unspaced(word) else [word]
+    return found
 
 
 @cache
@@ -186,7 +203,7 @@ _CHINESE_CHARACTER = re.compile("[\u4e00-\u9fa5]")
 _CHINESE_OR_NOT = re.compile("[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
 
 _RULES: Mapping[Language, _Rules] = {
-    "en": _Rules("SQuAD", _english, str.split, _shared_words),
-    "de": _Rules("MLQA, de", _german, str.split, _shared_words),
+    "en": _Rules("SQuAD", _english, _words, _shared_words),
+    "de": _Rules("MLQA, de", _german, _words, _shared_words),
     "zh": _Rules("CMRC 2018", _chinese, _segments, _longest_run),
 }

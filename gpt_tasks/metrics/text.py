@@ -10,11 +10,14 @@ from typing import Any, Literal
 from gpt_tasks.extensions import Metric
 from gpt_tasks.metrics.aggregate import corpus_metric
 from gpt_tasks.types import Statistic
+from gpt_tasks.words import folded, words
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 # Languages that are written without spaces; sacrebleu has a tokenizer for Chinese, the others go by characters.
 _TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char", "lo": "char", "km": "char", "my": "char"}
-_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+")
+# End marks before white space, those of Arabic, Urdu, Indian scripts, Armenian and Ethiopic among them; and those of
+# Chinese and Japanese, behind which there is none.
+_SENTENCE_END = re.compile(r"(?<=[.!?\u061f\u06d4\u0964\u0965\u0589\u1362])\s+|(?<=[\u3002\uff01\uff1f\uff61])\s*(?!$)")
 
 
 def exact_match() -> Metric:
@@ -25,15 +28,15 @@ def exact_match() -> Metric:
 def rouge(kind: str) -> Metric:
     """ROUGE's F1, of 0 to 1, with stemming (Lin 2004); of several references the best counts.
 
-    `rougeLsum` goes sentence by sentence, which are found by their end marks. The words are those of rouge-score:
-    letters a to z and digits.
+    `rougeLsum` goes sentence by sentence, which are found by their end marks. The words are those of `words.words`:
+    in English text they are rouge-score's, which reads the letters a to z and digits alone.
     """
     return Metric(
         kind,
         "F1 of shared word sequences.",
         range=(0.0, 1.0),
         statistic=partial(_rouge, kind),
-        signature=lambda _: "rouge-score, F1, stemmed",
+        signature=lambda _: "rouge-score, F1, stemmed, words of any script, characters where it puts no spaces",
     )
 
 
@@ -59,7 +62,7 @@ def _corpus(name: Literal["bleu", "chrf"], tokenizer: str) -> Metric:
 
 
 def _exact_match(answer: str, references: Sequence[str]) -> Statistic:
-    return Statistic(float(answer.strip().lower() in [reference.strip().lower() for reference in references]))
+    return Statistic(float(folded(answer).strip() in [folded(reference).strip() for reference in references]))
 
 
 def _rouge(kind: str, answer: str, references: Sequence[str]) -> Statistic:
@@ -86,6 +89,16 @@ def _signature(name: str, tokenizer: str, references: int) -> str:
 
 @cache
 def _scorer(kind: str) -> Any:
+    from nltk.stem.porter import PorterStemmer
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import Tokenizer
 
-    return RougeScorer([kind], use_stemmer=True)
+    class Words(Tokenizer):  # type: ignore[misc]
+        """The words of any script; those of a to z are stemmed as rouge-score's own tokenizer stems them."""
+
+        stemmer = PorterStemmer()
+
+        def tokenize(self, text: str) -> list[str]:
+            return [self.stemmer.stem(word) if len(word) > 3 and word.isascii() else word for word in words(text)]
+
+    return RougeScorer([kind], tokenizer=Words())

@@ -78,6 +78,27 @@ class PretrainConfig(BaseModel):
         least = self.shape().context * self.accumulate
         if self.batch_tokens < least:
             raise UsageError(f"--batch-tokens {self.batch_tokens} holds no window", f"Give at least {least}")
+        if self.about_text is not None:
+            read_about(self.about_text)
+
+    def refuse_useless(self) -> None:
+        """Raise UsageError for a flag that is given and has no effect."""
+        useless = {
+            "muon_learning_rate": (self.optimizer != "muon", "is for --optimizer muon"),
+            "evaluate_steps": (self.validation is None, "is for --validation"),
+        }
+        for name, (without_effect, why) in useless.items():
+            if without_effect and name in self.model_fields_set and getattr(self, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} {why}: {getattr(self, name)}", "Leave it out")
+
+
+def read_about(file: Path) -> str:
+    """Read what the card says of the text. Raises UsageError where it is no text."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"--about-text {file} cannot be read: {cause}", "Give a file of Markdown") from error
 
 
 def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:

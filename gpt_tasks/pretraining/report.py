@@ -19,7 +19,7 @@ from transformers import (
 
 from gpt_tasks.files import write_json
 from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
-from gpt_tasks.pretraining.config import PretrainConfig
+from gpt_tasks.pretraining.config import PretrainConfig, read_about
 from gpt_tasks.pretraining.corpus import Shards, ValidationText
 from gpt_tasks.pretraining.loop import PretrainTrainer, sample, spent
 from gpt_tasks.pretraining.packed import PackedGPT2
@@ -62,7 +62,7 @@ def finish(
     figures["history"] = trainer.state.log_history
     write_json(config.output / FIGURES, figures)
     _draw(trainer.state.log_history, config.output / "loss.png")
-    about = config.about_text.read_text(encoding="utf-8") if config.about_text else ABOUT_NOTHING
+    about = read_about(config.about_text) if config.about_text else ABOUT_NOTHING
     (config.output / "README.md").write_text(model_card(figures, about), encoding="utf-8")
     return {name: value for name, value in figures.items() if name not in ("history", "samples")}
 

@@ -126,6 +126,8 @@ def _check(name: str, kind: str, module: str, folder: Path, plugins: Plugins) ->
         raise UsageError(f"'{name}' is taken by {taken[name]}", "Choose another name.")
     if module in modules:
         raise UsageError(f"'{name}' is taken: {modules[module]} has the module {module}", "Choose another name.")
+    if name in plugins.registry.commands:
+        raise UsageError(f"'{name}' cannot be the name of a plugin: it is that of a command", "Choose another name.")
     if folder.exists():
         raise UsageError(f"{folder} exists already", "Name another folder with --output, or move that one away.")
 

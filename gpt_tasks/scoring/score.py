@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
 from gpt_tasks.events import Observers, observed
-from gpt_tasks.files import machine_errors
+from gpt_tasks.extensions import Metric
+from gpt_tasks.files import check_place, machine_errors
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import alone_in, barrier, rank
 from gpt_tasks.scoring.prompting import (
@@ -29,11 +31,15 @@ from gpt_tasks.types import Request, Response
 if TYPE_CHECKING:
     from gpt_tasks.scoring.cache import AnswerCache
     from gpt_tasks.scoring.engine import EngineName
-    from gpt_tasks.scoring.results import Scores, TaskScores
+    from gpt_tasks.scoring.responder import Responses
+    from gpt_tasks.scoring.results import ScoredExample, Scores, TaskScores
 
 ANSWERS = "answers.jsonl"
 HARNESS = "lm-eval:"
 SCORES_FOLDER = Path("scores")
+# What a scoring leaves in its folder, where observers may write too; and what only others leave.
+_OWN = re.compile(r"scores\.json|answers(-\d+)?\.jsonl")
+_OTHERS = {"run.json", "metrics.json", "pretrain.json", "config.json"}
 
 
 def score(
@@ -87,11 +93,14 @@ def score(
     loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
     folder = output or SCORES_FOLDER / f"{_file_name(model)}-{loaded.name}"
     _check_folder(folder)
+    drawn = {"shots_sampler": shots_sampler, "limit": limit, "chat_template": chat_template, "seed": seed}
+    _refuse_others(folder, {"suite": loaded.sha256, **drawn})
+    _refuse_useless(loaded, shots_sampler, seed)
     parts = [part for task in loaded.tasks for part in task.parts()]
     examples = [list(read_examples(part, registry.sources, limit)) for part in parts]
 
     # From here on a local model needs torch: errors in the suite or its data have been reported.
-    from gpt_tasks.scoring.results import EXAMPLES, SCORES, ScoredExample, Scores, task_scores, write_scores
+    from gpt_tasks.scoring.results import EXAMPLES, SCORES, Scores, task_scores, write_scores
 
     responder = open_responder(model, **how)
     template = chat(responder.tokenizer, model) if chat_template else None
@@ -109,10 +118,7 @@ def score(
         "data_dir": None if data_dir is None else str(data_dir),
         "sources": [part.source for part in parts],
         "shots": [part.shots for part in parts],
-        "shots_sampler": shots_sampler,
-        "limit": limit,
-        "chat_template": chat_template,
-        "seed": seed,
+        **drawn,
     }
     fingerprint = responder.identity["model"]
     _refuse_others(folder, {"model": fingerprint, "suite": loaded.sha256, **settings})
@@ -127,15 +133,7 @@ def score(
                 responder.try_requests(_by_task(asked), cache)
             found = responder.answer([request for each in asked for request in each.requests], cache)
         metrics = {task.name: registry.metrics_of(task.task, task.metrics) for task in loaded.tasks}
-        answers, cuts = iter(found.answers), iter(found.cut)
-        rows: list[ScoredExample] = []
-        for each in asked:
-            given: list[Response] = [next(answers) for _ in each.requests]
-            scored = each.scored
-            prediction = scored.task.prediction(each.example, given)
-            statistics = scored.task.contributions(metrics[scored.name], each.example, prediction)
-            cut = max([next(cuts) for _ in each.requests])
-            rows.append(ScoredExample(scored.name, each.example, each.group, given, statistics, cut))
+        rows = list(_scored(asked, found, metrics))
         tasks = []
         for task in loaded.tasks:
             own = [row for row in rows if row.task == task.name]
@@ -146,7 +144,7 @@ def score(
             settings=settings if found.engine is None else {**settings, "engine_used": found.engine},
             versions=_versions(),
             tasks=tuple(tasks),
-            notes=(*notes, *found.notes),
+            notes=(*notes, *found.notes, *_without_shots(loaded, shots)),
         )
         if rank() == 0:
             write_scores(folder, scores, rows)
@@ -162,6 +160,22 @@ def _file_name(model: str) -> str:
     return Path(model).name.replace(":", "-")
 
 
+def _scored(
+    asked: Sequence[ExampleRequests], found: Responses, metrics: Mapping[str, Sequence[Metric]]
+) -> Iterator[ScoredExample]:
+    """Yield each example with its answers and what these contribute to its task's metrics."""
+    from gpt_tasks.scoring.results import ScoredExample
+
+    answers, cuts = iter(found.answers), iter(found.cut)
+    for each in asked:
+        given: list[Response] = [next(answers) for _ in each.requests]
+        scored = each.scored
+        prediction = scored.task.prediction(each.example, given)
+        statistics = scored.task.contributions(metrics[scored.name], each.example, prediction)
+        cut = max([next(cuts) for _ in each.requests])
+        yield ScoredExample(scored.name, each.example, each.group, given, statistics, cut)
+
+
 def _report(observers: Observers, tasks: Sequence[TaskScores], artifacts: Sequence[Path]) -> None:
     for reported in tasks:
         observers.send("evaluated", {"task": reported.name, **reported.values()})
@@ -175,13 +189,36 @@ def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
     return found
 
 
+def _refuse_useless(suite: LoadedSuite, sampler: Sampler, seed: int) -> None:
+    """Raise UsageError for what draws few-shot examples where a suite is scored without any."""
+    for flag, value, default in (("--shots-sampler", sampler, "random"), ("--seed", seed, DEFAULT_SEED)):
+        if value != default and not any(task.shots for task in suite.tasks):
+            raise UsageError(
+                f"{flag} {value} draws few-shot examples, and {suite.name} is scored without any",
+                "Give --shots, or leave it out.",
+            )
+
+
+def _without_shots(suite: LoadedSuite, shots: int | None) -> list[str]:
+    """Return a note on the tasks that `shots` has no effect on."""
+    names = [task.name for task in suite.tasks if shots and not task.task.takes_shots]
+    return [f"--shots {shots} has no effect on {', '.join(names)}."] if names else []
+
+
 def _check_folder(folder: Path) -> None:
-    """Raise UsageError where the path is not a folder, before anything is loaded."""
-    for path in (folder, *folder.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise UsageError(f"--output {folder}: {path} is a file", "Give a folder.")
-            return
+    """Raise UsageError where the path is not a folder or holds files of something else, before anything is loaded."""
+    check_place(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"--output {folder} is a file", "Give a folder.")
+    names = {path.name for path in folder.iterdir() if path.name[0] != "."}
+    others = names & _OTHERS or (set() if any(map(_OWN.fullmatch, names)) else names)
+    if others:
+        raise UsageError(
+            f"--output {folder} holds other files than those of a scoring: {min(others)}",
+            "Give a folder that is empty, not there yet, or of a scoring before.",
+        )
 
 
 @contextmanager

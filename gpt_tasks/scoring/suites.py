@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.registry import Registries
 from gpt_tasks.scoring.expressions import Fields
+from gpt_tasks.strict_yaml import YamlError, parse_yaml
 from gpt_tasks.tasks.base import Task
 
 GROUP = "{group}"
@@ -55,7 +56,7 @@ class SuiteFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")
     description: str = ""
     tasks: list[Entry] = Field(min_length=1)
 
@@ -117,7 +118,7 @@ def load_suite(
         path = registry.suites[suite].path
     content = _content(path)
     try:
-        file = SuiteFile.model_validate(_mapping(path, content))
+        file = SuiteFile.model_validate_json(json.dumps(_mapping(path, content)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -143,9 +144,9 @@ def _content(path: Path) -> str:
 
 def _mapping(path: Path, content: str) -> Mapping[str, Any]:
     try:
-        parsed = yaml.safe_load(content)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}", "A suite is a YAML file.") from error
+        parsed = parse_yaml(content).value
+    except YamlError as error:
+        raise DataError(f"{path}:{error.line or 1}: {error}", "A suite is a YAML file.") from error
     if not isinstance(parsed, dict):
         raise DataError(f"{path}: this is no suite", "A suite has a name and a list of tasks.")
     return parsed
@@ -175,7 +176,9 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         fields = fields if entry.local.fields is None else entry.local.fields
         by, groups = entry.local.by, ()
     try:
-        configured = task.configured(task.Options(**options)).prompted(entry.question, entry.label_words or {})
+        configured = task.configured(task.Options.model_validate_json(json.dumps(options), strict=True)).prompted(
+            entry.question, entry.label_words or {}
+        )
     except UsageError as error:
         raise DataError(f"{where}: {error.message}", "Leave them out.") from error
     except ValidationError as error:

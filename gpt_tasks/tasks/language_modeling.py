@@ -20,6 +20,7 @@ from gpt_tasks.tasks.prompted import PromptedTask
 from gpt_tasks.tasks.prompts import check_template, filled, prompt_fields
 from gpt_tasks.tasks.reading import as_text, extra_columns, plain_text, truth_value, whole_number
 from gpt_tasks.types import Encoded, Example, LogLikelihood, Request, Response, Rolling, Row, Statistic
+from gpt_tasks.words import is_unspaced, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,7 +80,7 @@ class LanguageModelingTask(PromptedTask):
         text = self.prompt.format_map(texts)
         if not text.strip():
             raise DataError(f"{row.where}: the text is empty", "Leave the row out.")
-        counts = {WORDS: str(len(text.split())), BYTES: str(len(text.encode()))}
+        counts = {WORDS: str(len(words(text) if is_unspaced(text) else text.split())), BYTES: str(len(text.encode()))}
         for field in counts.keys() & texts.keys():
             number = whole_number(texts[field])
             if number is None or number < 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import json
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from gpt_tasks.errors import UsageError
 
@@ -15,6 +17,28 @@ class TaskOptions(BaseModel):
     """A task's own settings. Each field becomes a flag of `gpt-tasks finetune TASK`; a family adds its fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def check_setting(model: type[BaseModel], name: str, value: Any, place: str) -> None:
+    """Check one setting as it is in a file, where types are strict and nothing is empty.
+
+    Raises UsageError, naming its `place`, for a setting that `model` does not have, and for a value of another type.
+    """
+    field = model.model_fields.get(name)
+    if field is None:
+        near = get_close_matches(name, model.model_fields, n=1)
+        known = f"The settings are {', '.join(model.model_fields)}."
+        raise UsageError(f"{place}: there is no setting '{name}'", f"Did you mean '{near[0]}'?" if near else known)
+    if value is None or value in ("", [], {}):
+        raise UsageError(f"{place}: {name} is empty", "Give a value, or leave the line out.")
+    try:
+        kind: Any = Annotated[field.annotation, field]
+        TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        shown = repr(value)
+        shown = shown if len(shown) <= 100 else f"{shown[:99]}…"
+        hint = f"{name}: {field.description}"
+        raise UsageError(f"{place}: {name}: {shown}: {error.errors()[0]['msg'].lower()}", hint) from None
 
 
 def validated(model: type[M], values: dict[str, Any], origins: dict[str, str] | None = None) -> M:

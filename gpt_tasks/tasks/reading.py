@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
+from unicodedata import normalize
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Row
@@ -53,8 +54,8 @@ def require_columns(chosen: Mapping[str, str], available: Sequence[str], where: 
 
 
 def extra_columns(row: Row, extra: Sequence[str]) -> dict[str, str]:
-    """Return further columns of a row as text, empty where there is nothing."""
-    return {column: as_label(row.values.get(column)) for column in extra}
+    """Return further columns of a row as text in Unicode's form NFC, empty where there is nothing."""
+    return {column: normalize("NFC", as_label(row.values.get(column))) for column in extra}
 
 
 def text_of(row: Row, column: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, ClassVar, Literal, Self
@@ -24,11 +23,11 @@ from gpt_tasks.tasks.reading import choose_columns, extra_columns, refuse_unknow
 from gpt_tasks.tasks.span_answers import CONTEXT, QUESTION, Span, read_answers
 from gpt_tasks.tasks.text_to_text import ODD_TEXTS
 from gpt_tasks.types import Example, Row, SpanAnswer
+from gpt_tasks.words import folded, word_spans, words
 
 ANSWERS, IMPOSSIBLE = "answers", "is_impossible"
 Mode = Literal["extractive", "generative"]
 # Chinese characters are words, other letters and digits form words.
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
 class SpanOptions(AnswerOptions):
@@ -160,13 +159,13 @@ class SpanTask(Task):
     def baseline(self, example: Example) -> SpanAnswer:
         """The longest run of words that question and context have in common."""
         context = example.inputs[CONTEXT]
-        words = list(_WORD.finditer(context))
-        asked = [word[0].lower() for word in _WORD.finditer(example.inputs[QUESTION])]
-        matcher = SequenceMatcher(None, [word[0].lower() for word in words], asked, autojunk=False)
-        run = matcher.find_longest_match()
+        places = word_spans(context)
+        found = [folded(context[start:end]) for start, end in places]
+        asked = words(example.inputs[QUESTION])
+        run = SequenceMatcher(None, found, asked, autojunk=False).find_longest_match()
         if not run.size:
             return SpanAnswer("", 0, 0, 1.0, ())
-        start, end = words[run.a].start(), words[run.a + run.size - 1].end()
+        start, end = places[run.a][0], places[run.a + run.size - 1][1]
         return SpanAnswer(context[start:end], start, end, 1.0, ())
 
     def card(self) -> TaskCard:

@@ -150,7 +150,7 @@ class TaskFixture:
         from gpt_tasks.training.session import Session
 
         config = configured(
-            {"data": self.data, "method": method, "max_length": CONTEXT, "device": "cpu", "precision": "float32"}, {}
+            {"data": self.data, "method": method, "max_length": CONTEXT, "device": "cpu", "precision": "float32"}
         )
         folder = RunFolder(Path(tempfile.mkdtemp(dir=self.scratch)))
         folder.write({}, "unfinished")

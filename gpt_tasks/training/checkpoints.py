@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -86,6 +86,8 @@ class CheckpointedTrainer(Trainer):
             # Figures of its history may be undefined, for which the Trainer writes what is no JSON.
             state = folder / TRAINER_STATE_NAME
             write_json(state, json.loads(state.read_text(encoding="utf-8")))
+        if self.args.metric_for_best_model and self.state.best_model_checkpoint is None:
+            self.state.best_model_checkpoint = str(folder)  # a metric that is no number is better nowhere
         sync(folder)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
@@ -124,6 +126,10 @@ class CheckpointedTrainer(Trainer):
         self._load_best_model()
 
     def _load_best_model(self) -> None:
+        step = chosen_by_loss(self.state.log_history, self.args)
+        if step is not None:
+            self.state.best_global_step = step
+            self.find_best_checkpoint()
         if self.state.best_model_checkpoint is not None:
             check(Path(self.state.best_model_checkpoint))
         super()._load_best_model()
@@ -141,9 +147,25 @@ class CheckpointedTrainer(Trainer):
 
     def _rotate(self) -> None:
         best = self.state.best_model_checkpoint
+        # Which of the two is the best is known at the end of the training only.
+        keep = {Path(best).name} if best else set()
+        keep.add(f"checkpoint-{chosen_by_loss(self.state.log_history, self.args)}")
         for old in complete_checkpoints(self._folder)[: -self.keep_checkpoints]:
-            if best is None or old.name != Path(best).name:
+            if old.name not in keep:
                 remove(old)
+
+
+def chosen_by_loss(history: Sequence[Mapping[str, float]], args: TrainingArguments) -> int | None:
+    """Return the step of the lowest validation loss where the metric is the same at all of several evaluations.
+
+    Such a metric chooses no checkpoint. None where it does.
+    """
+    evaluations = [entry for entry in history if "eval_loss" in entry and args.metric_for_best_model in entry]
+    # As text NaN equals itself, and a checkpoint has null for it.
+    values = {str(entry[str(args.metric_for_best_model)]).replace("None", "nan") for entry in evaluations}
+    if args.metric_for_best_model == "eval_loss" or len(evaluations) < 2 or len(values) > 1:
+        return None
+    return int(min(evaluations, key=lambda entry: entry["eval_loss"])["step"])
 
 
 def one_device_a_process(arguments: TrainingArguments) -> None:

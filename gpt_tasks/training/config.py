@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer, PrivateAttr
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.errors import UsageError
-from gpt_tasks.tasks.options import validated
+from gpt_tasks.extensions import Method
+from gpt_tasks.strict_yaml import YamlError, parse_yaml
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.options import TaskOptions, check_setting, validated
 
-M = TypeVar("M", bound=BaseModel)
+OPTIONS = "options"
+NESTED = ("column", OPTIONS)
 # From Python a place may be a Path; it is recorded as text.
 Place = Annotated[str, BeforeValidator(lambda place: str(place) if isinstance(place, PurePath) else place)]
 
@@ -46,7 +51,11 @@ class FinetuneConfig(BaseModel):
     )
     encoding: str | None = Field(None, description="The encoding of text files, as in cp1251. Default: detected.")
     skip_invalid: bool = Field(False, description="Leave out rows that cannot be used; they are counted.")
-    limit: int | None = Field(None, ge=2, description="Train on at most this many rows.")
+    limit: int | None = Field(
+        None, ge=2, description="Train on at most this many rows, and validate and test in proportion."
+    )
+    limit_validation: int | None = Field(None, ge=1, description="Validate on at most this many rows.")
+    limit_test: int | None = Field(None, ge=1, description="Test on at most this many rows.")
     backbone: Place = Field("tiny", description="A preset, a hub id OWNER/NAME[@REVISION], or a folder.")
     method: str = Field("full", description="Which weights are trained: full, lora, head, or a plugin's.")
     epochs: float | None = Field(
@@ -76,40 +85,99 @@ class FinetuneConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32, description="Draws splits, order, dropout and new weights.")
     options: dict[str, Any] = Field({}, description="The task's own options.")
 
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
-def configured(settings: dict[str, Any], read: dict[str, Any], file: Path | None = None) -> FinetuneConfig:
-    """Build the configuration from what was `read` of a YAML file and from settings, which win.
+    @classmethod
+    def restored(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
+        """Return the configuration that run.json records, with its origins."""
+        config = cls(**values)
+        config._origins.update(origins)
+        return config
 
-    Raises UsageError naming the setting that is wrong, and the file that sets it.
+    def origins(self, method: Method, task: Task, parameters: int) -> dict[str, str]:
+        """Return where the value of each setting comes from, as run.json records it: see `configured`.
+
+        For a setting that was not given it is `method` or `task`, where these have a default for a backbone of this
+        number of parameters, or `default`. A column and an option of the task are named as in `column.text`.
+        """
+        by_default = {
+            **dict.fromkeys(method.defaults(parameters), "method"),
+            **dict.fromkeys(task.defaults(method.name, parameters), "task"),
+        }
+        names = [name for name in FinetuneConfig.model_fields if name not in NESTED]
+        names += [f"{nested}.{name}" for nested in NESTED for name in getattr(self, nested)]
+        return {name: self._origins.get(name) or by_default.get(name, "default") for name in names}
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """The settings that a configuration file holds, and where in it each of them is, as in `settings.yaml:3`."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+
+def configured(settings: dict[str, Any], file: ConfigFile | None = None) -> FinetuneConfig:
+    """Build the configuration from a file and from settings, which win.
+
+    It remembers the origin of each value: `given`, or a place in the file. Raises UsageError naming the setting that is
+    wrong, and the file that sets it.
     """
-    origins = {name: str(file) for name in read if name not in settings}
-    return validated(FinetuneConfig, merged(read, settings), origins)
+    file = file or ConfigFile()
+    given = dict.fromkeys(_flat(settings), "given")
+    places = {name: place for name, place in file.places.items() if name not in settings}
+    config = validated(FinetuneConfig, merged(file.settings, settings), places)
+    config._origins.update({**file.places, **given})
+    return config
 
 
 def merged(settings: dict[str, Any], winning: dict[str, Any]) -> dict[str, Any]:
     """Return the settings with the winning ones in their place; columns and options are replaced one by one."""
     both = {**settings, **winning}
-    for nested in ("column", "options"):
+    for nested in NESTED:
         if isinstance(settings.get(nested), dict) and isinstance(winning.get(nested), dict):
             both[nested] = {**settings[nested], **winning[nested]}
     return both
 
 
-def read_yaml(file: Path, options: Collection[str]) -> dict[str, Any]:
+def read_config(file: Path, options: type[TaskOptions]) -> ConfigFile:
     """Read settings from a YAML file, a task's `options` under their names or under `options`.
 
-    Raises UsageError where it is missing or is no mapping.
+    Types are strict: a number is no text, and `yes` no boolean. Raises UsageError, naming the line, for a file that is
+    missing or no mapping, and for a setting that is unknown, repeated, empty or of another type.
     """
-    import yaml
-
     try:
-        read = yaml.safe_load(file.read_text(encoding="utf-8"))
+        parsed = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"There is no configuration file {file}", "Check --config.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}", "Fix the YAML.") from None
-    if not isinstance(read, dict):
-        raise UsageError(f"{file} holds no settings", "Write one 'name: value' a line, as in 'epochs: 3'.")
-    named = {str(name).replace("-", "_"): value for name, value in read.items()}
-    own = {name: named.pop(name) for name in options if name in named}
-    return merged(named, {"options": own}) if own else named
+    except YamlError as error:
+        raise UsageError(f"--config {file}:{error.line or 1}: {error}", "Fix the YAML.") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"--config {file} cannot be read: {' '.join(str(error).split())}", "Fix the file.") from None
+    if not isinstance(parsed.value, dict):
+        raise UsageError(f"--config {file} holds no settings", "Write one 'name: value' a line, as in 'epochs: 3'.")
+    settings: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for key, value in parsed.value.items():
+        name, place = str(key).replace("-", "_"), f"{file}:{parsed.lines.get(str(key), 1)}"
+        if name in NESTED and not (isinstance(value, dict) and value):
+            raise UsageError(f"{place}: {name} is no mapping", "Write its entries below it, as in 'text: review'.")
+        is_option = name in options.model_fields
+        for inner, each in value.items() if name in NESTED else [(name, value)]:
+            full = f"{name}.{inner}" if name in NESTED else f"{OPTIONS}.{name}" if is_option else name
+            if full in places:
+                raise UsageError(f"{place}: {inner} is given twice, first in {places[full]}", "Give it once.")
+            if name == "column":
+                check_setting(FinetuneConfig, name, {inner: each}, place)
+            else:
+                check_setting(options if full.startswith(f"{OPTIONS}.") else FinetuneConfig, inner, each, place)
+            places[full] = place
+            home = settings.setdefault(full.partition(".")[0], {}) if "." in full else settings
+            home[inner] = each
+    return ConfigFile(settings, places)
+
+
+def _flat(settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of settings, those of columns and options as in `column.text`."""
+    nested = [f"{name}.{inner}" for name in NESTED for inner in settings.get(name) or {}]
+    return [name for name, value in settings.items() if name not in NESTED and value is not None] + nested

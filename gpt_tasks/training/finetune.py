@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
 from gpt_tasks.threads import one_training
 from gpt_tasks.training.checkpoint_files import remove_damaged
-from gpt_tasks.training.config import FinetuneConfig, configured, merged, read_yaml
+from gpt_tasks.training.config import ConfigFile, FinetuneConfig, configured, merged, read_config
 from gpt_tasks.training.run import Run, current_name, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
 
@@ -33,6 +33,7 @@ USELESS_WHERE_FROZEN = (
     "weight_decay",
     "accumulate",
     "patience",
+    "best_by",
     "lm_weight",
     "gradient_checkpointing",
     "checkpoint_steps",
@@ -76,14 +77,14 @@ def _finetune(
     folder = RunFolder(Path(output)) if output else None
     name = current_name(name, plugins)
     task = fine_tunable(name, plugins)
-    read = read_yaml(file, task.Options.model_fields) if file else {}
+    read = read_config(file, task.Options) if file else ConfigFile()
     if folder and resume:
-        config = _agreeing(_recorded(folder, name, plugins), merged(read, settings))
+        config = _agreeing(_recorded(folder, name, plugins), merged(read.settings, settings))
     else:
-        config = configured(settings, read, file)
+        config = configured(settings, read)
     task = task.configured(validated(task.Options, config.options)).resolved()
     method = plugins.registry.methods[config.method]
-    _refuse_useless(config, task, method)
+    _refuse_useless(config, config.model_fields_set if not resume else (), task, method)
     # Before torch is imported: a wrong name or a missing network is reported at once.
     location = locate(config.backbone, plugins.registry.backbones)
     init_processes(config.device)
@@ -170,7 +171,7 @@ def fine_tunable(name: str, plugins: Plugins) -> Task:
     return task
 
 
-def _refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
+def _refuse_useless(config: FinetuneConfig, given: Collection[str], task: Task, method: Method) -> None:
     """Raise UsageError for what a frozen backbone does without, a training loop; and a task that has no head."""
     useless: Sequence[str] = ()
     why = f"of no use with --method {config.method}, which fits the head at once"
@@ -187,10 +188,11 @@ def _refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
             )
     elif method.frozen:
         useless = USELESS_WHERE_FROZEN
-    fields = FinetuneConfig.model_fields
     for name in useless:
-        if getattr(config, name) != fields[name].default:
-            raise UsageError(f"--{name.replace('_', '-')} is {why}", "Leave it out.")
+        value = getattr(config, name)
+        if name in given and value is not None:
+            shown = "" if isinstance(value, bool) else f": {value}"
+            raise UsageError(f"--{name.replace('_', '-')} is {why}{shown}", "Leave it out.")
 
 
 def _recorded(folder: RunFolder, name: str, plugins: Plugins) -> FinetuneConfig:
@@ -200,13 +202,13 @@ def _recorded(folder: RunFolder, name: str, plugins: Plugins) -> FinetuneConfig:
         raise UsageError(f"The run in {folder.path} is finished: there is nothing to resume", "Start another run.")
     if plugins.registry.tasks.current_name(record["task"]) != name:
         raise UsageError(f"The run in {folder.path} is of task '{record['task']}', not '{name}'", "Name that task.")
-    return FinetuneConfig(**record["config"])
+    return FinetuneConfig.restored(record["config"], record.get("origins", {}))
 
 
 def _agreeing(config: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfig:
     """Return a run's configuration. Raises UsageError for settings given anew that do not agree with it."""
     before = config.model_dump(mode="json")
-    given = configured(merged(before, settings), {})
+    given = configured(merged(before, settings))
     anew = given.model_dump(mode="json")
     for field in FinetuneConfig.model_fields:
         if anew[field] != before[field]:

@@ -169,7 +169,7 @@ class Run(AnsweringModel):
 
         learner, task = self.predictor, self.task
         names = [*task.metrics, *self.record["config"].get("metric", ()), *metrics]
-        chosen = self.plugins.registry.metrics_of(task, list(dict.fromkeys(names)))
+        chosen = self.plugins.registry.metrics_of(task, names)
         learner.load_baselines(self._folder.baselines)
         examples, notes = load_examples(
             task, source, split, columns=columns, by=by, skip_invalid=skip_invalid, scratch=scratch

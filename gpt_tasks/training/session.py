@@ -39,6 +39,7 @@ from gpt_tasks.processes import rank
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.threads import LOADING
 from gpt_tasks.training.checkpoint_files import last_checkpoint
+from gpt_tasks.training.checkpoints import chosen_by_loss
 from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.progress import ObserverCallback, ProgressBar
 from gpt_tasks.training.run_folder import RunFolder
@@ -87,6 +88,8 @@ class Session:
             limit=config.limit,
             encoding=config.encoding,
             skip_invalid=config.skip_invalid,
+            limit_validation=config.limit_validation,
+            limit_test=config.limit_test,
             seed=config.seed,
             schemes=registry.sources,
             scratch=scratch,
@@ -191,6 +194,9 @@ class Session:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             bar.stop()
+        if chosen_by_loss(trainer.state.log_history, trainer.args) is not None:
+            by = self.settings.best_by
+            self._note((f"On validation {by} is the same at every checkpoint: the loss has chosen the best one.",))
         epochs, rows = trainer.state.epoch or 0.0, len(self.splits.train)
         self.training |= {
             "updates": trainer.state.global_step,
@@ -332,6 +338,7 @@ class Session:
             "task": self.task.name,
             "plugin": {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version},
             "config": self.config.model_dump(),
+            "origins": self.config.origins(self.method, self.task, self.backbone.parameters),
             "settings": self.settings.as_json(),
             "labels": list(self.task.labels),
             "fingerprints": {"data": self.splits.fingerprint, "backbone": self.backbone.fingerprint},

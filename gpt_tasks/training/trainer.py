@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
@@ -21,7 +21,7 @@ from gpt_tasks.files import is_out_of_memory
 from gpt_tasks.learners.base import Learner
 from gpt_tasks.processes import rank, world_size
 from gpt_tasks.tasks.encoding import pad_token
-from gpt_tasks.training.checkpoints import CheckpointedTrainer, LossError, one_device_a_process
+from gpt_tasks.training.checkpoints import CheckpointedTrainer, LossError, chosen_by_loss, one_device_a_process
 from gpt_tasks.training.settings import Settings
 
 LONGEST_STRETCH = 500
@@ -154,18 +154,26 @@ class LearnerTrainer(CheckpointedTrainer):
         )
 
 
-class Patience(EarlyStoppingCallback):
+class Patience(TrainerCallback):
     """Early stopping that continues counting after a resume, from the history that the checkpoint holds."""
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
-        """Count the evaluations without improvement so far."""
-        super().on_train_begin(args, state, *rest, **kwargs)  # type: ignore[no-untyped-call]
-        self.early_stopping_patience_counter = rounds_without_improvement(state.log_history, args)
+    def __init__(self, evaluations: int) -> None:
+        self.evaluations = evaluations
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Stop after so many evaluations without improvement."""
+        if rounds_without_improvement(state.log_history, args) >= self.evaluations:
+            control.should_training_stop = True
 
 
 def rounds_without_improvement(history: list[dict[str, float]], args: TrainingArguments) -> int:
-    """Return how many of the last evaluations were no better than the best before them; undefined figures never are."""
-    name, sign = str(args.metric_for_best_model), 1 if args.greater_is_better else -1
+    """Return how many of the last evaluations were no better than the best before them.
+
+    By the loss where the metric was the same at all of them. Undefined figures are never better.
+    """
+    by_loss = chosen_by_loss(history, args) is not None
+    name = "eval_loss" if by_loss else str(args.metric_for_best_model)
+    sign = 1 if args.greater_is_better and not by_loss else -1
     best, rounds = None, 0
     for value in (entry[name] for entry in history if name in entry):
         height = -math.inf if value is None or math.isnan(value) else sign * value

@@ -82,7 +82,7 @@ def test_columns_and_the_tasks_own_options_are_flags(cli, small, tmp_path) -> No
     outcome = cli(
         "finetune",
         "classification",
-        *small,
+        *small[2:],
         "--data",
         tmp_path / "moods.csv",
         *columns,
@@ -203,7 +203,9 @@ def test_nothing_but_json_reaches_stdout_even_with_a_plugin_that_talks(site, sma
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_before_the_first_checkpoint_leaves_nothing(small, tmp_path, sent, code) -> None:
     run = tmp_path / "run"
-    process = spawn("finetune", "sentiment", *small, "--epochs", 5000, "--checkpoint-steps", 100_000, "--output", run)
+    process = spawn(
+        "finetune", "sentiment", *small[:-2], "--epochs", 5000, "--checkpoint-steps", 100_000, "--output", run
+    )
     deadline = time.monotonic() + 300
     while not (run / "run.json").exists():
         assert process.poll() is None, process.communicate()[1]
@@ -219,7 +221,7 @@ def test_interrupted_before_the_first_checkpoint_leaves_nothing(small, tmp_path,
 
 def test_interrupted_after_a_checkpoint_is_kept_for_resume_only(cli, small, tmp_path) -> None:
     run = tmp_path / "run"
-    process = spawn("finetune", "sentiment", *small, "--epochs", 2000, "--checkpoint-steps", 2, "--output", run)
+    process = spawn("finetune", "sentiment", *small[:-2], "--epochs", 2000, "--checkpoint-steps", 2, "--output", run)
     deadline = time.monotonic() + 300
     while not list(run.glob("checkpoints/checkpoint-*/COMPLETE")):
         assert process.poll() is None, process.communicate()[1]
@@ -259,3 +261,18 @@ def test_only_the_first_process_speaks(cli, small, monkeypatch) -> None:
     monkeypatch.setenv("RANK", "1")
     assert cli("list", "heroes").err.splitlines()[0].startswith("[process 1] UsageError")
     assert main.run(["finetune", "sentiment", "--help"]) == 0
+
+
+def test_a_wrong_file_writes_nothing(cli, tmp_path) -> None:
+    (tmp_path / "settings.yaml").write_text("epochs: yes\n")
+    outcome = cli("finetune", "sentiment", "--config", tmp_path / "settings.yaml")
+    assert outcome.code == 2
+    assert f"{tmp_path / 'settings.yaml'}:1: epochs: 'yes'" in outcome.err
+    assert list(Path().iterdir()) == []
+
+
+def test_run_json_records_the_origins(finished_run: Path) -> None:
+    record = json.loads((finished_run / "run.json").read_text())
+    assert record["origins"]["epochs"] == record["origins"]["data"] == "given"
+    assert record["origins"]["seed"] == "default"
+    assert record["origins"]["learning_rate"] in ("method", "task")

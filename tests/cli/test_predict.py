@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,8 +56,77 @@ def test_a_file_a_text_and_stdin_get_the_same_answers(cli, finished_run, tmp_pat
     texts = json.loads(cli("predict", finished_run, *TEXTS, "--json").out)["predictions"]
 
     assert [answer["text"] for answer in answers(to_stdout.out)] == TEXTS
-    assert Path("answers.jsonl").read_text() == to_stdout.out
     assert answers(to_stdout.out) == answers(from_stdin.out) == texts
+    rows = [
+        {"id": str(place), "review": each["text"], "prediction": each["predicted"], "confidence": confidence(each)}
+        for place, each in enumerate(texts)
+    ]
+    assert answers(Path("answers.jsonl").read_text()) == rows
+
+
+def confidence(answer: dict[str, Any]) -> float:
+    return answer["probabilities"][answer["predicted"]]
+
+
+def test_a_file_is_answered_in_the_format_of_its_name_with_all_its_columns(cli, finished_run, tmp_path) -> None:
+    rows = [(7, "What a splendid garden,\nit was.", "été"), (8, "I regret the soup already.", "")]
+    with (tmp_path / "texts.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "review", "note"), *rows])
+    arguments = ["predict", finished_run, "--input", tmp_path / "texts.csv", "--column", "text=review"]
+    for name, delimiter in (("out.csv", ","), ("out.tsv", "\t")):
+        outcome = cli(*arguments, "--output", name, "--probabilities", "--top-k", 2)
+        assert outcome.code == 0, outcome.err
+        with Path(name).open(newline="", encoding="utf-8") as file:
+            header, *written = csv.reader(file, delimiter=delimiter)
+        asked = ["prediction_2", "confidence_2", "probability_negative", "probability_positive"]
+        assert header == ["id", "review", "note", "prediction", "confidence", *asked]
+        assert [tuple(row[:3]) for row in written] == [tuple(map(str, row)) for row in rows]
+        for row in written:
+            found = dict(zip(header, row, strict=True))
+            assert found["confidence"] == found[f"probability_{found['prediction']}"]
+            assert found["confidence_2"] == found[f"probability_{found['prediction_2']}"]
+            assert float(found["confidence"]) >= float(found["confidence_2"])
+
+
+def test_lines_of_stdin_are_answered_in_a_file(cli, finished_run, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(TEXTS) + "\n"))
+    assert cli("predict", finished_run, "--input", "-", "--output", "out.csv").code == 0
+    with Path("out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == TEXTS
+    assert list(rows[0]) == ["text", "prediction", "confidence"]
+
+
+@pytest.mark.parametrize("kind", ["same", "link", "hard link", "folder", "scheme"])
+def test_a_file_that_is_read_is_not_written(cli, finished_run, tmp_path, kind) -> None:
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in" / "test.csv"
+    source.write_text("text\nFine.\n")
+    output = {"link": tmp_path / "link.csv", "hard link": tmp_path / "hard.csv"}.get(kind, source)
+    if kind == "link":
+        output.symlink_to(source)
+    if kind == "hard link":
+        output.hardlink_to(source)
+    given = {"folder": str(source.parent), "scheme": f"csv:{source}"}.get(kind, str(source))
+    outcome = cli("predict", finished_run, "--input", given, "--output", output)
+    assert outcome.code == 2
+    assert f"--output {output}" in outcome.err
+    assert source.read_text() == "text\nFine.\n"
+
+
+def test_a_column_that_the_answers_need_is_named(cli, finished_run, tmp_path) -> None:
+    (tmp_path / "rows.csv").write_text("text,prediction\nFine.,good\n")
+    outcome = cli("predict", finished_run, "--input", tmp_path / "rows.csv", "--output", "out.csv")
+    assert outcome.code == 4
+    assert "rows.csv:2" in outcome.err
+    assert "'prediction'" in outcome.err
+    assert list(Path().iterdir()) == []
+
+
+def test_an_ending_that_nobody_writes_is_named_at_once(cli) -> None:
+    outcome = cli("predict", "any-run", "--input", "texts.jsonl", "--output", "out.xlsx")
+    assert outcome.code == 2
+    assert "--output out.xlsx: answers are written to .csv, .tsv, .jsonl" in outcome.err
 
 
 def test_a_row_that_cannot_be_used_leaves_an_earlier_answer_as_it_was(cli, finished_run, tmp_path) -> None:

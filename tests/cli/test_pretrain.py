@@ -53,7 +53,7 @@ def test_help_shows_every_setting(cli) -> None:
         (["--learning-rate", "nan"], 2, "--learning-rate"),
         (["--preset", "tinny"], 2, "tinny"),
         (["--width", "15"], 2, "--width"),
-        (["--tokens", "10", "--epochs", "1"], 2, "--epochs"),
+        (["--minutes", "10", "--epochs", "1"], 2, "--epochs"),
         (["--text", "no-such-file.txt"], 4, "no-such-file.txt"),
         (["--validation", "no-such-file.txt"], 4, "no-such-file.txt"),
     ],

@@ -151,6 +151,26 @@ def test_a_file_as_output_is_reported(cli: Any, suite: Any, output: str) -> None
     assert "file is a file" in outcome.err
 
 
+def test_nothing_is_written_into_a_folder_of_something_else(cli: Any, suite: Any, finished_run: Path) -> None:
+    before = sorted(path.name for path in finished_run.iterdir())
+    outcome = cli("score", finished_run, "--suite", suite(), "--output", finished_run)
+    assert outcome.code == 2
+    assert f"--output {finished_run} holds other files" in outcome.err
+    assert sorted(path.name for path in finished_run.iterdir()) == before
+
+
+def test_an_evaluation_is_not_written_into_a_scoring(
+    cli: Any, suite: Any, tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
+    assert cli("score", tiny_backbone_folder, "--suite", suite(), "--output", "out").code == 0
+    rows = "".join(json.dumps({"text": f"Fine {n}.", "label": "positive"}) + "\n" for n in range(3))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    flags = ["--task", "sentiment", "--data", tmp_path / "rows.jsonl", "--output", "out"]
+    outcome = cli("evaluate", tiny_backbone_folder, *flags)
+    assert outcome.code == 2
+    assert "--output out is not empty" in outcome.err
+
+
 def test_groups_have_a_source_each(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) -> None:
     (tmp_path / "data").mkdir()
     for name, rows in (("sky", ITEMS[:2]), ("beasts", ITEMS[2:])):
@@ -188,6 +208,7 @@ def test_nothing_precedes_a_text_whose_likelihood_is_measured(
         outcome = cli("score", tiny_backbone_folder, "--suite", tmp_path / "texts.yaml", "--shots", shots, "--json")
         figures.append(json.loads(outcome.out)["tasks"][0]["metrics"])
     assert figures[0] == figures[1]
+    assert json.loads(outcome.out)["notes"] == ["--shots 2 has no effect on language-modeling."]
 
 
 def test_other_families(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) -> None:

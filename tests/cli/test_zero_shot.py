@@ -221,7 +221,11 @@ def test_a_file_stdin_and_texts_get_the_same_answers(
     assert to_stdout.code == 0, to_stdout.err
     to_file = cli(*ask, "--input", data, "--column", "text=review", "--output", "answers.jsonl")
     assert (to_file.code, to_file.out) == (0, "")
-    assert Path("answers.jsonl").read_text() == to_stdout.out
+    written = [
+        {"review": each["text"], "prediction": each["predicted"], "confidence": max(each["probabilities"].values())}
+        for each in lines_of(to_stdout.out)
+    ]
+    assert lines_of(Path("answers.jsonl").read_text()) == written
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(TEXTS) + "\n"))
     from_stdin = cli(*ask, "--input", "-")
     assert from_stdin.code == 0, from_stdin.err

@@ -149,13 +149,22 @@ def test_a_split_that_is_nothing_but_copies_is_an_error(tmp_path: Path) -> None:
     assert message == "Every row of validation is in train or test too, so that nothing is left to evaluate on"
 
 
-def test_limit_caps_train_with_each_labels_share_and_touches_nothing_else(tmp_path: Path) -> None:
+def test_limit_caps_train_with_each_labels_share_and_the_others_in_proportion(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", rows(1000, "aaab"))
     whole, limited = load(tmp_path, path), load(tmp_path, path, limit=40)
     assert Counter(limited.train.targets()) == {"a": 30, "b": 10}
     assert texts(limited.train) < texts(whole.train)
-    assert texts(limited.test) == texts(whole.test)
-    assert "Trains on 40 of 800 rows (--limit)." in limited.notes
+    for split in ("validation", "test"):
+        assert texts(getattr(limited, split)) < texts(getattr(whole, split))
+        assert Counter(getattr(limited, split).targets()) == {"a": 4, "b": 1}
+    assert limited.notes[-3:] == (
+        "Trains on 40 of 800 rows (--limit).",
+        "Validates on 5 of 100 rows (in proportion to --limit).",
+        "Tests on 5 of 100 rows (in proportion to --limit).",
+    )
+    chosen = load(tmp_path, path, limit=40, limit_test=50)
+    assert (len(chosen.train), len(chosen.validation), len(chosen.test)) == (40, 5, 50)
+    assert texts(load(tmp_path, path, limit_test=50).train) == texts(whole.train)
     assert len(load(tmp_path, path, limit=5000).train) == 800
     assert "--limit 1: train has 2 labels" in error(UsageError, lambda: load(tmp_path, path, limit=1))
 

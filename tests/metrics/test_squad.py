@@ -74,6 +74,21 @@ def test_squad_2_by_hand(answer: str, references: list[str], exact: float, f1: f
     assert both(answer, references, unanswerable=True) == pytest.approx([exact, f1])
 
 
+@pytest.mark.parametrize(
+    ("answer", "references", "exact", "f1"),
+    [
+        # Four characters of five and of four, by SQuAD's rules too.
+        ("在北京大学", ["北京大学。"], 0, 8 / 9),
+        ("北京。", ["「北京」"], 1, 1),
+        ("東京タワー", ["東京"], 0, 4 / 7),
+        ("Cafe\u0301 Müller", ["CAFÉ MÜLLER"], 1, 1),
+        ("नमस्ते दुनिया", ["नमस्ते"], 0, 2 / 3),
+    ],
+)
+def test_any_script_is_counted(answer: str, references: list[str], exact: float, f1: float) -> None:
+    assert both(answer, references) == pytest.approx([exact, f1])
+
+
 def test_a_question_without_references_has_no_answer_under_squad_1_too() -> None:
     assert both("", []) == [1, 1]
     assert both("Paris", []) == [0, 0]

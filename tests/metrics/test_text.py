@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from rouge_score.rouge_scorer import RougeScorer
 
 from gpt_tasks.extensions import Metric
 from gpt_tasks.metrics.aggregate import apply_aggregate, figure
-from gpt_tasks.metrics.text import bleu, chrf, exact_match, rouge
+from gpt_tasks.metrics.text import ROUGE, bleu, chrf, exact_match, rouge
 from gpt_tasks.types import Statistic
 
 ANSWERS = [
@@ -48,6 +49,53 @@ def test_rouge_by_hand() -> None:
 def test_rouge_stems_and_takes_the_best_reference() -> None:
     assert contributed(rouge("rouge1"), "running dogs", ["the dog runs"]).value == pytest.approx(0.8)
     assert contributed(rouge("rouge1"), "a b c", ["x y", "a b c", "a"]).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "unigrams", "bigrams"),
+    [
+        # Characters of Chinese: 4 of 5 shared on both sides, and the pairs 我们 and 们去.
+        ("我们去公园。", "我们去学园。", 0.8, 0.5),
+        ("今日は雨です", "今日は雪です", 5 / 6, 3 / 5),
+        ("Привет мир", "мир, ПРИВЕТ!", 1.0, 0.0),
+        ("नमस्ते दुनिया", "नमस्ते", 2 / 3, 0.0),
+        ("größer als", "grosser als", 0.5, 0.0),
+        ("ein Café", "ein Cafe\u0301", 1.0, 1.0),
+    ],
+)
+def test_rouge_counts_the_words_of_any_script(answer: str, reference: str, unigrams: float, bigrams: float) -> None:
+    assert contributed(rouge("rouge1"), answer, [reference]).value == pytest.approx(unigrams)
+    assert contributed(rouge("rouge2"), answer, [reference]).value == pytest.approx(bigrams)
+    assert "words of any script" in rouge("rouge1").signature(1)
+
+
+@pytest.mark.parametrize("kind", ROUGE)
+def test_rouge_of_english_is_that_of_rouge_score(kind: str) -> None:
+    texts = [
+        *ANSWERS,
+        *REFERENCES,
+        "Runners' feelings weren't \u201cconsidered\u201d \u2013 at 3.5 % (US-made)",
+        "",
+        "?",
+    ]
+    theirs = RougeScorer([kind], use_stemmer=True)
+    for answer in texts:
+        for reference in texts:
+            expected = theirs.score(reference, answer)[kind].fmeasure
+            if kind != "rougeLsum" or answer.count(".") + reference.count(".") == 0:
+                assert contributed(rouge(kind), answer, [reference]).value == expected
+
+
+def test_exact_match_ignores_case_and_form_in_any_script() -> None:
+    for answer, reference in (("STRASSE ", "Straße"), ("ΌΣΟΣ", "όσος"), ("Cafe\u0301", "CAFÉ")):
+        assert contributed(exact_match(), answer, [reference]).value == 1.0
+    assert contributed(exact_match(), "Strase", ["Straße"]).value == 0.0
+
+
+def test_sentences_of_chinese_need_no_space() -> None:
+    answer, reference = "下雪了。狗在叫。", "狗在叫。下雪了。"
+    assert contributed(rouge("rougeLsum"), answer, [reference]).value == 1.0
+    assert contributed(rouge("rougeL"), answer, [reference]).value < 1.0
 
 
 def test_rouge_lsum_goes_by_sentences() -> None:

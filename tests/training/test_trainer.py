@@ -153,6 +153,44 @@ def test_patience_stops_early_and_the_best_checkpoint_is_loaded(
     assert torch.equal(learner.model.head.linear.weight, snapshots[1])
 
 
+@pytest.mark.parametrize("constant", [0.0, float("nan")])
+def test_where_the_metric_is_the_same_everywhere_the_loss_chooses(
+    encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path, constant: float
+) -> None:
+    losses = iter([0.5, 0.2, 0.3, 0.4, 0.1])
+    learner = new_learner(tiny_backbone_folder)
+    snapshots = []
+
+    def validate() -> dict[str, float]:
+        snapshots.append(learner.model.head.linear.weight.detach().clone())
+        return {"loss": next(losses), "rouge1": constant}
+
+    settings = {"epochs": 5, "batch_tokens": 10_000, "best_by": "rouge1", "best_is_lowest": False}
+    trainer, _ = trained(learner, encoded, tmp_path / "whole", validate=validate, **settings)
+    assert trainer.state.best_global_step == 5
+    assert torch.equal(learner.model.head.linear.weight, snapshots[4])
+    losses = iter([0.5, 0.2, 0.3, 0.4, 0.1])
+    learner = new_learner(tiny_backbone_folder)
+    trainer, _ = trained(learner, encoded, tmp_path / "patient", validate=validate, patience=2, **settings)
+    assert (trainer.state.global_step, trainer.state.best_global_step) == (4, 2)
+    assert torch.equal(learner.model.head.linear.weight, snapshots[6])
+
+
+def test_a_metric_that_moves_once_chooses_the_first_of_its_best(
+    encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
+    figures = iter(zip([0.5, 0.4, 0.3, 0.2, 0.1], [0.2, 0.2, 0.2, 0.2, 0.1], strict=True))
+    learner = new_learner(tiny_backbone_folder)
+
+    def validate() -> dict[str, float]:
+        loss, metric = next(figures)
+        return {"loss": loss, "rouge1": metric}
+
+    settings = {"epochs": 5, "batch_tokens": 10_000, "best_by": "rouge1", "best_is_lowest": False}
+    trainer, _ = trained(learner, encoded, tmp_path / "run", validate=validate, **settings)
+    assert trainer.state.best_global_step == 1
+
+
 @pytest.mark.parametrize("killed_after", [1, 3, 4])
 def test_patience_counts_on_after_a_resume(
     encoded: EncodedExamples, tiny_backbone_folder: Path, tmp_path: Path, killed_after: int

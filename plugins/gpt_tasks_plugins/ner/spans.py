@@ -1,16 +1,14 @@
 """Entities as stretches of a text: read from tags of words or from exports of annotation tools, and checked."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gpt_tasks import DataError, Example, Row, from_cell
 
 # A run of letters, digits and marks is a word; so is any other character, and each Chinese or Japanese one.
-_WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])\w)+|[^\w\s]"
-)
+_UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = rf"(?V1)[{_UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}_]--[{_UNSPACED}]]+|\S"
 _PREFIXES = "BIOESLU"
 _SHAPE = 'Give spans as {"start": 0, "end": 5, "label": "PER"}, in characters, or as [0, 5, "PER"].'
 
@@ -25,7 +23,10 @@ class Span(NamedTuple):
 
 def words_of(text: str) -> list[tuple[int, int]]:
     """Return the characters [start, end) of each word of a text."""
-    return [word.span() for word in _WORD.finditer(text)]
+    # Imported here, because commands that read no entities should not wait for it.
+    import regex
+
+    return [word.span() for word in regex.finditer(_WORD, text)]
 
 
 def text_of_tokens(row: Row, column: str) -> tuple[str, list[tuple[int, int]]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gpt_tasks import ROUGE, Example, TextToTextTask, hookimpl, rouge
+from gpt_tasks import ROUGE, Example, TextToTextTask, first_words, hookimpl, rouge
 
 
 class Summarization(TextToTextTask):
@@ -17,8 +17,7 @@ class Summarization(TextToTextTask):
 
     def baselines(self, example: Example) -> Mapping[str, str]:
         """The first words of the text, as many as a summary has."""
-        length = len(str(example.target).split())
-        return {"first_words": " ".join(example.inputs["document"].split()[:length])}
+        return {"first_words": first_words(example.inputs["document"], str(example.target))}
 
 
 @hookimpl

@@ -1,0 +1,172 @@
+"""Write the rows of a source with their answers to a file, in the format that its name says."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from gpt_tasks.data.invalid import BrokenRow, InvalidRow
+from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.files import atomic_write, check_place
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.types import Example, Row
+
+PREDICTION, CONFIDENCE, REASON = "prediction", "confidence", "reason"
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*DELIMITERS, ".jsonl")
+
+
+@dataclass(frozen=True)
+class AnswerColumns:
+    """What of an answer becomes columns: the prediction with its confidence, and on request more.
+
+    `probabilities` adds all that the task says of an answer, as the probability of every label; `top_k` the labels of
+    the next highest probability, up to so many in all; `reason` why a row that cannot be used has no answer.
+    """
+
+    probabilities: bool = False
+    top_k: int = 1
+    reason: bool = False
+
+    def of(self, task: Task, prediction: Any) -> dict[str, Any]:
+        """Return an answer's values by column. Raises UsageError for a `top_k` of a task that has no labels."""
+        said = task.to_json(prediction)
+        confidence = task.probability(prediction)
+        columns = {
+            PREDICTION: said.pop("predicted"),
+            CONFIDENCE: None if confidence is None else round(confidence, 6),
+        }
+        by_label = said.get("probabilities")
+        if self.top_k > 1:
+            if not isinstance(by_label, Mapping):
+                raise UsageError(
+                    f"--top-k {self.top_k}: task '{task.name}' gives no label a probability", "Leave it out."
+                )
+            ranked = sorted(by_label.items(), key=lambda item: -item[1])
+            for place, (label, probability) in enumerate(ranked[1 : self.top_k], start=2):
+                columns |= {f"{PREDICTION}_{place}": label, f"{CONFIDENCE}_{place}": probability}
+        if self.probabilities:
+            if not said:
+                raise UsageError(
+                    f"--probabilities: task '{task.name}' says nothing of an answer but the answer", "Leave it out."
+                )
+            if isinstance(by_label, Mapping):
+                del said["probabilities"]
+                said |= {f"probability_{label}": probability for label, probability in by_label.items()}
+            columns |= said
+        return {**columns, REASON: None} if self.reason else columns
+
+
+class Answered(NamedTuple):
+    """A row of the file: its columns, and whether it could be used."""
+
+    where: str
+    values: Mapping[str, Any]
+    is_valid: bool
+
+
+def check_answer_file(output: Path, sources: Iterable[str | None]) -> None:
+    """Raise UsageError where a file of answers cannot be written, or is one that `sources` are read from."""
+    if output.is_dir() or not output.parent.is_dir():
+        raise UsageError(f"--output {output} cannot be a file", "Give a file in a folder that is there.")
+    check_place(output)
+    if output.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"--output {output}: answers are written to {', '.join(SUFFIXES)}", "Give the file one of these endings."
+        )
+    for source in filter(None, sources):
+        if output.exists() and any(_is_same(output, path) for path in _files(source)):
+            raise UsageError(f"--output {output} is a file that {source} is read from", "Give another file.")
+
+
+def write_answers(
+    output: Path, answered: Iterable[tuple[Row, Example | InvalidRow, Any]], task: Task, columns: AnswerColumns
+) -> None:
+    """Write rows, each with its prediction, to a file that is there as a whole or not at all.
+
+    The columns of the input come first, in their order. Raises DataError where one of them is called as one of the
+    answer, or where a later row of a .csv or .tsv has columns that the first has not.
+    """
+    rows = _rows(answered, task, columns)
+    with atomic_write(output) as file:
+        delimiter = DELIMITERS.get(output.suffix.lower())
+        if delimiter is None:
+            file.writelines(f"{json.dumps(values, ensure_ascii=False, default=str)}\n" for _, values, _ in rows)
+        else:
+            _write_table(file, rows, delimiter)
+
+
+def _rows(
+    answered: Iterable[tuple[Row, Example | InvalidRow, Any]], task: Task, columns: AnswerColumns
+) -> Iterator[Answered]:
+    for row, example, prediction in answered:
+        is_valid = isinstance(example, Example)
+        values = columns.of(task, prediction) if is_valid else dict.fromkeys((PREDICTION, CONFIDENCE))
+        # What its reader could not parse has no values.
+        read = {} if isinstance(row, BrokenRow) else row.values
+        shared = [name for name in values if name in read]
+        if shared:
+            raise DataError(
+                f"{row.where}: there is a column '{shared[0]}' already, which the answers need", "Rename it."
+            )
+        if isinstance(example, InvalidRow):
+            values[REASON] = example.error.message
+        yield Answered(row.where, {**read, **values}, is_valid)
+
+
+def _write_table(file: TextIO, rows: Iterable[Answered], delimiter: str) -> None:
+    coming = iter(rows)
+    # The columns are those of the first row that has an answer.
+    leading: list[Answered] = []
+    for row in coming:
+        leading.append(row)
+        if row.is_valid:
+            break
+    if not leading:
+        return
+    header = list(leading[-1].values)
+    writer = csv.DictWriter(file, header, restval="", delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    for row in chain(leading, coming):
+        odd = [name for name in row.values if name not in header]
+        if odd:
+            raise DataError(
+                f"{row.where}: the first row has no column '{odd[0]}'", "Write a .jsonl, whose rows may have their own."
+            )
+        writer.writerow({name: _cell(value) for name, value in row.values.items()})
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as it is written to a cell: lists and mappings as JSON, nothing for null."""
+    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _files(source: str) -> Iterator[Path]:
+    """Yield the files that a source is or may be read from: itself, what follows its scheme, a folder's files."""
+    for name in dict.fromkeys((source, source.partition(":")[2])):
+        path = Path(name).expanduser()
+        if name and _is_folder(path):
+            yield from (each for each in path.rglob("*") if each.is_file())
+        elif name:
+            yield path
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long for the name of a file
+        return False
+
+
+def _is_same(output: Path, path: Path) -> bool:
+    try:
+        return output.samefile(path)
+    except OSError:
+        return False
