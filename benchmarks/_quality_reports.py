@@ -25,7 +25,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from gpt_tasks.data.sources import ALL, open_source
 from gpt_tasks.data.splits import load_splits
-from gpt_tasks.metrics.aggregate import figure, perplexity
+from gpt_tasks.metrics.aggregate import perplexity
+from gpt_tasks.metrics.figures import figure
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.tasks.language_modeling import CONTINUES, LanguageModelingTask
 from gpt_tasks.types import Example, LogLikelihood, Score, Statistic

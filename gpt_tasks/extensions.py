@@ -22,23 +22,28 @@ class Rows:
 
     `references` and `predictions` are what `Task.compared` returns of each example: for one of several labels its name.
     `probabilities` `[n, labels]` are there where predictions have them, `labels` are the names in the model's order.
+    `clusters` `[n]` numbers, from 0 on, what rows belong together, where that is known: intervals go by it.
     """
 
     references: Sequence[Any]
     predictions: Sequence[Any]
     labels: Sequence[str] = ()
     probabilities: numpy.ndarray | None = None
+    clusters: numpy.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.references)
 
     def take(self, indices: numpy.ndarray) -> Rows:
         """Return the rows at `indices`, some of them perhaps several times."""
+        import numpy
+
         taken = Rows(
             [self.references[index] for index in indices.tolist()],
             [self.predictions[index] for index in indices.tolist()],
             self.labels,
             None if self.probabilities is None else self.probabilities[indices],
+            None if self.clusters is None else numpy.unique(self.clusters[indices], return_inverse=True)[1],
         )
         if self.labels:
             taken.__dict__["codes"] = tuple(codes[indices] for codes in self.codes)
@@ -71,8 +76,9 @@ class Metric:
     A metric whose statistics need all examples at once, as ranks among them do, has `each(rows)`: it gets all `Rows`
     and returns the statistic of each; the rest follows as above. One that is not additive has `whole(rows)`, a function
     of all `Rows`; its interval is the function's `interval` or else that of a bootstrap. `better` says in which
-    direction a metric improves, `range` the values that it can have. `signature(references)` says how it was computed,
-    given how many right answers each example has (-1: it varies).
+    direction a metric improves, `range` the values that it can have: intervals stay within it, and where both ends are
+    finite they hold for few examples better. `signature(references)` says how it was computed, given how many right
+    answers each example has (-1: it varies).
     """
 
     name: str

@@ -31,6 +31,15 @@ Encoding: TypeAlias = Annotated[
 SkipInvalid: TypeAlias = Annotated[
     bool, typer.Option("--skip-invalid", help="Leave out rows that cannot be used; they are counted.")
 ]
+Cluster: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="A column, or a field, whose equal values belong together: errors, intervals and tests go by it.",
+        metavar="COLUMN",
+        show_default=False,
+    ),
+]
 Device: TypeAlias = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")]
 WritingPrecision: TypeAlias = Annotated[
     Literal["auto", "float32", "bf16", "int8"],

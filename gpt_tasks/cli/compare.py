@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpt_tasks.cli.arguments import Json
+from gpt_tasks.cli.arguments import Cluster, Json
 from gpt_tasks.cli.output import answering, first_process, show_table
 from gpt_tasks.cli.strict import refuse_given
 from gpt_tasks.files import refuse_full_folder
@@ -33,6 +33,7 @@ def compare_folders(
         ),
     ],
     output: Annotated[Path | None, typer.Option(help="A folder for the comparison and a plot.", metavar="DIR")] = None,
+    cluster: Cluster = None,
     seed: Annotated[int, typer.Option(help="Draws the resamples of the bootstrap.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
@@ -41,8 +42,8 @@ def compare_folders(
 
     with answering(as_json) as answer:
         refuse_full_folder(output)
-        comparison = compare(folders, seed=seed)
-        if not any(contrast.test == "bootstrap" for contrast in comparison.contrasts):
+        comparison = compare(folders, cluster=cluster, seed=seed)
+        if not any("bootstrap" in str(contrast.test) for contrast in comparison.contrasts):
             refuse_given(context, ["seed"], "draws resamples, and nothing here is compared by them", "Leave it out.")
         if output is not None and first_process():
             write_comparison(output, comparison)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gpt_tasks.cli.arguments import Column, DecodingSettings, Device, Encoding, Json, NoVerify, SkipInvalid
+from gpt_tasks.cli.arguments import Cluster, Column, DecodingSettings, Device, Encoding, Json, NoVerify, SkipInvalid
 from gpt_tasks.cli.flags import pairs
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.cli.zero_shot import (
@@ -49,6 +49,7 @@ def evaluate_run(
     by: Annotated[
         str | None, typer.Option(help="Also evaluate every value of this column separately.", metavar="COLUMN")
     ] = None,
+    cluster: Cluster = None,
     output: Annotated[
         Path | None, typer.Option(help="A folder for the report, the predictions and the plots.", metavar="DIR")
     ] = None,
@@ -97,6 +98,7 @@ def evaluate_run(
             data,
             split=split,
             by=by,
+            cluster=cluster,
             column=columns,
             metrics=metric or (),
             encoding=encoding,
@@ -106,3 +108,5 @@ def evaluate_run(
         answer({**report.to_json(), "run" if task is None else "model": run})
     if not as_json and first_process():
         print_report(report)
+        if report.verdict:
+            print(report.verdict)

@@ -138,6 +138,8 @@ def _show(run: Run) -> None:
     text = ' "Your own text."' if command == "generate" or len(asked) == 1 else " --input FILE"
     text = "" if command == "chat" else text
     print(f"\nThe run is in {run.path}. Continue with: gpt-tasks {command} {shlex.quote(str(run.path))}{text}")
+    if run.report.verdict:
+        print(run.report.verdict)
 
 
 def _cells(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, str, str]:

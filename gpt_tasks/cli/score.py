@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gpt_tasks.cli.arguments import Device, Json, NoVerify
+from gpt_tasks.cli.arguments import Cluster, Device, Json, NoVerify
 from gpt_tasks.cli.output import answering, first_process, show_table
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def score_model(
         Literal["random", "fixed"], typer.Option(help="random: for each example anew. fixed: once for all.")
     ] = "random",
     limit: Annotated[int | None, typer.Option(help="Score only this number of examples of each task.", min=1)] = None,
+    cluster: Cluster = None,
     chat_template: Annotated[
         bool, typer.Option("--chat-template", help="Apply the model's chat template to prompts.")
     ] = False,
@@ -77,6 +78,7 @@ def score_model(
             shots=shots,
             shots_sampler=shots_sampler,
             limit=limit,
+            cluster=cluster,
             chat_template=chat_template,
             precision=precision,
             device=device,

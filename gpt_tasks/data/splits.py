@@ -134,6 +134,7 @@ def load_examples(
     *,
     columns: Mapping[str, str] | None = None,
     by: str | None = None,
+    cluster: str | None = None,
     skip_invalid: bool = False,
     scratch: Path,
 ) -> tuple[Examples, tuple[str, ...]]:
@@ -142,7 +143,14 @@ def load_examples(
     Raises DataError, naming the first rows, where some cannot be used; with `skip_invalid` they are left out.
     """
     stream = stream_examples(
-        task, source, split, columns=columns or {}, by=by, need_labels=True, skip_invalid=skip_invalid
+        task,
+        source,
+        split,
+        columns=columns or {},
+        by=by,
+        cluster=cluster,
+        need_labels=True,
+        skip_invalid=skip_invalid,
     )
     examples = store_examples(stream.examples(), scratch)
     return normalize_targets(task, examples), stream.notes()

@@ -58,6 +58,7 @@ def stream_examples(
     *,
     columns: Mapping[str, str],
     by: str | None = None,
+    cluster: str | None = None,
     need_labels: bool,
     to_learn: bool = False,
     skip_invalid: bool = False,
@@ -65,9 +66,9 @@ def stream_examples(
     """Open one split of a source as examples of a task; without `need_labels` right answers, labels among them, are not
     looked at.
 
-    `columns` maps the task's fields to columns, `by` names one that is read in addition. With `to_learn` rows must be
-    fit to learn from. Raises DataError where there
-    are no rows, or a column is not there.
+    `columns` maps the task's fields to columns; `by` and `cluster` name ones that are read in addition, the latter
+    perhaps a field. With `to_learn` rows must be fit to learn from. Raises DataError where there are no rows, or a
+    column is not there.
     """
     read = source.splits[split]
     first = next(source.whole_rows(split), None) or next(read(), None)
@@ -83,7 +84,12 @@ def stream_examples(
     if need_labels:
         splits = [split, *(name for name in source.splits if name != split)]
         task = task.settled(lambda: chain.from_iterable(map(source.whole_rows, splits)), fields, where)
-    extra = () if by is None else (by,)
+    if cluster is not None and cluster not in (*first.values, *fields):
+        known = ", ".join(dict.fromkeys([*first.values, *fields]))
+        raise DataError(
+            f"{where}: there is no column '{cluster}'; the columns are {known}", "Give --cluster one of them."
+        )
+    extra = [name for name in dict.fromkeys((by, cluster)) if name is not None and name in first.values]
 
     def rows() -> Iterator[tuple[Row, Example | InvalidRow]]:
         for row in read():

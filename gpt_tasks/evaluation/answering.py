@@ -129,6 +129,7 @@ class AnsweringModel(ABC):
         *,
         split: str | None = None,
         by: str | None = None,
+        cluster: str | None = None,
         column: Mapping[str, str] | None = None,
         metrics: Sequence[str] = (),
         encoding: str | None = None,
@@ -137,9 +138,10 @@ class AnsweringModel(ABC):
     ) -> Report:
         """Evaluate on data with right answers and return the report; with `output` it is also written to that folder.
 
-        `split` chooses one of a source that has several (by default test); `by` names a column whose values are
-        also evaluated separately; `data` and `column` are as in `predict_rows`; `metrics` are further ones,
-        registered or `evaluate:NAME_OR_FOLDER`; with `skip_invalid` rows that cannot be used are left out.
+        `split` chooses one of a source that has several (by default test); `by` names a column whose values are also
+        evaluated separately, `cluster` a column or field whose equal values belong together, so that intervals go by
+        it; `data` and `column` are as in `predict_rows`; `metrics` are further ones, registered or
+        `evaluate:NAME_OR_FOLDER`; with `skip_invalid` rows that cannot be used are left out.
         """
         from gpt_tasks.data.in_memory import described
 
@@ -152,11 +154,14 @@ class AnsweringModel(ABC):
                 "data": described(data),
                 "split": split,
                 "by": by,
+                "cluster": cluster,
                 "column": columns,
                 "metrics": metrics,
             }
             with observed(self.plugins, "evaluate", folder, configuration) as observers:
-                report = self.evaluate_source(source, split, columns, by, metrics, folder, Path(scratch), skip_invalid)
+                report = self.evaluate_source(
+                    source, split, columns, by, metrics, folder, Path(scratch), skip_invalid, cluster
+                )
                 observers.send("evaluated", report.values())
                 observers.finish(report.values(), sorted(folder.iterdir()) if folder else ())
             return report
@@ -176,6 +181,7 @@ class AnsweringModel(ABC):
         output: Path | None,
         scratch: Path,
         skip_invalid: bool = False,
+        cluster: str | None = None,
     ) -> Report:
         """Evaluate on a split of a source, whose fields are in `columns`; see `evaluate`."""
 

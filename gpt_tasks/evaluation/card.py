@@ -56,6 +56,7 @@ def model_card(
         _front_matter(report, words, run, backbone),
         f"# {report.task}: {backbone}, tuned with `{method}`",
         _summary(report, words, backbone),
+        _plain(report.verdict),
         "## Scores",
         _scores(report, words),
         *(["## Labels", _labels(report)] if report.labels else []),

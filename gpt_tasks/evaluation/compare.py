@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.differences import comparable, shared, tested
 from gpt_tasks.evaluation.matching import matched
-from gpt_tasks.evaluation.saved_results import FILES, Kind, SavedResults, SavedTask, kinds, read_results
+from gpt_tasks.evaluation.saved_files import FILES, Kind, kinds
+from gpt_tasks.evaluation.saved_results import SavedResults, SavedTask, read_results
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import json_safe, machine_errors, write_json
 from gpt_tasks.metrics.intervals import PAIRED_RESAMPLES
@@ -82,20 +85,23 @@ class Comparison:
         return whole
 
 
-def compare(folders: Sequence[Path], *, seed: int = 0) -> Comparison:
+def compare(folders: Sequence[Path], *, cluster: str | None = None, seed: int = 0) -> Comparison:
     """Compare the first folder with each other one, in every task and metric that the two share.
 
     Shares of examples (accuracy and the like) get McNemar's exact test; other means, perplexities, corpus scores (BLEU,
     chrF), means over groups (resampled within each), macro F1 and MCC a paired bootstrap of 10,000 resamples, drawn
-    from `seed`; any other metric that is not a mean one of 1,000.
+    from `seed`; any other metric that is not a mean one of 1,000. Where examples belong together, by the field
+    `cluster`, by what the reference was scored or evaluated with, or by the task's own, clusters of them are drawn, for
+    shares too.
 
     Raises UsageError where the folders are fewer than two, one twice, not there, or of different commands; DataError
-    where one is damaged, the examples of a task differ, or two folders share nothing.
+    where one is damaged, the examples of a task differ, two folders share nothing, or no task has such a field.
     """
     folders = [Path(folder) for folder in folders]
     with machine_errors():
         kind = _kind(folders)
         saved = [read_results(folder, kind) for folder in folders]
+        saved[0] = _clustered(saved[0], cluster)
         metrics = _known_metrics(saved)
         letters = [_letter(place) for place in range(len(saved))]
         contrasts: list[Contrast] = []
@@ -124,6 +130,34 @@ def _known_metrics(saved: Sequence[SavedResults]) -> Mapping[str, Metric]:
             with suppress(UsageError):
                 known[name] = registry.metric(name)
     return known
+
+
+def _clustered(saved: SavedResults, cluster: str | None) -> SavedResults:
+    """Return the results with the clusters of their examples: by the field or column that is given, or known."""
+    tasks = {name: _with_clusters(task, cluster) for name, task in saved.tasks.items()}
+    if cluster is not None and not any(task.cluster == cluster for task in tasks.values()):
+        known = dict.fromkeys(field for task in tasks.values() for field in (*task.texts.fields, task.cluster) if field)
+        again = {"score": "Score", "evaluate": "Evaluate"}[saved.kind]
+        raise DataError(
+            f"--cluster {cluster}: {saved.path} holds nothing of that name; it holds {', '.join(known)}",
+            f"{again} both again with --cluster {cluster}.",
+        )
+    return replace(saved, tasks=tasks)
+
+
+def _with_clusters(task: SavedTask, cluster: str | None) -> SavedTask:
+    wanted = cluster or task.cluster or _own_cluster(task)
+    cluster, clusters = task.cluster, task.clusters
+    if wanted != cluster and wanted in task.texts.fields:
+        cluster, clusters = wanted, task.texts.clusters(wanted)
+    if clusters is not None and len(np.unique(clusters)) == len(clusters):
+        clusters = None
+    return replace(task, cluster=cluster, clusters=clusters)
+
+
+def _own_cluster(task: SavedTask) -> str:
+    tasks = installed_plugins().registry.tasks
+    return tasks[task.task].cluster if tasks.current_name(task.task) in tasks else ""
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
@@ -173,6 +207,10 @@ def _notes(reference: SavedResults, other: SavedResults, letter: str, metrics: M
         ours, theirs = reference.tasks[name], other.tasks[name]
         if ours.shots != theirs.shots:
             yield f"{name}: {ours.shots} shots in A, {theirs.shots} in {letter}."
+        if ours.clusters is not None:
+            yield f"{name}: intervals and tests go by {len(np.unique(ours.clusters)):,} clusters of '{ours.cluster}'."
+        elif not ours.cluster and (repeated := ours.texts.note("compare with --cluster {field}.")) is not None:
+            yield f"{name}: {repeated}"
         compared = comparable(ours, theirs, metrics)
         for metric in (metric for metric in compared if metric in ours.statistics):
             units = [task.statistics[metric].weights.sum() for task in (ours, theirs)]

@@ -12,7 +12,8 @@ from gpt_tasks.errors import GptTasksError
 from gpt_tasks.evaluation.saved_results import SavedTask
 from gpt_tasks.evaluation.statistics import whole_value
 from gpt_tasks.extensions import Metric, Rows
-from gpt_tasks.metrics.intervals import FROM_CONFUSION, RESAMPLES
+from gpt_tasks.metrics.confusion import FROM_CONFUSION
+from gpt_tasks.metrics.intervals import RESAMPLES, drawer, effective_units
 from gpt_tasks.metrics.significance import (
     RowStatistic,
     TestResult,
@@ -50,15 +51,19 @@ def tested(
     metrics: Mapping[str, Metric],
     seed: int,
 ) -> dict[str, TestResult]:
-    """Return what the examples say of the metrics of these names; theirs in `order` `[n]` are ours."""
+    """Return what the examples say of the metrics of these names; theirs in `order` `[n]` are ours.
+
+    Where ours have clusters, these are what is drawn, and shares too get a bootstrap.
+    """
     groups = np.array([identity.group or "" for identity in ours.identities])
     every, group_of = np.unique(groups, return_inverse=True)
+    is_grouped = len(every) > 1 or ours.identities[0].group is not None
     strata = [np.flatnonzero(group_of == group) for group in range(len(every))]
     found: dict[str, TestResult] = {}
     additive = []
     for name in (name for name in names if name in ours.statistics):
         a, b = ours.statistics[name], theirs.statistics[name]
-        if len(every) == 1 and ours.identities[0].group is None and a.is_share and b.is_share:
+        if not is_grouped and ours.clusters is None and a.is_share and b.is_share:
             found[name] = mcnemar(a.values[:, 0] == 1.0, b.values[order, 0] == 1.0)
         else:
             additive.append(name)
@@ -71,14 +76,15 @@ def tested(
         statistic = figure_differences(
             [(ours.statistics[name].aggregate, ours.statistics[name].values.shape[1]) for name in additive]
         )
-        found |= _bootstrapped(ours, theirs, additive, [rows[stratum] for stratum in strata], statistic, seed)
+        found |= _bootstrapped(ours, theirs, additive, rows, strata, statistic, seed)
     confused = [name for name in names if name not in ours.statistics and _is_of_confusion(name, ours)]
     if confused:
         predicted = [theirs.predictions[place] for place in order.tolist()]
         labels, codes = np.unique([*ours.references, *ours.predictions, *predicted], return_inverse=True)
         triples = codes.reshape(3, -1).T
         statistic = confusion_differences([FROM_CONFUSION[name] for name in confused], len(labels))
-        found |= _bootstrapped(ours, theirs, confused, [triples], statistic, seed, width=len(labels) ** 2)
+        every_row = [np.arange(len(order))]
+        found |= _bootstrapped(ours, theirs, confused, triples, every_row, statistic, seed, width=len(labels) ** 2)
     for name in names:
         if name not in found:
             found[name] = _recomputed(metrics[name], ours, theirs, order, seed)
@@ -112,38 +118,44 @@ def _rows(task: SavedTask, order: np.ndarray | None = None) -> Rows:
 
 def _recomputed(metric: Metric, ours: SavedTask, theirs: SavedTask, order: np.ndarray, seed: int) -> TestResult:
     """Compare a metric that is not a mean by 1,000 paired resamples."""
-    if len(order) < 2:
-        return unknown()
     a, b = _rows(ours), _rows(theirs, order)
-    random = np.random.default_rng(seed)
+    drawn, units = drawer(len(order), ours.clusters, np.random.default_rng(seed))
+    if not units > 1:
+        return unknown()
     draws = []
     for _ in range(RESAMPLES):
-        chosen = random.integers(0, len(order), len(order))
+        chosen = drawn()
         draws.append(whole_value(metric, b.take(chosen)) - whole_value(metric, a.take(chosen)))
     before, value = ours.values[metric.name], theirs.values[metric.name]
-    return result_of_draws(value - before, max(abs(value), abs(before)), np.array(draws), len(order))
+    return result_of_draws(value - before, max(abs(value), abs(before)), np.array(draws), units)
 
 
 def _bootstrapped(
     ours: SavedTask,
     theirs: SavedTask,
     names: Sequence[str],
+    rows: np.ndarray,
     strata: Sequence[np.ndarray],
     statistic: RowStatistic,
     seed: int,
     width: int = 1,
 ) -> dict[str, TestResult]:
-    # A single example has no spread: there is no test, as there is no standard error.
-    if min(map(len, strata)) < 2:
+    """Compare metrics by a paired bootstrap of `rows` `[n, columns]`, drawn within each stratum of their places."""
+    clusters = None
+    numbers = [float(len(stratum)) for stratum in strata]
+    if ours.clusters is not None:
+        clusters = [np.unique(ours.clusters[stratum], return_inverse=True)[1] for stratum in strata]
+        numbers = [effective_units(np.bincount(some)) for some in clusters]
+    # A single example, or cluster, has no spread: there is no test, as there is no standard error.
+    if not min(numbers) > 1:
         return dict.fromkeys(names, unknown())
-    draws = resampled(strata, statistic, width=width, seed=seed)
-    n = sum(map(len, strata))
+    draws = resampled([rows[stratum] for stratum in strata], statistic, clusters=clusters, width=width, seed=seed)
     return {
         name: result_of_draws(
             theirs.values[name] - ours.values[name],
             max(abs(theirs.values[name]), abs(ours.values[name])),
             draws[:, place],
-            n,
+            sum(numbers) - len(strata) + 1,
         )
         for place, name in enumerate(names)
     }

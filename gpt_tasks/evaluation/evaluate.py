@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,22 +13,23 @@ import numpy as np
 
 from gpt_tasks.data.examples import chunks
 from gpt_tasks.errors import DataError
+from gpt_tasks.evaluation.label_scores import LabelCounts
 from gpt_tasks.evaluation.plots import plot_confusion_matrix
 from gpt_tasks.evaluation.report import (
     MOST_MISTAKES,
     MOST_SAMPLES,
     MOST_SLICES,
-    LabelScores,
     Mistake,
     Report,
     Sample,
     Slices,
 )
 from gpt_tasks.evaluation.statistics import Tally, write_lines, write_statistics
+from gpt_tasks.evaluation.verdict import verdict
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import write_json
 from gpt_tasks.metrics.aggregate import signatures_of
-from gpt_tasks.metrics.intervals import label_f1, proportion
+from gpt_tasks.metrics.clusters import Clustering
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example, Score
 
@@ -68,20 +70,24 @@ def evaluate(
     split: str,
     metrics: Sequence[Metric],
     by: str | None = None,
+    cluster: str | None = None,
     training: Mapping[str, float | int | str | None] | None = None,
     notes: Sequence[str] = (),
     output: Path | None = None,
 ) -> Report:
     """Return the report, computed a chunk of examples at a time.
 
-    `by` names one of the examples' extra columns, whose most frequent values are also evaluated separately. With
+    `by` names one of the examples' extra columns, whose most frequent values are also evaluated separately. `cluster`
+    names an extra column, or a field, whose equal values belong together: errors and intervals go by it (Miller 2024,
+    arXiv 2411.00640, section 2.2). By default it is the task's own, if it has one. With
     `output` metrics.json, predictions.jsonl and parts.parquet are written there, and the confusion matrix where the
     task has one. Raises DataError where there is no example, PluginError where a metric fails.
     """
     task = predictor.task
     tally = Tally(task, metrics)
     baselines: dict[str, Tally] = {}
-    decisions: Counter[tuple[str | None, str | None]] = Counter()
+    clustering = Clustering(cluster or task.cluster or None)
+    decisions = LabelCounts()
     mistakes: list[tuple[float, int, Mistake]] = []
     samples: list[Sample] = []
     where: list[str] = []
@@ -97,7 +103,7 @@ def evaluate(
                 baselines.setdefault(name, Tally(task, metrics)).add(chunk, others)
             for example, prediction in zip(chunk, predictions, strict=True):
                 pairs = list(task.decisions(example, prediction))
-                decisions.update(pairs)
+                decisions.add(pairs, clustering.add(example))
                 probability = task.probability(prediction)
                 if probability is None:
                     shown = task.display(example, prediction) if len(samples) < MOST_SAMPLES else None
@@ -119,18 +125,20 @@ def evaluate(
     for name, signature in signatures_of(metrics, references).items():
         signed.setdefault(signature, []).append(name)
     signatures = [f"{', '.join(names)}: {signature}" for signature, names in signed.items()]
-    sliced, more = (None, []) if by is None else _slices(by, slices, tally)
-    labels = _label_names(task, decisions)
-    figures = tally.scores()
-    compared = {name: theirs.scores() for name, theirs in baselines.items()}
+    clusters = clustering.numbers
+    sliced, more = (None, []) if by is None else _slices(by, slices, tally, clusters)
+    labels = decisions.names(task.labels)
+    figures = tally.scores(clusters=clusters)
+    compared = {name: theirs.scores(clusters=clusters) for name, theirs in baselines.items()}
+    more += _of_intervals(figures, clustering)
     report = Report(
         task=task.name,
         split=split,
         n=len(where),
         labels=tuple(task.labels),
         metrics=figures,
-        per_label={label: _label_scores(decisions, label) for label in task.labels} if decisions else {},
-        confusion_matrix=_confusion_matrix(labels, decisions) if task.has_confusion_matrix else (),
+        per_label=decisions.scores(task.labels, clustered=clusters is not None),
+        confusion_matrix=decisions.matrix(labels) if task.has_confusion_matrix else (),
         baselines=compared,
         slices=sliced,
         mistakes=tuple(mistake for _, _, mistake in sorted(mistakes, key=lambda each: (-each[0], -each[1]))),
@@ -140,9 +148,11 @@ def evaluate(
         answers=task.card().answers,
         directions={metric.name: metric.better for metric in metrics},
         fields=tuple(fields),
+        cluster=clustering.cluster or "",
+        verdict=verdict(tally, figures, baselines, compared, clusters, training or {}),
     )
     if output is not None:
-        write_statistics(output, where, tally.statistics())
+        write_statistics(output, where, tally.statistics(), clusters)
         if report.confusion_matrix:
             plot_confusion_matrix(report, output / "confusion_matrix.png")
         write_json(output / "metrics.json", report.to_json())
@@ -169,30 +179,7 @@ def _keep_worst(
     keep(mistakes, (probability, -place, mistake))
 
 
-def _label_names(task: Task, decisions: Counter[tuple[str | None, str | None]]) -> list[str | None]:
-    """Return the labels of a confusion matrix; None at the end where something has no label."""
-    return [*task.labels, *([None] if any(None in pair for pair in decisions) else [])]
-
-
-def _confusion_matrix(
-    labels: Sequence[str | None], decisions: Counter[tuple[str | None, str | None]]
-) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(decisions[right, given] for given in labels) for right in labels)
-
-
-def _label_scores(decisions: Counter[tuple[str | None, str | None]], label: str) -> LabelScores:
-    """Return precision, recall and F1 of one label, by how often it was right and given."""
-    right = decisions[label, label]
-    surplus = sum(count for (reference, given), count in decisions.items() if given == label != reference)
-    missing = sum(count for (reference, given), count in decisions.items() if reference == label != given)
-    return LabelScores(
-        precision=proportion(right, right + surplus),
-        recall=proportion(right, right + missing),
-        f1=label_f1(np.array([[0, surplus], [missing, right]]), 1),
-    )
-
-
-def _slices(by: str, values: Sequence[str], tally: Tally) -> tuple[Slices, list[str]]:
+def _slices(by: str, values: Sequence[str], tally: Tally, clusters: np.ndarray | None) -> tuple[Slices, list[str]]:
     """Return the figures of each value of a column, the most frequent first, and a note where some are left out."""
     frequent = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
     column = np.asarray(values, dtype=object)
@@ -200,7 +187,22 @@ def _slices(by: str, values: Sequence[str], tally: Tally) -> tuple[Slices, list[
     if len(frequent) > MOST_SLICES:
         notes.append(f"Column '{by}' has {len(frequent)} values; the {MOST_SLICES} most frequent are shown.")
     shown = [value for value, _ in frequent[:MOST_SLICES]]
-    return Slices(by, {value: tally.scores(np.flatnonzero(column == value)) for value in shown}), notes
+    found = {value: tally.scores(np.flatnonzero(column == value), clusters=clusters) for value in shown}
+    return Slices(by, found), notes
+
+
+def _of_intervals(figures: Mapping[str, Score], clustering: Clustering) -> list[str]:
+    """Say what the intervals go by, and of which figures there are none."""
+    note = clustering.note("To count them together: gpt-tasks evaluate ... --cluster {field}.")
+    without = [
+        name for name, score in figures.items() if math.isfinite(score.value) and math.isnan(score.low + score.high)
+    ]
+    if not without:
+        return [] if note is None else [note]
+    return [
+        *([] if note is None else [note]),
+        f"{', '.join(without)}: no interval, as so few examples or clusters do not show how much it varies.",
+    ]
 
 
 def _worse_than_before(

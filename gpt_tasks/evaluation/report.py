@@ -67,7 +67,8 @@ class Report:
     `confusion_matrix`, which may have one more for what has no label. `answers` names the kind of answer in a word.
     `baselines` maps each baseline to its own metrics. There are `mistakes`, the most confident ones first, or
     `samples`. `training` says what training took, in seconds and MiB, `directions` whether a metric is better higher or
-    lower, `fields` the inputs in a line of predictions.jsonl.
+    lower, `fields` the inputs in a line of predictions.jsonl, `cluster` by which column or field examples belong
+    together in standard errors and intervals. `verdict` says what to try where the model is no better than a baseline.
     """
 
     task: str
@@ -86,6 +87,8 @@ class Report:
     answers: str = "label"
     directions: Mapping[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
+    cluster: str = ""
+    verdict: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics.json holds: JSON values only, with null for what is not a finite number."""
@@ -124,6 +127,8 @@ class Report:
             "notes": list(self.notes),
             "directions": dict(self.directions),
             "fields": list(self.fields),
+            "cluster": self.cluster,
+            "verdict": self.verdict,
         }
 
     def values(self) -> dict[str, float]:
@@ -159,6 +164,8 @@ class Report:
             answers=saved.get("answers", "label" if saved["labels"] else "text"),
             directions=dict(saved.get("directions", {})),
             fields=tuple(saved.get("fields", ())),
+            cluster=saved.get("cluster", ""),
+            verdict=saved.get("verdict", ""),
         )
 
 

@@ -5,28 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import parquet
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.report import ANSWERED
 from gpt_tasks.evaluation.report import SCHEMA_VERSION as REPORT_VERSION
-from gpt_tasks.evaluation.statistics import STATISTICS, Statistics
+from gpt_tasks.evaluation.saved_files import (
+    AGAIN,
+    FILES,
+    METRICS,
+    PREDICTIONS,
+    Kind,
+    check_number,
+    damaged,
+    prediction_lines,
+    saved_json,
+    table_rows,
+)
+from gpt_tasks.evaluation.statistics import STATISTICS
 from gpt_tasks.metrics.aggregate import AGGREGATES, Aggregate, apply_aggregate
+from gpt_tasks.metrics.clusters import Clusters, Texts
+from gpt_tasks.metrics.figures import Statistics
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.scoring.results import EXAMPLES, SCORES
 from gpt_tasks.scoring.results import SCHEMA_VERSION as SCORES_VERSION
-
-METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
-Kind = Literal["score", "evaluate"]
-FILES: Mapping[Kind, tuple[str, str]] = {"score": (SCORES, EXAMPLES), "evaluate": (METRICS, PREDICTIONS)}
-_AGAIN = {"score": "Score again.", "evaluate": "Evaluate again."}
 
 
 class Identity(NamedTuple):
@@ -42,10 +49,12 @@ class SavedTask:
     """One task of a folder: its figures, and by example in the file's order what they come from.
 
     `statistics` are there for what is additive. An evaluation has the `references` and the `predictions` as `Rows` has
-    them, and the `labels` that both are of, where they are labels.
+    them, and the `labels` that both are of, where they are labels. Where examples belong together by the values of
+    `cluster`, `clusters` `[n]` are numbers, from 0 on. `texts` are the inputs.
     """
 
     name: str
+    task: str
     values: Mapping[str, float]
     where: Sequence[str]
     identities: Sequence[Identity]
@@ -54,6 +63,9 @@ class SavedTask:
     predictions: Sequence[Any] = ()
     labels: Sequence[str] = ()
     shots: int | None = None
+    cluster: str = ""
+    clusters: np.ndarray | None = None
+    texts: Texts = field(default_factory=Texts)
 
 
 @dataclass(frozen=True)
@@ -68,25 +80,20 @@ class SavedResults:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def kinds(folder: Path) -> list[Kind]:
-    """Say by which commands a folder was written: those whose files it holds."""
-    return [kind for kind, files in FILES.items() if any((folder / file).is_file() for file in files)]
-
-
 def read_results(folder: Path, kind: Kind) -> SavedResults:
     """Read a folder that a command of this kind wrote. Raises DataError where it is damaged or of another schema."""
     for file in FILES[kind]:
         if not (folder / file).is_file():
-            raise DataError(f"{folder} is cut short: it holds no {file}", _AGAIN[kind])
+            raise DataError(f"{folder} is cut short: it holds no {file}", AGAIN[kind])
     return _read_scores(folder) if kind == "score" else _read_report(folder)
 
 
 def _read_scores(folder: Path) -> SavedResults:
     file = folder / SCORES
-    saved = _json(file, SCORES_VERSION, "score")
+    saved = saved_json(file, SCORES_VERSION, "score")
     rows: dict[str, list[Mapping[str, Any]]] = {}
     columns = ["task", "where", "inputs", "choices", "target", "group", "parts"]
-    for row in _rows(folder / EXAMPLES, columns, "score"):
+    for row in table_rows(folder / EXAMPLES, columns, "score", ["cluster"]):
         rows.setdefault(row["task"], []).append(row)
     try:
         return SavedResults(
@@ -98,21 +105,29 @@ def _read_scores(folder: Path) -> SavedResults:
             settings=saved["settings"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(file, error, "score") from error
+        raise damaged(file, error, "score") from error
 
 
 def _scored(folder: Path, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> SavedTask:
     name, file = task["name"], folder / EXAMPLES
-    _check_number(file, f" of task '{name}'", len(rows), task["n"], "score")
+    check_number(file, f" of task '{name}'", len(rows), task["n"], "score")
     values = {metric: _number(figure["value"]) for metric, figure in task["metrics"].items()}
     forms = {metric: figure["form"] for metric, figure in task["metrics"].items()}
+    clusters, texts = Clusters(), Texts()
+    for row in rows:
+        clusters.add(row.get("cluster") or "")
+        texts.add(dict(row["inputs"]))
     return SavedTask(
         name=name,
+        task=task["task"],
         values=values,
         where=[row["where"] for row in rows],
         identities=[Identity(_digest(row["inputs"], row["choices"]), row["target"], row["group"]) for row in rows],
         statistics=_parts(file, rows, values, _aggregates(forms, task["task"]), "score"),
         shots=task["shots"],
+        cluster=task.get("cluster", ""),
+        clusters=clusters.numbers if task.get("cluster") else None,
+        texts=texts,
     )
 
 
@@ -147,7 +162,7 @@ def _check_value(file: Path, metric: str, parts: Statistics, groups: np.ndarray,
     mean = float(np.mean(reached))
     neither = math.isnan(value) and not math.isfinite(mean)
     if not neither and not math.isclose(mean, value, rel_tol=1e-9, abs_tol=1e-12):
-        raise DataError(f"{file}: the examples do not yield the {metric} in {FILES[kind][0]}", _AGAIN[kind])
+        raise DataError(f"{file}: the examples do not yield the {metric} in {FILES[kind][0]}", AGAIN[kind])
 
 
 def _aggregates(forms: Mapping[str, str], task: str) -> dict[str, str | Aggregate]:
@@ -169,11 +184,11 @@ def _aggregates(forms: Mapping[str, str], task: str) -> dict[str, str | Aggregat
 
 def _read_report(folder: Path) -> SavedResults:
     file = folder / METRICS
-    saved = _json(file, REPORT_VERSION, "evaluate")
+    saved = saved_json(file, REPORT_VERSION, "evaluate")
     try:
         task = _evaluated(folder, saved)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(file, error, "evaluate") from error
+        raise damaged(file, error, "evaluate") from error
     return SavedResults(path=folder, kind="evaluate", tasks={task.name: task})
 
 
@@ -184,11 +199,13 @@ def _evaluated(folder: Path, saved: Mapping[str, Any]) -> SavedTask:
     labels = saved["labels"] if saved["confusion_matrix"] else ()
     where, identities, references, predictions = [], [], [], []
     right: list[float] = []
-    for line in _predictions(lines, ("where",)):
+    texts, clusters = Texts(), None
+    for line in prediction_lines(lines, ("where",)):
         given = [line["label"]] if "label" in line else line.get("references", [])
         only = len(given) == 1 and isinstance(given[0], str)
         target = given[0] if only else json.dumps(list(dict.fromkeys(map(str, given))), ensure_ascii=False)
         where.append(line["where"])
+        texts.add({name: str(line[name]) for name in _fields(line, saved.get("fields"))})
         identities.append(Identity(_asked(line, saved.get("fields")), target if given else None, None))
         references.append(given[0] if labels and len(given) == 1 else given)
         predictions.append(line.get("predicted"))
@@ -197,22 +214,37 @@ def _evaluated(folder: Path, saved: Mapping[str, Any]) -> SavedTask:
         right.append(float(line["label"] == line.get("predicted")))
         for label in (line["label"], line.get("predicted")):
             if label not in labels:
-                raise DataError(f"{lines}: {line['where']}: {label!r} is no label of {METRICS}", _AGAIN["evaluate"])
-    _check_number(lines, "", len(where), saved["n"], "evaluate")
+                raise DataError(f"{lines}: {line['where']}: {label!r} is no label of {METRICS}", AGAIN["evaluate"])
+    check_number(lines, "", len(where), saved["n"], "evaluate")
     shares = _shares_of_right(lines, right, values) if len(right) == len(where) else {}
     if table.is_file():
-        rows = list(_rows(table, ["where", "parts"], "evaluate"))
-        _check_number(table, "", len(rows), saved["n"], "evaluate")
+        rows = list(table_rows(table, ["where", "parts"], "evaluate", ["cluster"]))
+        check_number(table, "", len(rows), saved["n"], "evaluate")
         if where != [row["where"] for row in rows]:
-            raise DataError(f"{table} is of other examples than {PREDICTIONS}", _AGAIN["evaluate"])
+            raise DataError(f"{table} is of other examples than {PREDICTIONS}", AGAIN["evaluate"])
+        if saved.get("cluster") and rows[0]["cluster"] is not None:
+            clusters = np.array([row["cluster"] for row in rows])
         forms = {part["metric"]: part["form"] for row in rows[:1] for part in row["parts"]}
         statistics = _parts(table, rows, values, _aggregates(forms, saved["task"]), "evaluate")
     elif shares:
         # gpt-tasks 0.1.0 wrote no table for labels.
         statistics = shares
     else:
-        raise DataError(f"{folder} holds no {STATISTICS}: an older gpt-tasks evaluated it", _AGAIN["evaluate"])
-    return SavedTask(saved["task"], values, where, identities, statistics, references, predictions, labels)
+        raise DataError(f"{folder} holds no {STATISTICS}: an older gpt-tasks evaluated it", AGAIN["evaluate"])
+    return SavedTask(
+        saved["task"],
+        saved["task"],
+        values,
+        where,
+        identities,
+        statistics,
+        references,
+        predictions,
+        labels,
+        cluster=saved.get("cluster", ""),
+        clusters=clusters,
+        texts=texts,
+    )
 
 
 def _shares_of_right(file: Path, right: Sequence[float], values: Mapping[str, float]) -> dict[str, Statistics]:
@@ -223,67 +255,13 @@ def _shares_of_right(file: Path, right: Sequence[float], values: Mapping[str, fl
     return dict.fromkeys(names, each)
 
 
-def _rows(file: Path, columns: Sequence[str], kind: Kind) -> Iterator[Mapping[str, Any]]:
-    try:
-        with parquet.ParquetFile(file) as opened:
-            missing = [column for column in columns if column not in opened.schema_arrow.names]
-            if missing:
-                raise DataError(f"{file} has no column '{missing[0]}': it is of another schema", _AGAIN[kind])
-            for batch in opened.iter_batches(columns=columns):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise _damaged(file, error, kind) from error
-
-
-def _predictions(file: Path, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    with file.open(encoding="utf-8", newline="\n") as lines:
-        number = 0
-        try:
-            for number, line in enumerate(lines, start=1):  # noqa: B007 - named in the error
-                found = json.loads(line)
-                _ = [found[name] for name in needed]
-                yield found
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{file}:{number}: this is no prediction; the file is cut short or damaged", _AGAIN["evaluate"]
-            ) from error
-
-
-def _json(file: Path, version: int, kind: Kind) -> Mapping[str, Any]:
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        found = saved["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(file, error, kind) from error
-    if found != version:
-        newer = isinstance(found, int) and found > version
-        raise DataError(
-            f"{file} has schema version {found}; this gpt-tasks reads {version}",
-            "Upgrade gpt-tasks." if newer else _AGAIN[kind],
-        )
-    whole: Mapping[str, Any] = saved
-    return whole
-
-
-def _check_number(file: Path, of_what: str, found: int, told: Any, kind: Kind) -> None:
-    if found != told:
-        raise DataError(
-            f"{file} holds {found} examples{of_what}, where {FILES[kind][0]} records {told}: it is cut short",
-            _AGAIN[kind],
-        )
-
-
-def _damaged(file: Path, error: Exception, kind: Kind) -> DataError:
-    cause = " ".join(f"{type(error).__name__}: {error}".split())
-    return DataError(f"{file} is cut short or damaged: {cause[:200]}", _AGAIN[kind])
-
-
 def _asked(line: Mapping[str, Any], fields: Sequence[str] | None) -> bytes:
     """Return a digest of the inputs: the fields, where the report names them."""
-    names = fields or [name for name in line if name not in ANSWERED]
-    return _digest([(name, line[name]) for name in names if name in line], ())
+    return _digest([(name, line[name]) for name in _fields(line, fields)], ())
+
+
+def _fields(line: Mapping[str, Any], fields: Sequence[str] | None) -> list[str]:
+    return [name for name in fields or line if name in line and (fields or name not in ANSWERED)]
 
 
 def _digest(inputs: Sequence[tuple[str, Any]], choices: Sequence[str]) -> bytes:

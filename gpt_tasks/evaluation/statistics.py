@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from pyarrow import parquet
 from gpt_tasks.errors import GptTasksError, PluginError
 from gpt_tasks.extensions import Metric, Rows
 from gpt_tasks.files import atomic_path, atomic_write, json_text
-from gpt_tasks.metrics.aggregate import Aggregate, are_shares, as_statistic, figure_of, metric_statistic, prepared
+from gpt_tasks.metrics.aggregate import Aggregate, as_statistic, metric_statistic, prepared
+from gpt_tasks.metrics.figures import Statistics, figure_of
 from gpt_tasks.metrics.intervals import bootstrap_interval
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example, Score
@@ -25,20 +25,6 @@ from gpt_tasks.types import Example, Score
 STATISTICS = "parts.parquet"
 # This many rows are laid out at a time.
 _ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What each example contributes to a metric, prepared: values `[n, columns]`, weights `[n]`, how to aggregate."""
-
-    values: np.ndarray
-    weights: np.ndarray
-    aggregate: str | Aggregate = "mean"
-
-    @property
-    def is_share(self) -> bool:
-        """Whether the figure is a plain share of the examples."""
-        return self.aggregate == "mean" and are_shares(self.values, self.weights)
 
 
 class Tally:
@@ -101,13 +87,15 @@ class Tally:
             if metric.name in self._values
         }
 
-    def scores(self, chosen: np.ndarray | None = None, *, seed: int = 0) -> dict[str, Score]:
+    def scores(
+        self, chosen: np.ndarray | None = None, *, clusters: np.ndarray | None = None, seed: int = 0
+    ) -> dict[str, Score]:
         """Return the figures with their intervals: of all examples, or of those at the places `chosen`.
 
-        Raises PluginError where a metric fails.
+        `clusters` `[n]` are the numbers of all examples' clusters. Raises PluginError where a metric fails.
         """
         self._rank()
-        whole = self._rows(chosen) if self._keeps_rows else None
+        whole = self._rows(chosen, clusters) if self._keeps_rows else None
         found = {}
         for metric in self.metrics:
             if metric.whole is not None:
@@ -115,9 +103,11 @@ class Tally:
                 found[metric.name] = whole_figure(metric, whole, seed=seed)
             elif metric.name in self._values:
                 values, weights = (np.concatenate(of[metric.name]) for of in (self._values, self._weights))
+                belongs = clusters
                 if chosen is not None:
                     values, weights = values[chosen], weights[chosen]
-                found[metric.name] = figure_of(metric, values, weights)
+                    belongs = None if clusters is None else np.unique(clusters[chosen], return_inverse=True)[1]
+                found[metric.name] = figure_of(metric, values, weights, clusters=belongs)
         return found
 
     def values(self) -> dict[str, float]:
@@ -146,9 +136,9 @@ class Tally:
             self._values[metric.name] = [np.array([each.columns for each in found])]
             self._weights[metric.name] = [np.array([each.weight for each in found])]
 
-    def _rows(self, chosen: np.ndarray | None) -> Rows:
+    def _rows(self, chosen: np.ndarray | None, clusters: np.ndarray | None = None) -> Rows:
         probabilities = np.concatenate(self._probabilities) if self._probabilities else None
-        rows = Rows(self._references, self._predictions, self.task.labels, probabilities)
+        rows = Rows(self._references, self._predictions, self.task.labels, probabilities, clusters)
         return rows if chosen is None else rows.take(chosen)
 
 
@@ -193,7 +183,8 @@ def check_metrics(metrics: Sequence[Metric], task: Task, example: Example) -> No
 def whole_figure(metric: Metric, rows: Rows, *, seed: int = 0) -> Score:
     """Return the figure of a metric that is not a mean, with its own interval or that of a bootstrap over rows.
 
-    The interval is NaN where the value is, or where the metric is undefined on most resamples. Raises PluginError where
+    The interval is within the metric's range. It is NaN where the value is, and where resamples say nothing of it: they
+    are undefined for the most part, or all the same. Raises PluginError where
     the metric's function raises or returns no number.
     """
     value = whole_value(metric, rows)
@@ -208,8 +199,10 @@ def whole_figure(metric: Metric, rows: Rows, *, seed: int = 0) -> Score:
                 return whole_value(metric, rows.take(chosen))
             return math.nan
 
-        low, high = bootstrap_interval(computed, len(rows), seed)
-    return Score(value, min(low, value), max(high, value), len(rows))
+        low, high = bootstrap_interval(computed, len(rows), seed, rows.clusters)
+    least, most = metric.range
+    # NaN comes first, so that it stays.
+    return Score(value, max(min(low, value), least), min(max(high, value), most), len(rows))
 
 
 def whole_value(metric: Metric, rows: Rows) -> float:
@@ -245,10 +238,13 @@ def write_lines(folder: Path | None, lines: Iterable[Mapping[str, Any]]) -> None
         file.writelines(f"{json_text(line)}\n" for line in lines)
 
 
-def write_statistics(folder: Path, where: Sequence[str], statistics: Mapping[str, Statistics]) -> None:
+def write_statistics(
+    folder: Path, where: Sequence[str], statistics: Mapping[str, Statistics], clusters: np.ndarray | None = None
+) -> None:
     """Write parts.parquet, whole or not at all: a row for each line of predictions.jsonl.
 
-    `where` `[n]` names the examples, `statistics` holds what they contribute to each metric.
+    `where` `[n]` names the examples, `statistics` holds what they contribute to each metric, `clusters` `[n]` numbers
+    what belongs together.
     """
     with atomic_path(folder / STATISTICS) as draft, parquet.ParquetWriter(draft, _SCHEMA) as writer:
         for start in range(0, len(where), _ROWS):
@@ -260,6 +256,7 @@ def write_statistics(folder: Path, where: Sequence[str], statistics: Mapping[str
             rows = [
                 {
                     "where": place,
+                    "cluster": None if clusters is None else int(clusters[start + row]),
                     "parts": [
                         {"metric": name, "form": aggregate, "values": values[row], "weight": weights[row]}
                         for name, aggregate, values, weights in columns
@@ -281,4 +278,4 @@ _STATISTIC = [
     ("values", pa.list_(pa.float64())),
     ("weight", pa.float64()),
 ]
-_SCHEMA = pa.schema([("where", pa.string()), ("parts", pa.list_(pa.struct(_STATISTIC)))])
+_SCHEMA = pa.schema([("where", pa.string()), ("parts", pa.list_(pa.struct(_STATISTIC))), ("cluster", pa.int64())])

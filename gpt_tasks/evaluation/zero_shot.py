@@ -170,6 +170,7 @@ class ZeroShotModel(AnsweringModel):
         output: Path | None,
         scratch: Path,
         skip_invalid: bool = False,
+        cluster: str | None = None,
     ) -> Report:
         """Evaluate on a split of a source. Few-shot examples and baselines come from the data that was named, or from
         the source's train split, if there is one.
@@ -184,15 +185,22 @@ class ZeroShotModel(AnsweringModel):
 
         notes = list(source.notes)
 
-        def read(name: str) -> Examples:
+        def read(name: str, cluster: str | None = None) -> Examples:
             stream = stream_examples(
-                self._task, source, name, columns=columns, by=by, need_labels=True, skip_invalid=skip_invalid
+                self._task,
+                source,
+                name,
+                columns=columns,
+                by=by,
+                cluster=cluster,
+                need_labels=True,
+                skip_invalid=skip_invalid,
             )
             found = store_examples(stream.examples(), scratch)
             notes.extend(stream.notes())
             return found
 
-        examples = read(split)
+        examples = read(split, cluster)
         train = read("train") if "train" in source.splits and split != "train" else None
         if self.shots.data is not None:
             _, train = self._labelled(self.shots.data, scratch)
@@ -216,6 +224,7 @@ class ZeroShotModel(AnsweringModel):
                 split=split,
                 metrics=self.plugins.registry.metrics_of(task, names),
                 by=by,
+                cluster=cluster,
                 notes=notes,
                 output=output,
             )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from gpt_tasks.extensions import Metric
 from gpt_tasks.hookspecs import hookimpl
-from gpt_tasks.metrics.classification import ece, is_right, macro_f1, mcc
-from gpt_tasks.metrics.intervals import ece_interval, macro_f1_interval, mcc_interval
+from gpt_tasks.metrics.calibration import ece, ece_interval
+from gpt_tasks.metrics.classification import is_right, macro_f1, mcc
+from gpt_tasks.metrics.confusion import macro_f1_interval, mcc_interval
 
 METRICS: tuple[Metric, ...] = (
     Metric("accuracy", "Share of examples that got the right answer.", range=(0.0, 1.0), statistic=is_right),

@@ -1,4 +1,4 @@
-"""From what examples contribute to one figure: weighted means, corpus scores, and how sure each of them is."""
+"""From what examples contribute to one figure: weighted means, correlations, corpus scores."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import GptTasksError, PluginError
 from gpt_tasks.extensions import Metric
-from gpt_tasks.metrics.intervals import Z, wilson
-from gpt_tasks.types import Score, Statistic
+from gpt_tasks.types import Statistic
 
 if TYPE_CHECKING:
     import numpy
@@ -43,64 +42,9 @@ def apply_aggregate(aggregate: str | Aggregate, sums: numpy.ndarray, weights: nu
         return function(sums, weights)
 
 
-def figure(metric: Metric, statistics: Sequence[Statistic]) -> Score:
-    """Aggregate what examples contribute into a figure with its standard error and interval."""
-    import numpy as np
-
-    return figure_of(
-        metric, np.array([each.columns for each in statistics]), np.array([each.weight for each in statistics])
-    )
-
-
 def prepared(metric: Metric, values: numpy.ndarray) -> numpy.ndarray:
     """Return values `[n, columns]` as the metric's sums take them."""
     return values if metric.prepare is None else metric.prepare(values)
-
-
-def figure_of(metric: Metric, values: numpy.ndarray, weights: numpy.ndarray, *, is_prepared: bool = False) -> Score:
-    """Aggregate what examples contribute, `[n, columns]`, and their weights `[n]`, into a figure.
-
-    The standard error of a weighted mean is by linearization, that of its exponential follows by the delta method; of
-    any other aggregate it is the jackknife's (Efron and Stein 1981). The interval of a share (every statistic 0 or 1)
-    is Wilson's, otherwise the normal one, of an exponential on the scale of logarithms; it stays within the metric's
-    range. Where every weight is 0, no example is about what is measured, and there is no figure.
-    """
-    import numpy as np
-
-    n, aggregate = len(weights), metric.aggregate
-    if not weights.any():
-        return Score(math.nan, math.nan, math.nan, 0, math.nan)
-    values = values if is_prepared else prepared(metric, values)
-    weighted = values * weights[:, None]
-    sums, total = weighted.sum(axis=0), float(weights.sum())
-    if aggregate in ("mean", "exponential"):
-        mean = math.fsum(weighted[:, 0]) / math.fsum(weights)
-        spread = math.fsum((weighted[:, 0] - weights * mean) ** 2)
-        stderr = math.sqrt(spread * n / (n - 1)) / total if n > 1 else math.nan
-        low, high = (
-            wilson(round(mean * n), n) if are_shares(values, weights) else (mean - Z * stderr, mean + Z * stderr)
-        )
-        value, low, high = apply_aggregate(aggregate, np.array([[mean], [low], [high]]), np.ones(3)).tolist()
-        stderr *= value if aggregate == "exponential" else 1.0
-    else:
-        value = float(apply_aggregate(aggregate, sums, np.array(total)))
-        without = apply_aggregate(aggregate, sums - weighted, total - weights) if n > 1 else np.full(1, math.nan)
-        # A figure that is infinite without some example has no error that could be given.
-        with np.errstate(invalid="ignore"):
-            stderr = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
-        low, high = value - Z * stderr, value + Z * stderr
-    if math.isnan(value):
-        return Score(value, math.nan, math.nan, n, stderr)
-    # One example shows no spread: the bounds are those of the range, if it has some.
-    least, most = (bound if math.isfinite(bound) else math.nan for bound in metric.range)
-    return Score(value, _bounded(low, least, max), _bounded(high, most, min), n, stderr)
-
-
-def _bounded(bound: float, limit: float, within: Callable[[float, float], float]) -> float:
-    """Return a bound within a limit; either can be NaN, and then is the other."""
-    if math.isnan(bound) or math.isnan(limit):
-        return limit if math.isnan(bound) else bound
-    return within(bound, limit)
 
 
 def as_statistic(metric: Metric, value: object) -> Statistic:
@@ -125,26 +69,6 @@ def metric_statistic(metric: Metric, answer: Any, references: Sequence[Any]) -> 
             f"The metric '{metric.name}' failed on {str(answer)[:60]!r}: {type(error).__name__}: {error}",
             "Fix or uninstall the plugin that provides it, or leave the metric out.",
         ) from error
-
-
-def value_of(metric: Metric, statistics: Sequence[Statistic]) -> float:
-    """Return the figure alone."""
-    return figure(metric, statistics).value
-
-
-def mean_figure(figures: Sequence[Score], *, shares: bool) -> Score:
-    """Return the mean of groups' figures, of one metric, each counting the same, regardless of its size.
-
-    Groups of one example show no spread and are left out of the standard error. The interval of
-    `shares` stays within 0 and 1, and is Wilson's over all examples where no group shows any spread.
-    """
-    value = math.fsum(each.value for each in figures) / len(figures)
-    n = sum(each.n for each in figures)
-    stderr = math.sqrt(math.fsum(each.stderr**2 for each in figures if each.n > 1)) / len(figures)
-    low, high = value - Z * stderr, value + Z * stderr
-    if shares:
-        low, high = (max(0.0, low), min(1.0, high)) if stderr else wilson(round(value * n), n)
-    return Score(value, low, high, n, stderr)
 
 
 def are_shares(values: numpy.ndarray, weights: numpy.ndarray) -> bool:

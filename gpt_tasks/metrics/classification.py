@@ -6,15 +6,8 @@ A ratio that has nothing to divide by (a label that is never predicted, or never
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from gpt_tasks.errors import UsageError
 from gpt_tasks.extensions import Rows
-
-if TYPE_CHECKING:
-    import numpy
-
-BINS = 15
 
 
 def is_right(answer: object, references: Sequence[object]) -> float:
@@ -39,48 +32,3 @@ def mcc(rows: Rows) -> float:
     if numpy.array_equal(references, predictions) and len(numpy.unique(references)) < 2:
         return 0.0
     return float(matthews_corrcoef(references, predictions))
-
-
-def ece(rows: Rows) -> float:
-    """Expected calibration error over 15 equal bins of confidence (Guo et al. 2017, eq. 3).
-
-    The confidence is the probability given to the predicted label. NaN probabilities give NaN. Raises UsageError where
-    predictions have no probabilities.
-    """
-    import numpy
-
-    references, predictions = rows.codes
-    confidences = confidence(predictions, probabilities_of(rows))
-    if numpy.isnan(confidences).any():
-        return float("nan")
-    gaps = confidences - (references == predictions)
-    return float(numpy.abs(numpy.bincount(confidence_bin(confidences), gaps, BINS)).sum() / len(gaps))
-
-
-def probabilities_of(rows: Rows) -> numpy.ndarray:
-    """Return the probabilities `[n, labels]`. Raises UsageError where there are none."""
-    if rows.probabilities is None:
-        raise UsageError("The calibration error needs the probability of every label", "Leave the metric 'ece' out.")
-    return rows.probabilities
-
-
-def confidence(predictions: numpy.ndarray, probabilities: numpy.ndarray) -> numpy.ndarray:
-    """Return the probability of each predicted label, `[n]` in float64."""
-    import numpy
-
-    return numpy.take_along_axis(probabilities, predictions[:, None], axis=1)[:, 0].astype(numpy.float64)
-
-
-def confidence_bin(confidences: numpy.ndarray) -> numpy.ndarray:
-    """Return the bin of each confidence, `[n]`; bin m holds those in (m / 15, (m + 1) / 15]."""
-    import numpy
-
-    return numpy.searchsorted(numpy.arange(1, BINS) / BINS, confidences, side="left")
-
-
-def confusion_matrix(references: numpy.ndarray, predictions: numpy.ndarray, labels: Sequence[str]) -> numpy.ndarray:
-    """Count examples by right label (rows) and predicted label (columns), `[labels, labels]`, in the model's order."""
-    from sklearn import metrics
-
-    counts: numpy.ndarray = metrics.confusion_matrix(references, predictions, labels=range(len(labels)))
-    return counts

@@ -66,7 +66,7 @@ def metric_of_module(name: str) -> Metric:
             # Not `compute`, which writes and reads an Arrow table each time: that is most of the time it takes.
             return _figure(name, module._compute(**_formatted(drawn, module.format), **settings), key)
 
-        return bootstrap_interval(computed, len(rows))
+        return bootstrap_interval(computed, len(rows), clusters=rows.clusters)
 
     return Metric(
         name,

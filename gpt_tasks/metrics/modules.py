@@ -11,7 +11,7 @@ import evaluate
 import numpy
 
 from gpt_tasks.extensions import Metric, Rows
-from gpt_tasks.metrics.aggregate import value_of
+from gpt_tasks.metrics.figures import value_of
 from gpt_tasks.types import Statistic
 
 _INDEX, _NUMBER, _TEXT = (datasets.Value(kind) for kind in ("int64", "float64", "string"))

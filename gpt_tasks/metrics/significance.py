@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.sparse import csr_array
-from scipy.stats import binomtest
+from scipy.special import bdtr, bdtrc, ndtri, stdtr
+from scipy.stats import binom, binomtest
 
 from gpt_tasks.metrics.aggregate import Aggregate, apply_aggregate
-from gpt_tasks.metrics.intervals import LEVELS, MOST_AT_ONCE, PAIRED_RESAMPLES, Z
+from gpt_tasks.metrics.intervals import MOST_AT_ONCE, PAIRED_RESAMPLES, Z, percentile_levels, student
 
-POWER_Z = 0.8416212335729143
-"""The 80 % quantile of the normal distribution."""
+LEVEL, POWER = 0.05, 0.8
+"""Of two-sided tests, and of what they are to find."""
 
 RowStatistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From distinct rows `[cells, columns]` and how often each was drawn `[resamples, cells]` to `[resamples, figures]`."""
@@ -52,29 +54,45 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> TestResult:
 
 
 def minimum_detectable_difference(discordant: float, n: int) -> float:
-    """Return the difference of two shares that McNemar's test finds with a power of 80 % at two-sided 5 %.
+    """Return the difference of two shares that McNemar's exact test finds with a power of 80 % at two-sided 5 %.
 
-    `discordant` is the share of pairs that differ. This is the normal approximation of Connor (1987), which gives n,
-    solved for the difference. No difference can exceed the discordant share: where the solution would, all
-    discordant pairs are taken to lie on one side. Fewer than four pairs show nothing (NaN).
+    `discordant` is the share of pairs that differ. The power is the exact one, over the numbers of discordant pairs
+    and of gains among them. No difference can exceed the discordant share: where the solution would, all discordant
+    pairs are taken to be on one side. Fewer than six pairs show nothing (NaN).
     """
-    if n < 4:
+    if n < 6:
         return math.nan
-    steep = (Z * math.sqrt(n) + POWER_Z * math.sqrt(n + POWER_Z**2 - Z**2)) / (n + POWER_Z**2)
-    return steep * max(math.sqrt(discordant), steep)
+    if _power(discordant, discordant, n) >= POWER:
+        return float(brentq(lambda difference: _power(difference, discordant, n) - POWER, 0.0, discordant))
+    return float(brentq(lambda difference: _power(difference, difference, n) - POWER, discordant, 1.0))
 
 
-def resampled(strata: Sequence[np.ndarray], statistic: RowStatistic, *, width: int = 1, seed: int = 0) -> np.ndarray:
+def resampled(
+    strata: Sequence[np.ndarray],
+    statistic: RowStatistic,
+    *,
+    clusters: Sequence[np.ndarray] | None = None,
+    width: int = 1,
+    seed: int = 0,
+) -> np.ndarray:
     """Draw the examples of each stratum 10,000 times anew; return the strata's mean figures `[resamples, figures]`.
 
-    A stratum is `[n, columns]`, a row for each example. `width` says how many numbers `statistic` holds for one
-    resample, which bounds how many resamples are computed at once.
+    A stratum is `[n, columns]`, a row for each example; its `clusters` `[n]`, numbers from 0 on, are drawn as wholes.
+    `width` says how many numbers `statistic` holds for one resample, which bounds how many resamples are computed at
+    once.
     """
     random = np.random.default_rng(seed)
     total: np.ndarray = np.zeros(1)
-    for rows in strata:
+    for place, rows in enumerate(strata):
         cells, cell_of, times = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-        draws = _drawn(times, cell_of.reshape(-1), width, random)
+        cell_of = cell_of.reshape(-1)
+        if clusters is None:
+            draws = _drawn(times, cell_of, width, random)
+        else:
+            members = csr_array((np.ones(len(rows)), (cell_of, clusters[place])))
+            units = np.arange(members.shape[1])
+            wholes = _drawn(np.ones_like(units), units, max(width, len(cells)), random)
+            draws = ((members @ counts.T).T for counts in wholes)
         total = total + np.concatenate([statistic(cells, counts) for counts in draws])
     mean: np.ndarray = total / len(strata)
     return mean
@@ -120,26 +138,32 @@ def confusion_differences(functions: Sequence[Callable[[np.ndarray], np.ndarray]
     return statistic
 
 
-def result_of_draws(difference: float, scale: float, draws: np.ndarray, n: int) -> TestResult:
-    """Read a paired bootstrap: percentiles, p value and standard error of `draws` `[resamples]` of a difference.
+def result_of_draws(difference: float, scale: float, draws: np.ndarray, units: float) -> TestResult:
+    """Read a paired bootstrap: interval, p value and standard error of `draws` `[resamples]` of a difference.
 
-    The p value is twice the smaller share of resamples on either side of zero (both count those at zero), with one
-    added to each count; and no smaller than 2 / 2^n, the least that any test by exchanging A and B in pairs can
-    give. Draws within rounding of zero, measured by `scale` (the size of the figures), count as zero. A spread of
-    zero leaves `detectable` NaN, and so do draws that are not finite all else.
+    They are of so many `units`, examples or clusters, less the number of strata less one. Percentiles are taken where
+    they reach as far as Student's t (Hesterberg 2015, section 5.3), and the p value is the level at which such an
+    interval ends at zero: twice the smaller share of resamples on either side of it (both count those at zero, with one
+    added to each count), carried over; and no smaller than 2 / 2^units, the least that any test by exchanging A and B
+    in pairs can give. Draws within rounding of zero, measured by `scale` (the size of the figures), count as zero. A
+    spread of zero leaves `detectable` NaN, and so do so few units that no p value is below 5 %; draws that are not
+    finite leave all else NaN too.
     """
-    if not math.isfinite(difference) or not np.isfinite(draws).all():
+    if not math.isfinite(difference) or not np.isfinite(draws).all() or not units > 1:
         return unknown()
     draws = np.where(np.abs(draws) <= 1e-12 * scale, 0.0, draws)
-    low, high = (float(bound) for bound in np.quantile(draws, LEVELS))
+    low, high = (float(bound) for bound in np.quantile(draws, percentile_levels(units)))
     fewer = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    p_value = max(2 * (1 + fewer) / (1 + len(draws)), 2.0 ** (1 - n))
-    detectable = (Z + POWER_Z) * float(draws.std(ddof=1))
+    share = min(0.5, (1 + fewer) / (1 + len(draws)))
+    p_value = 2 * float(stdtr(units - 1, ndtri(share) * math.sqrt((units - 1) / units)))
+    stderr = float(draws.std(ddof=1)) * math.sqrt(units / (units - 1))
+    least = 2.0 ** (1 - units)
+    detectable = (student(units - 1) + student(units - 1, POWER)) * stderr
     return TestResult(
         low=min(low, difference),
         high=max(high, difference),
-        p_value=min(1.0, p_value),
-        detectable=detectable if detectable > 1e-12 * scale else math.nan,
+        p_value=min(1.0, max(p_value, least)),
+        detectable=detectable if detectable > 1e-12 * scale and least < LEVEL else math.nan,
         test="bootstrap",
     )
 
@@ -158,6 +182,26 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(places) - rank) * p_values[place]))
         corrected[place] = largest
     return corrected
+
+
+def _power(difference: float, discordant: float, n: int) -> float:
+    """Return how often McNemar's exact test finds a difference of n pairs of which a share is discordant."""
+    if not discordant:
+        return 0.0
+    numbers, shares, gains = _discordant(discordant, n)
+    share = min(1.0, (1 + difference / discordant) / 2)
+    # So many gains, or fewer than so many, as the test rejects at; more than there are pairs is never.
+    most, least = np.minimum(gains - 1, numbers), numbers - gains
+    found = bdtrc(most, numbers, share) + np.where(least < 0, 0.0, bdtr(np.maximum(least, 0), numbers, share))
+    return float((shares * found).sum())
+
+
+@lru_cache(maxsize=1)
+def _discordant(discordant: float, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the likely numbers of discordant pairs, their probabilities, and the gains that the test rejects from."""
+    least, most = (int(bound) for bound in binom.ppf((1e-9, 1 - 1e-9), n, discordant))
+    numbers = np.arange(least, most + 1)
+    return numbers, binom.pmf(numbers, n, discordant), binom.isf(LEVEL / 2, numbers, 0.5) + 1
 
 
 def _lower_score_limit(gains: int, losses: int, n: int) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, GptTasksError, UsageError
 from gpt_tasks.files import machine_errors
-from gpt_tasks.metrics.intervals import Z
+from gpt_tasks.metrics.intervals import Z, bounded_interval
 from gpt_tasks.processes import broadcast
 from gpt_tasks.scoring.harness_model import HarnessModel, tell
 from gpt_tasks.scoring.results import TaskScores
@@ -109,9 +109,16 @@ def harness_tasks(found: Mapping[str, Any]) -> tuple[TaskScores, ...]:
             told = values.get(f"{metric}_stderr,{chosen}")
             stderr = float(told) if isinstance(told, int | float) else math.nan
             label = metric if chosen == "none" else f"{metric} ({chosen})"
-            figures[label] = Score(float(value), value - Z * stderr, value + Z * stderr, n, stderr)
+            figures[label] = Score(float(value), *_interval(float(value), stderr, n), n, stderr)
         tasks.append(TaskScores(name, name, n, int(values.get("n-shot", 0) or 0), 0, figures))
     return tuple(tasks)
+
+
+def _interval(value: float, stderr: float, n: int) -> tuple[float, float]:
+    """Return an interval by a standard error; within 0 and 1 where it can be that of a mean of such values."""
+    if 0 <= value <= 1 and n > 1 and stderr**2 <= value * (1 - value) / (n - 1) * 1.01:
+        return bounded_interval(value, stderr, n)
+    return value - Z * stderr, value + Z * stderr
 
 
 @contextmanager

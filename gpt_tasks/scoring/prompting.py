@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.data.examples import check_encodable
 from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
@@ -15,7 +15,7 @@ from gpt_tasks.extensions import Reader
 from gpt_tasks.scoring.shots import Sampler, shots_for
 from gpt_tasks.scoring.suites import ScoredTask
 from gpt_tasks.tasks.base import SHOT_SEPARATOR
-from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling
+from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,14 +60,11 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
     first = next(opened.whole_rows(name), None) or next(opened.splits[name](), None)
     if first is None:
         raise DataError(f"{opened.name}: there are no rows ({name})", "Give data that holds some.")
-    extra = () if scored.by is None else (scored.by,)
-    if scored.by is not None and scored.by not in first.values:
-        raise DataError(
-            f"{opened.name}: there is no column '{scored.by}'; the columns are {', '.join(first.values)}",
-            "Name one of them in the suite (by:).",
-        )
+    filled = scored.fields.of(first).values
+    _check_columns(scored, first, filled, opened.name)
+    extra = tuple(name for name in (scored.by, scored.cluster) if name is not None and name in filled)
     where = first.where.rpartition(":")[0] or opened.name
-    columns = scored.task.fields(list(scored.fields.of(first).values), scored.columns, where)
+    columns = scored.task.fields(list(filled), scored.columns, where)
     scored.task.check_question(list(columns))
     task = scored.task
     if task.target not in scored.fields:
@@ -78,6 +75,21 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
         if example.target is not None:
             example = replace(example, target=task.normalize_label(example.target, example.where))
         yield check_encodable(example)
+
+
+def _check_columns(scored: ScoredTask, row: Row, filled: Mapping[str, Any], source: str) -> None:
+    """Raise DataError where a row has no column that groups or clusters are read from."""
+    known = ", ".join(row.values)
+    if scored.by is not None and scored.by not in row.values:
+        raise DataError(
+            f"{source}: there is no column '{scored.by}'; the columns are {known}",
+            "Name one of them in the suite (by:).",
+        )
+    if scored.cluster is not None and scored.cluster not in (*filled, *scored.task.columns):
+        raise DataError(
+            f"{source}: there is no column '{scored.cluster}'; the columns are {known}",
+            "Name one of them in the suite (cluster:), or with --cluster.",
+        )
 
 
 def ask(
@@ -123,7 +135,7 @@ def shots_pool(scored: ScoredTask, schemes: Mapping[str, Reader]) -> ShotsPool:
     splits = open_source(scored.shots_source, schemes).splits
     split = scored.shots_split or ("train" if "train" in splits else scored.split)
     own = scored.source == scored.shots_source and (split == scored.split or ALL in splits)
-    return ShotsPool(list(_examples(scored, scored.shots_source, split, schemes)), own)
+    return ShotsPool(list(_examples(replace(scored, cluster=None), scored.shots_source, split, schemes)), own)
 
 
 def notes_of(

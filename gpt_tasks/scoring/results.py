@@ -13,7 +13,9 @@ from pyarrow import parquet
 
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import atomic_path, json_safe, write_json
-from gpt_tasks.metrics.aggregate import are_shares, figure, mean_figure, signatures_of
+from gpt_tasks.metrics.aggregate import signatures_of
+from gpt_tasks.metrics.clusters import Clustering, cluster_value
+from gpt_tasks.metrics.figures import figure_of, mean_figure
 from gpt_tasks.types import Example, LogLikelihood, Response, Score, Statistic
 
 SCHEMA_VERSION = 2
@@ -26,6 +28,7 @@ class TaskScores:
 
     `truncated` counts the examples whose context was longer than the model's window and lost tokens on its left.
     `signatures` say how metrics were computed, `aggregates` how their figures follow from the table of examples.
+    `cluster` is the column or field by which examples belong together; `note` says of the intervals what is to be said.
     """
 
     name: str
@@ -37,6 +40,8 @@ class TaskScores:
     groups: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
     aggregates: Mapping[str, str] = field(default_factory=dict)
+    cluster: str = ""
+    note: str | None = None
 
     def values(self) -> dict[str, float]:
         """Return the metrics' values alone."""
@@ -83,27 +88,39 @@ class ScoredExample:
 
 
 def task_scores(
-    name: str, task: str, shots: int, metrics: Iterable[Metric], scored: Sequence[ScoredExample]
+    name: str,
+    task: str,
+    shots: int,
+    metrics: Iterable[Metric],
+    scored: Sequence[ScoredExample],
+    *,
+    cluster: str | None = None,
 ) -> TaskScores:
-    """Return the figures of one task from its scored examples."""
+    """Return the figures of one task from its scored examples, which belong together by their values of `cluster`."""
     metrics = list(metrics)
-    groups: dict[str, list[ScoredExample]] = {}
-    for each in scored:
+    groups: dict[str, list[int]] = {}
+    for place, each in enumerate(scored):
         if each.group is not None:
-            groups.setdefault(each.group, []).append(each)
-    by_group = {
-        group: {metric.name: figure(metric, _of(metric, members)) for metric in metrics}
-        for group, members in groups.items()
-    }
+            groups.setdefault(each.group, []).append(place)
+    clustering = Clustering(cluster)
+    for each in scored:
+        clustering.add(each.example)
+    clusters = clustering.numbers
+
+    def figures(places: np.ndarray) -> dict[str, Score]:
+        return {metric.name: _figure(metric, scored, places, clusters) for metric in metrics}
+
+    by_group = {group: figures(np.array(places)) for group, places in groups.items()}
+    units = len(scored)
+    if clusters is not None:
+        units = sum(len(np.unique(clusters[places])) for places in groups.values() or [slice(None)])
     if by_group:
         whole = {
-            metric.name: mean_figure(
-                [figures[metric.name] for figures in by_group.values()], shares=_are_shares(_of(metric, scored))
-            )
+            metric.name: mean_figure([of[metric.name] for of in by_group.values()], metric.range, units)
             for metric in metrics
         }
     else:
-        whole = {metric.name: figure(metric, _of(metric, scored)) for metric in metrics}
+        whole = figures(np.arange(len(scored)))
     return TaskScores(
         name,
         task,
@@ -114,11 +131,14 @@ def task_scores(
         by_group,
         signatures_of(metrics, {len(each.example.references) for each in scored}),
         {m.name: m.aggregate if isinstance(m.aggregate, str) else f"metric:{m.name}" for m in metrics},
+        "" if clusters is None else str(cluster),
+        clustering.note("To count them together: --cluster {field}, or cluster: {field} in the suite."),
     )
 
 
 def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]) -> None:
     """Write scores.json and examples.parquet, each whole or not at all."""
+    cluster_of = {task.name: task.cluster for task in scores.tasks}
     rows = [
         {
             "task": each.task,
@@ -127,6 +147,7 @@ def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]
             "choices": list(each.example.choices),
             "target": each.example.target,
             "group": each.group,
+            "cluster": cluster_value(each.example, by) if (by := cluster_of.get(each.task)) else None,
             "log_likelihoods": [answer.value for answer in each.answers if isinstance(answer, LogLikelihood)],
             "greedy": [answer.is_greedy for answer in each.answers if isinstance(answer, LogLikelihood)],
             "texts": [answer for answer in each.answers if isinstance(answer, str)],
@@ -143,12 +164,11 @@ def write_scores(folder: Path, scores: Scores, examples: Sequence[ScoredExample]
     write_json(folder / SCORES, scores.to_json())
 
 
-def _of(metric: Metric, scored: Sequence[ScoredExample]) -> list[Statistic]:
-    return [each.statistics[metric.name] for each in scored]
-
-
-def _are_shares(statistics: Sequence[Statistic]) -> bool:
-    return are_shares(np.array([each.columns for each in statistics]), np.array([each.weight for each in statistics]))
+def _figure(metric: Metric, scored: Sequence[ScoredExample], places: np.ndarray, clusters: np.ndarray | None) -> Score:
+    statistics = [scored[place].statistics[metric.name] for place in places.tolist()]
+    belongs = None if clusters is None else np.unique(clusters[places], return_inverse=True)[1]
+    values, weights = np.array([each.columns for each in statistics]), np.array([each.weight for each in statistics])
+    return figure_of(metric, values, weights, clusters=belongs)
 
 
 def _task_to_json(task: TaskScores) -> dict[str, Any]:
@@ -174,6 +194,7 @@ def _task_to_json(task: TaskScores) -> dict[str, Any]:
         "metrics": figures(task.metrics),
         "groups": {group: figures(scores) for group, scores in task.groups.items()},
         "signatures": dict(task.signatures),
+        "cluster": task.cluster,
     }
 
 
@@ -191,5 +212,6 @@ _SCHEMA = pa.schema(
         ("texts", pa.list_(pa.string())),
         ("cut", pa.int64()),
         ("parts", pa.list_(_PART)),
+        ("cluster", pa.string()),
     ]
 )

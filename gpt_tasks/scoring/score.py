@@ -50,6 +50,7 @@ def score(
     shots: int | None = None,
     shots_sampler: Sampler = "random",
     limit: int | None = None,
+    cluster: str | None = None,
     chat_template: bool = False,
     precision: str = "float32",
     device: str = "auto",
@@ -65,9 +66,9 @@ def score(
 
     `model` is a preset, a folder, a finished run or a hub id, or a registered responder's as in `openai:NAME`.
     Returns the scores, and the folder that holds them. What was answered before in that folder is not computed again.
-    `limit` takes so many examples of each task (of each group, where it has groups). Without `verify` the files of a
-    run are taken as they are. Raises UsageError, DataError,
-    ModelError or MachineError.
+    `limit` takes so many examples of each task (of each group, where it has groups); `cluster` names a column or field
+    whose equal values belong together, for every task: intervals go by it. Without `verify` the files of a run are
+    taken as they are. Raises UsageError, DataError, ModelError or MachineError.
     """
     how: dict[str, Any] = {
         "device": device,
@@ -80,9 +81,9 @@ def score(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} leaves nothing to score", "Give at least 1.")
     if isinstance(suite, str) and suite.startswith(HARNESS):
-        if data_dir is not None or chat_template or shots_sampler != "random":
+        if data_dir is not None or chat_template or shots_sampler != "random" or cluster is not None:
             raise UsageError(
-                f"--suite {suite}: --data-dir, --chat-template and --shots-sampler are for our own suites",
+                f"--suite {suite}: --data-dir, --chat-template, --shots-sampler and --cluster are for our own suites",
                 "gpt-tasks lm-eval has lm-evaluation-harness's own flags.",
             )
         return _score_harness(
@@ -91,6 +92,7 @@ def score(
     plugins = installed_plugins()
     registry = plugins.registry
     loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
+    loaded = loaded if cluster is None else loaded.clustered(cluster)
     folder = output or SCORES_FOLDER / f"{_file_name(model)}-{loaded.name}"
     _check_folder(folder)
     drawn = {"shots_sampler": shots_sampler, "limit": limit, "chat_template": chat_template, "seed": seed}
@@ -118,6 +120,7 @@ def score(
         "data_dir": None if data_dir is None else str(data_dir),
         "sources": [part.source for part in parts],
         "shots": [part.shots for part in parts],
+        "cluster": cluster,
         **drawn,
     }
     fingerprint = responder.identity["model"]
@@ -137,14 +140,16 @@ def score(
         tasks = []
         for task in loaded.tasks:
             own = [row for row in rows if row.task == task.name]
-            tasks.append(task_scores(task.name, task.task.name, task.shots, metrics[task.name], own))
+            tasks.append(
+                task_scores(task.name, task.task.name, task.shots, metrics[task.name], own, cluster=task.cluster)
+            )
         scores = Scores(
             suite={"name": loaded.name, "sha256": loaded.sha256},
             model={"spec": model, "fingerprint": fingerprint, "parameters": responder.parameters},
             settings=settings if found.engine is None else {**settings, "engine_used": found.engine},
             versions=_versions(),
             tasks=tuple(tasks),
-            notes=(*notes, *found.notes, *_without_shots(loaded, shots)),
+            notes=(*notes, *found.notes, *_without_shots(loaded, shots), *_notes_of(tasks)),
         )
         if rank() == 0:
             write_scores(folder, scores, rows)
@@ -174,6 +179,10 @@ def _scored(
         statistics = scored.task.contributions(metrics[scored.name], each.example, prediction)
         cut = max([next(cuts) for _ in each.requests])
         yield ScoredExample(scored.name, each.example, each.group, given, statistics, cut)
+
+
+def _notes_of(tasks: Sequence[TaskScores]) -> list[str]:
+    return [f"{task.name}: {task.note}" for task in tasks if task.note]
 
 
 def _report(observers: Observers, tasks: Sequence[TaskScores], artifacts: Sequence[Path]) -> None:
@@ -240,7 +249,7 @@ def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
     if held.get("shots_sampler") == "drawn":
         held["shots_sampler"] = "random"  # its current name
     for name, value in asked.items():
-        if name != "device" and held.get(name) != value:
+        if name not in ("device", "cluster") and held.get(name) != value:
             raise UsageError(
                 f"{folder} holds scores of another {name.replace('_', ' ')}: {held.get(name)}, not {value}",
                 "Give another folder with --output, or remove this one.",

@@ -28,6 +28,7 @@ class Local(BaseModel):
     file: str = Field(description="A data file, relative to --data-dir.")
     fields: dict[str, str] | None = Field(None, description="These replace all of the entry's own.")
     by: str | None = Field(None, description="As the entry's own.")
+    cluster: str | None = Field(None, description="As the entry's own.")
     shots_file: str | None = Field(None, description="A data file to draw shots from.")
 
 
@@ -45,6 +46,7 @@ class Entry(BaseModel):
     shots: int = Field(0, ge=0, description="The number of few-shot examples.")
     metrics: list[str] | None = Field(None, min_length=1, description="Default: the task's own.")
     by: str | None = Field(None, description="A column: every value is scored separately, and the score is their mean.")
+    cluster: str | None = Field(None, description="A column or field: its equal values belong together in intervals.")
     groups: list[str] | None = Field(None, description="The values of '{group}' in the source, one after another.")
     question: str | None = Field(None, description="Of a classification: how an example reads before its label.")
     label_words: dict[str, str] | None = Field(None, description="Of a classification: the words for its labels.")
@@ -79,6 +81,7 @@ class ScoredTask:
     shots: int
     metrics: tuple[str, ...]
     by: str | None
+    cluster: str | None = None
     groups: tuple[str, ...] = ()
     group: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -103,6 +106,10 @@ class LoadedSuite:
     name: str
     tasks: tuple[ScoredTask, ...]
     sha256: str
+
+    def clustered(self, cluster: str) -> LoadedSuite:
+        """Return the suite with the column or field by which the examples of every task belong together."""
+        return replace(self, tasks=tuple(replace(task, cluster=cluster) for task in self.tasks))
 
 
 def load_suite(
@@ -163,7 +170,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         raise DataError(f"{where}: '{entry.task}' cannot be evaluated zero-shot", f"Take {_askable(registry)}.")
     options = dict(entry.model_extra or {})
     source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
-    by, groups = entry.by, tuple(entry.groups or ())
+    by, cluster, groups = entry.by, entry.cluster, tuple(entry.groups or ())
     shots_source, shots_split = source, entry.shots_split
     if data_dir is not None:
         if entry.local is None:
@@ -174,7 +181,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
             shots_source = str(data_dir / entry.local.shots_file)
         split, shots_split = "test", None
         fields = fields if entry.local.fields is None else entry.local.fields
-        by, groups = entry.local.by, ()
+        by, cluster, groups = entry.local.by, entry.local.cluster, ()
     try:
         configured = task.configured(task.Options.model_validate_json(json.dumps(options), strict=True)).prompted(
             entry.question, entry.label_words or {}
@@ -201,6 +208,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         shots=(entry.shots if shots is None else shots) if task.takes_shots else 0,
         metrics=metrics,
         by=by,
+        cluster=cluster or configured.cluster or None,
         groups=groups,
     )
 

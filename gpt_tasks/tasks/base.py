@@ -76,6 +76,8 @@ class Task:
     has_confusion_matrix: ClassVar[bool] = False
     may_answer_nothing: ClassVar[bool] = False
     """Whether a written answer that is empty is a right one, as where a question has no answer."""
+    cluster: ClassVar[str] = ""
+    """The field whose equal values make examples belong together, as questions on one context: intervals go by it."""
     is_stratified: ClassVar[bool] = False
     """Whether splits keep the shares of the targets."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions

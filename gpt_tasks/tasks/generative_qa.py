@@ -41,6 +41,7 @@ class GenerativeQATask(TextToTextTask):
     prompt = "{context}\nQuestion: {question}\nAnswer:"
     answer = " {answers}"
     may_answer_nothing = True
+    cluster = CONTEXT
     Options = AnswerOptions
 
     def __init__(self, found: SpanTask) -> None:

@@ -59,6 +59,7 @@ class SpanTask(Task):
     best_metric: str = "f1"
     learner: ClassVar[str | None] = "span"
     head: ClassVar[str | None] = "span"
+    cluster: ClassVar[str] = CONTEXT
     Options: ClassVar[type[TaskOptions]] = SpanOptions
 
     @property

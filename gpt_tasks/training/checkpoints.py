@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from gpt_tasks.files import write_json
 from gpt_tasks.training.checkpoint_files import COMPLETE, check, complete_checkpoints, mark_complete, remove, sync
+from gpt_tasks.training.schedule import rate_at
 
 
 @runtime_checkable
@@ -70,6 +74,20 @@ class CheckpointedTrainer(Trainer):
             # Its own generator: starting an epoch must not draw from the stream that dropout reads.
             generator=torch.Generator().manual_seed(self.args.seed),
         )
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        """Return what sets the learning rate of each update: see `rate_at`."""
+        if self.lr_scheduler is None:
+            rate = partial(
+                rate_at,
+                warmup=self.args.get_warmup_steps(num_training_steps),
+                updates=num_training_steps,
+                decay="cosine" if self.args.lr_scheduler_type == "cosine" else "linear",
+            )
+            chosen = self.optimizer if optimizer is None else optimizer
+            assert chosen is not None
+            self.lr_scheduler = LambdaLR(chosen, rate)
+        return self.lr_scheduler
 
     @property
     def _folder(self) -> Path:

@@ -65,7 +65,9 @@ class FinetuneConfig(BaseModel):
     warmup: float | None = Field(None, ge=0, lt=1, description="The share of all updates spent warming up.")
     weight_decay: float | None = Field(None, ge=0, le=1, description="AdamW's decoupled weight decay.")
     batch_tokens: int | None = Field(None, ge=1, description="Tokens in a batch, padding included.")
-    accumulate: int = Field(1, ge=1, description="Batches whose gradients make one update.")
+    accumulate: int | None = Field(
+        None, ge=1, description="Batches whose gradients make one update. Default: 1, more where texts are long."
+    )
     max_length: int = Field(512, ge=2, description="Tokens of an example; of a longer one the task says what is read.")
     patience: int | None = Field(None, ge=1, description="Stop after this many evaluations without improvement.")
     best_by: str | None = Field(None, description="The metric that chooses the best checkpoint, or 'loss'.")

@@ -161,6 +161,7 @@ class Run(AnsweringModel):
         output: Path | None,
         scratch: Path,
         skip_invalid: bool = False,
+        cluster: str | None = None,
     ) -> Report:
         """Evaluate on a split of a source, alongside the baselines that were fitted when the run was trained."""
         from gpt_tasks.data.leaks import load_trained, note_on_training, notes_on
@@ -172,7 +173,14 @@ class Run(AnsweringModel):
         chosen = self.plugins.registry.metrics_of(task, names)
         learner.load_baselines(self._folder.baselines)
         examples, notes = load_examples(
-            task, source, split, columns=columns, by=by, skip_invalid=skip_invalid, scratch=scratch
+            task,
+            source,
+            split,
+            columns=columns,
+            by=by,
+            cluster=cluster,
+            skip_invalid=skip_invalid,
+            scratch=scratch,
         )
         return evaluate(
             learner,
@@ -180,6 +188,7 @@ class Run(AnsweringModel):
             split=split,
             metrics=learner.report_metrics(chosen),
             by=by,
+            cluster=cluster,
             training=self.report.training,
             notes=[*source.notes, *notes, *note_on_training(examples, load_trained(self.path)), *notes_on(examples)],
             output=output,

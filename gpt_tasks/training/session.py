@@ -43,7 +43,13 @@ from gpt_tasks.training.checkpoints import chosen_by_loss
 from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.progress import ObserverCallback, ProgressBar
 from gpt_tasks.training.run_folder import RunFolder
-from gpt_tasks.training.settings import LEAST_UPDATES, Settings, settle
+from gpt_tasks.training.settings import (
+    EXAMPLES_OF_AN_UPDATE,
+    FEWEST_OF_AN_UPDATE,
+    LEAST_UPDATES,
+    Settings,
+    settle,
+)
 from gpt_tasks.training.trainer import LearnerTrainer, updates_per_epoch
 
 ENCODED_AT_ONCE = 1024
@@ -169,6 +175,7 @@ class Session:
 
     def _fit(self, train: EncodedExamples, validation: EncodedExamples, observers: Observers) -> None:
         """Train the weights, from the last checkpoint where there is one."""
+        self._accumulate(train)
         if self.config.epochs is None:
             enough = math.ceil(LEAST_UPDATES / updates_per_epoch(train, self.settings, self.learner))
             self.settings = replace(self.settings, epochs=max(self.settings.epochs, enough))
@@ -211,6 +218,19 @@ class Session:
             plot_learning_curve(
                 trainer.state.log_history, self.settings.best_by, self.folder.path / "learning_curve.png"
             )
+
+    def _accumulate(self, train: EncodedExamples) -> None:
+        """Make an update of several batches where texts are so long that one batch holds next to no examples.
+
+        The gradient of one example says little of the others, at the learning rates that are for many.
+        """
+        if self.config.accumulate is not None or self.learner.batch_examples is not None:
+            return
+        held = len(train) / max(1, updates_per_epoch(train, self.settings, self.learner))
+        if held < FEWEST_OF_AN_UPDATE:
+            batches = math.ceil(EXAMPLES_OF_AN_UPDATE / held)
+            self.settings = replace(self.settings, accumulate=batches)
+            self._note((f"A batch holds {held:.1f} examples: an update is of {batches} batches (--accumulate).",))
 
     def _fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> None:
         """Compute a frozen backbone's features once, and fit the head on them."""

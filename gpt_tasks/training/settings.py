@@ -14,6 +14,8 @@ from gpt_tasks.training.config import FinetuneConfig
 
 # A few hundred rows are passed over more often than the method's epochs say, unless epochs are asked for.
 LEAST_UPDATES = 100
+# Where a batch holds fewer examples than this, on average, an update is of as many batches as hold the other number.
+FEWEST_OF_AN_UPDATE, EXAMPLES_OF_AN_UPDATE = 2.0, 8
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def settle(config: FinetuneConfig, task: Task, method: Method, parameters: int, 
         warmup=float(chosen("warmup")),
         weight_decay=float(chosen("weight_decay")),
         batch_tokens=int(chosen("batch_tokens")),
-        accumulate=config.accumulate,
+        accumulate=config.accumulate or 1,
         max_length=min(config.max_length, window),
         patience=config.patience,
         best_by="loss",

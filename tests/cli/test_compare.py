@@ -58,6 +58,15 @@ def test_two_precisions_of_one_model_are_shown_side_by_side(cli, scores) -> None
     assert found["texts", "bits_per_byte"][-2:] == ["bootstrap", "12"]
 
 
+def test_items_that_belong_together_are_compared_together(cli, scores) -> None:
+    outcome = cli("compare", *scores, "--cluster", "question", "--json")
+    assert outcome.code == 0, outcome.err
+    missing = cli("compare", *scores, "--cluster", "baker")
+    assert missing.code == 4
+    assert "--cluster baker" in missing.err
+    assert "it holds question" in missing.err
+
+
 def test_json_is_one_object(cli, scores) -> None:
     outcome = cli("compare", *scores, "--seed", 3, "--json")
     assert outcome.code == 0, outcome.err

@@ -84,3 +84,20 @@ def test_an_unknown_column_to_slice_by_is_named(cli, finished_run, judged) -> No
     assert outcome.code in (2, 4)
     assert "regoin" in outcome.err
     assert "region" in outcome.err
+
+
+def test_rows_that_belong_together_are_counted_together(cli, finished_run, judged) -> None:
+    outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS, "--cluster", "region", "--json")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert told["cluster"] == "region"
+    assert "Standard errors and intervals go by 2 clusters of 'region'." in told["notes"]
+    missing = cli("evaluate", finished_run, "--data", judged, *COLUMNS, "--cluster", "author")
+    assert missing.code == 4
+    assert "no column 'author'; the columns are review, stars, region" in missing.err
+
+
+def test_a_model_that_is_no_better_than_its_baseline_says_so_last(cli, finished_run, judged) -> None:
+    outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1].startswith("The model is no better than its baseline (")

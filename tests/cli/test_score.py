@@ -70,6 +70,21 @@ def test_both_engines_say_the_same(cli: Any, suite: Any, tiny_backbone_folder: P
     assert values["trie"] == pytest.approx(values["plain"], abs=1e-4)
 
 
+def test_items_that_belong_together_are_counted_together(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
+    for flags, parts in ((["--cluster", "kind"], {}), ([], {"cluster": "kind"})):
+        outcome = cli("score", tiny_backbone_folder, "--suite", suite(**parts), "--output", f"out {len(flags)}", *flags)
+        assert outcome.code == 0, outcome.err
+        assert "multiple-choice: Standard errors and intervals go by 2 clusters of 'kind'." in outcome.out
+        table = pq.read_table(f"out {len(flags)}/examples.parquet").to_pylist()
+        assert [row["cluster"] for row in table] == [item["kind"] for item in ITEMS]
+    # The answers are the same, however they are counted.
+    again = cli("score", tiny_backbone_folder, "--suite", suite(), "--output", "out 2")
+    assert again.code == 0, again.err
+    missing = cli("score", tiny_backbone_folder, "--suite", suite(), "--cluster", "author", "--output", "other")
+    assert missing.code == 4
+    assert "no column 'author'; the columns are question, choices, answer, kind" in missing.err
+
+
 def test_groups_count_the_same_whatever_their_size(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
     items = [*ITEMS, *({**ITEMS[0], "question": f"The sun number {n} is"} for n in range(6))]
     outcome = cli("score", tiny_backbone_folder, "--suite", suite(items, by="kind"), "--json", "--output", "out")

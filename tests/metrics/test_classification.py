@@ -12,11 +12,12 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from gpt_tasks.errors import UsageError
+from gpt_tasks.evaluation.label_scores import LabelCounts
 from gpt_tasks.extensions import Metric, Rows
 from gpt_tasks.metrics import METRICS, register_metrics
-from gpt_tasks.metrics.aggregate import figure
-from gpt_tasks.metrics.classification import confusion_matrix, ece, is_right, macro_f1, mcc
-from gpt_tasks.metrics.intervals import label_f1
+from gpt_tasks.metrics.calibration import ece
+from gpt_tasks.metrics.classification import is_right, macro_f1, mcc
+from gpt_tasks.metrics.figures import figure
 from gpt_tasks.types import Statistic
 
 LABELS = ("negative", "neutral", "positive")
@@ -67,14 +68,16 @@ def test_rows_are_taken_by_their_place_also_several_times() -> None:
 
 
 def test_rows_of_the_confusion_matrix_are_the_right_labels_in_the_models_order() -> None:
-    expected = [[2, 0, 1], [1, 1, 0], [0, 0, 1]]
-    assert confusion_matrix(REFERENCES, PREDICTIONS, LABELS).tolist() == expected
-    assert confusion_matrix(REFERENCES, PREDICTIONS, (*LABELS, "unseen")).shape == (4, 4)
+    counts = LabelCounts()
+    counts.add([(LABELS[right], LABELS[given]) for right, given in zip(REFERENCES, PREDICTIONS, strict=True)], None)
+    assert counts.matrix(LABELS) == ((2, 0, 1), (1, 1, 0), (0, 0, 1))
+    assert counts.matrix((*LABELS, "unseen"))[3] == (0, 0, 0, 0)
 
 
 def test_per_label_figures() -> None:
-    counts = confusion_matrix(REFERENCES, PREDICTIONS, (*LABELS, "unseen"))
-    found = [label_f1(counts, index) for index in range(4)]
+    counts = LabelCounts()
+    counts.add([(LABELS[right], LABELS[given]) for right, given in zip(REFERENCES, PREDICTIONS, strict=True)], None)
+    found = [scores.f1 for scores in counts.scores((*LABELS, "unseen")).values()]
     assert [each.value for each in found] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 0])
     assert [each.n for each in found] == [3, 2, 1, 0]
 

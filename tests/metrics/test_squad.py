@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt_tasks.metrics.aggregate import figure
+from gpt_tasks.metrics.figures import figure
 from gpt_tasks.metrics.squad import Language, Threshold, best_threshold, squad_metrics
 from gpt_tasks.types import Statistic
 

@@ -25,7 +25,7 @@ from gpt_tasks.types import Event
 
 pytest.importorskip("lm_eval")
 
-from gpt_tasks.scoring.lm_eval import HarnessModel, score_lm_eval
+from gpt_tasks.scoring.lm_eval import HarnessModel, harness_tasks, score_lm_eval
 
 SEED = 7
 SUBJECTS = ("soup", "train", "film", "hotel", "waiter", "coffee", "view", "cello", "这部电影")
@@ -382,3 +382,12 @@ def test_wrong_arguments_are_reported(
     path = task(ROLLING, test=[{"text": "The soup"}])
     assert cli("lm-eval", *[path if argument == "TASK" else argument for argument in arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_an_interval_of_the_harness_stays_where_its_figure_can_be() -> None:
+    values = {"acc,none": 0.98, "acc_stderr,none": 0.0141, "ppl,none": 20.0, "ppl_stderr,none": 3.0}
+    (task,) = harness_tasks({"results": {"quiz": values}, "n-samples": {"quiz": {"effective": 100}}})
+    share, perplexity = task.metrics["acc"], task.metrics["ppl"]
+    assert (share.value, share.stderr) == (0.98, 0.0141)
+    assert 0.9 < share.low < share.value < share.high < 1
+    assert (perplexity.low, perplexity.high) == pytest.approx((20 - 1.96 * 3, 20 + 1.96 * 3), abs=0.01)

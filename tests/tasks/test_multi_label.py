@@ -12,7 +12,7 @@ import pytest
 from sklearn import metrics
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.metrics.aggregate import figure
+from gpt_tasks.metrics.figures import figure
 from gpt_tasks.tasks.multi_label import MultiLabelTask
 from gpt_tasks.types import Example, MultiLabelPrediction, Row
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.metrics.aggregate import figure
+from gpt_tasks.metrics.figures import figure
 from gpt_tasks.tasks.regression import RegressionTask
 from gpt_tasks.types import Example, Row
 

@@ -80,6 +80,21 @@ def test_a_run_learns_and_holds_everything(run: gpt_tasks.Run) -> None:
     assert record["settings"]["weight_decay"] is not None, "what the method settled is recorded"
 
 
+def test_an_update_is_of_several_batches_where_texts_are_long(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = [{**row, "text": f"{row['text']}. " + "Nothing else happened on that day. " * 6} for row in rows(60)]
+    data = write(tmp_path / "long.jsonl", long)
+    few = {**settings, "epochs": 1, "batch_tokens": 64}
+    run = gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path / "run", **few)
+    assert run.record["settings"]["accumulate"] == 8
+    assert run.report.training["updates"] == 6
+    assert "A batch holds 1.0 examples: an update is of 8 batches (--accumulate)." in capsys.readouterr().err
+    given = gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path / "given", accumulate=1, **few)
+    assert given.record["settings"]["accumulate"] == 1
+    assert given.report.training["updates"] == 48
+
+
 def test_metrics_json_has_the_promised_shape(run: gpt_tasks.Run) -> None:
     content = json.loads((run.path / "metrics.json").read_text())
     assert content["schema_version"] == 1
