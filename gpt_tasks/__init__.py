@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.classification import ClassificationTask as ClassificationTask
     from gpt_tasks.tasks.cloze import ClozeTask as ClozeTask
     from gpt_tasks.tasks.dialogue import DialogueTask as DialogueTask
-    from gpt_tasks.tasks.encoding import encode_behind as encode_behind
+    from gpt_tasks.tasks.encoding import encode_continuation as encode_continuation
     from gpt_tasks.tasks.encoding import encode_text as encode_text
     from gpt_tasks.tasks.encoding import encode_texts as encode_texts
     from gpt_tasks.tasks.encoding import encode_with_offsets as encode_with_offsets
@@ -192,7 +192,7 @@ _HOMES = {
     "bleu": "gpt_tasks.metrics.text",
     "choose_columns": "gpt_tasks.tasks.reading",
     "chrf": "gpt_tasks.metrics.text",
-    "encode_behind": "gpt_tasks.tasks.encoding",
+    "encode_continuation": "gpt_tasks.tasks.encoding",
     "encode_text": "gpt_tasks.tasks.encoding",
     "encode_texts": "gpt_tasks.tasks.encoding",
     "encode_with_offsets": "gpt_tasks.tasks.encoding",

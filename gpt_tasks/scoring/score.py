@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
-from gpt_tasks.events import Observers, observed
+from gpt_tasks.events import observed
 from gpt_tasks.extensions import Metric
-from gpt_tasks.files import check_place, machine_errors
+from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.processes import alone_in, barrier, rank
+from gpt_tasks.processes import barrier, rank
 from gpt_tasks.scoring.prompting import (
     ExampleRequests,
     ask,
@@ -23,23 +20,26 @@ from gpt_tasks.scoring.prompting import (
     shots_pool,
 )
 from gpt_tasks.scoring.prompting import chat_template as chat
-from gpt_tasks.scoring.responder import RegisteredResponder, find_responder, open_responder
+from gpt_tasks.scoring.responder import RegisteredResponder, open_responder
+from gpt_tasks.scoring.score_folder import (
+    SCORES_FOLDER,
+    check_folder,
+    file_name,
+    open_cache,
+    refuse_others,
+    report,
+    versions,
+    working_in,
+)
+from gpt_tasks.scoring.score_harness import HARNESS, score_harness
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
 from gpt_tasks.scoring.suites import LoadedSuite, load_suite
 from gpt_tasks.types import Request, Response
 
 if TYPE_CHECKING:
-    from gpt_tasks.scoring.cache import AnswerCache
     from gpt_tasks.scoring.engine import EngineName
     from gpt_tasks.scoring.responder import Responses
     from gpt_tasks.scoring.results import ScoredExample, Scores, TaskScores
-
-ANSWERS = "answers.jsonl"
-HARNESS = "lm-eval:"
-SCORES_FOLDER = Path("scores")
-# What a scoring leaves in its folder, where observers may write too; and what only others leave.
-_OWN = re.compile(r"scores\.json|answers(-\d+)?\.jsonl")
-_OTHERS = {"run.json", "metrics.json", "pretrain.json", "config.json"}
 
 
 def score(
@@ -86,17 +86,17 @@ def score(
                 f"--suite {suite}: --data-dir, --chat-template, --shots-sampler and --cluster are for our own suites",
                 "gpt-tasks lm-eval has lm-evaluation-harness's own flags.",
             )
-        return _score_harness(
+        return score_harness(
             model, suite.removeprefix(HARNESS), shots=shots, limit=limit, seed=seed, output=output, say=say, **how
         )
     plugins = installed_plugins()
     registry = plugins.registry
     loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
     loaded = loaded if cluster is None else loaded.clustered(cluster)
-    folder = output or SCORES_FOLDER / f"{_file_name(model)}-{loaded.name}"
-    _check_folder(folder)
+    folder = output or SCORES_FOLDER / f"{file_name(model)}-{loaded.name}"
+    check_folder(folder)
     drawn = {"shots_sampler": shots_sampler, "limit": limit, "chat_template": chat_template, "seed": seed}
-    _refuse_others(folder, {"suite": loaded.sha256, **drawn})
+    refuse_others(folder, {"suite": loaded.sha256, **drawn})
     _refuse_useless(loaded, shots_sampler, seed)
     parts = [part for task in loaded.tasks for part in task.parts()]
     examples = [list(read_examples(part, registry.sources, limit)) for part in parts]
@@ -124,14 +124,14 @@ def score(
         **drawn,
     }
     fingerprint = responder.identity["model"]
-    _refuse_others(folder, {"model": fingerprint, "suite": loaded.sha256, **settings})
+    refuse_others(folder, {"model": fingerprint, "suite": loaded.sha256, **settings})
     configuration = {"model": model, "suite": loaded.name, "tasks": [task.name for task in loaded.tasks], **settings}
     with (
         machine_errors(),
-        _working_in(folder),
+        working_in(folder),
         observed(plugins, "score", folder, configuration) as observers,
     ):
-        with _cache(folder, responder.identity, say) as cache:
+        with open_cache(folder, responder.identity, say) as cache:
             if isinstance(responder, RegisteredResponder):
                 responder.try_requests(_by_task(asked), cache)
             found = responder.answer([request for each in asked for request in each.requests], cache)
@@ -147,22 +147,17 @@ def score(
             suite={"name": loaded.name, "sha256": loaded.sha256},
             model={"spec": model, "fingerprint": fingerprint, "parameters": responder.parameters},
             settings=settings if found.engine is None else {**settings, "engine_used": found.engine},
-            versions=_versions(),
+            versions=versions(),
             tasks=tuple(tasks),
             notes=(*notes, *found.notes, *_without_shots(loaded, shots), *_notes_of(tasks)),
         )
         if rank() == 0:
             write_scores(folder, scores, rows)
-            _report(observers, tasks, [folder / SCORES, folder / EXAMPLES])
+            report(observers, tasks, [folder / SCORES, folder / EXAMPLES])
         elif cache.path.exists():
             cache.path.unlink()  # the first process has it all by now
         barrier()
     return scores, folder
-
-
-def _file_name(model: str) -> str:
-    """A model's name as part of a folder's, without the colons that Windows refuses."""
-    return Path(model).name.replace(":", "-")
 
 
 def _scored(
@@ -183,12 +178,6 @@ def _scored(
 
 def _notes_of(tasks: Sequence[TaskScores]) -> list[str]:
     return [f"{task.name}: {task.note}" for task in tasks if task.note]
-
-
-def _report(observers: Observers, tasks: Sequence[TaskScores], artifacts: Sequence[Path]) -> None:
-    for reported in tasks:
-        observers.send("evaluated", {"task": reported.name, **reported.values()})
-    observers.finish({}, artifacts)
 
 
 def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
@@ -212,115 +201,3 @@ def _without_shots(suite: LoadedSuite, shots: int | None) -> list[str]:
     """Return a note on the tasks that `shots` has no effect on."""
     names = [task.name for task in suite.tasks if shots and not task.task.takes_shots]
     return [f"--shots {shots} has no effect on {', '.join(names)}."] if names else []
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise UsageError where the path is not a folder or holds files of something else, before anything is loaded."""
-    check_place(folder)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UsageError(f"--output {folder} is a file", "Give a folder.")
-    names = {path.name for path in folder.iterdir() if path.name[0] != "."}
-    others = names & _OTHERS or (set() if any(map(_OWN.fullmatch, names)) else names)
-    if others:
-        raise UsageError(
-            f"--output {folder} holds other files than those of a scoring: {min(others)}",
-            "Give a folder that is empty, not there yet, or of a scoring before.",
-        )
-
-
-@contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
-    if rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder):
-        yield
-
-
-def _refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Raise UsageError where the folder holds scores with other settings."""
-    file = folder / "scores.json"
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        held = {"model": saved["model"]["fingerprint"], "suite": saved["suite"]["sha256"], **saved["settings"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # nothing there, or nothing to be lost
-    if held.get("shots_sampler") == "drawn":
-        held["shots_sampler"] = "random"  # its current name
-    for name, value in asked.items():
-        if name not in ("device", "cluster") and held.get(name) != value:
-            raise UsageError(
-                f"{folder} holds scores of another {name.replace('_', ' ')}: {held.get(name)}, not {value}",
-                "Give another folder with --output, or remove this one.",
-            )
-
-
-def _cache(folder: Path, identity: Mapping[str, str], say: Callable[[str], None]) -> AnswerCache:
-    """Open the first process's file, which takes over the answers of the others; every other process gets its own."""
-    from gpt_tasks.scoring.cache import AnswerCache
-
-    if rank() == 0:
-        first = AnswerCache(folder / ANSWERS, identity, say, sorted(folder.glob("answers-*.jsonl")))
-        barrier()
-        return first
-    barrier()
-    return AnswerCache(folder / f"answers-{rank()}.jsonl", identity, say)
-
-
-def _score_harness(
-    model: str,
-    task: str,
-    *,
-    shots: int | None,
-    limit: int | None,
-    seed: int,
-    output: Path | None,
-    say: Callable[[str], None],
-    **how: Any,
-) -> tuple[Scores, Path]:
-    """Score a model on a task of lm-evaluation-harness, by its own code; the folder holds the figures only."""
-    from gpt_tasks.files import write_json
-    from gpt_tasks.scoring.lm_eval import VERSION, harness_tasks, score_lm_eval
-    from gpt_tasks.scoring.results import SCORES, Scores
-    from gpt_tasks.scoring.scorer import open_scorer
-
-    if find_responder(model) is not None:
-        raise UsageError(
-            f"--suite {HARNESS}{task}: lm-evaluation-harness evaluates a model on this machine, not {model}",
-            "It has its own models for endpoints.",
-        )
-    folder = output or SCORES_FOLDER / f"{_file_name(model)}-lm-eval-{Path(task).stem}"
-    _check_folder(folder)
-    backbone, scorer = open_scorer(model, **how)
-    settings = {
-        "precision": scorer.precision,
-        "device": str(scorer.device),
-        "shots": shots,
-        "limit": limit,
-        "seed": seed,
-    }
-    name = f"{HARNESS}{task}"
-    _refuse_others(folder, {"model": backbone.fingerprint, "suite": name, **settings})
-    configuration = {"model": model, "suite": name, "tasks": [task], **settings}
-    with machine_errors(), observed(installed_plugins(), "score", folder, configuration) as observers:
-        found = score_lm_eval(task, scorer, shots=shots, limit=limit, seed=seed, say=say)
-        scores = Scores(
-            suite={"name": name, "sha256": name},
-            model={"spec": model, "fingerprint": backbone.fingerprint, "parameters": backbone.parameters},
-            settings=settings,
-            versions={**_versions(), "lm_eval": VERSION},
-            tasks=harness_tasks(found),
-        )
-        with _working_in(folder):
-            if rank() == 0:
-                write_json(folder / SCORES, scores.to_json())
-                _report(observers, scores.tasks, [folder / SCORES])
-            barrier()
-    return scores, folder
-
-
-def _versions() -> dict[str, str]:
-    from importlib import metadata
-
-    return {name: metadata.version(name) for name in ("gpt-tasks", "torch", "transformers", "tokenizers")}

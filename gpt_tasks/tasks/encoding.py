@@ -68,7 +68,9 @@ def encode_with_offsets(
     return found
 
 
-def encode_behind(tokenizer: PreTrainedTokenizerBase, before: str, text: str, *, control: bool = False) -> list[int]:
+def encode_continuation(
+    tokenizer: PreTrainedTokenizerBase, before: str, text: str, *, control: bool = False
+) -> list[int]:
     """Return the tokens of a text that goes on with `before`, which keeps its own tokens.
 
     These are the tokens of both together, unless one of them spans the border.

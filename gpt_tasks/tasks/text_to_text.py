@@ -14,7 +14,7 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Metric
 from gpt_tasks.metrics.text import exact_match
 from gpt_tasks.tasks.card import Display, TaskCard
-from gpt_tasks.tasks.encoding import encode_behind, encode_text, end_of_text, literal
+from gpt_tasks.tasks.encoding import encode_continuation, encode_text, end_of_text, literal
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, longer_inputs, with_column
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompted import PromptedTask, PromptOptions
@@ -241,7 +241,7 @@ class TextToTextTask(PromptedTask):
         for example in examples:
             texts = {field: example.inputs[field] for field in asked}
             before, target = filled(self.prompt, texts, tokenizer), literal(tokenizer, str(example.target))
-            answer = [*encode_behind(tokenizer, before, target, control=True), end_of_text(tokenizer)]
+            answer = [*encode_continuation(tokenizer, before, target, control=True), end_of_text(tokenizer)]
             cut = max(0, len(answer) - (max_length - least))
             answer = answer[: len(answer) - cut]
             (prompt,) = encode_prompts(self.prompt, [texts], tokenizer, max_length - len(answer))

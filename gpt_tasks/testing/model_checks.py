@@ -81,10 +81,11 @@ def saved_model_answers_alike(fixture: TaskFixture) -> None:
     import numpy as np
 
     from gpt_tasks.heads.saved import load_model
+    from gpt_tasks.training.results import save
 
     session = fixture.session
     features = _features(session)
-    session.save()
+    save(session)
     saved = load_model(session.folder.model, fixture.plugins.registry.heads)
     task = fixture.task.restored(saved.record.state).resolved()
     restored: Any = type(session.learner)(task, saved.backbone, session.learner.settings)

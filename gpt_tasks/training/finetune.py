@@ -119,6 +119,7 @@ def _train(
     # Imported here: these modules import torch, and a command that computes nothing should not wait for it.
     from gpt_tasks.backbone.quiet import quiet_transformers
     from gpt_tasks.training.checkpoints import LossError
+    from gpt_tasks.training.results import close
     from gpt_tasks.training.session import Session
 
     started = time.monotonic()
@@ -129,7 +130,7 @@ def _train(
             with observed(plugins, "finetune", folder.path, session.record()) as observers:
                 session.train(observers)
                 if rank() == 0:
-                    observers.finish(session.close(time.monotonic() - started).values(), folder.artifacts())
+                    observers.finish(close(session, time.monotonic() - started).values(), folder.artifacts())
                 barrier()
         except LossError as error:
             if owner.distribution != OWN_DISTRIBUTION:

@@ -1,11 +1,10 @@
-"""One fine-tuning from the inside: its data, its model, its training and its results."""
+"""One fine-tuning from the inside: its data, its model and its training."""
 
 from __future__ import annotations
 
 import json
 import math
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,20 +20,16 @@ from gpt_tasks.backbone.load import Backbone, Location, open_backbone
 from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
 from gpt_tasks.data.encoded import EncodedExamples, FeaturesError, store_features
 from gpt_tasks.data.examples import Examples, chunks
-from gpt_tasks.data.leaks import TRAINED_ROWS, load_trained, note_on_training, save_trained
+from gpt_tasks.data.leaks import load_trained, note_on_training
 from gpt_tasks.data.splits import Splits, load_splits
 from gpt_tasks.errors import DataError, PluginError
-from gpt_tasks.evaluation.card import model_card
-from gpt_tasks.evaluation.evaluate import evaluate
 from gpt_tasks.evaluation.plots import plot_learning_curve
-from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.statistics import check_metrics
 from gpt_tasks.events import Observers
 from gpt_tasks.extensions import HeadSpec, Method, Metric
-from gpt_tasks.files import atomic_write, write_json
-from gpt_tasks.heads.saved import TaskRecord, save_model
+from gpt_tasks.files import write_json
 from gpt_tasks.learners.base import Learner, LearnerSettings
-from gpt_tasks.plugins import Plugins
+from gpt_tasks.plugins import Plugin, Plugins
 from gpt_tasks.processes import rank
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.threads import LOADING
@@ -57,7 +52,7 @@ ENCODED_AT_ONCE = 1024
 
 @dataclass
 class Session:
-    """What a fine-tuning holds from reading its data to writing its report."""
+    """What a fine-tuning holds from reading its data on; `results` writes what comes of it."""
 
     learner: Learner[Any]
     method: Method
@@ -260,58 +255,6 @@ class Session:
             raise DataError(f"No example of the {split} split can be learned", "Give other rows.")
         return encoded
 
-    def close(self, seconds: float) -> Report:
-        """Leave model, report and card in the folder, and mark the run, of so many seconds, as finished."""
-        self.training["total_seconds"] = round(seconds, 3)
-        report = self.finish()
-        self._write_card(report)
-        trained = load_trained(self.backbone.location.folder)
-        save_trained(self.folder.path / TRAINED_ROWS, self.splits.train.keys, trained)
-        self.folder.write({**self.record(), **self.folder.checksums()}, "finished")
-        # Only now: until the run is marked as finished, it resumes from its checkpoints.
-        shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
-        return report
-
-    def finish(self) -> Report:
-        """Calibrate on the validation split, save the model, and report it alongside the baselines."""
-        assert self.validation is not None
-        self.learner = self.learner.calibrated_on(self.splits.validation, self.validation)
-        self.learner.fit_baselines(self.splits.train, self.splits.validation)
-        self.learner.save_baselines(self.folder.baselines)
-        self.save()
-        return evaluate(
-            self.learner,
-            self.splits.test,
-            split="test",
-            metrics=self.learner.report_metrics(self.metrics),
-            training=self.training,
-            notes=self.splits.notes,
-            output=self.folder.path,
-        )
-
-    def save(self) -> None:
-        """Save the model, as the method leaves it, with its head and the task."""
-        model, method = self.learner.model, self.method
-        model.backbone = method.finish(model.backbone)
-        plugin = self._plugin()
-        record = TaskRecord(
-            task=self.task.name,
-            plugin=plugin.distribution,
-            plugin_version=plugin.version,
-            head=self.head.name if self.head else "",
-            outputs=self.learner.outputs,
-            state=self.task.state(),
-            method=method.name if method.saved_separately else "",
-        )
-        save_model(
-            self.folder.model,
-            self.backbone.model,
-            self.backbone.tokenizer,
-            model.head if self.head else None,
-            record,
-            added=model.backbone if method.saved_separately else None,
-        )
-
     def learner_source(self) -> str:
         """Return the plugin that provides the learner, with its distribution, as in `ner (gpt-tasks 0.1.0)`."""
         plugin = self.plugins.find(self.plugins.registry.learners.owner(str(self.task.learner)))
@@ -322,22 +265,6 @@ class Session:
         self.splits = replace(self.splits, notes=(*self.splits.notes, *notes))
         for note in notes if rank() == 0 else ():
             print(note, file=sys.stderr)
-
-    def _write_card(self, report: Report) -> None:
-        card = model_card(
-            report,
-            task=self.task,
-            run=self.folder.path.name,
-            backbone=self.config.backbone,
-            method=self.method.name,
-            rows=self.rows(),
-            settings=self.settings.as_json(),
-            data=str(self.config.data or "the task's embedded samples"),
-            fields=self.splits.train.fields,
-            plots=sorted(plot.name for plot in self.folder.path.glob("*.png")),
-        )
-        with atomic_write(self.folder.path / "README.md") as file:
-            file.write(card)
 
     def _mark(self) -> None:
         """Write run.json. The data and backbone of a resumed run must be those that it was started with."""
@@ -353,7 +280,7 @@ class Session:
 
     def record(self) -> dict[str, Any]:
         """Return what run.json says of this run."""
-        plugin = self._plugin()
+        plugin = self.plugin
         return {
             "task": self.task.name,
             "plugin": {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version},
@@ -370,7 +297,9 @@ class Session:
         """Return how many rows each split holds."""
         return {name: len(getattr(self.splits, name)) for name in ("train", "validation", "test")}
 
-    def _plugin(self) -> Any:
+    @property
+    def plugin(self) -> Plugin:
+        """The plugin that provides the task."""
         return self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
 
 

@@ -15,7 +15,7 @@ from gpt_tasks.scoring.requests import Tokenization
 from gpt_tasks.tasks.chat_template import conversation, give_template, prompt
 from gpt_tasks.tasks.encoding import (
     _control,
-    encode_behind,
+    encode_continuation,
     encode_text,
     encode_texts,
     encode_with_offsets,
@@ -82,7 +82,7 @@ def test_encode_cut_join_offsets_and_round_trip(family: Any, sentences: Any, dat
     assert family.gives_back(bare, text)
 
     # Joined: the context keeps its tokens, and nothing is between them and what follows.
-    behind = encode_behind(tokenizer, text, other)
+    behind = encode_continuation(tokenizer, text, other)
     whole = encode_text(tokenizer, text + other, begins=False)
     assert [*bare, *behind] == whole or whole[: len(bare)] != bare
     assert family.gives_back([*bare, *behind], text + other)

@@ -1,0 +1,88 @@
+"""What a fine-tuning leaves in its folder: the model, its report and its card."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from gpt_tasks.data.leaks import TRAINED_ROWS, load_trained, save_trained
+from gpt_tasks.evaluation.card import model_card
+from gpt_tasks.evaluation.evaluate import evaluate
+from gpt_tasks.evaluation.report import Report
+from gpt_tasks.files import atomic_write
+from gpt_tasks.heads.saved import TaskRecord, save_model
+
+if TYPE_CHECKING:
+    from gpt_tasks.training.session import Session
+
+
+def close(session: Session, seconds: float) -> Report:
+    """Leave model, report and card in the folder, and mark the run, of so many seconds, as finished."""
+    session.training["total_seconds"] = round(seconds, 3)
+    report = finish(session)
+    _write_card(session, report)
+    trained = load_trained(session.backbone.location.folder)
+    save_trained(session.folder.path / TRAINED_ROWS, session.splits.train.keys, trained)
+    session.folder.write({**session.record(), **session.folder.checksums()}, "finished")
+    # Only now: until the run is marked as finished, it resumes from its checkpoints.
+    shutil.rmtree(session.folder.checkpoints, ignore_errors=True)
+    return report
+
+
+def finish(session: Session) -> Report:
+    """Calibrate on the validation split, save the model, and report it alongside the baselines."""
+    assert session.validation is not None
+    session.learner = session.learner.calibrated_on(session.splits.validation, session.validation)
+    session.learner.fit_baselines(session.splits.train, session.splits.validation)
+    session.learner.save_baselines(session.folder.baselines)
+    save(session)
+    return evaluate(
+        session.learner,
+        session.splits.test,
+        split="test",
+        metrics=session.learner.report_metrics(session.metrics),
+        training=session.training,
+        notes=session.splits.notes,
+        output=session.folder.path,
+    )
+
+
+def save(session: Session) -> None:
+    """Save the model, as the method leaves it, with its head and the task."""
+    model, method = session.learner.model, session.method
+    model.backbone = method.finish(model.backbone)
+    plugin = session.plugin
+    record = TaskRecord(
+        task=session.task.name,
+        plugin=plugin.distribution,
+        plugin_version=plugin.version,
+        head=session.head.name if session.head else "",
+        outputs=session.learner.outputs,
+        state=session.task.state(),
+        method=method.name if method.saved_separately else "",
+    )
+    save_model(
+        session.folder.model,
+        session.backbone.model,
+        session.backbone.tokenizer,
+        model.head if session.head else None,
+        record,
+        added=model.backbone if method.saved_separately else None,
+    )
+
+
+def _write_card(session: Session, report: Report) -> None:
+    card = model_card(
+        report,
+        task=session.task,
+        run=session.folder.path.name,
+        backbone=session.config.backbone,
+        method=session.method.name,
+        rows=session.rows(),
+        settings=session.settings.as_json(),
+        data=str(session.config.data or "the task's embedded samples"),
+        fields=session.splits.train.fields,
+        plots=sorted(plot.name for plot in session.folder.path.glob("*.png")),
+    )
+    with atomic_write(session.folder.path / "README.md") as file:
+        file.write(card)
