@@ -71,7 +71,7 @@ def encode_with_offsets(
 def encode_continuation(
     tokenizer: PreTrainedTokenizerBase, before: str, text: str, *, control: bool = False
 ) -> list[int]:
-    """Return the tokens of a text that goes on with `before`, which keeps its own tokens.
+    """Return the tokens of a text that continues `before`, whose own tokens stay as they are.
 
     These are the tokens of both together, unless one of them spans the border.
     """
