@@ -221,6 +221,8 @@ def n_gram(run: Any) -> dict[str, Score]:
             test=config["test"],
             columns=config["column"],
             limit=config["limit"],
+            limit_validation=config["limit_validation"],
+            limit_test=config["limit_test"],
             seed=config["seed"],
             schemes={},
             scratch=Path(scratch),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ def finetuned(task: str, flags: Sequence[str], limit: int | None, output: Path, 
     Raises SystemExit where the command fails, and where another limit was trained there.
     """
     if not RunFolder(output).finished:
-        limited = [] if limit is None else ["--limit", str(limit)]
+        # Validation and test stay whole.
+        whole = ["--limit-validation", str(sys.maxsize), "--limit-test", str(sys.maxsize)]
+        limited = [] if limit is None else ["--limit", str(limit), *whole]
         resumed = ["--resume"] if (output / "run.json").exists() else []
         gpt_tasks(["finetune", task, *flags, *limited, "--output", str(output), *resumed], core)
     run = load(output)

@@ -83,6 +83,7 @@ def test_n_grams_are_judged_by_the_tokens_of_the_report(quality, tiny_backbone_f
         task,
         **settings,
         limit=4,
+        limit_test=6,
         backbone=str(tiny_backbone_folder),
         epochs=1,
         max_length=64,

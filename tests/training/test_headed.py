@@ -78,7 +78,8 @@ def tagger(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
 def scorer(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("similarity")
     data = written(folder / "data", [{"text_a": a, "text_b": b, "score": score} for a, b, score in PAIRS])
-    return exact(gpt_tasks.finetune("similarity", data=data, output=folder / "run", **settings))
+    longer = {**settings, "learning_rate": 0.005, "epochs": 120}
+    return exact(gpt_tasks.finetune("similarity", data=data, output=folder / "run", **longer))
 
 
 @pytest.fixture(scope="module")
