@@ -36,7 +36,10 @@ def parse_yaml(text: str) -> Parsed:
     """Read one YAML document. Raises YamlError with the line where it stands."""
     import yaml
 
-    loader = _loader()(text)
+    try:
+        loader = _loader()(text)
+    except yaml.YAMLError as error:  # of characters that no YAML can hold
+        raise YamlError(" ".join(str(error).split())[:200]) from error
     try:
         root = loader.get_single_node()
         if root is None:

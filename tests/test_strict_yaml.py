@@ -33,6 +33,7 @@ def test_types(text: str, value: object) -> None:
         ("a: &x [*x]", "holds itself", 1),
         ("a: [1", "expected", 1),
         ("a: !!python/object:os.system x", "could not determine", 1),
+        ("a: \x00", "special characters", 0),
         ("[" * 2_000, "nested too deep", 0),
         ("a: " + "9" * 5_000, "digits", 0),
         ("? [a]\n: b", "a key is no text", 1),

@@ -106,7 +106,7 @@ def predict_texts(
     asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
     _refuse_useless(context, asked, source, data)
     if output is not None:
-        check_answer_file(output, [source, data])
+        check_answer_file(output, [source, data, run])
 
     from gpt_tasks.evaluation.answering import given_example, predictions_as_json
 

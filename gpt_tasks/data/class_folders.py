@@ -15,7 +15,7 @@ _SUFFIX = ".txt"
 
 def class_folders(folder: Path) -> list[Path]:
     """Return the sub-folders that hold texts, sorted; none where they are fewer than two."""
-    found = [each for each in sorted(folder.iterdir()) if each.is_dir() and any(_texts(each))]
+    found = [each for each in sorted(folder.iterdir()) if _is_class(each)]
     return found if len(found) > 1 else []
 
 
@@ -30,6 +30,10 @@ def read_classes(folders: list[Path], encoding: str | None) -> Iterator[Row]:
                     yield Row({"text": file.read().rstrip("\n"), "label": folder.name}, where)
             except DataError as error:
                 yield BrokenRow(where, error.message, error.hint)
+
+
+def _is_class(folder: Path) -> bool:
+    return folder.is_dir() and not folder.name.startswith(".") and any(_texts(folder))
 
 
 def _texts(folder: Path) -> Iterator[Path]:

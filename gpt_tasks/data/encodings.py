@@ -22,6 +22,9 @@ CODE_PAGES = (
 _CHUNK = 2**20
 _SAMPLE = 2**16
 _HEAD = 2**12
+_UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+# Ways to write names of hosts and the like.
+_NOT_OF_TEXTS = ("punycode", "idna", "undefined")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Control characters that no text in a code page holds; almost any bytes are valid cp1252.
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
@@ -38,6 +41,8 @@ def choose_encoding(path: Path, *, given: str | None = None, detect: bool = True
         return _checked(path, known_encoding(given)), ""
     with open_bytes(path) as file:
         head = file.read(_HEAD)
+    if head.startswith(_UTF_32):
+        return _checked(path, "utf-32"), ""
     if head.startswith(_UTF_16):
         return _checked(path, "utf-16"), ""
     problem = _misreading(path, "utf-8-sig")
@@ -53,6 +58,8 @@ def known_encoding(name: str) -> str:
     """Return the name of an encoding of text. Raises UsageError where there is none of that name."""
     try:
         codecs.getincrementaldecoder(name)
+        if codecs.lookup(name).name in _NOT_OF_TEXTS:
+            raise ValueError(name)
         "".encode(name)
     except (LookupError, ValueError) as error:
         raise UsageError(f"--encoding {name!r}: there is no such encoding", "As in cp1251, gbk or utf-16.") from error
@@ -99,7 +106,9 @@ def _checked(path: Path, encoding: str) -> str:
 def _misreading(path: Path, encoding: str) -> str:
     """Say where a file is not text in an encoding; an empty answer means that it is."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    binary = re.compile(b"\x00") if encoding == "utf-8-sig" else None if "16" in encoding else _BINARY
+    binary = (
+        re.compile(b"\x00") if encoding == "utf-8-sig" else None if "16" in encoding or "32" in encoding else _BINARY
+    )
     line, filled = 1, False
     with open_bytes(path) as file:
         while True:
@@ -114,6 +123,8 @@ def _misreading(path: Path, encoding: str) -> str:
                 byte = error.object[error.start]
                 line += error.object[: error.start].count(b"\n")
                 return f"{path.name}:{line}: byte {byte:#04x} is not {encoding.removesuffix('-sig').upper()}"
+            except UnicodeError as error:  # of UTF-16 without a mark
+                return f"{path.name}: this is not {encoding.upper()}: {error}"
             line += text.count("\n")
             filled = filled or bool(text.strip())
             if not chunk:

@@ -29,25 +29,50 @@ def read_excel(path: Path) -> Iterator[Row]:
     with reading(path):
         try:
             book = load_workbook(path, read_only=True, data_only=True)
-        except (BadZipFile, InvalidFileException, KeyError, ValueError) as error:
-            raise DataError(f"{path}: this is not a whole .xlsx file: {error}", "Save it anew.") from error
+            sheets = [sheet for sheet in book.worksheets if hasattr(sheet, "iter_rows")]
+        except (BadZipFile, InvalidFileException, SyntaxError, KeyError, ValueError, TypeError) as error:
+            raise _broken(path, error) from error
         try:
-            for sheet in book.worksheets:
-                rows = list(islice(sheet.iter_rows(values_only=True), 1))
-                if rows and any(value is not None for value in rows[0]):
-                    yield from _sheet_rows(sheet.iter_rows(values_only=True), path.name)
+            for sheet in sheets:
+                # What a file says of its extent may be wrong.
+                sheet.reset_dimensions()
+                rows = _whole(path, sheet.iter_rows())
+                first = next(
+                    (number for number, cells in enumerate(rows) if any(_value(cell) is not None for cell in cells)),
+                    None,
+                )
+                if first is not None:
+                    yield from _sheet_rows(islice(_whole(path, sheet.iter_rows()), first, None), path.name, first + 1)
                     return
         finally:
             book.close()
     raise DataError(f"{path}: the file is empty", "Give a file that holds rows.")
 
 
-def _sheet_rows(rows: Iterator[tuple[Any, ...]], name: str) -> Iterator[Row]:
-    header = ["" if value is None else str(value).strip() for value in next(rows)]
+def _broken(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: this is not a whole .xlsx file: {str(error)[:200]}", "Save it anew.")
+
+
+def _whole(path: Path, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield rows of cells. Raises DataError where the sheet is damaged; errors of XML are SyntaxErrors."""
+    try:
+        yield from rows
+    except (SyntaxError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _broken(path, error) from error
+
+
+def _value(cell: Any) -> Any:
+    """Return the value of a cell; an error, as #N/A, is none."""
+    return None if cell.data_type == "e" else cell.value
+
+
+def _sheet_rows(rows: Iterator[tuple[Any, ...]], name: str, line: int) -> Iterator[Row]:
+    header = ["" if cell.value is None else str(cell.value).strip() for cell in next(rows)]
     for place, column in enumerate(header):
         if column and column in header[:place]:
-            raise DataError(f"{name}:1: the header names the column '{column}' twice", "Rename one of them.")
-    for number, cells in enumerate(rows, start=2):
-        if any(value is not None for value in cells):
-            values = {column: plain(value) for column, value in zip(header, cells, strict=False) if column}
+            raise DataError(f"{name}:{line}: the header names the column '{column}' twice", "Rename one of them.")
+    for number, cells in enumerate(rows, start=line + 1):
+        given = list(map(_value, cells))
+        if any(value is not None for value in given):
+            values = {column: plain(value) for column, value in zip(header, given, strict=False) if column}
             yield Row(dict.fromkeys(filter(None, header)) | values, f"{name}:{number}")

@@ -57,21 +57,23 @@ def _read_label_studio(values: Mapping[str, Any]) -> dict[str, Any]:
     given = [each for each in _annotations(values) if not each.get("was_cancelled")][:1]
     results = given[0].get("result") if given else None
     labels: list[Any] = []
+    spans: list[Any] = []
     for result in results if isinstance(results, list) else ():
         value = result.get("value") if isinstance(result, Mapping) else None
         if not isinstance(value, Mapping):
             continue
         if "labels" in value:
-            columns.setdefault("spans", []).append(value)
+            spans.append(value)
         elif "choices" in value:
-            labels += value["choices"]
-            columns[str(result.get("from_name"))] = _single(value["choices"])
+            chosen = value["choices"] if isinstance(value["choices"], list) else [value["choices"]]
+            labels += [choice for choice in chosen if choice is not None]
+            columns.setdefault(str(result.get("from_name")), _single(chosen))
         else:
             # A text is a list of one, a rating or a number is a value; each is under the name of its kind.
             answer = value.get(str(result.get("type")).replace("textarea", "text"))
-            columns[str(result.get("from_name"))] = _single(answer)
+            columns.setdefault(str(result.get("from_name")), _single(answer))
     if given:
-        columns.setdefault("spans", [])
+        columns["spans"] = spans
     return {**columns, **(_labels(labels) if labels else {})}
 
 

@@ -13,7 +13,7 @@ from gpt_tasks.data.excel_files import read_excel
 from gpt_tasks.data.json_files import odd_in_json, read_json
 from gpt_tasks.data.parquet_files import read_parquet
 from gpt_tasks.data.plain_text import read_passages
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import FileFormat
 from gpt_tasks.types import Row
 
@@ -50,6 +50,8 @@ def open_file(path: Path, formats: Sequence[FileFormat] = (), encoding: str | No
         known = [*SUFFIXES, *(suffix for each in formats for suffix in each.suffixes)]
         raise DataError(f"{path}: files of this kind cannot be read", f"Give one that ends in {', '.join(known)}.")
     if suffix in (".parquet", ".xlsx"):
+        if encoding is not None:
+            raise UsageError(f"--encoding {encoding} has no effect: {path.name} is no text file", "Leave it out.")
         return DataFile(path, partial(read_parquet if suffix == ".parquet" else read_excel, path))
     kind = suffix.removesuffix(".gz")
     is_json = kind.startswith(".json")

@@ -176,7 +176,12 @@ def _open_folder(folder: Path, formats: Sequence[FileFormat], encoding: str | No
 
 def _open_class_folders(folder: Path, encoding: str | None) -> Source:
     """Open a folder of classes, or one of splits that are such folders."""
-    parts = {split_named(each.name): class_folders(each) for each in sorted(folder.iterdir()) if each.is_dir()}
+    parts: dict[str | None, list[Path]] = {}
+    for each in sorted(path for path in folder.iterdir() if path.is_dir()):
+        name, classes = split_named(each.name), class_folders(each)
+        if name and classes and parts.get(name):
+            raise DataError(f"{folder}: two folders could be the {name} split", f"Leave one of them: {each.name}.")
+        parts[name] = parts.get(name) or classes
     found = {name: parts[name] for name in SPLITS if parts.get(name)} or {ALL: class_folders(folder)}
     if not any(found.values()):
         raise DataError(
@@ -184,11 +189,11 @@ def _open_class_folders(folder: Path, encoding: str | None) -> Source:
             f"Name them train.csv, validation.csv and test.csv (or another of {', '.join(SUFFIXES)}), or give each "
             "class a folder of .txt files.",
         )
-    classes = ", ".join(sorted({each.name for folders in found.values() for each in folders}))
+    labels = ", ".join(sorted({each.name for folders in found.values() for each in folders}))
     return Source(
         f"{folder.name}/",
         {name: partial(read_classes, folders, encoding) for name, folders in found.items()},
-        (f"Every text of {folder.name}/ is labelled with the name of its folder: {classes}.",),
+        (f"Every text of {folder.name}/ is labelled with the name of its folder: {labels}.",),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from gpt_tasks.data.trial import Reading, in_proportion
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.tasks.base import Task
+
+LOOKED_AT = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,9 +277,9 @@ def _leave_out(found: dict[str, Examples], split: str, others: Sequence[str], no
 
 
 def _is_labelled(task: Task, source: Source, split: str, columns: Mapping[str, str]) -> bool:
-    """Return whether a split's first row has its target: many published test sets hide theirs."""
-    first = next(source.whole_rows(split), None)
-    return first is not None and task.is_labelled(first, columns)
+    """Return whether one of a split's first rows has its target: many published test sets hide theirs."""
+    first = islice(source.whole_rows(split), LOOKED_AT)
+    return any(task.is_labelled(row, columns) for row in first)
 
 
 def _oddities(task: Task, found: Mapping[str, Examples]) -> list[str]:

@@ -27,12 +27,14 @@ def sqlite_splits(location: str) -> Mapping[str, Callable[[], Iterator[Row]]]:
 
     Raises DataError where there is no such file or table, naming those that there are.
     """
-    name, _, table = location.partition("#")
+    name, _, table = location.rpartition("#") if "#" in location else (location, "", "")
     path = Path(name).expanduser()
+    if not path.is_file() and Path(location).expanduser().is_file():
+        name, table, path = location, "", Path(location).expanduser()
     if not path.is_file():
         raise DataError(f"sqlite:{location}: there is no file {name}", "Write sqlite:FILE#TABLE.")
-    found = _query(path, "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'")
-    tables = [str(values["name"]) for values in found]
+    found = _query(path, "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+    tables = [name for name in (str(values["name"]) for values in found) if not name.startswith("sqlite_")]
     if not table and len(tables) == 1:
         table = tables[0]
     if table not in tables:
@@ -63,6 +65,8 @@ def _query(path: Path, query: str) -> Iterator[dict[str, Any]]:
             finally:
                 database.close()
         except sqlite3.OperationalError as error:
+            if "locked" not in str(error) and "open" not in str(error):
+                raise DataError(f"{path}: the table cannot be read: {error}", "Fix it, or give another.") from error
             raise MachineError(f"{path}: the database cannot be read: {error}", "Close what writes to it.") from error
         except sqlite3.DatabaseError as error:
             raise DataError(f"{path}: {error}", "Give a database of SQLite's.") from error

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TextIO
 
 from gpt_tasks.data.invalid import BrokenRow, InvalidRow
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.files import atomic_write, check_place
+from gpt_tasks.files import atomic_write, check_place, json_safe
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example, Row
 
@@ -33,23 +33,29 @@ class AnswerColumns:
     top_k: int = 1
     reason: bool = False
 
-    def of(self, task: Task, prediction: Any) -> dict[str, Any]:
-        """Return an answer's values by column. Raises UsageError for a `top_k` of a task that has no labels."""
+    def of(self, task: Task, example: Example, prediction: Any) -> dict[str, Any]:
+        """Return an answer's values by column; one of an example's choices is its text.
+
+        Raises UsageError for a `top_k` of a task that does not choose one of several labels.
+        """
         said = task.to_json(prediction)
+        predicted, by_label = said.pop("predicted"), said.get("probabilities")
+        one_of = by_label if isinstance(by_label, Mapping) and isinstance(predicted, str) else {}
         confidence = task.probability(prediction)
+        if confidence is None:
+            confidence = one_of.get(predicted, said.get("probability"))
         columns = {
-            PREDICTION: said.pop("predicted"),
+            PREDICTION: _name(predicted, example),
             CONFIDENCE: None if confidence is None else round(confidence, 6),
         }
-        by_label = said.get("probabilities")
         if self.top_k > 1:
-            if not isinstance(by_label, Mapping):
+            if not one_of:
                 raise UsageError(
-                    f"--top-k {self.top_k}: task '{task.name}' gives no label a probability", "Leave it out."
+                    f"--top-k {self.top_k}: task '{task.name}' does not choose one of several labels", "Leave it out."
                 )
-            ranked = sorted(by_label.items(), key=lambda item: -item[1])
+            ranked = sorted(one_of.items(), key=lambda item: -item[1])
             for place, (label, probability) in enumerate(ranked[1 : self.top_k], start=2):
-                columns |= {f"{PREDICTION}_{place}": label, f"{CONFIDENCE}_{place}": probability}
+                columns |= {f"{PREDICTION}_{place}": _name(label, example), f"{CONFIDENCE}_{place}": probability}
         if self.probabilities:
             if not said:
                 raise UsageError(
@@ -96,7 +102,9 @@ def write_answers(
     with atomic_write(output) as file:
         delimiter = DELIMITERS.get(output.suffix.lower())
         if delimiter is None:
-            file.writelines(f"{json.dumps(values, ensure_ascii=False, default=str)}\n" for _, values, _ in rows)
+            file.writelines(
+                f"{json.dumps(json_safe(values), ensure_ascii=False, default=str)}\n" for _, values, _ in rows
+            )
         else:
             _write_table(file, rows, delimiter)
 
@@ -106,7 +114,10 @@ def _rows(
 ) -> Iterator[Answered]:
     for row, example, prediction in answered:
         is_valid = isinstance(example, Example)
-        values = columns.of(task, prediction) if is_valid else dict.fromkeys((PREDICTION, CONFIDENCE))
+        if isinstance(example, Example):
+            values = columns.of(task, example, prediction)
+        else:
+            values = {PREDICTION: None, CONFIDENCE: None, REASON: example.error.message}
         # What its reader could not parse has no values.
         read = {} if isinstance(row, BrokenRow) else row.values
         shared = [name for name in values if name in read]
@@ -114,8 +125,6 @@ def _rows(
             raise DataError(
                 f"{row.where}: there is a column '{shared[0]}' already, which the answers need", "Rename it."
             )
-        if isinstance(example, InvalidRow):
-            values[REASON] = example.error.message
         yield Answered(row.where, {**read, **values}, is_valid)
 
 
@@ -130,7 +139,7 @@ def _write_table(file: TextIO, rows: Iterable[Answered], delimiter: str) -> None
     if not leading:
         return
     header = list(leading[-1].values)
-    writer = csv.DictWriter(file, header, restval="", delimiter=delimiter, lineterminator="\n")
+    writer = csv.DictWriter(_Lines(file), header, restval="", delimiter=delimiter)
     writer.writeheader()
     for row in chain(leading, coming):
         odd = [name for name in row.values if name not in header]
@@ -139,6 +148,21 @@ def _write_table(file: TextIO, rows: Iterable[Answered], delimiter: str) -> None
                 f"{row.where}: the first row has no column '{odd[0]}'", "Write a .jsonl, whose rows may have their own."
             )
         writer.writerow({name: _cell(value) for name, value in row.values.items()})
+
+
+def _name(label: Any, example: Example) -> Any:
+    """Return a label, or the text of the choice whose place it is: files count places in several ways."""
+    return example.choices[int(label)] if example.choices else label
+
+
+class _Lines:
+    """Writes rows with a line feed at their end; the writer, whose rows end with both, quotes carriage returns too."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def _cell(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,6 +118,8 @@ class AnsweringModel(ABC):
         with self.guarded():
             source, split = self._opened(data, split, encoding)
             columns = self.columns(source, split, column or {})
+            for note in source.notes:
+                print(note, file=sys.stderr)
             stream = partial(stream_examples, self.task, source, split, columns=columns, need_labels=False)
             if not skip_invalid:
                 for _ in stream().examples():

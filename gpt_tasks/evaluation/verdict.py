@@ -61,6 +61,9 @@ def _advice(training: Mapping[str, object]) -> str:
     updates = training.get("updates")
     if updates is None:
         return "Try --shots, --calibrate or another --question, another model, or fine-tune one (gpt-tasks finetune)."
+    if updates == 0:
+        return "Try --method lora or full, a larger --backbone, or more data."
     if isinstance(updates, int) and 0 < updates < FEW_UPDATES:
-        return f"It had {updates} updates: try more --epochs; then a larger --backbone, another --method, or more data."
+        count = f"{updates} update{'s' if updates > 1 else ''}"
+        return f"It had {count}: try more --epochs; then a larger --backbone, another --method, or more data."
     return "Try a larger --backbone, another --method or --learning-rate, more --epochs, or more data."

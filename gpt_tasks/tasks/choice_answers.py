@@ -69,7 +69,8 @@ def places_of(row: Row, column: str, choices: Sequence[str], choices_column: str
     answer = row.values.get(column)
     text = str(answer).strip()
     own = from_cell(row.values.get(choices_column))
-    names = [as_text(name) for name in own.get("label") or ()] if isinstance(own, Mapping) else []
+    labels = own.get("label") if isinstance(own, Mapping) else None
+    names = [as_text(name) for name in labels] if isinstance(labels, list | tuple) else []
     if len(names) == len(choices) and text in names:
         return dict.fromkeys(FORMS, names.index(text))
     found: dict[AnswerForm, int] = {}

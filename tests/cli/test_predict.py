@@ -185,3 +185,38 @@ def test_an_input_is_read_in_the_encoding_that_is_named(cli, finished_run, tmp_p
     assert [answer["text"] for answer in answers(outcome.out)] == ["ça alors"]
     for arguments in (("--input", file, "--encoding", "nosuch"), (*TEXTS, "--encoding", "latin-1")):
         assert cli("predict", finished_run, *arguments).code == 2
+
+
+def test_a_carriage_return_in_a_text_makes_no_row(cli, finished_run, tmp_path) -> None:
+    rows = [{"text": "a warm\rfilm"}, {"text": "cold"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli("predict", finished_run, "--input", tmp_path / "in.jsonl", "--output", "out.csv").code == 0
+    with Path("out.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == ["a warm\rfilm", "cold"]
+
+
+def test_a_file_of_the_run_is_not_written(cli, finished_run, tmp_path) -> None:
+    (tmp_path / "in.csv").write_text("text\ngood\n")
+    place = Path(finished_run) / "predictions.jsonl"
+    before = place.read_bytes()
+    outcome = cli("predict", finished_run, "--input", tmp_path / "in.csv", "--output", place)
+    assert outcome.code == 2
+    assert place.read_bytes() == before
+
+
+def test_what_is_odd_about_a_file_is_said(cli, finished_run, tmp_path) -> None:
+    (tmp_path / "in.csv").write_bytes("text\nL\u2019été était très agréable à la plage\n".encode("cp1252"))
+    outcome = cli("predict", finished_run, "--input", tmp_path / "in.csv", "--output", "out.csv")
+    assert outcome.code == 0
+    assert "in.csv is not UTF-8" in outcome.err
+
+
+def test_choices_are_named_by_their_texts() -> None:
+    from gpt_tasks.evaluation.answer_files import AnswerColumns
+    from gpt_tasks.plugins import installed_plugins
+    from gpt_tasks.types import Example, Prediction
+
+    task = installed_plugins().registry.tasks["multiple-choice"]
+    example = Example({"question": "Which?"}, None, "f:1", choices=("one", "two"))
+    found = AnswerColumns(top_k=2).of(task, example, Prediction("1", {"0": 0.25, "1": 0.75}))
+    assert found == {"prediction": "two", "confidence": 0.75, "prediction_2": "one", "confidence_2": 0.25}

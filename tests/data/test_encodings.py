@@ -67,3 +67,25 @@ def test_json_is_utf_8_unless_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"r\.jsonl:1: byte 0xf2 is not UTF-8") as raised:
         open_file(path)
     assert "--encoding" in raised.value.hint
+
+
+def test_utf_32_with_its_mark_is_read(tmp_path: Path) -> None:
+    file = open_file(written(tmp_path / "r.csv", TEXTS["cp1251"], "utf-32"))
+    assert [tuple(row.values.values()) for row in file.rows()] == TEXTS["cp1251"]
+
+
+def test_utf_16_that_has_no_mark_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "r.csv", TEXTS["cp1251"], "utf-16-be")
+    with pytest.raises(DataError, match="this is not UTF-16"):
+        open_file(path, encoding="utf-16")
+
+
+@pytest.mark.parametrize("name", ["punycode", "idna", "rot13"])
+def test_an_encoding_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="there is no such encoding"):
+        open_file(written(tmp_path / "r.csv", TEXTS["cp1252"], "utf-8"), encoding=name)
+
+
+def test_an_encoding_has_no_effect_on_what_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no effect"):
+        open_file(tmp_path / "r.xlsx", encoding="cp1251")

@@ -79,3 +79,15 @@ def test_label_studios_answers_are_columns(tmp_path: Path) -> None:
         "stars": 4,
     }
     assert notes == ("r.json: left out 1 rows that its annotators rejected, ignored or skipped.",)
+
+
+def test_what_label_studio_leaves_out_is_nothing_and_its_answers_replace_no_text(tmp_path: Path) -> None:
+    def row(*results: object) -> dict[str, Any]:
+        return {"data": {"text": "good"}, "annotations": [{"result": list(results)}]}
+
+    one = {"from_name": "text", "type": "choices", "value": {"choices": "sport"}}
+    none = {"from_name": "kind", "type": "choices", "value": {"choices": None}}
+    found, _ = read(written(tmp_path / "r.json", [row(one), row(none), row(None)], "array"))
+    assert [each["text"] for each in found] == ["good"] * 3
+    assert found[0]["label"] == "sport"
+    assert [each.get("label") for each in found[1:]] == [None, None]

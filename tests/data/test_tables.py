@@ -155,3 +155,61 @@ def test_folders_of_classes_may_be_in_folders_of_splits(tmp_path: Path) -> None:
     assert [row.where for row in rows] == ["neg/0.txt", "pos/0.txt", "pos/1.txt"]
     with pytest.raises(DataError, match=r"1\.txt:1: byte 0xe9 is not UTF-8"):
         rows[2].values  # noqa: B018
+
+
+def test_a_sheet_may_begin_below_and_holds_no_errors(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in ([], ["text", "label"], ["good", "a"], ["bad", "#N/A"]):
+        book.active.append(row)
+    book.create_sheet("other").append(["other"])
+    book.save(tmp_path / "r.xlsx")
+    assert values(tmp_path / "r.xlsx") == [{"text": "good", "label": "a"}, {"text": "bad", "label": None}]
+
+
+def test_a_damaged_sheet_is_named(tmp_path: Path) -> None:
+    from zipfile import ZipFile
+
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["text"])
+    book.active.append(["good"])
+    book.save(tmp_path / "whole.xlsx")
+    for part in ("xl/worksheets/sheet1.xml", "xl/styles.xml"):
+        with ZipFile(tmp_path / "whole.xlsx") as whole, ZipFile(tmp_path / "r.xlsx", "w") as damaged:
+            for name in whole.namelist():
+                content = whole.read(name)
+                damaged.writestr(name, content[: len(content) // 2] if name == part else content)
+        with pytest.raises(DataError, match=r"r\.xlsx: this is not a whole \.xlsx file"):
+            values(tmp_path / "r.xlsx")
+
+
+def test_a_table_may_be_called_nearly_as_sqlites_own(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "a#1.db") as database:
+        database.execute("create table sqlitestat (text)")
+        database.execute("insert into sqlitestat values ('good')")
+        database.execute("create view broken as select lost from sqlitestat")
+    database.close()
+    place = f"sqlite:{tmp_path}/a#1.db"
+    assert [dict(row.values) for row in open_source(f"{place}#sqlitestat", SQLITE).splits["all"]()] == [
+        {"text": "good"}
+    ]
+    with pytest.raises(DataError, match="which table is meant"):
+        open_source(place, SQLITE)
+    with pytest.raises(DataError, match="no such column"):
+        list(open_source(f"{place}#broken", SQLITE).splits["all"]())
+
+
+def test_hidden_folders_are_no_classes_and_two_of_one_split_are_refused(tmp_path: Path) -> None:
+    for place in ("train/a", "train/b", "train/.ipynb_checkpoints", "dev/a", "dev/b"):
+        folder = tmp_path / "d" / place
+        folder.mkdir(parents=True)
+        (folder / "1.txt").write_text(f"A text of {place}.")
+    found = open_source(tmp_path / "d", {})
+    assert {row.values["label"] for row in found.splits["train"]()} == {"a", "b"}
+    (tmp_path / "d" / "dev").rename(tmp_path / "d" / "val")
+    for place in ("a", "b"):
+        (tmp_path / "d" / "dev" / place).mkdir(parents=True)
+        (tmp_path / "d" / "dev" / place / "1.txt").write_text("Another.")
+    with pytest.raises(DataError, match="two folders could be the validation split"):
+        open_source(tmp_path / "d", {})

@@ -113,8 +113,9 @@ def _listed(value: Any) -> Iterable[Any]:
     annotations = [each for each in items if isinstance(each, Mapping) and "result" in each]
     if annotations:
         chosen = [each for each in annotations if not each.get("was_cancelled")][:1]
-        values = [each.get("value", {}) for annotation in chosen for each in annotation["result"]]
-        return [value for value in values if "labels" in value]
+        results = [each for annotation in chosen for each in annotation["result"] or () if isinstance(each, Mapping)]
+        values = [each.get("value") for each in results]
+        return [value for value in values if isinstance(value, Mapping) and "labels" in value]
     return items
 
 
