@@ -23,7 +23,8 @@ from _quality_run import finetuned
 from kneser_ney import kneser_ney_nats
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from gpt_tasks.data.sources import ALL, open_source
+from gpt_tasks.data.sources import open_source
+from gpt_tasks.data.split_names import ALL
 from gpt_tasks.data.splits import load_splits
 from gpt_tasks.metrics.aggregate import perplexity
 from gpt_tasks.metrics.figures import figure

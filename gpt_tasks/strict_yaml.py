@@ -33,7 +33,7 @@ class Parsed:
 
 
 def parse_yaml(text: str) -> Parsed:
-    """Read one YAML document. Raises YamlError with the line where it stands."""
+    """Read one YAML document. Raises YamlError with the line of the error."""
     import yaml
 
     try:

@@ -89,7 +89,7 @@ class loaded_once(cached_property[T]):  # noqa: N801 - as the class that it exte
 def _in_child() -> None:
     """Leave a forked process in order: its locks free, and without the threads of OpenMP, which no fork copies.
 
-    GNU's OpenMP would wait for them for ever. tokenizers turns its own threads off, and says so unless it is told to.
+    GNU's OpenMP would wait for them forever. tokenizers turns its threads off, with a warning unless this is set.
     """
     _locks["training"] = threading.RLock()
     LOADING.release()

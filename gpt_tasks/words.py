@@ -15,8 +15,8 @@ _JOINERS = str.maketrans("", "", "\u200c\u200d")
 def words(text: str) -> list[str]:
     """Return the words of a text for counting: letters, their marks and digits, without case, in Unicode's form NFC.
 
-    A character of a script that puts no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) is a word
-    by itself. Everything else separates words.
+    A character of a script that puts no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) is a word.
+    Everything else separates words.
     """
     found: list[str] = _word().findall(folded(text).translate(_JOINERS))
     return found
@@ -66,8 +66,9 @@ def shortened(text: str, longest: int) -> str:
 
 
 def isolated(text: str) -> str:
-    """Return a text that leaves the order of what is beside it in its line: one that is read from right to left in
-    isolates (Unicode's UAX 9), any other as it is.
+    """Return a text that does not change the order of its neighbours in a line.
+
+    One that is read from right to left is in isolates (Unicode's UAX 9), any other is unchanged.
     """
     right_to_left = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
     return f"\u2068{text}\u2069" if right_to_left else text

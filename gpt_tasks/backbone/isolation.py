@@ -35,7 +35,7 @@ _DRAWS = frozenset(
 
 
 class OwnGenerator(TorchFunctionMode):
-    """A context in which this thread draws from a generator of its own, also in code that knows none.
+    """A context in which this thread draws from a separate generator, also in code that takes none.
 
     torch's functions draw from one generator of the whole process, where another thread may be training.
     """

@@ -37,7 +37,6 @@ from gpt_tasks.cli.zero_shot import (
     refuse_useless,
 )
 from gpt_tasks.errors import UsageError
-from gpt_tasks.evaluation.answer_files import AnswerColumns, check_answer_file, write_answers
 from gpt_tasks.types import Row
 
 app = typer.Typer(name="predict", rich_markup_mode=None, add_completion=False)
@@ -105,11 +104,12 @@ def predict_texts(
         raise UsageError("predict: what to answer?", "Give texts, or a file with --input, and not both.")
     asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
     _refuse_useless(context, asked, source, data)
-    if output is not None:
-        check_answer_file(output, [source, data, run])
 
+    from gpt_tasks.evaluation.answer_files import AnswerColumns, check_answer_file, write_answers
     from gpt_tasks.evaluation.answering import given_example, predictions_as_json
 
+    if output is not None:
+        check_answer_file(output, [source, data, run])
     columns = pairs(column or [], "--column")
     with answering(as_json) as answer:
         settings = pairs(decoding or [], "--decoding")

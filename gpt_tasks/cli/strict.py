@@ -23,7 +23,7 @@ class StrictGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command, and refuse what it would overlook, unless it reads its arguments in a way of its own."""
+        """Find the command, and refuse what it would overlook, unless it has another parser of arguments."""
         found: Any = super().resolve_command(ctx, args)
         name, command, rest = found
         if type(command).parse_args is TyperCommand.parse_args:

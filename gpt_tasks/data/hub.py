@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gpt_tasks.backbone.hub import first_line, why_unreachable
 from gpt_tasks.data.in_memory import dataset_values
-from gpt_tasks.data.sources import ALL, split_named
+from gpt_tasks.data.split_names import ALL, split_named
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Reader, SourceScheme
 from gpt_tasks.hookspecs import hookimpl

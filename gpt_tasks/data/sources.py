@@ -16,22 +16,11 @@ from gpt_tasks.data.encodings import reading
 from gpt_tasks.data.formats import SUFFIXES, DataFile, open_file, suffix_of
 from gpt_tasks.data.in_memory import InMemory, is_described
 from gpt_tasks.data.invalid import BrokenRow
+from gpt_tasks.data.split_names import ALL, SPLITS, split_named
 from gpt_tasks.errors import DataError, GptTasksError, PluginError
 from gpt_tasks.extensions import FileFormat, Reader, SourceScheme
 from gpt_tasks.types import Row
 
-SPLITS = ("train", "validation", "test")
-ALL = "all"
-
-_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 # One letter before a colon is a drive of Windows.
 _SCHEME = re.compile(r"([a-z][a-z0-9._-]+):(.+)", re.DOTALL)
 _SHARD = re.compile(r"([a-z]+)(?:[-_.]?\d+(?:-of-\d+)?)", re.IGNORECASE)
@@ -85,11 +74,6 @@ def open_source(spec: object, readers: Mapping[str, Reader], encoding: str | Non
             raise _missing(path)
         file = open_file(path, formats, encoding)
         return Source(path.name, {ALL: file.rows}, file.notes)
-
-
-def split_named(name: str) -> str | None:
-    """Return the split (train, validation or test) that a name such as `dev` means, or None."""
-    return _NAMES.get(name.lower())
 
 
 def _open_held(held: InMemory) -> Source:

@@ -16,7 +16,8 @@ from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.data.invalid import NAMED
 from gpt_tasks.data.leaks import among, notes_on
 from gpt_tasks.data.oddities import empty_answers, odd_labels, untested_labels
-from gpt_tasks.data.sources import ALL, SPLITS, Source, open_source
+from gpt_tasks.data.sources import Source, open_source
+from gpt_tasks.data.split_names import ALL, SPLITS
 from gpt_tasks.data.stream import stream_examples
 from gpt_tasks.data.trial import Reading, in_proportion
 from gpt_tasks.errors import DataError, UsageError

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpt_tasks.data.cells import plain
 from gpt_tasks.data.encodings import reading
-from gpt_tasks.data.sources import ALL
+from gpt_tasks.data.split_names import ALL
 from gpt_tasks.errors import DataError, MachineError
 from gpt_tasks.extensions import Reader, SourceScheme
 from gpt_tasks.hookspecs import hookimpl

@@ -17,11 +17,11 @@ SORTED = 0.001
 
 
 class Reading:
-    """The first examples of a split: no more than a trial needs. `stopped` tells whether there were others.
+    """The first examples of a split: no more than a trial needs. `stopped` is whether there were others.
 
-    The rows must look like all of them: where labels keep their shares, reading goes on until each of the task's labels
-    was met and the first half of the rows has the labels of the second. Where only the data know the labels, it goes on
-    to the end, unless these rows are the `only` ones: other splits could hold labels that would be missed.
+    The rows must look like all of them: where labels keep their shares, reading continues until each of the task's
+    labels was met and the first half of the rows has the labels of the second. Where only the data know the labels, it
+    continues to the end, unless these rows are the `only` ones: other splits could hold labels that would be missed.
     """
 
     def __init__(self, examples: Iterable[Example], task: Task, limit: int | None, *, only: bool = False) -> None:

@@ -99,8 +99,7 @@ class AnsweringModel(ABC):
         naming the first, where rows cannot be used, before anything is answered; with `skip_invalid` each of them is
         yielded as an InvalidRow that says why, with None for its answer.
         """
-        settings: dict[str, Any] = {"encoding": encoding, "skip_invalid": skip_invalid}
-        rows = self.answered_rows(data, split=split, column=column, **settings)
+        rows = self.answered_rows(data, split=split, column=column, encoding=encoding, skip_invalid=skip_invalid)
         return ((example, answer) for _, example, answer in rows)
 
     def answered_rows(
@@ -214,7 +213,8 @@ class AnsweringModel(ABC):
 
     def _opened(self, data: Any, split: str | None, encoding: str | None) -> tuple[Source, str]:
         """Open a source, and choose its split."""
-        from gpt_tasks.data.sources import ALL, open_source
+        from gpt_tasks.data.sources import open_source
+        from gpt_tasks.data.split_names import ALL
         from gpt_tasks.data.splits import choose_split
 
         source = open_source(data, self.plugins.registry.sources, encoding)

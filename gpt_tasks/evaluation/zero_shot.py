@@ -254,7 +254,8 @@ class ZeroShotModel(AnsweringModel):
     def _labelled(self, data: Any, scratch: Path) -> tuple[str, Examples]:
         """Return the name of the data that shots are drawn from, and its train split, or what it has instead."""
         from gpt_tasks.data.examples import store_examples
-        from gpt_tasks.data.sources import ALL, open_source
+        from gpt_tasks.data.sources import open_source
+        from gpt_tasks.data.split_names import ALL
         from gpt_tasks.data.stream import stream_examples
 
         source = open_source(data, self.plugins.registry.sources)

@@ -47,7 +47,7 @@ class Clustering:
 
 
 class Clusters:
-    """Numbers of clusters, from 0 on in the order in which they are met; an empty value is a cluster of its own."""
+    """Numbers of clusters, from 0 on in the order in which they are met; an empty value is a separate cluster."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes | int, int] = {}

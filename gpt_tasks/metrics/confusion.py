@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,13 @@ def confusion_interval(function: OfMatrices, rows: Rows, seed: int = 0) -> tuple
     examples can be: a rare label, a mistake of a label that has five examples. So one unit more is drawn from, whose
     labels, right and predicted, are any two, in the spirit of Agresti and Coull (1998). A resample lacks some of the
     labels that the sample has, as the sample those of its source: the upper end is moved by twice the bias that the
-    draws show, as the bias-corrected percentile is (Efron 1981).
+    draws show, as the bias-corrected percentile is (Efron 1981). One unit does not show how much they vary: NaN.
     """
     import numpy
 
     units = float(len(rows)) if rows.clusters is None else effective_units(numpy.bincount(rows.clusters))
+    if not units > 1:
+        return math.nan, math.nan
     matrices = _resampled_matrices(rows, numpy.random.default_rng(seed))
     draws = numpy.concatenate([function(some) for some in matrices])
     low, high = percentiles(draws, units)

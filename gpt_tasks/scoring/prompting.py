@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.data.examples import check_encodable
 from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
-from gpt_tasks.data.sources import ALL, open_source
+from gpt_tasks.data.sources import open_source
+from gpt_tasks.data.split_names import ALL
 from gpt_tasks.errors import DataError, ModelError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.scoring.shots import Sampler, shots_for

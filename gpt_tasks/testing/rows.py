@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
-from gpt_tasks.data.sources import ALL, SPLITS, open_source
+from gpt_tasks.data.sources import open_source
+from gpt_tasks.data.split_names import ALL, SPLITS
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.tasks.base import Task

@@ -1,4 +1,4 @@
-"""The folders of checkpoints: each is complete once its marker stands, which holds the checksums of its files."""
+"""The folders of checkpoints: each is complete once it has its marker, which holds the checksums of its files."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def remove(checkpoint: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Have the folder's files on the disk before anything is said about them, so that a power cut tells no lie."""
+    """Have the folder's files on the disk before anything is said about them, so that it holds after a power cut."""
     for path in [*folder.iterdir(), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -62,7 +62,7 @@ def test_a_run_knows_the_rows_that_it_was_trained_on(
     assert told in notes("evaluate", "run", "--task", "sentiment", "--data", every)
     assert f"sentiment: {told}" in notes("score", "run", "--suite", suite(task="sentiment", source=str(every)))
     assert not [note for note in notes("evaluate", "run", "--data", folder) if "trained on" in note]
-    # A run on top of it knows its rows too, and is told before it is trained.
+    # A run on top of it knows its rows too, and a note says so before it is trained.
     swapped = tmp_path / "swapped"
     for split, rows in (("train", TEXTS[8:10]), ("validation", TEXTS[10:]), ("test", TEXTS[:8])):
         jsonl(swapped / f"{split}.jsonl", labelled(rows))

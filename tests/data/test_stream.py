@@ -1,4 +1,4 @@
-"""Rows that cannot be used: all counted, five named, left out if that is wanted; and what is told of labels."""
+"""Rows that cannot be used: all counted, five named, left out if that is wanted; and notes on labels."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import cycle, islice
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,3 +78,18 @@ def test_reading_takes_nothing_more_from_the_source() -> None:
 
 def test_a_split_is_taken_in_proportion_with_a_row_of_each_label() -> None:
     assert [in_proportion(1000, 0.1, 2), in_proportion(10, 0.1, 4), in_proportion(3, 0.1, 4)] == [100, 4, 3]
+
+
+def test_bad_rows_among_those_that_are_read_are_refused(tmp_path: Path) -> None:
+    from gpt_tasks.data.splits import load_splits
+    from gpt_tasks.errors import DataError
+    from gpt_tasks.plugins import installed_plugins
+
+    lines = [f"good film {number},positive\nbad film {number},negative" for number in range(1_000)]
+    (tmp_path / "r.csv").write_text("\n".join(["text,label", *lines[:10], ",positive", *lines[10:]]))
+    task = installed_plugins().registry.tasks["sentiment"]
+    how: Any = {"data": tmp_path / "r.csv", "seed": 0, "schemes": {}, "scratch": tmp_path / "scratch", "limit": 4}
+    with pytest.raises(DataError, match=r"r\.csv:22"):
+        load_splits(task, **how)
+    found = load_splits(task, **how, skip_invalid=True)
+    assert "Read the first 100 rows of r.csv (--limit)." in found.notes

@@ -1,4 +1,4 @@
-"""Examples that belong together are counted together, in reports, scores and comparisons; what repeats is told."""
+"""Examples that belong together are counted together, in reports, scores and comparisons; what repeats is reported."""
 
 from __future__ import annotations
 
