@@ -24,6 +24,7 @@ from gpt_tasks.scoring.engine import BATCH_TOKENS, Engine, EngineName, PlainEngi
 from gpt_tasks.scoring.generate import generate
 from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.scoring.probe import check_tree_attention
+from gpt_tasks.scoring.probe_memory import remembered
 from gpt_tasks.scoring.progress import progress
 from gpt_tasks.scoring.requests import Tokenization, TokenizedRequest
 from gpt_tasks.scoring.responder import Responses
@@ -134,10 +135,8 @@ class Scorer:
     def _engine(self, depth: int) -> Engine:
         """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
         if self.engine == "trie" and self._fault is None and depth > self._probed:
-            self._fault, self._probed = (
-                check_tree_attention(ScoredModel(in_precision(self._model, "float32")), depth),
-                depth,
-            )
+            tried = ScoredModel(in_precision(self._model, "float32"))
+            self._fault, self._probed = remembered(check_tree_attention, tried, depth), depth
         if self._fault is None and self.engine == "trie":
             return TrieEngine(self._in_precision(), self._batch_tokens)
         return PlainEngine(self._in_precision(), self._batch_tokens)
