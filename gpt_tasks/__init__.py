@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gpt_tasks.data.encoded import IGNORE_INDEX as IGNORE_INDEX
     from gpt_tasks.data.encoded import EncodedExamples as EncodedExamples
     from gpt_tasks.data.examples import Examples as Examples
+    from gpt_tasks.data.invalid import BrokenRow as BrokenRow
     from gpt_tasks.errors import DataError as DataError
     from gpt_tasks.errors import GptTasksError as GptTasksError
     from gpt_tasks.errors import MachineError as MachineError
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Backbone": "gpt_tasks.backbone.load",
     "BackbonePreset": "gpt_tasks.extensions",
+    "BrokenRow": "gpt_tasks.data.invalid",
     "ClassificationOptions": "gpt_tasks.tasks.classification",
     "ClassificationTask": "gpt_tasks.tasks.classification",
     "ClozeTask": "gpt_tasks.tasks.cloze",

@@ -105,15 +105,27 @@ def predict_texts(
     asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
     _refuse_useless(context, asked, source, data)
 
-    from gpt_tasks.evaluation.answer_files import AnswerColumns, check_answer_file, write_answers
-    from gpt_tasks.evaluation.answering import given_example, predictions_as_json
+    from gpt_tasks.evaluation.answer_files import AnswerColumns, check_answer_file, predictions_as_json, write_answers
+    from gpt_tasks.evaluation.answering import given_example
 
     if output is not None:
         check_answer_file(output, [source, data, run])
     columns = pairs(column or [], "--column")
     with answering(as_json) as answer:
         settings = pairs(decoding or [], "--decoding")
-        model = open_model(run, asked, device, precision, settings, columns=columns, data=data, verify=not no_verify)
+        model = open_model(
+            run,
+            asked,
+            device,
+            precision,
+            settings,
+            columns=columns,
+            data=data,
+            encoding=encoding,
+            skip_invalid=skip_invalid,
+            verify=not no_verify,
+        )
+        skips = skip_invalid and source not in (None, "-")
         if source and source != "-":
             answered = model.answered_rows(source, column=columns, encoding=encoding, skip_invalid=skip_invalid)
         else:
@@ -125,13 +137,14 @@ def predict_texts(
             rows = [Row(example.inputs, example.where) for example in examples]
             answered = zip(rows, examples, predictions, strict=True)
         if output:
-            shown = AnswerColumns(probabilities, top_k, reason=skip_invalid)
+            shown = AnswerColumns(probabilities, top_k, reason=skips)
             write_answers(output, answered, model.task, shown)
         elif texts and not as_json:
             table = [model.task.table_row(text, each) for text, each in zip(asked_texts, predictions, strict=True)]
             show_table(tuple(table[0]), [tuple(row.values()) for row in table])
         else:
-            lines = predictions_as_json(((example, prediction) for _, example, prediction in answered), model.task)
+            rows_and_answers = ((example, prediction) for _, example, prediction in answered)
+            lines = predictions_as_json(rows_and_answers, model.task, reason=skips)
             if as_json:
                 answer({"run" if task is None else "model": run, "predictions": [json.loads(line) for line in lines]})
             else:
@@ -146,7 +159,7 @@ def _refuse_useless(context: typer.Context, asked: Asked, source: str | None, da
     else:
         hint = "Leave it out: the answers to --input are JSON lines already."
         refuse_given(context, ["as_json"], "belongs to texts", hint)
-    if source in (None, "-"):
+    if source in (None, "-") and data is None:
         refuse_given(context, ["encoding", "skip_invalid"], "belongs to --input with a file", "Leave it out.")
     if source in (None, "-") and data is None:
         refuse_given(context, ["column"], "belongs to --input with a file of columns", "Give one, or leave it out.")

@@ -82,11 +82,14 @@ def open_model(
     *,
     columns: Mapping[str, str],
     data: str | None = None,
+    encoding: str | None = None,
+    skip_invalid: bool = False,
     verify: bool = True,
 ) -> AnsweringModel:
     """Open a finished run, or with --task a model that is prompted without training; `data` holds few-shot examples.
 
-    Without `verify` the files of a run are not checked.
+    `data` is read in `encoding`; with `skip_invalid` rows of it that cannot be used are left out. Without `verify` the
+    files of a run are not checked.
     """
     if asked.task is None:
         from gpt_tasks.training.run import load
@@ -115,4 +118,6 @@ def open_model(
         device=device,
         precision=precision or "float32",
         verify=verify,
+        encoding=encoding,
+        skip_invalid=skip_invalid,
     )

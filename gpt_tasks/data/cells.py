@@ -1,15 +1,32 @@
-"""Values of cells as JSON has them, whichever library read them."""
+"""Values of cells as JSON has them, whichever library read them, and the names of their columns."""
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from gpt_tasks.errors import DataError
+
 # What pandas calls a missing date, and a missing value of any other kind.
 _MISSING = ("NaTType", "NAType")
+
+
+def refuse_repeated(names: Iterable[object], where: str) -> None:
+    """Raise DataError where two columns have the same name: only one of them would be read."""
+    seen = set()
+    for name in map(str, names):
+        if name and name in seen:
+            raise DataError(f"{where}: the column '{name[:60]}' is there twice", "Rename one of them.")
+        seen.add(name)
+
+
+def unnamed_columns(name: str, places: Iterable[int]) -> str:
+    """Return a sentence about columns of a file at these places, from 0, which are left out."""
+    columns = ", ".join(str(place + 1) for place in places)
+    return f"{name}: left out, as the header has no name for it: column {columns}."
 
 
 def plain(value: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.data.cells import plain
+from gpt_tasks.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -14,13 +16,23 @@ if TYPE_CHECKING:
 _FEATURES = b"huggingface"
 
 
-def features_of(schema: pyarrow.Schema) -> Mapping[str, Any]:
-    """Return the features of those columns that hold numbers of classes, as datasets describes them in a schema."""
+def features_of(schema: pyarrow.Schema, path: Path) -> Mapping[str, Any]:
+    """Return the features of those columns that hold numbers of classes, as datasets describes them in a file's schema.
+
+    Raises DataError where the description is broken: numbers would pass for those of other classes.
+    """
     if _FEATURES not in (schema.metadata or {}):
         return {}
     from datasets import Features
 
-    return with_classes(Features.from_arrow_schema(schema))
+    try:
+        return with_classes(Features.from_arrow_schema(schema))
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(
+            f"{path}: its metadata '{_FEATURES.decode()}', which name its classes, cannot be read: {reason}",
+            "Write the file anew, with names in place of numbers or without these metadata.",
+        ) from error
 
 
 def with_classes(features: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +68,7 @@ def _named(value: Any, feature: Any) -> Any:
     inner = list(_inner(feature))
     if inner:
         if isinstance(value, Mapping):  # A sequence of structs, which is stored as a struct of lists.
-            return {key: [_named(each, inner[0][key]) for each in some] for key, some in value.items()}
+            return {key: [_named(each, inner[0][key]) for each in some or ()] for key, some in value.items()}
         return [_named(each, inner[0]) for each in value]
     names = getattr(feature, "names", None)
     if not names or not isinstance(value, int) or value >= len(names):

@@ -7,7 +7,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -20,7 +20,8 @@ CODE_PAGES = (
     *("gb18030", "big5", "cp932", "euc_jp", "cp949", "koi8_r"),
 )
 _CHUNK = 2**20
-_SAMPLE = 2**16
+SAMPLE = 2**16
+"""So many bytes are enough to tell code pages apart."""
 _HEAD = 2**12
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 # Ways to write names of hosts and the like.
@@ -30,12 +31,14 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def choose_encoding(path: Path, *, given: str | None = None, detect: bool = True) -> tuple[str, str]:
+def choose_encoding(
+    path: Path, *, given: str | None = None, code_page: Callable[[Path], str | None] | None = None
+) -> tuple[str, str]:
     """Return the encoding of a text file and a sentence for the user about it, empty where there is nothing to say.
 
-    It is the `given` one, or UTF-8, or UTF-16 where the first bytes say so or where every other byte is zero, or else,
-    with `detect`, the code page that charset-normalizer finds. Raises UsageError for a name that is no encoding,
-    DataError for a file that is empty, binary, or in no encoding that was found.
+    It is the `given` one, or UTF-8, or UTF-16 where the first bytes say so or where every other byte is zero, or else
+    what `code_page` says of the file: by default, what charset-normalizer finds. Raises UsageError for a name that is
+    no encoding, DataError for a file that is empty, binary, or in no encoding that was found.
     """
     if given is not None:
         return _checked(path, known_encoding(given)), ""
@@ -48,10 +51,15 @@ def choose_encoding(path: Path, *, given: str | None = None, detect: bool = True
     problem = _misreading(path, "utf-8-sig")
     if not problem:
         return "utf-8-sig", ""
-    found = _without_mark(head) or (_code_page(path) if detect else None)
+    found = _without_mark(head) or (code_page or _code_page)(path)
     if found is None or _misreading(path, found):
         raise DataError(problem, "Save it as text in UTF-8, or say how it is written with --encoding.")
-    return found, f"{path.name} is not UTF-8; it was read as {found}. If that is wrong, name another with --encoding."
+    return found, f"{path.name} is not UTF-8; {read_as(found)}"
+
+
+def read_as(encoding: str) -> str:
+    """Return the end of a sentence about texts whose encoding was found."""
+    return f"it was read as {encoding}. If that is wrong, name another with --encoding."
 
 
 def known_encoding(name: str) -> str:
@@ -145,16 +153,20 @@ def _without_mark(head: bytes) -> str | None:
 
 
 def _code_page(path: Path) -> str | None:
-    """Return the code page of a file by those of its lines that are not plain ASCII."""
+    with open_bytes(path) as file:
+        return find_code_page(file)
+
+
+def find_code_page(lines: Iterable[bytes]) -> str | None:
+    """Return the code page of a text that is not UTF-8, by those of its lines that are not plain ASCII."""
     from charset_normalizer import from_bytes
 
     sample = b""
-    with open_bytes(path) as file:
-        for line in file:
-            if not line.isascii():
-                sample += line[:_HEAD]
-            if len(sample) >= _SAMPLE:
-                break
+    for line in lines:
+        if not line.isascii():
+            sample += line[:_HEAD]
+        if len(sample) >= SAMPLE:
+            break
     matches = from_bytes(sample, cp_isolation=list(CODE_PAGES))
     best = matches.best()
     if best is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gpt_tasks.data.cells import plain
+from gpt_tasks.data.cells import plain, refuse_repeated, unnamed_columns
 from gpt_tasks.data.encodings import reading
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Row
@@ -15,6 +15,36 @@ from gpt_tasks.types import Row
 
 def read_excel(path: Path) -> Iterator[Row]:
     """Yield the rows of a workbook's first sheet that is not empty; its first row has the columns' names."""
+    header: list[str] | None = None
+    for number, cells in _sheet(path):
+        if header is None:
+            header = _names(cells)
+            refuse_repeated(header, f"{path.name}:{number}")
+            continue
+        given = list(map(_value, cells))
+        if any(value is not None for value in given):
+            values = {column: plain(value) for column, value in zip(header, given, strict=False) if column}
+            yield Row(dict.fromkeys(filter(None, header)) | values, f"{path.name}:{number}")
+
+
+def odd_in_excel(path: Path) -> list[str]:
+    """Return what a user should know of a file: columns that have values and no name."""
+    header: list[str] | None = None
+    unnamed: set[int] = set()
+    with suppress(DataError):  # Raised again when the rows are read.
+        for _, cells in _sheet(path):
+            header = _names(cells) if header is None else header
+            for place, cell in enumerate(cells):
+                if (place >= len(header) or not header[place]) and _value(cell) is not None:
+                    unnamed.add(place)
+    return [unnamed_columns(path.name, sorted(unnamed))] if unnamed else []
+
+
+def _sheet(path: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Yield the rows of a workbook's first sheet that is not empty, each with its number, from the first with values.
+
+    Raises DataError where there is none, or where the file is damaged.
+    """
     from zipfile import BadZipFile
 
     try:
@@ -36,13 +66,12 @@ def read_excel(path: Path) -> Iterator[Row]:
             for sheet in sheets:
                 # What a file says of its extent may be wrong.
                 sheet.reset_dimensions()
-                rows = _whole(path, sheet.iter_rows())
-                first = next(
-                    (number for number, cells in enumerate(rows) if any(_value(cell) is not None for cell in cells)),
-                    None,
-                )
-                if first is not None:
-                    yield from _sheet_rows(islice(_whole(path, sheet.iter_rows()), first, None), path.name, first + 1)
+                begun = False
+                for number, cells in enumerate(_whole(path, sheet.iter_rows()), start=1):
+                    begun = begun or any(_value(cell) is not None for cell in cells)
+                    if begun:
+                        yield number, cells
+                if begun:
                     return
         finally:
             book.close()
@@ -66,13 +95,5 @@ def _value(cell: Any) -> Any:
     return None if cell.data_type == "e" else cell.value
 
 
-def _sheet_rows(rows: Iterator[tuple[Any, ...]], name: str, line: int) -> Iterator[Row]:
-    header = ["" if cell.value is None else str(cell.value).strip() for cell in next(rows)]
-    for place, column in enumerate(header):
-        if column and column in header[:place]:
-            raise DataError(f"{name}:{line}: the header names the column '{column}' twice", "Rename one of them.")
-    for number, cells in enumerate(rows, start=line + 1):
-        given = list(map(_value, cells))
-        if any(value is not None for value in given):
-            values = {column: plain(value) for column, value in zip(header, given, strict=False) if column}
-            yield Row(dict.fromkeys(filter(None, header)) | values, f"{name}:{number}")
+def _names(cells: tuple[Any, ...]) -> list[str]:
+    return ["" if cell.value is None else str(cell.value).strip() for cell in cells]

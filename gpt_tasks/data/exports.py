@@ -25,8 +25,9 @@ def is_left_out(values: Mapping[str, Any]) -> bool:
 def read_export(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of an accepted row.
 
-    The chosen labels are in `labels`, and in `label` where there is one; spans are in `spans`, each
-    with its start, end and label. Other answers of Label Studio's (a text, a number) have the names of their fields.
+    The chosen labels are in `labels`, and in `label` where there is one; spans are in `spans`, each with its start, end
+    and label. Other answers of Label Studio's (a text, a number) have the names of their fields. Both lists are empty
+    where an annotator chose nothing, and missing where nobody annotated the row.
     """
     return _read_prodigy(values) if _is_of_prodigy(values) else _read_label_studio(values)
 
@@ -43,6 +44,9 @@ def _read_prodigy(values: Mapping[str, Any]) -> dict[str, Any]:
     # Its tokens are objects with the positions of words; spans give the same positions in characters.
     columns = {name: value for name, value in values.items() if name != "tokens" and not name.startswith("_")}
     chosen = columns.pop("accept", None)
+    if str(values.get("_view_id")).startswith(("ner", "spans")):
+        # An accepted text in which nothing was marked has no entity.
+        columns.setdefault("spans", [])
     return {**columns, **_labels(chosen)} if isinstance(chosen, list) else columns
 
 
@@ -74,7 +78,8 @@ def _read_label_studio(values: Mapping[str, Any]) -> dict[str, Any]:
             columns.setdefault(str(result.get("from_name")), _single(answer))
     if given:
         columns["spans"] = spans
-    return {**columns, **(_labels(labels) if labels else {})}
+        columns |= _labels(labels) if labels else {"labels": columns.get("labels", [])}
+    return columns
 
 
 def _labels(chosen: Iterable[Any]) -> dict[str, Any]:

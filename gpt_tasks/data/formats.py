@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpt_tasks.data.csv_files import dialect_of, odd_in_csv, read_csv
 from gpt_tasks.data.encodings import choose_encoding, open_text
-from gpt_tasks.data.excel_files import read_excel
+from gpt_tasks.data.excel_files import odd_in_excel, read_excel
 from gpt_tasks.data.json_files import odd_in_json, read_json
 from gpt_tasks.data.parquet_files import read_parquet
 from gpt_tasks.data.plain_text import read_passages
@@ -25,7 +25,7 @@ SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), ".par
 class DataFile:
     """A file that was found readable. `rows()` reads its rows from the beginning; `notes` are sentences to the user.
 
-    It raises DataError naming the line of a row that is broken, or yields it as a `BrokenRow`.
+    A row that is broken is a `BrokenRow`; what breaks a whole file raises DataError.
     """
 
     path: Path
@@ -50,12 +50,13 @@ def open_file(path: Path, formats: Sequence[FileFormat] = (), encoding: str | No
         known = [*SUFFIXES, *(suffix for each in formats for suffix in each.suffixes)]
         raise DataError(f"{path}: files of this kind cannot be read", f"Give one that ends in {', '.join(known)}.")
     if suffix in (".parquet", ".xlsx"):
-        if encoding is not None:
-            raise UsageError(f"--encoding {encoding} has no effect: {path.name} is no text file", "Leave it out.")
-        return DataFile(path, partial(read_parquet if suffix == ".parquet" else read_excel, path))
+        refuse_encoding(encoding, path.name)
+        if suffix == ".parquet":
+            return DataFile(path, partial(read_parquet, path))
+        return DataFile(path, partial(read_excel, path), tuple(odd_in_excel(path)))
     kind = suffix.removesuffix(".gz")
     is_json = kind.startswith(".json")
-    encoding, note = choose_encoding(path, given=encoding, detect=not is_json)
+    encoding, note = choose_encoding(path, given=encoding, code_page=(lambda path: None) if is_json else None)
     notes = (note,) if note else ()
     chosen = next((each for each in formats if kind in each.suffixes), None)
     if chosen is not None:
@@ -68,6 +69,12 @@ def open_file(path: Path, formats: Sequence[FileFormat] = (), encoding: str | No
     dialect = dialect_of(path, kind, encoding)
     notes = (*notes, *odd_in_csv(path, encoding, dialect))
     return DataFile(path, partial(read_csv, path, encoding, dialect), notes)
+
+
+def refuse_encoding(encoding: str | None, name: str) -> None:
+    """Raise UsageError where an encoding is given for data that are no text files."""
+    if encoding is not None:
+        raise UsageError(f"--encoding {encoding} has no effect: {name} is no text file", "Leave it out.")
 
 
 def _format_rows(path: Path, encoding: str, format: FileFormat) -> Iterator[Row]:

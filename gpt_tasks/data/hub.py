@@ -79,7 +79,11 @@ def _load(location: str, name: str, config: str | None, revision: str | None) ->
             return datasets.load_dataset(place, config, revision=revision)
     except ConnectionError as error:
         raise _unreachable(location, first_line(error)) from error
-    except (datasets.exceptions.DatasetsError, HfHubHTTPError, FileNotFoundError, ValueError, RuntimeError) as error:
+    except (
+        *(datasets.exceptions.DatasetsError, HfHubHTTPError, FileNotFoundError, ValueError, RuntimeError),
+        # What is broken in the metadata of a file is raised as it comes.
+        *(TypeError, AttributeError, KeyError),
+    ) as error:
         raise DataError(
             f"hf:{location}: {first_line(error)}",
             "Check the name; for a gated or private one, log in with: hf auth login",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.data.cells import plain
+from gpt_tasks.data.cells import plain, refuse_repeated
 from gpt_tasks.data.class_names import named, with_classes
 from gpt_tasks.data.invalid import BrokenRow
 from gpt_tasks.types import Row
@@ -74,10 +74,16 @@ def dataset_values(data: datasets.Dataset) -> Iterator[dict[str, Any]]:
 def _rows(table: Any, name: str) -> Iterator[Row]:
     read = _reader(table)
     assert read is not None
+    refuse_repeated(getattr(table, "columns", ()), name)
     for number, values in enumerate(read(table)):
         where = f"{name}[{number}]"
         if isinstance(values, Mapping):
-            yield Row({str(column): plain(value) for column, value in values.items()}, where)
+            row = {str(column): plain(value) for column, value in values.items()}
+            if len(row) == len(values):
+                yield Row(row, where)
+                continue
+            repeated = next(column for column in row if sum(str(each) == column for each in values) > 1)
+            yield BrokenRow(where, f"{where}: the column '{repeated[:60]}' is there twice", "Rename one of them.")
         else:
             message = f"{where}: this is a {type(values).__name__}, not a mapping: {str(values)[:60]}"
             yield BrokenRow(where, message, 'Give a mapping for each row, as {"text": "...", "label": "..."}.')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,9 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.types import Row
 
 Form = Literal["lines", "list", "document"]
-_LINES = "Give one JSON object per line."
+# How a document of SQuAD's begins, on the first of several lines.
+_DOCUMENT_BEGINS = re.compile(r'\{\s*(?:"(?:version|data)"|$)')
+_LINES = 'Give one JSON object per line, as in {"text": "...", "label": "..."}.'
 _DOCUMENT = "Give a list of objects, a document of SQuAD's, or .jsonl with one object per line."
 
 
@@ -56,15 +59,17 @@ def _form(path: Path, encoding: str, suffix: str) -> Form:
         first = next((line for line in text if line.strip()), "").lstrip()
     if first.startswith("["):
         return "list"
-    if suffix.startswith(".jsonl"):
-        return "lines"
+    lines = suffix.startswith(".jsonl")
     try:
         document = json.loads(first)
     except (ValueError, RecursionError):
-        return "document"
+        return "lines" if lines and not _DOCUMENT_BEGINS.match(first) else "document"
     # A document of SQuAD's may be on one line too.
-    is_row = isinstance(document, dict) and not isinstance(document.get("data"), list)
-    return "lines" if is_row else "document"
+    articles = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(articles, list):
+        return "lines"
+    is_squads = any(isinstance(article, dict) and "paragraphs" in article for article in articles)
+    return "document" if is_squads or not lines else "lines"
 
 
 def _rows(path: Path, encoding: str, form: Form) -> Iterator[Row]:
@@ -78,19 +83,15 @@ def _lines(path: Path, encoding: str) -> Iterator[Row]:
                 continue
             where = f"{path.name}:{number}"
             try:
-                values = json.loads(line)
+                values = json.loads(line, object_pairs_hook=_object)
             except json.JSONDecodeError as error:
                 yield BrokenRow(where, f"{where}: this is not JSON: {error.msg} (column {error.colno})", _LINES)
             except (ValueError, RecursionError) as error:
                 yield BrokenRow(where, f"{where}: this is not JSON: {error}", _LINES)
             else:
-                if isinstance(values, dict):
-                    yield Row(values, where)
-                    continue
-                yield BrokenRow(
-                    where,
-                    f"{where}: this is a {type(values).__name__}, not an object: {line.strip()[:60]}",
-                    'Give one JSON object per line, as in {"text": "...", "label": "..."}.',
+                shown = f": {line.strip()[:60]}"
+                yield _row(
+                    values, where, shown, 'Give one JSON object per line, as in {"text": "...", "label": "..."}.'
                 )
 
 
@@ -100,7 +101,7 @@ def _document(path: Path, encoding: str) -> Iterator[Row]:
     document: Any
     with open_text(path, encoding) as text:
         try:
-            document = json.load(text)
+            document = json.load(text, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
             where = f"{name}:{error.lineno}"
             raise DataError(f"{where}: this is not JSON: {error.msg} (column {error.colno})", _DOCUMENT) from error
@@ -110,9 +111,27 @@ def _document(path: Path, encoding: str) -> Iterator[Row]:
         yield from read_questions(document, name)
         return
     for number, values in enumerate(document, start=1):
-        where = f"{name}:item {number}"
-        if isinstance(values, dict):
-            yield Row(values, where)
-        else:
-            message = f"{name}: item {number} is a {type(values).__name__}, not an object"
-            yield BrokenRow(where, message, _DOCUMENT)
+        yield _row(values, f"{name}:item {number}", "", _DOCUMENT)
+
+
+class _Repeated(dict[str, Any]):
+    """An object in which a key is given twice."""
+
+    key = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) == len(pairs):
+        return values
+    repeated = _Repeated(values)
+    repeated.key = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+    return repeated
+
+
+def _row(values: Any, where: str, shown: str, hint: str) -> Row:
+    if isinstance(values, _Repeated):
+        return BrokenRow(where, f"{where}: the column '{values.key[:60]}' is there twice", "Leave one of them.")
+    if isinstance(values, dict):
+        return Row(values, where)
+    return BrokenRow(where, f"{where}: this is a {type(values).__name__}, not an object{shown}", hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from gpt_tasks.data.cells import refuse_repeated
 from gpt_tasks.data.class_names import features_of, named
 from gpt_tasks.data.encodings import reading
 from gpt_tasks.errors import DataError
@@ -26,7 +27,8 @@ def read_parquet(path: Path) -> Iterator[Row]:
         try:
             # Buffered, a column of a row group is read piece by piece and not held whole.
             with parquet.ParquetFile(path, buffer_size=_CHUNK) as table:
-                names = features_of(table.schema_arrow)
+                refuse_repeated(table.schema_arrow.names, path.name)
+                names = features_of(table.schema_arrow, path)
                 columns = [name for name in table.schema_arrow.names if not name.startswith(_INDEX)]
                 for batch in table.iter_batches(batch_size=_BATCH, columns=columns):
                     for values in batch.to_pylist():

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
-from gpt_tasks.data.class_folders import class_folders, read_classes
+from gpt_tasks.data.class_folders import class_folders, read_classes, shared_code_page, sub_folders
 from gpt_tasks.data.encodings import reading
-from gpt_tasks.data.formats import SUFFIXES, DataFile, open_file, suffix_of
+from gpt_tasks.data.formats import SUFFIXES, DataFile, open_file, refuse_encoding, suffix_of
 from gpt_tasks.data.in_memory import InMemory, is_described
 from gpt_tasks.data.invalid import BrokenRow
 from gpt_tasks.data.split_names import ALL, SPLITS, split_named
@@ -21,6 +21,8 @@ from gpt_tasks.errors import DataError, GptTasksError, PluginError
 from gpt_tasks.extensions import FileFormat, Reader, SourceScheme
 from gpt_tasks.types import Row
 
+LOOKED_AT = 100
+"""So many rows of a split are looked at before it is read."""
 # One letter before a colon is a drive of Windows.
 _SCHEME = re.compile(r"([a-z][a-z0-9._-]+):(.+)", re.DOTALL)
 _SHARD = re.compile(r"([a-z]+)(?:[-_.]?\d+(?:-of-\d+)?)", re.IGNORECASE)
@@ -43,16 +45,22 @@ class Source:
         """Yield the rows of a split that their reader could make sense of."""
         return (row for row in self.splits[split]() if not isinstance(row, BrokenRow))
 
+    def columns(self, split: str, limit: int | None = LOOKED_AT) -> list[str]:
+        """Return the columns that the first rows of a split have, or all of them: rows of JSON may lack some."""
+        return list(dict.fromkeys(name for row in islice(self.whole_rows(split), limit) for name in row.values))
+
 
 def open_source(spec: object, readers: Mapping[str, Reader], encoding: str | None = None) -> Source:
     """Open a file, a folder, a scheme's `PREFIX:LOCATION`, or data that a program holds (see `InMemory`).
 
     A folder holds train, validation and test files, or one sub-folder of texts for each class. `readers` are the
     schemes, by their prefix without its colon, and the formats of files. Text files are in `encoding`, where it is
-    given. Raises DataError where there is nothing to read, and PluginError where a scheme fails.
+    given. Raises DataError where there is nothing to read, UsageError for the encoding of what
+    is no text, and PluginError where a scheme fails.
     """
     held = InMemory.of(spec)
     if held is not None:
+        refuse_encoding(encoding, str(held))
         return _open_held(held)
     if not isinstance(spec, str | Path):
         raise DataError(
@@ -66,6 +74,7 @@ def open_source(spec: object, readers: Mapping[str, Reader], encoding: str | Non
         if scheme and not _is_there(path):
             found = readers[scheme[1]]
             if isinstance(found, SourceScheme):
+                refuse_encoding(encoding, str(spec))
                 return _open_scheme(str(spec), found, scheme[2])
             path = Path(scheme[2]).expanduser()
         if path.is_dir():
@@ -92,8 +101,8 @@ def _open_held(held: InMemory) -> Source:
         raise DataError(
             f"{held}: its tables are {', '.join(tables)}, which are no splits", f"Name them {', '.join(SPLITS)}."
         )
-    notes = (f"Left out, as they are no splits: {', '.join(others)}.",) if others else ()
-    return Source(held.name, {name: found[name] for name in SPLITS if name in found}, notes)
+    splits = {name: found[name] for name in SPLITS if name in found}
+    return Source(held.name, splits, tuple(_left_out(f"the {held.name}", others)))
 
 
 def _is_there(path: Path) -> bool:
@@ -136,12 +145,15 @@ def _failure(spec: str, scheme: SourceScheme, error: Exception) -> PluginError:
 
 def _open_folder(folder: Path, formats: Sequence[FileFormat], encoding: str | None) -> Source:
     found: dict[str, list[Path]] = {}
+    others = []
     for path in _data_files(folder, formats) or _data_files(folder / "data", formats):
         stem = _stem(path, formats)
         numbered = _SHARD.fullmatch(stem) or _VERSION.fullmatch(stem)
         name = split_named(numbered[1] if numbered else stem)
         if name:
             found.setdefault(name, []).append(path)
+        else:
+            others.append(path.name)
     if not found:
         return _open_class_folders(folder, encoding)
     for name, paths in found.items():
@@ -151,34 +163,51 @@ def _open_folder(folder: Path, formats: Sequence[FileFormat], encoding: str | No
                 "Leave one of them, or number its parts as in train-00000-of-00002.csv.",
             )
     files = {name: [open_file(path, formats, encoding) for path in found[name]] for name in SPLITS if name in found}
+    source = f"{folder.name}/"
     return Source(
-        f"{folder.name}/",
+        source,
         {name: partial(_chained, parts) for name, parts in files.items()},
-        tuple(note for file in chain.from_iterable(files.values()) for note in file.notes),
+        (*(note for file in chain.from_iterable(files.values()) for note in file.notes), *_left_out(source, others)),
     )
 
 
 def _open_class_folders(folder: Path, encoding: str | None) -> Source:
     """Open a folder of classes, or one of splits that are such folders."""
-    parts: dict[str | None, list[Path]] = {}
-    for each in sorted(path for path in folder.iterdir() if path.is_dir()):
+    found: dict[str, list[Path]] = {}
+    others = []
+    for each in sub_folders(folder):
         name, classes = split_named(each.name), class_folders(each)
-        if name and classes and parts.get(name):
+        if name and classes and name in found:
             raise DataError(f"{folder}: two folders could be the {name} split", f"Leave one of them: {each.name}.")
-        parts[name] = parts.get(name) or classes
-    found = {name: parts[name] for name in SPLITS if parts.get(name)} or {ALL: class_folders(folder)}
-    if not any(found.values()):
-        raise DataError(
-            f"{folder}: the folder holds no train, validation or test file",
-            f"Name them train.csv, validation.csv and test.csv (or another of {', '.join(SUFFIXES)}), or give each "
-            "class a folder of .txt files.",
-        )
-    labels = ", ".join(sorted({each.name for folders in found.values() for each in folders}))
+        if name and classes:
+            found[name] = classes
+        else:
+            others.append(f"{each.name}/")
+    if not found:
+        found, others = {ALL: class_folders(folder)}, []
+        if len(found[ALL]) < 2:
+            raise DataError(
+                f"{folder}: the folder holds no train, validation or test file",
+                f"Name them train.csv, validation.csv and test.csv (or another of {', '.join(SUFFIXES)}), or give each "
+                "class a folder of .txt files.",
+            )
+    name = f"{folder.name}/"
+    folders = [each for classes in found.values() for each in classes]
+    labels = ", ".join(sorted({each.name for each in folders}))
+    code_page, note = (None, "") if encoding else shared_code_page(folders, name)
     return Source(
-        f"{folder.name}/",
-        {name: partial(read_classes, folders, encoding) for name, folders in found.items()},
-        (f"Every text of {folder.name}/ is labelled with the name of its folder: {labels}.",),
+        name,
+        {split: partial(read_classes, found[split], encoding, code_page) for split in (ALL, *SPLITS) if split in found},
+        (
+            f"Every text of {name} is labelled with the name of its folder: {labels}.",
+            *_left_out(name, others),
+            *([note] if note else []),
+        ),
     )
+
+
+def _left_out(name: str, others: Sequence[str]) -> list[str]:
+    return [f"Left out of {name}, as they are no splits: {', '.join(others)}."] if others else []
 
 
 def _data_files(folder: Path, formats: Sequence[FileFormat]) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +13,16 @@ import numpy as np
 from gpt_tasks.data.draws import stratified_sample, stratified_split
 from gpt_tasks.data.examples import Examples, store_examples
 from gpt_tasks.data.in_memory import InMemory
-from gpt_tasks.data.invalid import NAMED
+from gpt_tasks.data.invalid import refuse_invalid
 from gpt_tasks.data.leaks import among, notes_on
 from gpt_tasks.data.oddities import empty_answers, odd_labels, untested_labels
-from gpt_tasks.data.sources import Source, open_source
+from gpt_tasks.data.sources import LOOKED_AT, Source, open_source
 from gpt_tasks.data.split_names import ALL, SPLITS
-from gpt_tasks.data.stream import stream_examples
+from gpt_tasks.data.stream import Stream, fitted, stream_examples
 from gpt_tasks.data.trial import Reading, in_proportion
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.tasks.base import Task
-
-LOOKED_AT = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +76,9 @@ def load_splits(
     spec = data if data is not None else task.samples()
     if spec is None:
         raise UsageError(f"The task '{task.name}' has no embedded samples", "Give it data: --data FILE")
-    source = open_source(spec, schemes, encoding)
+    if encoding is not None and data is validation is test is None:
+        raise UsageError(f"--encoding {encoding} has no effect: it is for --data", "Leave it out.")
+    source = open_source(spec, schemes, None if data is None else encoding)
     whole = "train" if "train" in source.splits else ALL
     if whole not in source.splits:
         raise DataError(
@@ -98,11 +98,12 @@ def load_splits(
                 sources[split] = source
 
     found: dict[str, Examples] = {}
+    streams: dict[str, Stream] = {}
     for split in SPLITS:
         if split not in sources and split != "train":
             continue
         of, part = (source, whole) if split == "train" else (sources[split], choose_split(sources[split], split))
-        stream = stream_examples(
+        streams[split] = stream = stream_examples(
             task,
             of,
             part,
@@ -114,16 +115,16 @@ def load_splits(
         )
         reading = Reading(stream.examples(), task, limit, only=len(sources) == 1)
         found[split] = store_examples(reading, scratch)
-        stream.check()
         if reading.stopped:
             notes.append(f"Read the first {len(found[split]):,} rows of {of.name} (--limit).")
         _same_fields(found["train"], found[split])
-        notes += stream.notes()
         if split == "train":
             # What the training data settle decides where another file could be read in several ways.
             task = stream.task
-    task = task.fit(found["train"], source.name)
-    found = {split: normalize_targets(task, examples) for split, examples in found.items()}
+    task = fitted(task, [found["train"]], source.name, streams.values())
+    found = {split: streams[split].normalized(task, examples) for split, examples in found.items()}
+    refuse_invalid(stream.error for stream in streams.values())
+    notes += chain.from_iterable(stream.notes() for stream in streams.values())
     notes += _oddities(task, found)
     splits = _without_leaks(task, found, seed, list(dict.fromkeys(notes)))
     splits = _limited(splits, limit, {"validation": limit_validation, "test": limit_test}, seed)
@@ -156,8 +157,9 @@ def load_examples(
         need_labels=True,
         skip_invalid=skip_invalid,
     )
-    examples = store_examples(stream.examples(), scratch)
-    return normalize_targets(task, examples), stream.notes()
+    examples = stream.normalized(task, store_examples(stream.examples(), scratch))
+    stream.check()
+    return examples, stream.notes()
 
 
 def choose_split(source: Source, split: str | None) -> str:
@@ -173,33 +175,6 @@ def choose_split(source: Source, split: str | None) -> str:
         lacking = f"no split '{split}'" if split else "neither a test nor a validation split"
         raise UsageError(f"{source.name} has {lacking}; it has {', '.join(source.splits)}", "Give --split one of them.")
     return split
-
-
-def normalize_targets(task: Task, examples: Examples) -> Examples:
-    """Give each target the name that it has for the fitted task, and number them as the task does.
-
-    Raises DataError for those that the model cannot give, with their number and the first rows.
-    """
-    known: dict[str, str] = {}
-    unknown: list[int] = []
-    for target in examples.observed:
-        try:
-            known[target] = task.normalize_label(target, "")
-        except DataError:
-            unknown.append(examples.label_names.index(target))
-    rows = np.flatnonzero(np.isin(examples.labels, unknown)) if unknown else ()
-    if len(rows):
-        first, *others = (examples[int(row)] for row in rows[:NAMED])
-        try:
-            task.normalize_label(str(first.target), first.where)
-        except DataError as error:
-            if not others:
-                raise
-            named = ", ".join(f"{other.where} {other.target!r}" for other in others)
-            more = " and others" if len(rows) > NAMED else ""
-            others_too = f"; nor are those of {len(rows) - 1:,} more rows: {named}{more}"
-            raise DataError(error.message + others_too, error.hint) from None
-    return examples.labelled(task.target_names(known.values()), known)
 
 
 def _without_leaks(task: Task, found: dict[str, Examples], seed: int, notes: list[str]) -> Splits:

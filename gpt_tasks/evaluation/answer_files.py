@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TextIO
 
 from gpt_tasks.data.invalid import BrokenRow, InvalidRow
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.files import atomic_write, check_place, json_safe
+from gpt_tasks.files import atomic_write, check_place, json_safe, json_text
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example, Row
 
@@ -69,7 +69,7 @@ class AnswerColumns:
 
 
 class Answered(NamedTuple):
-    """A row of the file: its columns, and whether it could be used."""
+    """A row as it is written: its columns, and whether it could be used."""
 
     where: str
     values: Mapping[str, Any]
@@ -98,15 +98,43 @@ def write_answers(
     The columns of the input come first, in their order. Raises DataError where one of them is called as one of the
     answer, or where a later row of a .csv or .tsv has columns that the first has not.
     """
-    rows = _rows(answered, task, columns)
+    rows = with_equal_keys(_rows(answered, task, columns))
     with atomic_write(output) as file:
         delimiter = DELIMITERS.get(output.suffix.lower())
         if delimiter is None:
-            file.writelines(
-                f"{json.dumps(json_safe(values), ensure_ascii=False, default=str)}\n" for _, values, _ in rows
-            )
+            file.writelines(f"{json.dumps(json_safe(row.values), ensure_ascii=False, default=str)}\n" for row in rows)
         else:
             _write_table(file, rows, delimiter)
+
+
+def predictions_as_json(
+    answered: Iterable[tuple[Example | InvalidRow, Any]], task: Task, *, reason: bool = False
+) -> Iterator[str]:
+    """Yield one JSON object for each prediction: the inputs, the prediction, and with `reason` why there is none."""
+
+    def lines() -> Iterator[Answered]:
+        for row, prediction in answered:
+            if isinstance(row, Example):
+                said = {REASON: None} if reason else {}
+                yield Answered(row.where, {**task.record(row), **task.to_json(prediction), **said}, True)
+            else:
+                yield Answered(row.where, {**row.inputs, "predicted": None, REASON: row.error.message}, False)
+
+    return (json_text(dict(line.values)) for line in with_equal_keys(lines()))
+
+
+def with_equal_keys(rows: Iterable[Answered]) -> Iterator[Answered]:
+    """Yield rows; one that could not be used has the keys of the first that could, null where it has no value."""
+    empty: dict[str, None] | None = None
+    waiting: list[Answered] = []
+    for row in rows:
+        if empty is None and not row.is_valid:
+            waiting.append(row)
+            continue
+        if empty is None:
+            empty = dict.fromkeys(row.values)
+            yield from (each._replace(values={**empty, **each.values}) for each in waiting)
+        yield row if row.is_valid else row._replace(values={**empty, **row.values})
 
 
 def _rows(
@@ -130,18 +158,13 @@ def _rows(
 
 def _write_table(file: TextIO, rows: Iterable[Answered], delimiter: str) -> None:
     coming = iter(rows)
-    # The columns are those of the first row that has an answer.
-    leading: list[Answered] = []
-    for row in coming:
-        leading.append(row)
-        if row.is_valid:
-            break
-    if not leading:
+    first = next(coming, None)
+    if first is None:
         return
-    header = list(leading[-1].values)
+    header = list(first.values)
     writer = csv.DictWriter(_Lines(file), header, restval="", delimiter=delimiter)
     writer.writeheader()
-    for row in chain(leading, coming):
+    for row in chain([first], coming):
         odd = [name for name in row.values if name not in header]
         if odd:
             raise DataError(

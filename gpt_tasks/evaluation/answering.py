@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.events import observed
-from gpt_tasks.files import json_text, refuse_full_folder
+from gpt_tasks.files import refuse_full_folder
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.prompts import distinct_fields
@@ -97,7 +97,8 @@ class AnsweringModel(ABC):
 
         `data` is what `finetune` takes: a path, a data frame, a list of mappings. Raises DataError, counting them and
         naming the first, where rows cannot be used, before anything is answered; with `skip_invalid` each of them is
-        yielded as an InvalidRow that says why, with None for its answer.
+        yielded as an InvalidRow that says why, with None for its answer, and DataError is raised at the end where there
+        is no other.
         """
         rows = self.answered_rows(data, split=split, column=column, encoding=encoding, skip_invalid=skip_invalid)
         return ((example, answer) for _, example, answer in rows)
@@ -121,9 +122,11 @@ class AnsweringModel(ABC):
                 print(note, file=sys.stderr)
             stream = partial(stream_examples, self.task, source, split, columns=columns, need_labels=False)
             if not skip_invalid:
-                for _ in stream().examples():
+                checked = stream()
+                for _ in checked.read():
                     pass
-            yield from self._answers(stream().rows)
+                checked.check()
+            yield from self._answers(stream(skip_invalid=skip_invalid).read())
 
     def evaluate(
         self,
@@ -234,13 +237,3 @@ def given_example(task: Task, given: str | Mapping[str, Any], where: str) -> Exa
     values = given if isinstance(given, Mapping) else {fields[0]: given}
     mapping = {field: field for field in fields if field in values}
     return task.example(Row(values, where), task.input_fields(list(values), mapping, where))
-
-
-def predictions_as_json(pairs: Iterable[tuple[Example | InvalidRow, Any]], task: Task) -> Iterator[str]:
-    """Yield one JSON object for each prediction: the inputs, and the prediction, or why there is none."""
-    for row, prediction in pairs:
-        if isinstance(row, Example):
-            line = {**task.record(row), **task.to_json(prediction)}
-        else:
-            line = {"row": row.where, "predicted": None, "reason": row.error.message}
-        yield json_text(line)

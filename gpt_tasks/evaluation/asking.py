@@ -23,12 +23,14 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 
 @dataclass(frozen=True)
 class Shots:
-    """Few-shot examples: how many, from the train split of which `data`, and how they are drawn."""
+    """Few-shot examples: how many, from the train split of which `data`, how they are drawn, and how it is read."""
 
     count: int = 0
     data: Any = None
     sampler: Sampler = "random"
     seed: int = DEFAULT_SEED
+    encoding: str | None = None
+    skip_invalid: bool = False
 
 
 class ZeroShotPredictor:

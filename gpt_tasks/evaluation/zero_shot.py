@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.answering import AnsweringModel
@@ -25,6 +25,7 @@ from gpt_tasks.types import Example
 if TYPE_CHECKING:
     from gpt_tasks.data.examples import Examples
     from gpt_tasks.data.sources import Source
+    from gpt_tasks.data.stream import Stream
     from gpt_tasks.scoring.cache import AnswerCache
     from gpt_tasks.scoring.engine import EngineName
     from gpt_tasks.scoring.responder import RegisteredResponder
@@ -48,15 +49,18 @@ def zero_shot(
     precision: str = "float32",
     engine: EngineName = "trie",
     verify: bool = True,
+    encoding: str | None = None,
+    skip_invalid: bool = False,
 ) -> ZeroShotModel:
     """Return a model that answers examples of a task without training.
 
     `model` is a preset, a folder, a hub id or a run, or a registered responder's as in `openai:NAME`.
 
     `shots` few-shot examples come before each, drawn from `data` (a path, a data frame, a list of mappings), or from
-    what is evaluated where that has a train split. `options` are the task's own; `question` and `label_words` say how
-    labels are asked for, and `calibrated` divides each label's probability by the one that it has after inputs without
-    content (contextual calibration, Zhao et al. 2021). Raises UsageError for a task that cannot be evaluated
+    what is evaluated where that has a train split. Text files of `data` are in `encoding`, where it is given; with
+    `skip_invalid` rows of it that cannot be used are left out. `options` are the task's own; `question` and
+    `label_words` say how labels are asked for, and `calibrated` divides each label's probability by the one that it has
+    after inputs without content (contextual calibration, Zhao et al. 2021). Raises UsageError for a task that cannot be evaluated
     zero-shot. The model is loaded when it is first used; that of a run must be the one that was trained, unless
     `verify` is False.
     """
@@ -72,7 +76,7 @@ def zero_shot(
     if shots and not chosen.takes_shots:
         raise UsageError(f"Task '{chosen.name}' takes no few-shot examples", "Leave --shots out.")
     where = {"device": device, "precision": precision, "engine": engine, "verify": verify}
-    few = Shots(shots, str(data) if isinstance(data, Path) else data, sampler, seed)
+    few = Shots(shots, str(data) if isinstance(data, Path) else data, sampler, seed, encoding, skip_invalid)
     return ZeroShotModel(model, chosen, plugins, few, calibrated, dict(column or {}), where)
 
 
@@ -178,14 +182,14 @@ class ZeroShotModel(AnsweringModel):
         Where there is none, few-shot examples come from what is evaluated, never an example itself.
         """
         from gpt_tasks.data.examples import store_examples
+        from gpt_tasks.data.invalid import refuse_invalid
         from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
-        from gpt_tasks.data.splits import normalize_targets
-        from gpt_tasks.data.stream import stream_examples
+        from gpt_tasks.data.stream import fitted, stream_examples
         from gpt_tasks.evaluation.evaluate import evaluate
 
         notes = list(source.notes)
 
-        def read(name: str, cluster: str | None = None) -> Examples:
+        def read(name: str, cluster: str | None = None) -> _Labelled:
             stream = stream_examples(
                 self._task,
                 source,
@@ -196,21 +200,25 @@ class ZeroShotModel(AnsweringModel):
                 need_labels=True,
                 skip_invalid=skip_invalid,
             )
-            found = store_examples(stream.examples(), scratch)
-            notes.extend(stream.notes())
-            return found
+            return _Labelled(stream, store_examples(stream.examples(), scratch))
 
-        examples = read(split, cluster)
-        train = read("train") if "train" in source.splits and split != "train" else None
+        found = [read(split, cluster)]
         if self.shots.data is not None:
-            _, train = self._labelled(self.shots.data, scratch)
-        task = self._task.fit(_Both(examples, train), source.name)
-        examples = normalize_targets(task, examples)
+            drawn_from, labelled = self._labelled(self.shots.data, scratch)
+            found.append(labelled)
+            notes += drawn_from.notes
+        elif "train" in source.splits and split != "train":
+            found.append(read("train"))
+        streams = [stream for stream, _ in found]
+        task = fitted(self._task, [examples for _, examples in found], source.name, streams)
+        normalized = [stream.normalized(task, examples) for stream, examples in found]
+        refuse_invalid(stream.error for stream in streams)
+        notes += (note for stream in streams for note in stream.notes())
+        examples, train = normalized[0], normalized[1] if len(normalized) > 1 else None
         task.check_question(list(examples.fields))
         if train is None:
             notes.append("There is no train split: no baselines are fitted, and shots come from what is evaluated.")
         else:
-            train = normalize_targets(task, train)
             notes += note_on_shots(examples, train)
         notes += notes_on(examples)
         notes += note_on_training(examples, self.responder.trained_rows)
@@ -241,51 +249,46 @@ class ZeroShotModel(AnsweringModel):
         return ZeroShotPredictor(task, self.responder, drawn_from, self.shots, own, self.calibrated)
 
     def _fitted_pool(self, data: Any) -> tuple[Task, list[Example]]:
-        """Return the task fitted to the data that shots are drawn from, and those examples."""
+        """Return the task fitted to the data that shots are drawn from, and those examples; say how they were read."""
         import tempfile
 
-        from gpt_tasks.data.splits import normalize_targets
+        from gpt_tasks.data.stream import fitted
 
         with tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
-            name, train = self._labelled(data, Path(scratch))
-            task = self._task.fit(train, name)
-            return task, list(normalize_targets(task, train))
+            source, (stream, examples) = self._labelled(data, Path(scratch))
+            task = fitted(self._task, [examples], source.name, [stream])
+            pool = list(stream.normalized(task, examples))
+        stream.check()
+        for note in (*source.notes, *stream.notes()):
+            print(note, file=sys.stderr)
+        return task, pool
 
-    def _labelled(self, data: Any, scratch: Path) -> tuple[str, Examples]:
-        """Return the name of the data that shots are drawn from, and its train split, or what it has instead."""
+    def _labelled(self, data: Any, scratch: Path) -> tuple[Source, _Labelled]:
+        """Open the data that shots are drawn from, and read its train split, or what it has instead."""
         from gpt_tasks.data.examples import store_examples
         from gpt_tasks.data.sources import open_source
         from gpt_tasks.data.split_names import ALL
         from gpt_tasks.data.stream import stream_examples
 
-        source = open_source(data, self.plugins.registry.sources)
+        source = open_source(data, self.plugins.registry.sources, self.shots.encoding)
         split = next((name for name in ("train", ALL) if name in source.splits), next(iter(source.splits)))
-        stream = stream_examples(self._task, source, split, columns=self._column, need_labels=True)
-        return source.name, store_examples(stream.examples(), scratch)
+        stream = stream_examples(
+            self._task,
+            source,
+            split,
+            columns=self._column,
+            need_labels=True,
+            skip_invalid=self.shots.skip_invalid,
+        )
+        return source, _Labelled(stream, store_examples(stream.examples(), scratch))
 
 
 def _reopened(model: str, task: Task, *settings: Any) -> ZeroShotModel:
     return ZeroShotModel(model, task, installed_plugins(), *settings)
 
 
-class _Both:
-    """Two splits as one, from which a task learns its labels."""
+class _Labelled(NamedTuple):
+    """Examples with right answers, and the stream that they were read from."""
 
-    def __init__(self, examples: Examples, train: Examples | None) -> None:
-        self._splits = [examples, *([] if train is None else [train])]
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return self._splits[0].fields
-
-    @property
-    def observed(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for split in self._splits:
-            for target, count in split.observed.items():
-                found[target] = found.get(target, 0) + count
-        return found
-
-    def __iter__(self) -> Iterator[Example]:
-        for split in self._splits:
-            yield from split
+    stream: Stream
+    examples: Examples

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -75,8 +76,8 @@ class ClassificationTask(HeadTask):
         """Take the labels that the training data hold, and the fields that they are read by.
 
         All observed labels declared: the declared ones are used. None declared: the data's own, sorted (numbers by
-        value). Whole numbers index the declared ones. Raises DataError where only some are declared, and where there is
-        a single one.
+        value). Whole numbers index the declared ones. Where only some are declared, rows of the others cannot be used.
+        Raises DataError where there is a single one.
         """
         observed = list(train.observed)
         meaning = self._meaning(observed, where)
@@ -84,6 +85,9 @@ class ClassificationTask(HeadTask):
         if not set(meaning.values()) <= set(self.labels):
             task.labels, task.labels_declared = tuple(sorted(set(meaning.values()), key=by_value)), False
         if len(set(meaning.values())) < 2:
+            for label in observed:
+                if label not in meaning:
+                    self.normalize_label(label, where)  # raises
             raise DataError(
                 f"{where}: every row has the label '{next(iter(meaning))}'",
                 "A classifier needs rows of at least two labels.",
@@ -107,7 +111,11 @@ class ClassificationTask(HeadTask):
         if numbered and self.labels_declared and number is not None and number < len(self.labels):
             return self.labels[number]
         near = get_close_matches(target, self.labels, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else "Fix the row, or train on data that holds this label."
+        hint = "Fix the row, or train on data that holds this label."
+        if self.labels_declared:
+            hint = "Fix the row, or train with --labels that name this label too."
+        if near:
+            hint = f"Did you mean '{near[0]}'?"
         if numbered:
             hint = (
                 f"Numbers count them from 0 to {len(self.labels) - 1}; give other labels with --labels."
@@ -257,17 +265,8 @@ class ClassificationTask(HeadTask):
         return {self.columns.get(field, field): value for field, value in values.items()}
 
     def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
-        known = [label for label in observed if label in self.labels]
-        if len(known) == len(observed):
-            return {label: label for label in observed}
-        if known:
-            odd = sorted(set(observed) - set(known))
-            near = get_close_matches(odd[0], self.labels, n=1)
-            raise DataError(
-                f"{where}: of its labels, {', '.join(map(repr, odd))} are not among the declared ones "
-                f"({', '.join(self.labels)})",
-                f"Did you mean '{near[0]}'?" if near else "Fix those rows, or give all labels with --labels.",
-            )
+        if any(label in self.labels for label in observed):
+            return self._readable(observed)
         if all(label.lower() in TRUTH for label in observed) and not self.labels:
             return {label: label.lower() for label in observed}
         if self.labels and all(place_of(TRUTH.get(label.lower(), label)) is not None for label in observed):
@@ -277,13 +276,21 @@ class ClassificationTask(HeadTask):
                     f"may count {', '.join(self.labels)} from 0 or from 1",
                     "Write the labels by their names, or give those of the data with --labels.",
                 )
-            return {label: self.normalize_label(label, where) for label in observed}
+            return self._readable(observed)
         odd = [label for label in observed if isinstance(from_cell(label), list)]
         if odd:
             raise DataError(
                 f"{where}: the label {odd[0][:60]!r} is a list", "Several labels a row are for the task multi-label."
             )
         return {label: label for label in observed}
+
+    def _readable(self, observed: Collection[str]) -> dict[str, str]:
+        """Return what those labels mean that are, or count, declared ones."""
+        found = {}
+        for label in observed:
+            with suppress(DataError):
+                found[label] = self.normalize_label(label, "")
+        return found
 
 
 def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[str, Any]:

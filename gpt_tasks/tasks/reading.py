@@ -61,15 +61,14 @@ def extra_columns(row: Row, extra: Sequence[str]) -> dict[str, str]:
 def text_of(row: Row, column: str) -> str:
     """Return the text in a row's column, or a number as text. Raises DataError where it is missing or empty."""
     value = as_text(row.values.get(column))
-    if value is None:
-        raise DataError(f"{row.where}: column '{column}' is missing", "Give every row a text, or leave the row out.")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        lacking = "empty" if column in row.values else "missing"
+        raise DataError(f"{row.where}: column '{column}' is {lacking}", "Give every row a text, or leave the row out.")
     if not isinstance(value, str):
         raise DataError(
             f"{row.where}: column '{column}' holds a {type(value).__name__}, not a text: {str(value)[:60]}",
             "Give the text as one string.",
         )
-    if not value.strip():
-        raise DataError(f"{row.where}: column '{column}' is empty", "Give every row a text, or leave the row out.")
     return value
 
 

@@ -146,8 +146,7 @@ class Run(AnsweringModel):
 
     def columns(self, source: Source, split: str, given: Mapping[str, str]) -> dict[str, str]:
         """Return the columns of fields: as given, or as the training data calls them where those are there."""
-        first = next(source.whole_rows(split), None)
-        there = first.values if first else {}
+        there = source.columns(split)
         trained = {field: name for field, name in self.record["config"]["column"].items() if name in there}
         return {**trained, **given}
 

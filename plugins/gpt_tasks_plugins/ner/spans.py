@@ -73,9 +73,16 @@ def spans_of_tags(row: Row, column: str, places: Sequence[tuple[int, int]]) -> t
 def spans_of_export(row: Row, column: str, text: str) -> list[Span]:
     """Return the spans in a row's column: of objects, of lists, or of Label Studio's annotations.
 
-    Raises DataError, naming the row, for one that lies outside of the text or overlaps another.
+    Raises DataError, naming the row, where nobody annotated it, and for a span that lies outside of the text or
+    overlaps another.
     """
-    spans = sorted(_span(row, each) for each in _listed(from_cell(row.values.get(column))))
+    found = _listed(row, column)
+    if found is None:
+        raise DataError(
+            f"{row.where}: the spans (column '{column}') are missing",
+            "Annotate the row, or leave it out; an empty list says that there is no entity.",
+        )
+    spans = sorted(_span(row, each) for each in found)
     for before, span in zip([Span(0, 0, ""), *spans], spans, strict=False):
         if not 0 <= span.start < span.end <= len(text):
             raise DataError(
@@ -105,16 +112,22 @@ def notes_of(counts: tuple[int, int], data: str) -> tuple[str, ...]:
     return (*notes, f"{dropped:,} spans of {data} cut a word and were left out.") if dropped else tuple(notes)
 
 
-def _listed(value: Any) -> Iterable[Any]:
-    """Return the spans of a value; of Label Studio's annotations, those of the first that was not cancelled."""
-    if value is None:
-        return []
+def _listed(row: Row, column: str) -> Iterable[Any] | None:
+    """Return the spans of a row, None where there was no annotator.
+
+    Of Label Studio's annotations they are those of the first that was not cancelled; its JSON-MIN has no column for a
+    text in which nothing was marked.
+    """
+    value = from_cell(row.values.get(column))
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return [] if "annotation_id" in row.values else None
     items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     annotations = [each for each in items if isinstance(each, Mapping) and "result" in each]
-    if annotations:
-        chosen = [each for each in annotations if not each.get("was_cancelled")][:1]
-        results = [each for annotation in chosen for each in annotation["result"] or () if isinstance(each, Mapping)]
-        values = [each.get("value") for each in results]
+    if annotations or (not items and isinstance(row.values.get("data"), Mapping)):
+        chosen = next((each for each in annotations if not each.get("was_cancelled")), None)
+        if chosen is None:
+            return None
+        values = [each.get("value") for each in chosen["result"] or () if isinstance(each, Mapping)]
         return [value for value in values if isinstance(value, Mapping) and "labels" in value]
     return items
 
