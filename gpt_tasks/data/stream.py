@@ -166,7 +166,7 @@ def _unknown_label(task: Task, example: Example) -> DataError:
         task.normalize_label(str(example.target), example.where)
     except DataError as error:
         return error
-    raise AssertionError(f"{example.where}: a label is known that was not")
+    return DataError(f"{example.where}: {example.target!r} is not known", "Fix the row, or leave it out.")
 
 
 class _Together:

@@ -60,9 +60,9 @@ def zero_shot(
     what is evaluated where that has a train split. Text files of `data` are in `encoding`, where it is given; with
     `skip_invalid` rows of it that cannot be used are left out. `options` are the task's own; `question` and
     `label_words` say how labels are asked for, and `calibrated` divides each label's probability by the one that it has
-    after inputs without content (contextual calibration, Zhao et al. 2021). Raises UsageError for a task that cannot be evaluated
-    zero-shot. The model is loaded when it is first used; that of a run must be the one that was trained, unless
-    `verify` is False.
+    after inputs without content (contextual calibration, Zhao et al. 2021). Raises UsageError for a task that cannot be
+    evaluated zero-shot. The model is loaded when it is first used; that of a run must be the one that was trained,
+    unless `verify` is False.
     """
     plugins = installed_plugins()
     chosen = (plugins.registry.tasks[task] if isinstance(task, str) else task).zero_shot()

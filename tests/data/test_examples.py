@@ -15,7 +15,6 @@ import torch
 from gpt_tasks.data.batches import collate
 from gpt_tasks.data.encoded import IGNORE_INDEX, EncodedExamples, store_features
 from gpt_tasks.data.examples import Examples, chunks, store_examples
-from gpt_tasks.data.splits import normalize_targets
 from gpt_tasks.errors import MachineError
 from gpt_tasks.learners.base import Learner, LearnerSettings
 from gpt_tasks.learners.causal import TextLearner
@@ -103,7 +102,7 @@ def learner_of(task: Task, kind: type[Learner[Any]], tokenizer: PreTrainedTokeni
 def fitted(examples: Examples) -> tuple[Topic, Examples]:
     """The task with the labels of its examples, and these coded by them."""
     task = Topic().fit(examples, "rows")
-    return task, normalize_targets(task, examples)
+    return task, examples.labelled(task.labels, {label: label for label in task.labels})
 
 
 def encode(

@@ -112,7 +112,7 @@ def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
         ("r.csv", "text,label\na,b\ngood, really,a\n", "r.csv:3: the row has 3 fields, the header 2"),
         ("r.csv", 'text,label\na,b\n"never closed,a\nc,d\n', "r.csv:3: the row that begins here is broken"),
         ("r.csv", 'text,label\n"so" good,b\n', "r.csv:2: the row that begins here is broken"),
-        ("r.csv", "text,text\na,b\n", "r.csv:1: the header names the column 'text' twice"),
+        ("r.csv", "text,text\na,b\n", "r.csv:1: the column 'text' is there twice"),
         ("r.csv", ",\n0,b\n", "r.csv:1: the header names no column"),
         ("r.tsv", "text\tlabel\na\tb\nc\n", "r.tsv:3: the row has 1 fields"),
         ("r.parquet", b"PAR1 and then nothing", "this is not a whole .parquet file"),
@@ -122,7 +122,7 @@ def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
 def test_a_broken_file_is_reported_with_its_line(tmp_path: Path, name: str, content: str | bytes, told: str) -> None:
     path = written(tmp_path, name, content)
     with pytest.raises(DataError) as caught:
-        values(path)
+        [row.values for row in open_file(path).rows()]
     assert told in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint

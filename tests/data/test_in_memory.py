@@ -54,7 +54,7 @@ def test_a_data_set_gives_classes_by_their_names() -> None:
 def test_tables_are_splits_by_their_usual_names() -> None:
     source = open_source({"train": a_list(), "dev": a_frame(), "unsupervised": a_list()}, {})
     assert list(source.splits) == ["train", "validation"]
-    assert source.notes == ("Left out, as they are no splits: unsupervised.",)
+    assert source.notes == ("Left out of the dict, as they are no splits: unsupervised.",)
     with pytest.raises(DataError, match="its tables are text, label, which are no splits"):
         open_source({"text": ["a"], "label": ["b"]}, {})
 

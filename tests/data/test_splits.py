@@ -238,8 +238,10 @@ def test_a_label_seen_only_in_validation_is_reported_with_its_row(tmp_path: Path
     many = [{"text": f"odd {n}", "label": "cd"[n % 2]} for n in range(8)]
     validation = write(tmp_path / "v.jsonl", [*rows(3, name="v"), *many])
     message = error(DataError, lambda: load(tmp_path, path, validation=validation))
-    assert message.startswith("v.jsonl:4: label 'c' is not one of a, b; nor are those of 7 more rows: v.jsonl:5 'd', ")
-    assert message.endswith("v.jsonl:8 'c' and others")
+    assert message.startswith(
+        "v.jsonl: 8 of 11 rows cannot be used: v.jsonl:4: label 'c' is not one of a, b; v.jsonl:5: "
+    )
+    assert message.endswith("v.jsonl:8: label 'c' is not one of a, b; and others")
 
 
 def test_a_declared_label_that_train_lacks_is_noted(tmp_path: Path) -> None:

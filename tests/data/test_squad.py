@@ -64,7 +64,7 @@ def test_two_versions_of_one_split_are_an_error(tmp_path: Path) -> None:
     [
         ({"text": "good"}, "s.json: a .json file is read where it has the form of SQuAD"),
         ({"data": {"context": "a"}}, "s.json: a .json file is read where it has the form of SQuAD"),
-        ([{"text": "good"}, "bad"], "s.json: item 2 is a str, not an object"),
+        ([{"text": "good"}, "bad"], "s.json:item 2: this is a str, not an object"),
         ({"data": ["a"]}, "s.json:article 1: this is a str, not an object: a"),
         ({"data": [{"title": "Rome"}]}, "s.json:article 1: 'paragraphs' is missing"),
         ({"data": [{"paragraphs": "a"}]}, "s.json:article 1: 'paragraphs' is not a list: a"),

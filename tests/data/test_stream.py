@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from gpt_tasks.data.splits import Splits, load_splits
+from gpt_tasks.data.sources import open_source
+from gpt_tasks.data.splits import Splits, load_examples, load_splits
+from gpt_tasks.data.stream import stream_examples
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.tasks.multi_label import MultiLabelTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 
 
@@ -60,7 +63,7 @@ def test_bad_rows_are_left_out_if_that_is_wanted(tmp_path: Path) -> None:
 
 
 def test_where_no_row_can_be_used_nothing_is_left_to_train_on(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="4 of 4 rows cannot be used"):
+    with pytest.raises(DataError, match=r"r\.jsonl: none of its 4 rows can be used"):
         load(write(tmp_path / "r.jsonl", [{"text": "", "label": "b"}] * 4), skip_invalid=True)
 
 
@@ -69,6 +72,115 @@ def test_rows_of_another_width_are_counted_too(tmp_path: Path) -> None:
     path.write_text("text,label\na,b\nc\nd,e,f\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"2 of 3 rows cannot be used: r\.csv:3: the row has 1 fields.*r\.csv:4: the"):
         load(path)
+
+
+class Mood(ClassificationTask):
+    name = "mood"
+    labels = ("a", "b")
+
+
+class Tags(MultiLabelTask):
+    name = "tags"
+    labels = ("a", "b")
+
+
+UNKNOWN = [{"text": f"odd {n}", "label": "z"} for n in range(7)]
+
+
+def test_rows_of_labels_that_are_not_declared_are_counted_with_all_other_bad_ones(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [*ROWS, *UNKNOWN, {"text": "", "label": "a"}])
+    with pytest.raises(DataError) as raised:
+        load(path, Mood())
+    assert raised.value.message == (
+        "r.jsonl: 8 of 68 rows cannot be used: r.jsonl:68: column 'text' is empty; "
+        + "; ".join(f"r.jsonl:{line}: label 'z' is not one of a, b" for line in range(61, 65))
+        + "; and others"
+    )
+    splits = load(path, Mood(), skip_invalid=True)
+    assert sum(map(len, (splits.train, splits.validation, splits.test))) == 60
+    assert splits.train.label_names == ("a", "b")
+    assert any(note.startswith("Left out 8 of 68 rows of r.jsonl") for note in splits.notes)
+
+
+def test_a_number_beyond_the_declared_labels_is_left_out_too(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": n % 2} for n in range(40)]
+    path = write(tmp_path / "r.jsonl", [*rows, {"text": "odd", "label": 7}])
+    with pytest.raises(DataError, match=r"r\.jsonl:41: label '7' is not one of a, b"):
+        load(path, Mood())
+    splits = load(path, Mood(), skip_invalid=True)
+    assert sum(sum(each.observed.values()) for each in (splits.train, splits.validation, splits.test)) == 40
+
+
+def test_of_several_labels_one_that_is_not_declared_is_enough(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "labels": ["ab"[n % 2]]} for n in range(40)]
+    path = write(tmp_path / "r.jsonl", [*rows, {"text": "odd", "labels": ["a", "z"]}])
+    with pytest.raises(DataError, match=r"r\.jsonl:41: label 'z' is not one of a, b"):
+        load(path, Tags())
+    splits = load(path, Tags(), skip_invalid=True)
+    assert sum(map(len, (splits.train, splits.validation, splits.test))) == 40
+
+
+def test_bad_rows_of_every_split_are_named_at_once(tmp_path: Path) -> None:
+    test = write(tmp_path / "t.jsonl", [*UNKNOWN[:2], {"text": "new", "label": "a"}])
+    with pytest.raises(
+        DataError, match=r"^r\.jsonl:61: column 'text' is empty; t\.jsonl: 2 of 3 rows cannot be used: "
+    ):
+        load(write(tmp_path / "r.jsonl", [*ROWS, {"text": "", "label": "a"}]), Mood(), test=test)
+
+
+def test_labels_that_a_trained_task_does_not_know_are_left_out_of_its_evaluation(tmp_path: Path) -> None:
+    source = open_source(write(tmp_path / "r.jsonl", [*UNKNOWN, *ROWS]), {})
+    with pytest.raises(DataError, match=r"r\.jsonl: 7 of 67 rows cannot be used: r\.jsonl:1: label 'z' is not one of"):
+        load_examples(Mood(), source, "all", scratch=tmp_path / "scratch")
+    examples, notes = load_examples(Mood(), source, "all", skip_invalid=True, scratch=tmp_path / "scratch")
+    assert [example.where for example in examples] == [f"r.jsonl:{line}" for line in range(8, 68)]
+    assert examples.observed == {"a": 30, "b": 30}
+    assert notes[0].startswith("Left out 7 of 67 rows of r.jsonl, which cannot be used: r.jsonl:1: label 'z'")
+    none = open_source(write(tmp_path / "none.jsonl", UNKNOWN), {})
+    with pytest.raises(DataError, match="none of its 7 rows can be used") as raised:
+        load_examples(Mood(), none, "all", skip_invalid=True, scratch=tmp_path / "scratch")
+    assert "--skip-invalid" not in raised.value.hint
+
+
+def test_bad_rows_are_the_reason_where_too_little_is_left_to_learn(tmp_path: Path) -> None:
+    rows = [*ROWS[::2], {"text": "x"}, {"text": "y"}]
+    with pytest.raises(DataError, match=r"r\.jsonl: 2 of 32 rows cannot be used: r\.jsonl:31: the label"):
+        load(write(tmp_path / "r.jsonl", rows))
+
+
+@pytest.mark.parametrize("lacking", [1, 150])
+def test_columns_are_those_of_all_rows(tmp_path: Path, lacking: int) -> None:
+    rows = [*[{"text": f"bare {n}"} for n in range(lacking)], *({**row, "town": "X"} for row in ROWS)]
+    path = write(tmp_path / "r.jsonl", rows)
+    with pytest.raises(DataError, match=r"r\.jsonl:1: the label .* is missing"):
+        load(path)
+    splits = load(path, skip_invalid=True, by="town")
+    assert sum(map(len, (splits.train, splits.validation, splits.test))) == 60
+
+
+def test_where_no_row_could_be_parsed_all_are_counted(tmp_path: Path) -> None:
+    source = open_source(write(tmp_path / "r.jsonl", ['{"text": ', "[]", "x"]), {})
+    with pytest.raises(DataError, match=r"r\.jsonl: none of its 3 rows can be used: r\.jsonl:1: this is not JSON"):
+        stream_examples(Topic(), source, "all", columns={}, need_labels=False)
+
+
+def test_rows_of_broken_quotes_are_left_out_and_no_other(tmp_path: Path) -> None:
+    lines = [f"text number {n},{'ab'[n % 2]}" for n in range(60)]
+    lines[20] = '"so" it is,a'
+    lines[30] = '"He said "hi" to me\nyes, a\nand left",a'
+    lines[40] = '"it began,a'
+    path = tmp_path / "r.csv"
+    path.write_text("\n".join(["text,label", *lines, '"fine, really",b', ""]), encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        load(path)
+    assert raised.value.message == (
+        "r.csv: 3 of 61 rows cannot be used: r.csv:22: the row that begins here is broken: ',' expected after '\"'; "
+        "r.csv:32: the row that goes from here to line 34 is broken: ',' expected after '\"'; "
+        "r.csv:44: the row that begins here is broken: a quote is not closed"
+    )
+    splits = load(path, skip_invalid=True)
+    found = {text for each in (splits.train, splits.validation, splits.test) for text in each.texts("text")}
+    assert found == {*(f"text number {n}" for n in range(60) if n not in (20, 30, 40)), "fine, really"}
 
 
 def test_labels_that_look_alike_are_rare_or_untested_are_told(tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ from seqeval.scheme import IOB2
 
 import gpt_tasks
 from gpt_tasks.cli.main import run as command
+from gpt_tasks.data.invalid import BrokenRow
+from gpt_tasks.data.sources import open_source
+from gpt_tasks.data.splits import load_examples
+from gpt_tasks.data.stream import stream_examples
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.statistics import metric_values
 from gpt_tasks.plugins import installed_plugins
@@ -74,16 +78,26 @@ def test_two_to_four_columns_by_tabs_or_spaces(lines: list[str]) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["Ann B-PER", "ran"], r"a.conll:2: the line has 1 columns, the first has 2: 'ran'"),
-        (["Ann B-PER", "ran V O"], r"a.conll:2: the line has 3 columns, the first has 2"),
-        (["Ann"], r"a.conll:1: the line has 1 columns"),
-        (["a b c d B-PER"], r"a.conll:1: the line has 5 columns"),
-        (["Ann\tB-PER", "\tO"], r"a.conll:2"),
+        (["Ann B-PER", "ran"], "a.conll:2: the line has 1 columns, those before have 2: 'ran'"),
+        (["Ann B-PER", "ran V O"], "a.conll:2: the line has 3 columns, those before have 2: 'ran V O'"),
+        (["Ann"], "a.conll:1: the line has 1 columns, not 2 to 4: 'Ann'"),
+        (["Ann\t"], "a.conll:1: the line has 1 columns, not 2 to 4: 'Ann'"),
+        (["a b c d B-PER"], "a.conll:1: the line has 5 columns, not 2 to 4: 'a b c d B-PER'"),
+        (["Ann\tB-PER", "\tO"], "a.conll:2: column 1 of the line is empty: '\\tO'"),
+        (["Ann\tNNP\tB-PER", "ran\t\tO"], "a.conll:2: column 2 of the line is empty: 'ran\\t\\tO'"),
     ],
 )
-def test_a_ragged_line_is_named(lines: list[str], said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        list(read_conll(lines, "a.conll"))
+def test_a_sentence_with_a_broken_line_is_named_and_the_next_is_read(lines: list[str], said: str) -> None:
+    following = lines[:1] if len(lines) > 1 else ["Eve O"]
+    broken, whole = read_conll([*lines, "", *following], "a.conll")
+    assert isinstance(broken, BrokenRow)
+    assert (broken.where, broken.error.message) == ("a.conll:1", said)
+    assert len(whole.values["tokens"]) == 1
+
+
+def test_a_tab_at_the_end_of_a_line_is_no_column() -> None:
+    (row,) = read_conll(["Ann\tB-PER\t", "ran\tO", "\t"], "a.conll")
+    assert row.values == {"tokens": ["Ann", "ran"], "tags": ["B-PER", "O"]}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +145,61 @@ def test_an_annotation_that_was_cancelled_is_left_out() -> None:
     one = {"result": [{"value": {"start": 0, "end": 3, "labels": ["PER"]}}]}
     values = {"data": {"text": TEXT}, "annotations": [{**one, "was_cancelled": True}, {"result": []}]}
     assert spans_of(read(values).target) == []
+
+
+LABEL_STUDIO = {"data": {"text": TEXT}}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {**LABEL_STUDIO, "annotations": []},
+        {**LABEL_STUDIO, "annotations": [{"result": [], "was_cancelled": True}]},
+        {"text": TEXT, "spans": None},
+        {"text": TEXT, "spans": ""},
+    ],
+)
+def test_a_text_that_nobody_annotated_is_not_one_without_entities(values: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows\.jsonl:3: the spans .* are missing"):
+        read(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {**LABEL_STUDIO, "annotations": [{"result": []}]},
+        {"text": TEXT, "spans": []},
+        {"text": TEXT, "spans": "[]"},
+        {"text": TEXT, "annotation_id": 7, "label": None},
+    ],
+)
+def test_an_annotation_without_a_span_says_that_there_is_no_entity(values: dict[str, Any]) -> None:
+    assert spans_of(read(values).target) == []
+
+
+def test_rows_that_nobody_annotated_are_counted_or_left_out(tmp_path: Path) -> None:
+    span = {"type": "labels", "from_name": "ner", "value": {"start": 0, "end": 3, "text": "Ann", "labels": ["PER"]}}
+    rows = [{"data": {"text": "Ann left."}, "annotations": [{"result": [span]}]} for _ in range(4)]
+    rows += [{"data": {"text": "It rained."}, "annotations": [{"result": []}]}]
+    rows += [{"data": {"text": "Bob sang."}, "annotations": []} for _ in range(2)]
+    (tmp_path / "r.json").write_text(json.dumps(rows), encoding="utf-8")
+    how: Any = {"need_labels": True, "columns": {}}
+    source = open_source(tmp_path / "r.json", {})
+    stream = stream_examples(NamedEntities(), source, "all", **how)
+    assert [len(spans_of(example.target)) for example in stream.examples()] == [1, 1, 1, 1, 0]
+    with pytest.raises(DataError, match=r"r\.json: 2 of 7 rows cannot be used: r\.json:item 6: the spans"):
+        stream.check()
+    answered = stream_examples(NamedEntities(), source, "all", columns={}, need_labels=False)
+    assert len(list(answered.examples())) == 7, "to be answered, no row needs an annotation"
+
+
+def test_rows_of_unknown_types_are_left_out(tmp_path: Path) -> None:
+    rows = [{"text": "Ann left.", "spans": [[0, 3, kind]]} for kind in ("PER", "ORG", "PER")]
+    (tmp_path / "r.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    source = open_source(tmp_path / "r.jsonl", {})
+    examples, notes = load_examples(fitted(), source, "all", skip_invalid=True, scratch=tmp_path / "scratch")
+    assert len(examples) == 2
+    assert "r.jsonl:2: the type 'ORG' is not one of LOC, PER" in notes[0]
 
 
 @pytest.mark.parametrize(

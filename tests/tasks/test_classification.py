@@ -72,13 +72,18 @@ class TestLabels:
         task, _ = fitted(Three(), {"kind", "harsh"})
         assert task.labels == ("harsh", "plain", "kind")
 
-    def test_some_not_declared_is_an_error_that_names_the_odd_ones(self) -> None:
-        with pytest.raises(DataError) as raised:
-            fitted(Tone(), {"kind", "harsch", "zebra"})
-        assert "letters.csv" in raised.value.message
-        assert "'harsch', 'zebra'" in raised.value.message
-        assert "(harsh, kind)" in raised.value.message
-        assert raised.value.hint == "Did you mean 'harsh'?"
+    def test_some_not_declared_change_nothing_and_are_refused_by_their_rows(self) -> None:
+        train: Any = SimpleNamespace(fields=("text",), observed={"kind": 1, "harsh": 1, "zebra": 1, "harsch": 1})
+        task = Tone().fit(train, "letters.csv")
+        assert task.labels == ("harsh", "kind")
+        with pytest.raises(DataError, match="r:3: label 'harsch' is not one of harsh, kind\nDid you mean 'harsh'"):
+            task.normalize_label("harsch", "r:3")
+        with pytest.raises(DataError, match="--labels that name this label too"):
+            task.normalize_label("zebra", "r:4")
+
+    def test_where_one_is_left_those_not_declared_are_the_reason(self) -> None:
+        with pytest.raises(DataError, match=r"letters\.csv: label 'harsch' is not one of harsh, kind"):
+            fitted(Tone(), ["kind", "harsch"])
 
     def test_none_declared_takes_the_datas_own_sorted(self) -> None:
         task, meaning = fitted(Tone(), {"wood", "iron", "10", "9"})
@@ -225,11 +230,11 @@ class TestColumns:
     @pytest.mark.parametrize(
         ("value", "says"),
         [
-            (None, "column 'letter' is missing"),
+            (None, "column 'letter' is empty"),
             ("", "column 'letter' is empty"),
             (" \n", "column 'letter' is empty"),
             (["a", "b"], "column 'letter' holds a list"),
-            (float("nan"), "column 'letter' is missing"),
+            (float("nan"), "column 'letter' is empty"),
         ],
     )
     def test_what_is_no_text_is_an_error_that_names_the_row(self, value, says) -> None:
