@@ -26,7 +26,10 @@ def features_of(schema: pyarrow.Schema, path: Path) -> Mapping[str, Any]:
     from datasets import Features
 
     try:
-        return with_classes(Features.from_arrow_schema(schema))
+        features = with_classes(Features.from_arrow_schema(schema))
+        for feature in features.values():
+            _check_names(feature)
+        return features
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DataError(
@@ -49,6 +52,14 @@ def named(values: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, A
 def _holds_classes(feature: Any) -> bool:
     inner = _inner(feature)
     return bool(getattr(feature, "names", None)) or any(map(_holds_classes, inner))
+
+
+def _check_names(feature: Any) -> None:
+    names = getattr(feature, "names", None)
+    if names is not None and not isinstance(names, list):
+        raise TypeError(f"the names {names!r} are no list")
+    for each in _inner(feature):
+        _check_names(each)
 
 
 def _inner(feature: Any) -> Iterable[Any]:

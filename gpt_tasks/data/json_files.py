@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,8 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.types import Row
 
 Form = Literal["lines", "list", "document"]
-# How a document of SQuAD's begins, on the first of several lines.
-_DOCUMENT_BEGINS = re.compile(r'\{\s*(?:"(?:version|data)"|$)')
+# How a document of SQuAD's begins, where it is on several lines.
+_DOCUMENT_BEGINS = re.compile(r'\s*\{\s*"(?:version|data)"')
 _LINES = 'Give one JSON object per line, as in {"text": "...", "label": "..."}.'
 _DOCUMENT = "Give a list of objects, a document of SQuAD's, or .jsonl with one object per line."
 
@@ -56,14 +57,17 @@ def odd_in_json(path: Path, encoding: str, suffix: str) -> list[str]:
 def _form(path: Path, encoding: str, suffix: str) -> Form:
     """Return the form of a file by its first line: the suffix alone does not decide between lines and a list."""
     with open_text(path, encoding) as text:
-        first = next((line for line in text if line.strip()), "").lstrip()
-    if first.startswith("["):
+        first, second = ([*islice(filter(str.strip, text), 2), "", ""])[:2]
+        first = first.lstrip()
+    if first.startswith("[") and not second:
         return "list"
     lines = suffix.startswith(".jsonl")
     try:
         document = json.loads(first)
     except (ValueError, RecursionError):
-        return "lines" if lines and not _DOCUMENT_BEGINS.match(first) else "document"
+        if first.startswith("["):
+            return "list"
+        return "lines" if lines and not _DOCUMENT_BEGINS.match(first + second) else "document"
     # A document of SQuAD's may be on one line too.
     articles = document.get("data") if isinstance(document, dict) else None
     if not isinstance(articles, list):

@@ -79,6 +79,30 @@ def test_a_split_of_a_folder_is_chosen(cli, finished_run, judged, tmp_path) -> N
     assert "validation" in missing.err
 
 
+def test_rows_of_labels_that_the_run_does_not_know_are_left_out(cli, finished_run, judged) -> None:
+    with judged.open("a", newline="") as file:
+        csv.writer(file).writerows([(f"It was odd {n}.", "neither", "north") for n in range(6)])
+    refused = cli("evaluate", finished_run, "--data", judged, *COLUMNS)
+    assert refused.code == 4
+    assert "judged.csv: 6 of 10 rows cannot be used: judged.csv:6: label 'neither' is not one of" in refused.err
+    assert "judged.csv:10: label" in refused.err
+    assert "judged.csv:11: label" not in refused.err
+    outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS, "--skip-invalid", "--json")
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert report["n"] == 4
+    assert any(note.startswith("Left out 6 of 10 rows of judged.csv") for note in report["notes"])
+
+
+def test_an_encoding_of_what_is_no_text_is_refused(cli, finished_run, tmp_path) -> None:
+    for source in (f"sqlite:{tmp_path}/r.db", str(tmp_path / "r.parquet"), str(tmp_path / "r.xlsx")):
+        (tmp_path / source.rpartition("/")[2]).write_bytes(b"")
+        for command in (["evaluate", finished_run, "--data"], ["predict", finished_run, "--input"]):
+            outcome = cli(*command, source, "--encoding", "cp1251")
+            assert outcome.code == 2
+            assert "--encoding cp1251 has no effect" in outcome.err
+
+
 def test_an_unknown_column_to_slice_by_is_named(cli, finished_run, judged) -> None:
     outcome = cli("evaluate", finished_run, "--data", judged, *COLUMNS, "--by", "regoin")
     assert outcome.code in (2, 4)

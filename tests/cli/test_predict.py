@@ -174,8 +174,43 @@ def test_rows_that_cannot_be_answered_are_named_at_once_or_answered_with_nothing
     assert skipped.code == 0, skipped.err
     first, second, third, fourth = answers(skipped.out)
     assert [first["text"], third["text"]] == TEXTS
-    assert second == {"row": "texts.jsonl:2", "predicted": None, "reason": "texts.jsonl:2: column 'text' is empty"}
-    assert fourth["predicted"] is None
+    assert list(first) == list(second) == list(fourth)
+    assert first["reason"] is None
+    reason = "texts.jsonl:2: column 'text' is empty"
+    assert second == {"text": "", "predicted": None, "probabilities": None, "reason": reason}
+    assert fourth["text"] is fourth["predicted"] is None
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_row_that_is_left_out_has_the_columns_of_the_others(cli, finished_run, tmp_path, place) -> None:
+    lines = [json.dumps({"id": n, "text": text}) for n, text in enumerate(TEXTS)]
+    file = tmp_path / "texts.jsonl"
+    file.write_text("\n".join([*lines[:place], "{", *lines[place:]]), encoding="utf-8")
+    arguments = ["predict", finished_run, "--input", file, "--skip-invalid", "--probabilities", "--top-k", 2]
+    for name in ("out.jsonl", "out.csv"):
+        outcome = cli(*arguments, "--output", name)
+        assert outcome.code == 0, outcome.err
+    rows = answers(Path("out.jsonl").read_text(encoding="utf-8"))
+    bad = rows.pop(place)
+    assert list(bad) == list(rows[0]) == list(rows[1])
+    assert {key for key, value in bad.items() if value is not None} == {"reason"}
+    assert bad["reason"].startswith(f"texts.jsonl:{place + 1}: this is not JSON")
+    assert [row["reason"] for row in rows] == [None, None]
+    with Path("out.csv").open(newline="", encoding="utf-8") as read:
+        table = list(csv.DictReader(read))
+    assert [row["prediction"] != "" for row in table] == [number != place for number in range(3)]
+
+
+@pytest.mark.parametrize("lines", [['{"text": ""}', '{"text": null}'], ["{", "[]"]])
+def test_where_no_row_can_be_used_that_is_said(cli, finished_run, tmp_path, lines) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    for more in (["--output", "x.csv"], ["--output", "x.jsonl"], []):
+        outcome = cli("predict", finished_run, "--input", file, "--skip-invalid", *more)
+        assert outcome.code == 4
+        assert "texts.jsonl: none of its 2 rows can be used: texts.jsonl:1: " in outcome.err
+        assert "--skip-invalid" not in outcome.err
+    assert list(Path().iterdir()) == []
 
 
 def test_an_input_is_read_in_the_encoding_that_is_named(cli, finished_run, tmp_path) -> None:

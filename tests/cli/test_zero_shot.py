@@ -176,6 +176,51 @@ def test_texts_are_answered_after_shots_from_labelled_data(answers: Any, reviews
     assert fixed[0] == fixed[1]
 
 
+def test_shots_are_drawn_from_rows_that_can_be_used(cli: Any, answers: Any, tmp_path: Path, capsys: Any) -> None:
+    bad = ["{", {"text": "", "label": "positive"}, {"text": "Odd.", "label": "neither"}]
+    rows = [{"text": text, "label": label} for text, label in REVIEWS * 2]
+    good = jsonl(tmp_path / "good.jsonl", rows)
+    file = tmp_path / "r.jsonl"
+    file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in [*rows, *bad]))
+    shots = ["--task", "sentiment", "--shots", 2]
+    refused = cli("predict", "any", *shots, "--data", file, TEXTS[0])
+    assert refused.code == 4
+    assert "r.jsonl: 3 of 9 rows cannot be used: r.jsonl:7: this is not JSON" in refused.err
+    assert "r.jsonl:9: label 'neither' is not one of negative, positive" in refused.err
+    assert answers(*shots, "--data", file, "--skip-invalid", *TEXTS) == answers(*shots, "--data", good, *TEXTS)
+    outcome = cli("predict", "any", *shots, "--data", file, "--skip-invalid", TEXTS[0])
+    assert "Left out 3 of 9 rows of r.jsonl, which cannot be used: r.jsonl:7: " in outcome.err
+
+
+def test_labelled_data_are_read_in_the_encoding_that_is_named(cli: Any, answers: Any, tmp_path: Path) -> None:
+    texts = [f"ça alors {n},{'positive' if n % 2 else 'negative'}" for n in range(6)]
+    for encoding in ("utf-8", "mac_roman"):
+        (tmp_path / f"{encoding}.csv").write_bytes("\n".join(["text,label", *texts]).encode(encoding))
+    shots = ["--task", "sentiment", "--shots", 2, TEXTS[0], "--data"]
+    named = answers(*shots, tmp_path / "mac_roman.csv", "--encoding", "mac_roman")
+    assert named == answers(*shots, tmp_path / "utf-8.csv")
+    for source in ("sqlite:r.db", "hf:nobody/nothing"):
+        outcome = cli("predict", "any", *shots, source, "--encoding", "mac_roman")
+        assert outcome.code == 2
+        assert f"--encoding mac_roman has no effect: {source} is no text file" in outcome.err
+
+
+def test_rows_of_unknown_labels_are_left_out_of_an_evaluation(
+    cli: Any, tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
+    rows = [{"text": f"{text} {n}", "label": label} for n, (text, label) in enumerate(REVIEWS * 2)]
+    file = jsonl(tmp_path / "r.jsonl", [*rows, *({"text": f"Odd {n}.", "label": "neither"} for n in range(6))])
+    command = ["evaluate", tiny_backbone_folder, "--task", "sentiment", "--data", file, "--shots", 1]
+    refused = cli(*command)
+    assert refused.code == 4
+    assert "r.jsonl: 6 of 12 rows cannot be used: r.jsonl:7: label 'neither' is not one of" in refused.err
+    left_out = cli(*command, "--skip-invalid", "--json")
+    assert left_out.code == 0, left_out.err
+    report = json.loads(left_out.out)
+    assert report["n"] == 6
+    assert any(note.startswith("Left out 6 of 12 rows of r.jsonl") for note in report["notes"])
+
+
 def test_labels_come_from_labelled_data_or_an_option(answers: Any, reviews_folder: Path) -> None:
     (of_data,) = answers("--task", "classification", "--data", reviews_folder, TEXTS[0])
     assert set(of_data["probabilities"]) == {"positive", "negative"}

@@ -66,6 +66,23 @@ def test_a_row_is_named_by_its_index_and_one_that_is_none_is_told() -> None:
         bad.values  # noqa: B018
 
 
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    pandas = pytest.importorskip("pandas")
+    for names in (["text", "text"], [1, "1"]):
+        frame = pandas.DataFrame([["a", "b"]], columns=names)
+        with pytest.raises(DataError, match=f"DataFrame: the column '{names[0]}' is there twice"):
+            rows(frame)
+    whole, twice = open_source([{1: "a"}, {1: "a", "1": "b"}], {}).splits["all"]()
+    assert dict(whole.values) == {"1": "a"}
+    with pytest.raises(DataError, match=r"list\[1\]: the column '1' is there twice"):
+        twice.values  # noqa: B018
+
+
+def test_an_encoding_has_no_effect_on_what_a_program_holds() -> None:
+    with pytest.raises(UsageError, match="--encoding cp1251 has no effect: list of 2 rows"):
+        open_source(a_list(), {}, "cp1251")
+
+
 def test_what_is_recorded_of_it_shows_nothing_of_its_content(tmp_path: Path) -> None:
     config = configured({"data": a_frame(), "test": {"test": a_list()}}, {})
     assert isinstance(config.data, InMemory)

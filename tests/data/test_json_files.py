@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpt_tasks.data.formats import open_file
+from gpt_tasks.data.invalid import BrokenRow
 
 ROWS = [{"text": "good", "label": "a"}, {"text": "bad", "label": "b"}]
 
@@ -91,3 +92,36 @@ def test_what_label_studio_leaves_out_is_nothing_and_its_answers_replace_no_text
     assert [each["text"] for each in found] == ["good"] * 3
     assert found[0]["label"] == "sport"
     assert [each.get("label") for each in found[1:]] == [None, None]
+
+
+def test_what_label_studio_did_not_annotate_has_no_answers_and_an_empty_annotation_has_none(tmp_path: Path) -> None:
+    unannotated = {"data": {"text": "good"}, "annotations": []}
+    (one, other), notes = read(written(tmp_path / "r.json", [unannotated, label_studio()], "array"))
+    assert one == {"text": "good"}
+    assert (other["spans"], other["labels"], other.get("label")) == ([], [], None)
+    assert notes == ()
+
+
+def test_a_text_that_prodigys_annotators_accepted_without_a_mark_has_no_entity(tmp_path: Path) -> None:
+    rows = [{"text": "good", "answer": "accept", "_view_id": view, **PRODIGY} for view in ("ner_manual", "choice")]
+    (marked, chosen), _ = read(written(tmp_path / "r.jsonl", rows, "lines"))
+    assert marked["spans"] == []
+    assert "spans" not in chosen
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "indented"])
+def test_a_key_that_is_given_twice_is_told_with_its_row(tmp_path: Path, form: str) -> None:
+    path = written(tmp_path / "r.json", [*ROWS, {"text": "x", "TEXT": "y"}], form)
+    path.write_text(path.read_text(encoding="utf-8").replace("TEXT", "text"), encoding="utf-8")
+    *whole, twice = open_file(path).rows()
+    assert [dict(row.values) for row in whole] == ROWS
+    assert isinstance(twice, BrokenRow)
+    assert twice.error.message.endswith("3: the column 'text' is there twice")
+
+
+@pytest.mark.parametrize("first", ["{", '{"text": ', "[]", '["a"]'])
+def test_a_first_line_that_is_broken_is_one_row(tmp_path: Path, first: str) -> None:
+    (tmp_path / "r.jsonl").write_text("\n".join([first, *map(json.dumps, ROWS)]), encoding="utf-8")
+    broken, *whole = open_file(tmp_path / "r.jsonl").rows()
+    assert isinstance(broken, BrokenRow)
+    assert [dict(row.values) for row in whole] == ROWS

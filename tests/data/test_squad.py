@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gpt_tasks.data.formats import open_file
+from gpt_tasks.data.invalid import BrokenRow
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.errors import DataError
 
@@ -43,6 +44,32 @@ def test_every_question_is_a_row_named_by_article_and_id(tmp_path: Path, name: s
     (answer,) = rows[0].values["answers"]
     start = answer["answer_start"]
     assert RIVER[start : start + len(answer["text"])] == "the Alps"
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_a_document_is_one_whatever_its_suffix(tmp_path: Path, suffix: str, indent: int | None) -> None:
+    path = tmp_path / f"dev{suffix}"
+    path.write_text(json.dumps(DOCUMENT, indent=indent), encoding="utf-8")
+    assert next(row.values["question"] for row in open_file(path).rows()) == ANSWERED["question"]
+    assert len(list(open_file(path).rows())) == 3
+
+
+def test_rows_with_a_list_called_data_are_no_document(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text('{"data": [1, 2], "label": "a"}\n' * 2, encoding="utf-8")
+    assert [row.where for row in open_file(tmp_path / "r.jsonl").rows()] == ["r.jsonl:1", "r.jsonl:2"]
+
+
+def test_what_is_broken_in_a_document_is_left_out_alone(tmp_path: Path) -> None:
+    paragraphs = [{"context": RIVER, "qas": [{"id": "q0"}, ANSWERED]}, {"qas": []}]
+    document = {"data": [{"title": "Rome"}, {"title": "Rhône", "paragraphs": paragraphs}]}
+    rows = list(open_file(written(tmp_path / "s.json", document)).rows())
+    assert [row.error.message if isinstance(row, BrokenRow) else row.where for row in rows] == [
+        "s.json:article 1: 'paragraphs' is missing",
+        "s.json:article 2: 'question' is missing",
+        "s.json:Rhône:q1",
+        "s.json:article 2: 'context' is missing",
+    ]
 
 
 def test_a_folder_of_squads_files_gives_its_splits(tmp_path: Path) -> None:

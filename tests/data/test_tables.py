@@ -91,6 +91,57 @@ def test_excels_first_sheet_with_rows_is_read(workbook: Path) -> None:
     assert [row.where for row in rows] == ["r.xlsx:2", "r.xlsx:4"]
 
 
+def test_a_column_with_values_and_no_name_is_told(workbook: Path, tmp_path: Path) -> None:
+    assert open_file(workbook).notes == ("r.xlsx: left out, as the header has no name for it: column 3.",)
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["text", None, "label"], ["good", None, "a"], ["bad", None, "b", "beyond"]):
+        book.active.append(row)
+    book.save(tmp_path / "s.xlsx")
+    assert open_file(tmp_path / "s.xlsx").notes == ("s.xlsx: left out, as the header has no name for it: column 4.",)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    openpyxl = pytest.importorskip("openpyxl")
+    parquet.write_table(pa.table([["a"], ["b"], ["c"]], names=["text", "label", "text"]), tmp_path / "r.parquet")
+    book = openpyxl.Workbook()
+    for row in (["text", 1, "1"], ["good", "a", "b"]):
+        book.active.append(row)
+    book.save(tmp_path / "r.xlsx")
+    for path, said in (
+        (tmp_path / "r.parquet", r"r\.parquet: the column 'text' is there twice"),
+        (tmp_path / "r.xlsx", r"r\.xlsx:1: the column '1' is there twice"),
+    ):
+        with pytest.raises(DataError, match=said):
+            values(path)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"\xff",
+        b"{",
+        b"3",
+        b'{"info": null}',
+        b'{"info": {"features": []}}',
+        b'{"info": {"features": {"label": {"_type": "Nope"}}}}',
+        b'{"info": {"features": {"label": {"names": "ab", "_type": "ClassLabel"}}}}',
+    ],
+)
+def test_names_of_classes_that_cannot_be_read_are_told(tmp_path: Path, metadata: bytes) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table({"text": ["a"], "label": [1]}).replace_schema_metadata({b"huggingface": metadata})
+    parquet.write_table(table, tmp_path / "r.parquet")
+    with pytest.raises(DataError, match=r"r\.parquet: its metadata 'huggingface', which name its classes") as raised:
+        values(tmp_path / "r.parquet")
+    assert "\n" not in raised.value.message
+
+
 def test_a_damaged_workbook_is_told(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl")
     (tmp_path / "r.xlsx").write_bytes(b"PK and then nothing")
@@ -155,6 +206,38 @@ def test_folders_of_classes_may_be_in_folders_of_splits(tmp_path: Path) -> None:
     assert [row.where for row in rows] == ["neg/0.txt", "pos/0.txt", "pos/1.txt"]
     with pytest.raises(DataError, match=r"1\.txt:1: this is a binary file"):
         rows[2].values  # noqa: B018
+
+
+def test_a_split_of_one_class_is_a_split_and_what_is_none_is_told(tmp_path: Path) -> None:
+    texts(tmp_path / "r" / "train", neg="bad", pos="good")
+    texts(tmp_path / "r" / "test", pos="better")
+    texts(tmp_path / "r" / "unsup", pos="whatever")
+    (tmp_path / "r" / "dev").mkdir()
+    (tmp_path / "r" / "dev" / "0.txt").write_text("no class")
+    source = open_source(tmp_path / "r", {})
+    assert {name: len(list(read())) for name, read in source.splits.items()} == {"train": 2, "test": 1}
+    assert "Left out of r/, as they are no splits: dev/, unsup/." in source.notes
+
+
+def test_texts_of_classes_share_their_code_page(tmp_path: Path) -> None:
+    found = {
+        "neg": ["скучно и долго", "не понравилось"],
+        "pos": ["Фильм очень понравился", "хорошо", "plain", "caf\u00e9"],
+    }
+    for name, some in found.items():
+        (tmp_path / "r" / name).mkdir(parents=True)
+        for number, text in enumerate(some):
+            encoding = "utf-8" if number == 3 else "cp1251"
+            (tmp_path / "r" / name / f"{number}.txt").write_bytes(text.encode(encoding))
+    source = open_source(tmp_path / "r", {})
+    rows = list(source.splits["all"]())
+    assert [row.values["text"] for row in rows] == [*found["neg"], *found["pos"]]
+    assert source.notes[-1].startswith("4 of 6 texts of r/ are not UTF-8; ")
+    assert "cp1251" in source.notes[-1]
+    (tmp_path / "r" / "pos" / "3.txt").unlink()
+    named = open_source(tmp_path / "r", {}, "koi8_r")
+    assert len(named.notes) == 1
+    assert next(named.splits["all"]()).values["text"] == "скучно и долго".encode("cp1251").decode("koi8_r")
 
 
 def test_a_sheet_may_begin_below_and_holds_no_errors(tmp_path: Path) -> None:
