@@ -182,7 +182,8 @@ class Method:
 class FileFormat:
     """A kind of text file, chosen by the suffixes of its name, as `.conll`.
 
-    `read(lines, name)` gets the lines of a file, decoded, and its name for error messages, and yields its rows.
+    `read(lines, name)` gets the lines of a file, decoded, and its name for error messages, and yields its rows; one
+    that cannot be read is a `BrokenRow`.
     """
 
     name: str

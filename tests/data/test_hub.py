@@ -106,3 +106,17 @@ def test_a_folder_without_data_is_reported(tmp_path: Path, schemes: dict[str, So
     with pytest.raises(DataError, match="hf:") as caught:
         open_source(f"hf:{tmp_path / 'empty'}", schemes)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("metadata", [b"3", b"{", b'{"info": {"features": []}}'])
+def test_broken_metadata_of_a_file_are_the_datas_fault(
+    tmp_path: Path, schemes: dict[str, SourceScheme], metadata: bytes
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table({"text": ["a"], "label": [1]}).replace_schema_metadata({b"huggingface": metadata})
+    (tmp_path / "broken").mkdir()
+    parquet.write_table(table, tmp_path / "broken" / "train.parquet")
+    with pytest.raises(DataError, match="hf:.*broken: "):
+        open_source(f"hf:{tmp_path / 'broken'}", schemes)

@@ -42,6 +42,11 @@ def test_a_folder_gives_its_splits_by_their_usual_names(tmp_path: Path) -> None:
     }
 
 
+def test_files_of_a_folder_that_are_no_splits_are_told(tmp_path: Path) -> None:
+    source = open_source(write(tmp_path / "d", "train.csv", "notes.csv", "README.md"), {})
+    assert source.notes == ("Left out of d/, as they are no splits: notes.csv.",)
+
+
 def test_numbered_parts_in_a_data_folder_are_joined_in_order(tmp_path: Path) -> None:
     write(tmp_path / "data", "train-00001-of-00002.csv", "train-00000-of-00002.csv", "validation-00000-of-00001.csv")
     source = open_source(tmp_path, {})
@@ -90,6 +95,12 @@ def test_a_location_may_be_longer_than_a_name_of_a_file() -> None:
     registry = registry_with(lambda words: {"all": lambda: iter([Row({"text": words}, "1")])})
     (read,) = texts(open_source(f"list:{'a' * 5000}", registry.sources).splits["all"]())
     assert len(read) == 5000
+
+
+def test_an_encoding_has_no_effect_on_a_scheme() -> None:
+    registry = registry_with(lambda words: {"all": lambda: iter([])})
+    with pytest.raises(UsageError, match="--encoding cp1251 has no effect: list:a is no text file"):
+        open_source("list:a", registry.sources, "cp1251")
 
 
 def test_an_unknown_scheme_is_met_with_the_near_one() -> None:

@@ -106,6 +106,7 @@ def test_without_data_the_samples_serve(tmp_path: Path, monkeypatch: pytest.Monk
     write(tmp_path / "samples" / "train.jsonl", rows(40))
     monkeypatch.setattr(Topic, "samples", lambda self: tmp_path / "samples")
     assert len(load(tmp_path, None).train) == 32
+    assert "--encoding cp1251 has no effect" in error(UsageError, lambda: load(tmp_path, None, encoding="cp1251"))
 
 
 def test_a_folder_without_train_is_reported(tmp_path: Path) -> None:
