@@ -43,7 +43,7 @@ class Stream:
             self.check()
 
     def examples(self) -> Iterator[Example]:
-        """Yield the rows that can be used; see `read`."""
+        """Yield the rows that can be used, as `read` does; `check` raises for others, where they are not allowed."""
         return (example for _, example in self.read() if isinstance(example, Example))
 
     def normalized(self, task: Task, examples: Examples) -> Examples:

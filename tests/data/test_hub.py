@@ -118,5 +118,5 @@ def test_broken_metadata_of_a_file_are_the_datas_fault(
     table = pa.table({"text": ["a"], "label": [1]}).replace_schema_metadata({b"huggingface": metadata})
     (tmp_path / "broken").mkdir()
     parquet.write_table(table, tmp_path / "broken" / "train.parquet")
-    with pytest.raises(DataError, match="hf:.*broken: "):
+    with pytest.raises(DataError, match=r"hf:.*broken: "):
         open_source(f"hf:{tmp_path / 'broken'}", schemes)

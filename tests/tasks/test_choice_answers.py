@@ -23,7 +23,10 @@ class Quiz(MultipleChoiceTask):
 
 def read(folder: Path, answers: list[Any], task: Quiz | None = None, choices: Any = CHOICES) -> list[int]:
     """The places of the right choices, in a file whose rows have these answers."""
-    return [int(str(example.target)) for example in stream(folder, answers, task, choices).examples()]
+    found = stream(folder, answers, task, choices)
+    places = [int(str(example.target)) for example in found.examples()]
+    found.check()
+    return places
 
 
 def stream(folder: Path, answers: list[Any], task: Quiz | None = None, choices: Any = CHOICES) -> Any:
