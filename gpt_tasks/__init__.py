@@ -75,6 +75,9 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.headed import DELIMITER as DELIMITER
     from gpt_tasks.tasks.headed import HeadOptions as HeadOptions
     from gpt_tasks.tasks.headed import HeadTask as HeadTask
+    from gpt_tasks.tasks.labels import LabelOptions as LabelOptions
+    from gpt_tasks.tasks.labels import most_frequent_spellings as most_frequent_spellings
+    from gpt_tasks.tasks.labels import spelled as spelled
     from gpt_tasks.tasks.language_modeling import LanguageModelingTask as LanguageModelingTask
     from gpt_tasks.tasks.multi_label import MultiLabelTask as MultiLabelTask
     from gpt_tasks.tasks.multiple_choice import MultipleChoiceOptions as MultipleChoiceOptions
@@ -82,6 +85,7 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.options import TaskOptions as TaskOptions
     from gpt_tasks.tasks.prompted import PromptedTask as PromptedTask
     from gpt_tasks.tasks.prompted import PromptOptions as PromptOptions
+    from gpt_tasks.tasks.reading import as_label as as_label
     from gpt_tasks.tasks.reading import choose_columns as choose_columns
     from gpt_tasks.tasks.reading import extra_columns as extra_columns
     from gpt_tasks.tasks.reading import from_cell as from_cell
@@ -141,6 +145,7 @@ _HOMES = {
     "HeadSpec": "gpt_tasks.extensions",
     "HeadTask": "gpt_tasks.tasks.headed",
     "IGNORE_INDEX": "gpt_tasks.data.encoded",
+    "LabelOptions": "gpt_tasks.tasks.labels",
     "LanguageModel": "gpt_tasks.heads.language_model",
     "LanguageModelingTask": "gpt_tasks.tasks.language_modeling",
     "Learner": "gpt_tasks.learners.base",
@@ -189,6 +194,7 @@ _HOMES = {
     "UsageError": "gpt_tasks.errors",
     "ZeroShotModel": "gpt_tasks.evaluation.zero_shot",
     "as_evaluate_module": "gpt_tasks.metrics.modules",
+    "as_label": "gpt_tasks.tasks.reading",
     "bleu": "gpt_tasks.metrics.text",
     "choose_columns": "gpt_tasks.tasks.reading",
     "chrf": "gpt_tasks.metrics.text",
@@ -206,6 +212,7 @@ _HOMES = {
     "literal": "gpt_tasks.tasks.encoding",
     "load": "gpt_tasks.training.run",
     "longer_inputs": "gpt_tasks.tasks.fixtures",
+    "most_frequent_spellings": "gpt_tasks.tasks.labels",
     "open_responder": "gpt_tasks.scoring.responder",
     "pearson": "gpt_tasks.metrics.aggregate",
     "perplexity": "gpt_tasks.metrics.aggregate",
@@ -219,6 +226,7 @@ _HOMES = {
     "rows_of": "gpt_tasks.learners.inference",
     "score": "gpt_tasks.scoring.score",
     "spearman": "gpt_tasks.metrics.aggregate",
+    "spelled": "gpt_tasks.tasks.labels",
     "text_of": "gpt_tasks.tasks.reading",
     "tokens_of": "gpt_tasks.learners.inference",
     "with_column": "gpt_tasks.tasks.fixtures",

@@ -236,11 +236,26 @@ def given_example(task: Task, given: str | Mapping[str, Any], where: str) -> Exa
     return task.example(Row(values, where), task.input_fields(list(values), mapping, where))
 
 
+def answer_json(task: Task, example: Example, prediction: Any) -> dict[str, Any]:
+    """Return what `Task.to_json` says of an answer; an example's choices are named by their texts.
+
+    Files count the places of choices in several ways. Of equal choices the most probable one counts.
+    """
+    said = task.to_json(prediction)
+    if example.choices:
+        said["predicted"] = example.choices[int(said["predicted"])]
+        by_text: dict[str, float] = {}
+        for place, probability in said["probabilities"].items():
+            by_text.setdefault(example.choices[int(place)], probability)
+        said["probabilities"] = by_text
+    return said
+
+
 def predictions_as_json(pairs: Iterable[tuple[Example | InvalidRow, Any]], task: Task) -> Iterator[str]:
     """Yield one JSON object for each prediction: the inputs, and the prediction, or why there is none."""
     for row, prediction in pairs:
         if isinstance(row, Example):
-            line = {**task.record(row), **task.to_json(prediction)}
+            line = {**task.record(row), **answer_json(task, row, prediction)}
         else:
             line = {"row": row.where, "predicted": None, "reason": row.error.message}
         yield json_text(line)

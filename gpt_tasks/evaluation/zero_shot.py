@@ -179,6 +179,7 @@ class ZeroShotModel(AnsweringModel):
         """
         from gpt_tasks.data.examples import store_examples
         from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
+        from gpt_tasks.data.oddities import alike_labels, label_counts, merged_labels
         from gpt_tasks.data.splits import normalize_targets
         from gpt_tasks.data.stream import stream_examples
         from gpt_tasks.evaluation.evaluate import evaluate
@@ -205,7 +206,9 @@ class ZeroShotModel(AnsweringModel):
         if self.shots.data is not None:
             _, train = self._labelled(self.shots.data, scratch)
         task = self._task.fit(_Both(examples, train), source.name)
+        notes += merged_labels(task, {split: examples}) if task.normalize_labels else []
         examples = normalize_targets(task, examples)
+        notes += alike_labels(task, label_counts(task, examples))
         task.check_question(list(examples.fields))
         if train is None:
             notes.append("There is no train split: no baselines are fitted, and shots come from what is evaluated.")

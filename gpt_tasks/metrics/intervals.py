@@ -27,16 +27,14 @@ MOST_AT_ONCE = 2_000_000
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion (Wilson 1927); (0, 1) where there is nothing to count."""
-    if n == 0:
-        return 0.0, 1.0
+    """Return the 95 % interval of a proportion of n > 0 (Wilson 1927)."""
     low, high = _score_limits(successes / n, n, Z)
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
 
 
 def proportion(successes: int, n: int) -> Score:
-    """Return a proportion with Wilson's interval; 0 in [0, 1] where there is nothing to count."""
-    return Score(successes / n if n else 0.0, *wilson(successes, n), n)
+    """Return a proportion with Wilson's interval; NaN where there is nothing to count."""
+    return Score(successes / n, *wilson(successes, n), n) if n else Score(math.nan, math.nan, math.nan, 0)
 
 
 def clustered_proportion(successes: numpy.ndarray, n: numpy.ndarray) -> Score:

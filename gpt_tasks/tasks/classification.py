@@ -18,7 +18,16 @@ from gpt_tasks.tasks.base import TrainingExamples
 from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import DELIMITER, HeadOptions, HeadTask
-from gpt_tasks.tasks.labels import TRUTH, by_value, label_text, place_of
+from gpt_tasks.tasks.labels import (
+    TRUTH,
+    LabelOptions,
+    by_value,
+    label_text,
+    most_frequent_spellings,
+    place_of,
+    refuse_two_readings,
+    spelled,
+)
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import from_cell
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
 LABEL = "label"
 
 
-class ClassificationOptions(HeadOptions):
+class ClassificationOptions(HeadOptions, LabelOptions):
     """The options of every classification task."""
 
     labels: tuple[str, ...] | None = Field(
@@ -79,6 +88,8 @@ class ClassificationTask(HeadTask):
         a single one.
         """
         observed = list(train.observed)
+        if self.normalize_labels:
+            observed = list(dict.fromkeys(most_frequent_spellings(train.observed, self.labels).values()))
         meaning = self._meaning(observed, where)
         task = super().fit(train, where)
         if not set(meaning.values()) <= set(self.labels):
@@ -95,14 +106,12 @@ class ClassificationTask(HeadTask):
 
         Raises DataError for one the model does not know.
         """
-        if target in self.labels:
-            return target
-        # A truth value is `true` in JSON, `True` in what pandas writes, and 1 in a database.
-        meant = TRUTH.get(target.lower(), target)
-        same = [label for label in self.labels if TRUTH.get(label.lower(), label) == meant]
-        if same:
-            return same[0]
-        number = place_of(meant)
+        if self.normalize_labels:
+            target = spelled(target, self.labels)
+        same = self._same(target)
+        if same is not None:
+            return same
+        number = place_of(TRUTH.get(target.lower(), target))
         numbered = number is not None and all(place_of(label) is None for label in self.labels)
         if numbered and self.labels_declared and number is not None and number < len(self.labels):
             return self.labels[number]
@@ -256,10 +265,19 @@ class ClassificationTask(HeadTask):
         values = {**texts, self.target: labels[number % 4 % len(labels)]}
         return {self.columns.get(field, field): value for field, value in values.items()}
 
+    def _same(self, label: str) -> str | None:
+        """Return the label of the task that a label is: `true` in JSON is `True` for pandas, and 1 in a database."""
+        if label in self.labels:
+            return label
+        meant = TRUTH.get(label.lower(), label)
+        return next((each for each in self.labels if TRUTH.get(each.lower(), each) == meant), None)
+
     def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
-        known = [label for label in observed if label in self.labels]
+        known = {label: same for label in observed if (same := self._same(label)) is not None}
         if len(known) == len(observed):
-            return {label: label for label in observed}
+            return known
+        if not self.labels:
+            refuse_two_readings(observed, where)
         if known:
             odd = sorted(set(observed) - set(known))
             near = get_close_matches(odd[0], self.labels, n=1)
@@ -287,8 +305,9 @@ class ClassificationTask(HeadTask):
 
 
 def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[str, Any]:
-    """Return what was predicted with the probability of every label, to six digits."""
-    return {"predicted": predicted, "probabilities": {label: round(p, 6) for label, p in probabilities.items()}}
+    """Return what was predicted with the probability of every label, to six digits: the most probable first."""
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+    return {"predicted": predicted, "probabilities": {label: round(p, 6) for label, p in ranked}}
 
 
 def softmax(values: Sequence[float]) -> list[float]:

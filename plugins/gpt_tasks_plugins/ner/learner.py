@@ -99,7 +99,8 @@ class TokenClassificationLearner(Learner[Entities]):
                     entities.append(Entity(first.start, end, first.type, text[first.start : end], probability))
                 elif name != "O":
                     entities.append(Entity(start, end, name[2:], text[start:end], probability))
-            found.append(Entities(tuple(entities)))
+            sure = np.exp([word[tag] for word, tag in zip(log_probabilities, path, strict=True)])
+            found.append(Entities(tuple(entities), probability=float(sure.min(initial=1.0))))
         return found
 
     def fit_baselines(self, train: Examples, validation: Examples) -> None:
@@ -123,7 +124,7 @@ class TokenClassificationLearner(Learner[Entities]):
         """Return no entities, and the longest matches with the names of the training data."""
         names = self.gazetteer or {}
         matches = [Entities(tuple(longest_matches(each.inputs[TEXT], names))) for each in examples]
-        return {"majority": [Entities(())] * len(examples), **({"gazetteer": matches} if names else {})}
+        return {"no_entities": [Entities(())] * len(examples), **({"gazetteer": matches} if names else {})}
 
     def _tokenized(self, example: Example) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the tokens of a text, and the characters [start, end) of each."""

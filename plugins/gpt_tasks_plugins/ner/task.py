@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -14,6 +15,7 @@ from gpt_tasks import (
     Example,
     Fixtures,
     Generation,
+    LabelOptions,
     Metric,
     Request,
     Response,
@@ -25,8 +27,10 @@ from gpt_tasks import (
     TrainingExamples,
     choose_columns,
     extra_columns,
+    most_frequent_spellings,
     refuse_unknown_fields,
     require_columns,
+    spelled,
     text_of,
 )
 from gpt_tasks_plugins.ner.spans import Span, spans_of_export, spans_of_tags, text_of_tokens, words_of
@@ -50,14 +54,18 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Entities:
-    """All entities of a text; of a model that wrote them as lines, how many lines were of use, of how many."""
+    """All entities of a text, and the probability of its least certain word, that of a word of no entity included.
+
+    A model that wrote them as lines has no probability: `readable` of its `lines` were of use.
+    """
 
     entities: tuple[Entity, ...]
     readable: int = 0
     lines: int = 0
+    probability: float | None = None
 
 
-class EntityOptions(TaskOptions):
+class EntityOptions(LabelOptions):
     """The options of named entities."""
 
     labels: tuple[str, ...] | None = Field(None, min_length=1, description="The types, instead of the data's own.")
@@ -140,14 +148,23 @@ class NamedEntities(Task):
     def fit(self, train: TrainingExamples, where: str) -> Self:
         """Take the types that the training data name, sorted, unless they were given."""
         task = copy.copy(self)
-        seen = {span.type for target in train.observed for span in spans_of(target)}
-        if not seen:
+        counts = Counter(span.type for target, n in train.observed.items() for span in spans_of(target) * n)
+        if not counts:
             raise DataError(f"{where}: no row names an entity", "There must be something to learn.")
-        task.labels = self.labels or tuple(sorted(seen))
+        seen = most_frequent_spellings(counts, self.labels).values() if self.normalize_labels else counts
+        task.labels = self.labels or tuple(sorted(set(seen)))
         return task
 
+    def labels_of(self, target: str) -> tuple[str, ...]:
+        """Return the types of the entities."""
+        return tuple(dict.fromkeys(span.type for span in spans_of(target)))
+
     def normalize_label(self, target: str, where: str) -> str:
-        """Return the spans unchanged. Raises DataError for a type that the model does not know."""
+        """Return the spans. Raises DataError for a type that the model does not know."""
+        if self.normalize_labels:
+            spans, *counts = json.loads(target)
+            spans = [(start, end, spelled(kind, self.labels)) for start, end, kind in spans]
+            target = json.dumps([spans, *counts], ensure_ascii=False)
         odd = [span.type for span in spans_of(target) if span.type not in self.labels]
         if odd:
             raise DataError(
@@ -185,6 +202,10 @@ class NamedEntities(Task):
         right = {(span.start, span.end): span.type for span in spans_of(example.target)}
         given = {(each.start, each.end): each.type for each in prediction.entities}
         return [(right.get(place), given.get(place)) for place in dict.fromkeys([*right, *given])]
+
+    def confidence(self, prediction: Entities) -> float | None:
+        """Return the probability of the least certain word."""
+        return prediction.probability
 
     def to_json(self, prediction: Entities) -> dict[str, Any]:
         """Return the entities with their characters, types, texts and probabilities."""
