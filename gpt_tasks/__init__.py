@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.headed import HeadOptions as HeadOptions
     from gpt_tasks.tasks.headed import HeadTask as HeadTask
     from gpt_tasks.tasks.labels import LabelOptions as LabelOptions
+    from gpt_tasks.tasks.labels import known_label as known_label
     from gpt_tasks.tasks.labels import most_frequent_spellings as most_frequent_spellings
-    from gpt_tasks.tasks.labels import spelled as spelled
     from gpt_tasks.tasks.language_modeling import LanguageModelingTask as LanguageModelingTask
     from gpt_tasks.tasks.multi_label import MultiLabelTask as MultiLabelTask
     from gpt_tasks.tasks.multiple_choice import MultipleChoiceOptions as MultipleChoiceOptions
@@ -208,6 +208,7 @@ _HOMES = {
     "from_cell": "gpt_tasks.tasks.reading",
     "first_words": "gpt_tasks.words",
     "hookimpl": "gpt_tasks.hookspecs",
+    "known_label": "gpt_tasks.tasks.labels",
     "last_hidden_state": "gpt_tasks.heads.model",
     "literal": "gpt_tasks.tasks.encoding",
     "load": "gpt_tasks.training.run",
@@ -226,7 +227,6 @@ _HOMES = {
     "rows_of": "gpt_tasks.learners.inference",
     "score": "gpt_tasks.scoring.score",
     "spearman": "gpt_tasks.metrics.aggregate",
-    "spelled": "gpt_tasks.tasks.labels",
     "text_of": "gpt_tasks.tasks.reading",
     "tokens_of": "gpt_tasks.learners.inference",
     "with_column": "gpt_tasks.tasks.fixtures",

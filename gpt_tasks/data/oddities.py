@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from gpt_tasks.data.examples import Examples
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.labels import seen_form, spelled
+from gpt_tasks.tasks.labels import known_label, seen_form
 
 FEW_ROWS = 5
 _SHOWN = 5
@@ -51,8 +51,8 @@ def alike_labels(task: Task, labels: Iterable[str]) -> list[str]:
 def merged_labels(task: Task, found: Mapping[str, Examples]) -> list[str]:
     """Return a sentence about the spellings of data as it was read that the fitted task takes for another one."""
     labels = dict.fromkeys(label for examples in found.values() for label in label_counts(task, examples))
-    read = {label: spelled(label, task.labels) for label in labels}
-    merged = [f"{_shown(label)} as {_shown(known)}" for label, known in read.items() if known != label]
+    read = {label: known_label(label, task.labels, normalized=True) for label in labels}
+    merged = [f"{_shown(label)} as {_shown(known)}" for label, known in read.items() if known not in (None, label)]
     return [f"Labels read as another (--normalize-labels): {_listed(merged)}."] if merged else []
 
 

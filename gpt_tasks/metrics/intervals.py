@@ -27,7 +27,9 @@ MOST_AT_ONCE = 2_000_000
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion of n > 0 (Wilson 1927)."""
+    """Return the 95 % interval of a proportion (Wilson 1927); (0, 1) where there is nothing to count."""
+    if n == 0:
+        return 0.0, 1.0
     low, high = _score_limits(successes / n, n, Z)
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
 
@@ -46,7 +48,7 @@ def clustered_proportion(successes: numpy.ndarray, n: numpy.ndarray) -> Score:
     spread = float(((successes - n * value) ** 2).sum())
     stderr = math.sqrt(spread * total / (total - 1)) / number if total > 1 else math.nan
     low, high = bounded_interval(value, stderr, effective_units(n))
-    return Score(value, 0.0 if math.isnan(low) else low, 1.0 if math.isnan(high) else high, number, stderr)
+    return Score(value, low, high, number, stderr)
 
 
 def f1_of_share(share: Score, support: int) -> Score:

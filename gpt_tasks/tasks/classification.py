@@ -22,11 +22,11 @@ from gpt_tasks.tasks.labels import (
     TRUTH,
     LabelOptions,
     by_value,
+    known_label,
     label_text,
     most_frequent_spellings,
     place_of,
     refuse_two_readings,
-    spelled,
 )
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
@@ -106,9 +106,7 @@ class ClassificationTask(HeadTask):
 
         Raises DataError for one the model does not know.
         """
-        if self.normalize_labels:
-            target = spelled(target, self.labels)
-        same = self._same(target)
+        same = known_label(target, self.labels, normalized=self.normalize_labels)
         if same is not None:
             return same
         number = place_of(TRUTH.get(target.lower(), target))
@@ -265,15 +263,9 @@ class ClassificationTask(HeadTask):
         values = {**texts, self.target: labels[number % 4 % len(labels)]}
         return {self.columns.get(field, field): value for field, value in values.items()}
 
-    def _same(self, label: str) -> str | None:
-        """Return the label of the task that a label is: `true` in JSON is `True` for pandas, and 1 in a database."""
-        if label in self.labels:
-            return label
-        meant = TRUTH.get(label.lower(), label)
-        return next((each for each in self.labels if TRUTH.get(each.lower(), each) == meant), None)
-
     def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
-        known = {label: same for label in observed if (same := self._same(label)) is not None}
+        found = {label: known_label(label, self.labels, normalized=self.normalize_labels) for label in observed}
+        known = {label: same for label, same in found.items() if same is not None}
         if len(known) == len(observed):
             return known
         if not self.labels:

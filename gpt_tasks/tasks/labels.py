@@ -45,9 +45,18 @@ def most_frequent_spellings(counts: Mapping[str, int], declared: Sequence[str]) 
     return {label: chosen[seen_form(label)] for label in counts}
 
 
-def spelled(label: str, labels: tuple[str, ...]) -> str:
-    """Return the one of `labels` that has the same `seen_form` as a label, or the label itself."""
-    return label if label in labels else _by_form(labels).get(seen_form(label), label)
+def known_label(label: str, labels: tuple[str, ...], *, normalized: bool) -> str | None:
+    """Return which of `labels` a label of data is; None for one that is not among them.
+
+    A truth value is `true` in JSON, `True` in what pandas writes, and 1 in a database. `normalized` labels of the same
+    `seen_form` are one.
+    """
+    if label in labels:
+        return label
+    if normalized and seen_form(label) in _by_form(labels):
+        return _by_form(labels)[seen_form(label)]
+    meant = TRUTH.get(label.lower(), label)
+    return next((each for each in labels if TRUTH.get(each.lower(), each) == meant), None)
 
 
 def refuse_two_readings(labels: Collection[str], where: str) -> None:

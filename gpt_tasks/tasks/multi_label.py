@@ -20,7 +20,7 @@ from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.classification import ClassificationOptions, labels_to_json
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import HeadTask
-from gpt_tasks.tasks.labels import by_value, label_text, most_frequent_spellings, refuse_two_readings, spelled
+from gpt_tasks.tasks.labels import by_value, known_label, label_text, most_frequent_spellings, refuse_two_readings
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import from_cell
@@ -103,17 +103,18 @@ class MultiLabelTask(HeadTask):
         return tuple(json.loads(target))
 
     def normalize_label(self, target: str, where: str) -> str:
-        """Return the labels themselves. Raises DataError for one that the model does not know."""
-        if self.normalize_labels:
-            target = _as_target(spelled(label, self.labels) for label in json.loads(target))
+        """Return the labels as the model knows them. Raises DataError for one that the model does not know."""
+        found = []
         for label in json.loads(target):
-            if label not in self.labels:
+            known = known_label(label, self.labels, normalized=self.normalize_labels)
+            if known is None:
                 near = get_close_matches(label, self.labels, n=1)
                 raise DataError(
                     f"{where}: label '{label}' is not one of {', '.join(self.labels)}",
                     f"Did you mean '{near[0]}'?" if near else "Fix the row, or declare it with --labels.",
                 )
-        return target
+            found.append(known)
+        return _as_target(found)
 
     def references(self, example: Example) -> Sequence[list[str]]:
         """Return the right labels, as one answer."""

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from gpt_tasks import IGNORE_INDEX, Example, Examples, Features, Learner, Remarks, encode_with_offsets
 from gpt_tasks_plugins.ner.decoding import best_path, longest_matches, words_and_tokens
+from gpt_tasks_plugins.ner.entities import Entities, Entity, spans_of, tags_of
 from gpt_tasks_plugins.ner.spans import counted, notes_of
-from gpt_tasks_plugins.ner.task import TEXT, Entities, Entity, spans_of, tags_of
+from gpt_tasks_plugins.ner.task import TEXT
 
 OVERLAP = 0.25
 """The share of a window's tokens that the next one reads again, so that its first words have something before them."""
