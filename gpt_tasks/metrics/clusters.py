@@ -136,7 +136,7 @@ def useless_clusters(column: str, clusters: int, examples: int, empty: int = 0) 
     if examples > 1 and clusters == 1:
         return (
             f"All {examples:,} examples have the same '{column}': one cluster does not show how much figures vary, so "
-            "that there are no intervals."
+            "that intervals are as wide as can be, or none."
         )
     if clusters < examples:
         return None

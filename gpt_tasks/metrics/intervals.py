@@ -48,7 +48,7 @@ def clustered_proportion(successes: numpy.ndarray, n: numpy.ndarray) -> Score:
     spread = float(((successes - n * value) ** 2).sum())
     stderr = math.sqrt(spread * total / (total - 1)) / number if total > 1 else math.nan
     low, high = bounded_interval(value, stderr, effective_units(n))
-    return Score(value, low, high, number, stderr)
+    return Score(value, 0.0 if math.isnan(low) else low, 1.0 if math.isnan(high) else high, number, stderr)
 
 
 def f1_of_share(share: Score, support: int) -> Score:

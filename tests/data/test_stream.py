@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,15 +102,17 @@ FAMILIES = ("classification", "multi-label", "ner")
 def test_every_family_with_labels_is_told_of_odd_ones(tmp_path: Path, family: str) -> None:
     labels = [*["Sport", "art"] * 30, *["sport", "art\u200b", "caf\u00e9", "cafe\u0301"] * 6, "rare"]
     rows = [in_family(family, f"text {place}", label) for place, label in enumerate(labels)]
-    notes = load(write(tmp_path / "r.jsonl", rows), installed_plugins().registry.tasks[family]).notes
+    test = write(tmp_path / "t.jsonl", [in_family(family, f"new {place}", "Sport") for place in range(5)])
+    notes = load(write(tmp_path / "r.jsonl", rows), installed_plugins().registry.tasks[family], test=test).notes
     assert (
         "The labels 'Sport' and 'sport' differ only in case, spaces, or signs that are not seen: they are learned as "
         "different ones (--normalize-labels makes them one)." in notes
     )
     assert any(note.startswith("The labels 'art' and 'art\\u200b' differ only") for note in notes)
-    assert any("'caf\u00e9' and 'cafe\\u0301' differ only" in note for note in notes)
+    assert any("'caf\u00e9'" in note and "'cafe\\u0301'" in note for note in notes)
     assert any(note.startswith("Fewer than 5 rows have the label rare (1)") for note in notes)
-    assert any(note.startswith("No row of test has the label") and "rare" in note for note in notes)
+    untested = "art, art\u200b, cafe\u0301, caf\u00e9, rare and 1 more"
+    assert f"No row of test has the label {untested}: nothing is said of it." in notes
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -133,9 +136,9 @@ def test_labels_of_one_form_are_one_if_that_is_wanted(tmp_path: Path, family: st
     source = open_source(write(tmp_path / "new.jsonl", [in_family(family, "a text", "SPORT ")]), {})
     examples, notes = load_examples(restored, source, "all", scratch=tmp_path / "scratch")
     assert label_counts(restored, examples) == {"Sport": 1}, "an evaluation reads labels as the training did"
-    assert "Labels read as another (--normalize-labels): 'SPORT' as 'Sport'." in notes
+    assert any(re.search(r"read as another \(--normalize-labels\): 'SPORT ?' as 'Sport'", note) for note in notes)
     strict = load(path, task).task
-    with pytest.raises(DataError, match="'SPORT' is not one of"):
+    with pytest.raises(DataError, match=r"'SPORT ?' is not one of"):
         load_examples(strict, source, "all", scratch=tmp_path / "scratch")
 
 

@@ -549,7 +549,8 @@ def test_predictions_are_written_one_a_line_as_they_come(tmp_path: Path) -> None
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(lines[0]) == ["where", "text", "label", "predicted", "probabilities"]
     assert lines[0]["predicted"] == LABELS[data.probabilities[0].argmax()]
-    assert list(lines[0]["probabilities"]) == list(LABELS)
+    ranked = sorted(zip(LABELS, data.probabilities[0], strict=True), key=lambda each: -each[1])
+    assert list(lines[0]["probabilities"]) == [label for label, _ in ranked]
     assert lines[0]["probabilities"] == {
         label: round(p, 6) for label, p in zip(LABELS, data.probabilities[0].tolist(), strict=True)
     }
