@@ -26,6 +26,7 @@ from gpt_tasks.evaluation.report import (
     Slices,
 )
 from gpt_tasks.evaluation.statistics import Tally, write_lines, write_statistics
+from gpt_tasks.evaluation.tables import examples as examples_in_words
 from gpt_tasks.evaluation.verdict import verdict
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import write_json
@@ -131,7 +132,7 @@ def evaluate(
     compared = {name: theirs.scores(clusters=clusters) for name, theirs in baselines.items()}
     signatures, worse = _signatures(metrics, references), _worse_than_before(metrics, figures, compared)
     per_label = decisions.scores(task.labels, clustered=clusters is not None)
-    more += _few_examples(split, len(where))
+    more += _few_examples(len(where))
     more += _of_intervals(figures, clustering)
     more += untested_labels(per_label, [label for label, scores in per_label.items() if scores.recall.n], split)
     report = Report(
@@ -203,12 +204,12 @@ def _signatures(metrics: Sequence[Metric], references: set[int]) -> list[str]:
     return [f"{', '.join(names)}: {signature}" for signature, names in signed.items()]
 
 
-def _few_examples(split: str, n: int) -> list[str]:
+def _few_examples(n: int) -> list[str]:
     """Say that a split is too small to judge a model by."""
     if n >= FEW_EXAMPLES:
         return []
-    some = "1 example is" if n == 1 else f"{n} examples are"
-    return [f"{some} too few to judge a model by, as the intervals show: give more rows, or a larger {split} file."]
+    said = f"{examples_in_words(n)}: too few to judge a model by, as the intervals show."
+    return [f"{said} Give more rows, or a larger test file."]
 
 
 def _of_intervals(figures: Mapping[str, Score], clustering: Clustering) -> list[str]:

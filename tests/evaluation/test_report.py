@@ -426,7 +426,7 @@ def test_figures_of_nothing_are_dashes_and_null_and_the_label_is_named() -> None
 
 
 def test_few_examples_are_told_with_what_to_do() -> None:
-    told = "2 examples are too few to judge a model by, as the intervals show: give more rows, or a larger test file."
+    told = "2 examples: too few to judge a model by, as the intervals show. Give more rows, or a larger test file."
     data = given(2)
     assert told in evaluated(data, by=None).notes
     assert not any("too few" in note for note in evaluated().notes)
