@@ -3,10 +3,10 @@
 They are those whose answers are written or whose texts are predicted, entities, and labels and numbers beyond the sets
 that are trained on three seeds. The rows that a run reads are cut evenly from the set's own splits and are next to it
 as `data/NAME`. Figures are the report's, with its intervals over the test rows, and so are the peers: `copy` and
-`first_words`, TF-IDF with logistic or ridge regression, the names of the training rows (`gazetteer`) and no entities at
-all (`majority`), and `not fine-tuned`, `tiny` as it was before. `5-gram` is an interpolated modified Kneser-Ney model
-of the run's training rows (all of their tokens, by the same tokenizer), evaluated on the tokens that the report counts,
-with the context to their left.
+`first_words`, TF-IDF with logistic or ridge regression, the names of the training rows (`gazetteer`), no entities at
+all (`no_entities`), and `not fine-tuned`, `tiny` as it was before. `5-gram` is an interpolated modified Kneser-Ney
+model of the run's training rows (all of their tokens, by the same tokenizer), evaluated on the tokens that the report
+counts, with the context to their left.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ REPORTED = {
         "ner/wnut17",
         None,
         ("entity_f1",),
-        ("gazetteer", "majority"),
+        ("gazetteer", "no_entities"),
         {split: f"{split}.conll" for split in ("train", "validation", "test")},
         backbones=(TINY, SMOLLM2),
     ),

@@ -76,6 +76,9 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.headed import DELIMITER as DELIMITER
     from gpt_tasks.tasks.headed import HeadOptions as HeadOptions
     from gpt_tasks.tasks.headed import HeadTask as HeadTask
+    from gpt_tasks.tasks.labels import LabelOptions as LabelOptions
+    from gpt_tasks.tasks.labels import known_label as known_label
+    from gpt_tasks.tasks.labels import most_frequent_spellings as most_frequent_spellings
     from gpt_tasks.tasks.language_modeling import LanguageModelingTask as LanguageModelingTask
     from gpt_tasks.tasks.multi_label import MultiLabelTask as MultiLabelTask
     from gpt_tasks.tasks.multiple_choice import MultipleChoiceOptions as MultipleChoiceOptions
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from gpt_tasks.tasks.options import TaskOptions as TaskOptions
     from gpt_tasks.tasks.prompted import PromptedTask as PromptedTask
     from gpt_tasks.tasks.prompted import PromptOptions as PromptOptions
+    from gpt_tasks.tasks.reading import as_label as as_label
     from gpt_tasks.tasks.reading import choose_columns as choose_columns
     from gpt_tasks.tasks.reading import extra_columns as extra_columns
     from gpt_tasks.tasks.reading import from_cell as from_cell
@@ -143,6 +147,7 @@ _HOMES = {
     "HeadSpec": "gpt_tasks.extensions",
     "HeadTask": "gpt_tasks.tasks.headed",
     "IGNORE_INDEX": "gpt_tasks.data.encoded",
+    "LabelOptions": "gpt_tasks.tasks.labels",
     "LanguageModel": "gpt_tasks.heads.language_model",
     "LanguageModelingTask": "gpt_tasks.tasks.language_modeling",
     "Learner": "gpt_tasks.learners.base",
@@ -191,6 +196,7 @@ _HOMES = {
     "UsageError": "gpt_tasks.errors",
     "ZeroShotModel": "gpt_tasks.evaluation.zero_shot",
     "as_evaluate_module": "gpt_tasks.metrics.modules",
+    "as_label": "gpt_tasks.tasks.reading",
     "bleu": "gpt_tasks.metrics.text",
     "choose_columns": "gpt_tasks.tasks.reading",
     "chrf": "gpt_tasks.metrics.text",
@@ -204,10 +210,12 @@ _HOMES = {
     "from_cell": "gpt_tasks.tasks.reading",
     "first_words": "gpt_tasks.words",
     "hookimpl": "gpt_tasks.hookspecs",
+    "known_label": "gpt_tasks.tasks.labels",
     "last_hidden_state": "gpt_tasks.heads.model",
     "literal": "gpt_tasks.tasks.encoding",
     "load": "gpt_tasks.training.run",
     "longer_inputs": "gpt_tasks.tasks.fixtures",
+    "most_frequent_spellings": "gpt_tasks.tasks.labels",
     "open_responder": "gpt_tasks.scoring.responder",
     "pearson": "gpt_tasks.metrics.aggregate",
     "perplexity": "gpt_tasks.metrics.aggregate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 # Scripts that put no spaces between words; the length mark of kana belongs to two of them.
@@ -46,6 +47,11 @@ def has_unspaced(text: str) -> bool:
     return not text.isascii() and _letters(unspaced=True).search(text) is not None
 
 
+def letters_of(text: str, scripts: str) -> int:
+    """Return how many letters of a text are of some scripts, as in `\\p{Han}\\p{Thai}`."""
+    return len(_compiled(rf"[\p{{L}}&&[{scripts}]]").findall(text))
+
+
 def first_words(text: str, like: str) -> str:
     """Return the beginning of a text, as many words as another has, or characters of a script without spaces."""
     if not is_unspaced(text):
@@ -63,6 +69,17 @@ def shortened(text: str, longest: int) -> str:
         return line
     characters: list[str] = _compiled(r"\X").findall(line)
     return line if len(characters) <= longest else "".join(characters[: longest - 1]) + "\u2026"
+
+
+def shortened_apart(text: str, other: str, longest: int) -> tuple[str, str]:
+    """Return two texts as `shortened`; of those that differ only behind what that shows, from where they differ on."""
+    shown = shortened(text, longest), shortened(other, longest)
+    lines = " ".join(text.split()), " ".join(other.split())
+    if shown[0] != shown[1] or lines[0] == lines[1]:
+        return shown
+    same = next(place for place, pair in enumerate(zip_longest(*lines)) if len(set(pair)) > 1)
+    start = lines[0].rfind(" ", 0, max(0, same - longest // 4)) + 1
+    return shortened(f"\u2026{lines[0][start:]}", longest), shortened(f"\u2026{lines[1][start:]}", longest)
 
 
 def isolated(text: str) -> str:

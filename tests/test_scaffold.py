@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from gpt_tasks.cli.main import run
 from gpt_tasks.extensions import ResponderSpec
 from gpt_tasks.plugins import Plugin, installed_plugins, load_plugins
 from gpt_tasks.scaffold import KINDS, write_plugin
+from gpt_tasks.types import Row
 
 ROOT = Path(__file__).parents[1]
 TASKS = [kind for kind in KINDS if "tasks" in KINDS[kind].registries]
@@ -186,6 +188,16 @@ def test_a_family_imports_public_names_alone_and_torch_only_in_its_learner(tmp_p
         public = {alias.name for node in imports if node.module == "gpt_tasks" for alias in node.names}
         assert public <= set(gpt_tasks.__all__)
         assert ("import torch" in path.read_text().splitlines()) == (path == learner)
+
+
+@pytest.mark.parametrize("value", ["4", "4.0", 4, 4.0])
+def test_a_family_reads_whole_numbers_as_every_format_writes_them(
+    value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = write_plugin("marks", "family", tmp_path / "marks", load_plugins([]))
+    monkeypatch.syspath_prepend(str(made.folder))
+    task = importlib.import_module("gpt_tasks_marks").Marks()
+    assert task.read_target(Row({"grade": value}, "a.csv:2"), "grade") == "4"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -74,14 +74,14 @@ def _group(context: typer.Context) -> None:
 
 
 def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
-    from gpt_tasks.training.config import FinetuneConfig
+    from gpt_tasks.training.config import FinetuneConfig, settings_of_files
 
     settled = {name for method in registry.methods.values() for name in method.defaults(SIZES["tiny, 9M"])}
     words = {**dict.fromkeys(settled, "by method, see below"), "best_by": task.best_metric}
     parameters = [
         *flags(FinetuneConfig, omit=("options",), defaults=words),
         *flags(task.Options),
-        flag("config", Path | None, "A YAML file of settings; flags win over it.", metavar="FILE"),
+        flag("config", Path | None, "A YAML file of settings, see below; flags win over it.", metavar="FILE"),
         flag("output", Path | None, "The run's folder. [default: runs/TASK-TIME]", metavar="DIR"),
         flag("resume", bool, "Continue the unfinished run in --output.", "--resume", default=False),
         flag("json", bool, "Print one JSON object on stdout, and nothing else there.", "--json", default=False),
@@ -98,6 +98,7 @@ def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
     single.command(task.name, cls=TaskCommand, help=task.description)(taking(_finetuning(name, task), parameters))
     command = typer.main.get_command(single)
     assert isinstance(command, TaskCommand)
+    command.settings = settings_of_files(task.Options)
     command.defaults = {
         (method.name, size): {**method.defaults(parameters), **task.defaults(method.name, parameters)}
         for method in registry.methods.values()
@@ -148,12 +149,16 @@ def _cells(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, str, str
 
 
 class TaskCommand(TyperCommand):
-    """A task's command, whose help ends with the defaults of each method."""
+    """A task's command, whose help ends with the settings of --config and the defaults of each method."""
 
     defaults: Mapping[tuple[str, str], Mapping[str, float | int]] = {}
+    settings: Sequence[str] = ()
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the methods' defaults as a table."""
+        """Write the settings of a file, and the methods' defaults as a table."""
+        with formatter.section("Settings of --config, one 'name: value' a line"):
+            formatter.write_text(", ".join(self.settings))
+            formatter.write_text("column and options are mappings; the task's own may also stand below options.")
         names = list(dict.fromkeys(name for settings in self.defaults.values() for name in settings))
         with formatter.section("Defaults by method and size of the backbone"):
             formatter.write(_line("method", "backbone", [name.replace("_", "-") for name in names]))

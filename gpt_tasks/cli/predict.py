@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,7 +72,8 @@ def predict_texts(
         bool, typer.Option("--probabilities", help="With --output: all there is of an answer, as columns.")
     ] = False,
     top_k: Annotated[
-        int, typer.Option(help="With --output: so many labels, each with its probability, as columns.", min=1)
+        int,
+        typer.Option(help="So many labels, the answer first, in the table or as columns of --output.", min=1),
     ] = 1,
     column: Column = None,
     encoding: Encoding = None,
@@ -140,7 +142,13 @@ def predict_texts(
             shown = AnswerColumns(probabilities, top_k, reason=skips)
             write_answers(output, answered, model.task, shown)
         elif texts and not as_json:
-            table = [model.task.table_row(text, each) for text, each in zip(asked_texts, predictions, strict=True)]
+            cells = AnswerColumns(top_k=top_k)
+            table = [
+                {**_shown(cells.of(model.task, example, each)), "text": text}
+                if top_k > 1
+                else model.task.table_row(text, each)
+                for text, example, each in zip(asked_texts, examples, predictions, strict=True)
+            ]
             show_table(tuple(table[0]), [tuple(row.values()) for row in table])
         else:
             rows_and_answers = ((example, prediction) for _, example, prediction in answered)
@@ -150,6 +158,11 @@ def predict_texts(
             else:
                 for line in lines:
                     print(line)
+
+
+def _shown(columns: Mapping[str, Any]) -> dict[str, str]:
+    """Return an answer's columns as the cells of a table; what is a number in them is a probability."""
+    return {name: f"{value:.1%}" if isinstance(value, float) else str(value) for name, value in columns.items()}
 
 
 def _refuse_useless(context: typer.Context, asked: Asked, source: str | None, data: str | None) -> None:
@@ -165,5 +178,7 @@ def _refuse_useless(context: typer.Context, asked: Asked, source: str | None, da
         refuse_given(context, ["column"], "belongs to --input with a file of columns", "Give one, or leave it out.")
     if not given(context, ["output"]):
         hint = "Give --output, or read the JSON lines, which hold all there is."
-        refuse_given(context, ["probabilities", "top_k"], "is for the columns of --output", hint)
+        refuse_given(context, ["probabilities"], "is for the columns of --output", hint)
+        if source is not None or given(context, ["as_json"]):
+            refuse_given(context, ["top_k"], "is for a table, or the columns of --output", hint)
     refuse_useless(context, asked, ["data", *FOR_TASK], ["shots_sampler", "seed"])

@@ -4,45 +4,70 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from gpt_tasks.data.examples import Examples
+from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.labels import known_label, seen_form
 
 FEW_ROWS = 5
 _SHOWN = 5
 
 
-def odd_labels(found: Mapping[str, Examples]) -> list[str]:
+def odd_labels(task: Task, found: Mapping[str, Examples]) -> list[str]:
     """Return sentences about labels that look alike, that have few rows, or that train does not hold."""
-    counts: Counter[str] = Counter()
-    for examples in found.values():
-        counts.update(examples.observed)
-    alike: dict[str, list[str]] = {}
-    for label in counts:
-        alike.setdefault(_as_seen(label), []).append(label)
-    notes = [
-        f"The labels {' and '.join(map(repr, labels))} differ only in case, spaces, or signs that are not seen: "
-        "they are learned as different ones."
-        for labels in alike.values()
-        if len(labels) > 1
-    ]
+    by_split = {split: label_counts(task, examples) for split, examples in found.items()}
+    counts = Counter[str]()
+    for observed in by_split.values():
+        counts.update(observed)
+    notes = alike_labels(task, counts)
     few = [f"{label} ({count})" for label, count in sorted(counts.items()) if count < FEW_ROWS]
     if few:
         notes.append(f"Fewer than {FEW_ROWS} rows have the label {_listed(few)}: hardly enough to learn or judge it.")
-    trained = found["train"].observed
+    trained = by_split["train"]
     notes += [
         f"No row of train has the label '{label}', which {split} holds."
-        for split, examples in found.items()
-        for label in examples.observed
+        for split, observed in by_split.items()
+        for label in observed
         if label not in trained
     ]
     return notes
 
 
-def untested_labels(train: Examples, test: Examples) -> list[str]:
-    """Return a sentence about the labels of train that no row of test has."""
-    untested = sorted(set(train.observed) - set(test.observed))
-    return [f"No row of test has the label {_listed(untested)}: nothing is said of it."] if untested else []
+def alike_labels(task: Task, labels: Iterable[str]) -> list[str]:
+    """Return a sentence about each group of labels that have the same `seen_form`."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(seen_form(label), []).append(label)
+    way_out = " (--normalize-labels makes them one)" if "normalize_labels" in task.Options.model_fields else ""
+    return [
+        f"The labels {' and '.join(map(_shown, labels))} differ only in case, spaces, or signs that "
+        f"are not seen: they are learned as different ones{way_out}."
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+
+
+def merged_labels(task: Task, found: Mapping[str, Examples]) -> list[str]:
+    """Return a sentence about the spellings of data as it was read that the fitted task takes for another one."""
+    labels = dict.fromkeys(label for examples in found.values() for label in label_counts(task, examples))
+    read = {label: known_label(label, task.labels, normalized=True) for label in labels}
+    merged = [f"{_shown(label)} as {_shown(known)}" for label, known in read.items() if known not in (None, label)]
+    return [f"Labels read as another (--normalize-labels): {_listed(merged)}."] if merged else []
+
+
+def untested_labels(labels: Iterable[str], tested: Collection[str], split: str) -> list[str]:
+    """Return a sentence about the labels that no row of a split has, of those that were `tested`."""
+    untested = sorted(set(labels) - set(tested))
+    return [f"No row of {split} has the label {_listed(untested)}: nothing is said of it."] if untested else []
+
+
+def label_counts(task: Task, examples: Examples) -> dict[str, int]:
+    """Return how many rows have each label; none for tasks without labels."""
+    counts = Counter[str]()
+    for target, count in examples.observed.items():
+        counts.update(dict.fromkeys(task.labels_of(target), count))
+    return dict(counts)
 
 
 def empty_answers(found: Mapping[str, Examples]) -> list[str]:
@@ -55,9 +80,9 @@ def empty_answers(found: Mapping[str, Examples]) -> list[str]:
     return notes
 
 
-def _as_seen(label: str) -> str:
-    shown = unicodedata.normalize("NFKC", label).casefold()
-    return " ".join("".join(sign for sign in shown if unicodedata.category(sign) not in ("Cf", "Cc")).split())
+def _shown(label: str) -> str:
+    """Return a label in quotes, with escapes for what is not seen of it."""
+    return repr(label) if unicodedata.is_normalized("NFC", label) else ascii(label)
 
 
 def _listed(names: list[str]) -> str:

@@ -15,7 +15,7 @@ from gpt_tasks.data.examples import Examples, store_examples
 from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.data.invalid import refuse_invalid
 from gpt_tasks.data.leaks import among, notes_on
-from gpt_tasks.data.oddities import empty_answers, odd_labels, untested_labels
+from gpt_tasks.data.oddities import empty_answers, label_counts, merged_labels, odd_labels, untested_labels
 from gpt_tasks.data.sources import LOOKED_AT, Source, open_source
 from gpt_tasks.data.split_names import ALL, SPLITS
 from gpt_tasks.data.stream import Stream, fitted, stream_examples
@@ -122,13 +122,14 @@ def load_splits(
             # What the training data settle decides where another file could be read in several ways.
             task = stream.task
     task = fitted(task, [found["train"]], source.name, streams.values())
+    notes += merged_labels(task, found) if task.normalize_labels else []
     found = {split: streams[split].normalized(task, examples) for split, examples in found.items()}
     refuse_invalid(stream.error for stream in streams.values())
     notes += chain.from_iterable(stream.notes() for stream in streams.values())
     notes += _oddities(task, found)
     splits = _without_leaks(task, found, seed, list(dict.fromkeys(notes)))
     splits = _limited(splits, limit, {"validation": limit_validation, "test": limit_test}, seed)
-    untested = untested_labels(splits.train, splits.test) if task.is_stratified else []
+    untested = untested_labels(label_counts(task, splits.train), label_counts(task, splits.test), "test")
     return replace(splits, notes=(*splits.notes, *untested))
 
 
@@ -157,9 +158,11 @@ def load_examples(
         need_labels=True,
         skip_invalid=skip_invalid,
     )
-    examples = stream.normalized(task, store_examples(stream.examples(), scratch))
+    examples = store_examples(stream.examples(), scratch)
+    merged = merged_labels(task, {split: examples}) if task.normalize_labels else []
+    examples = stream.normalized(task, examples)
     stream.check()
-    return examples, stream.notes()
+    return examples, (*stream.notes(), *merged)
 
 
 def choose_split(source: Source, split: str | None) -> str:
@@ -260,7 +263,7 @@ def _is_labelled(task: Task, source: Source, split: str, columns: Mapping[str, s
 
 def _oddities(task: Task, found: Mapping[str, Examples]) -> list[str]:
     """Return notes on labels, answers and rows that may not be what the user means."""
-    notes = [*odd_labels(found)] if task.is_stratified else []
+    notes = odd_labels(task, found)
     if not task.may_answer_nothing:
         notes += empty_answers(found)
     return [*notes, *(f"{split}: {note}" for split, examples in found.items() for note in notes_on(examples))]

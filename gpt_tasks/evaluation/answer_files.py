@@ -23,10 +23,11 @@ SUFFIXES = (*DELIMITERS, ".jsonl")
 
 @dataclass(frozen=True)
 class AnswerColumns:
-    """What of an answer becomes columns: the prediction with its confidence, and on request more.
+    """What of an answer becomes columns: the prediction with its confidence, if it has one, and on request more.
 
-    `probabilities` adds all that the task says of an answer, as the probability of every label; `top_k` the labels of
-    the next highest probability, up to so many in all; `reason` why a row that cannot be used has no answer.
+    `probabilities` adds all that the task says of an answer, as the probability of every label, each in a column; those
+    of choices, which differ from row to row, are one. `top_k` adds the labels of the next highest probability, up to so
+    many in all; `reason` why a row that cannot be used has no answer.
     """
 
     probabilities: bool = False
@@ -36,34 +37,38 @@ class AnswerColumns:
     def of(self, task: Task, example: Example, prediction: Any) -> dict[str, Any]:
         """Return an answer's values by column; one of an example's choices is its text.
 
-        Raises UsageError for a `top_k` of a task that does not choose one of several labels.
+        Raises UsageError for a `top_k` of more labels than there are, or of a task that does not choose one of several.
         """
-        said = task.to_json(prediction)
+        said = answer_json(task, example, prediction)
         predicted, by_label = said.pop("predicted"), said.get("probabilities")
         one_of = by_label if isinstance(by_label, Mapping) and isinstance(predicted, str) else {}
-        confidence = task.probability(prediction)
-        if confidence is None:
-            confidence = one_of.get(predicted, said.get("probability"))
-        columns = {
-            PREDICTION: _name(predicted, example),
-            CONFIDENCE: None if confidence is None else round(confidence, 6),
-        }
+        confidence = task.confidence(prediction)
+        columns = {PREDICTION: predicted}
+        if confidence is not None:
+            columns[CONFIDENCE] = round(confidence, 6)
         if self.top_k > 1:
             if not one_of:
                 raise UsageError(
                     f"--top-k {self.top_k}: task '{task.name}' does not choose one of several labels", "Leave it out."
                 )
-            ranked = sorted(one_of.items(), key=lambda item: -item[1])
-            for place, (label, probability) in enumerate(ranked[1 : self.top_k], start=2):
-                columns |= {f"{PREDICTION}_{place}": _name(label, example), f"{CONFIDENCE}_{place}": probability}
+            if self.top_k > len(one_of) and not example.choices:
+                raise UsageError(f"--top-k {self.top_k}: there are {len(one_of)} labels", "Give no more than these.")
+            others = [(label, p) for label, p in one_of.items() if label != predicted]
+            others.sort(key=lambda item: -item[1])
+            # Not all rows have as many choices.
+            padded = [*others, *([(None, None)] * (self.top_k - len(one_of)))]
+            for place, (label, probability) in enumerate(padded[: self.top_k - 1], start=2):
+                columns |= {f"{PREDICTION}_{place}": label, f"{CONFIDENCE}_{place}": probability}
         if self.probabilities:
             if not said:
                 raise UsageError(
                     f"--probabilities: task '{task.name}' says nothing of an answer but the answer", "Leave it out."
                 )
-            if isinstance(by_label, Mapping):
+            if isinstance(by_label, Mapping) and not example.choices:
                 del said["probabilities"]
-                said |= {f"probability_{label}": probability for label, probability in by_label.items()}
+                # As the columns of the first row, whatever is most probable.
+                known = sorted(by_label, key=[*task.labels, *by_label].index)
+                said |= {f"probability_{label}": by_label[label] for label in known}
             columns |= said
         return {**columns, REASON: None} if self.reason else columns
 
@@ -107,6 +112,21 @@ def write_answers(
             _write_table(file, rows, delimiter)
 
 
+def answer_json(task: Task, example: Example, prediction: Any) -> dict[str, Any]:
+    """Return what `Task.to_json` says of an answer; an example's choices are named by their texts.
+
+    Files count the places of choices in several ways. Of equal choices the most probable one counts.
+    """
+    said = task.to_json(prediction)
+    if example.choices:
+        said["predicted"] = example.choices[int(said["predicted"])]
+        by_text: dict[str, float] = {}
+        for place, probability in said["probabilities"].items():
+            by_text.setdefault(example.choices[int(place)], probability)
+        said["probabilities"] = by_text
+    return said
+
+
 def predictions_as_json(
     answered: Iterable[tuple[Example | InvalidRow, Any]], task: Task, *, reason: bool = False
 ) -> Iterator[str]:
@@ -116,7 +136,7 @@ def predictions_as_json(
         for row, prediction in answered:
             if isinstance(row, Example):
                 said = {REASON: None} if reason else {}
-                yield Answered(row.where, {**task.record(row), **task.to_json(prediction), **said}, True)
+                yield Answered(row.where, {**task.record(row), **answer_json(task, row, prediction), **said}, True)
             else:
                 yield Answered(row.where, {**row.inputs, "predicted": None, REASON: row.error.message}, False)
 
@@ -145,7 +165,7 @@ def _rows(
         if isinstance(example, Example):
             values = columns.of(task, example, prediction)
         else:
-            values = {PREDICTION: None, CONFIDENCE: None, REASON: example.error.message}
+            values = {PREDICTION: None, REASON: example.error.message}
         # What its reader could not parse has no values.
         read = {} if isinstance(row, BrokenRow) else row.values
         shared = [name for name in values if name in read]
@@ -171,11 +191,6 @@ def _write_table(file: TextIO, rows: Iterable[Answered], delimiter: str) -> None
                 f"{row.where}: the first row has no column '{odd[0]}'", "Write a .jsonl, whose rows may have their own."
             )
         writer.writerow({name: _cell(value) for name, value in row.values.items()})
-
-
-def _name(label: Any, example: Example) -> Any:
-    """Return a label, or the text of the choice whose place it is: files count places in several ways."""
-    return example.choices[int(label)] if example.choices else label
 
 
 class _Lines:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.evaluation.tables import BASELINE_NAMES, examples, interval, number
+from gpt_tasks.evaluation.tables import baseline_name, examples, interval, number, with_interval
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.types import Score
-from gpt_tasks.words import shortened
+from gpt_tasks.words import shortened, shortened_apart
 
 MOST_MISTAKES = 10
 LONGEST_TEXT = 300
@@ -84,7 +85,7 @@ def _front_matter(report: Report, words: TaskCard, run: str, backbone: str) -> s
     figures = [
         {"type": HUB_METRICS[name], "name": name, "value": round(figure.value, 4)}
         for name, figure in report.metrics.items()
-        if name in HUB_METRICS
+        if name in HUB_METRICS and math.isfinite(figure.value)
     ]
     kind = words.pipeline_tag
     result = {
@@ -109,7 +110,7 @@ def _summary(report: Report, words: TaskCard, backbone: str) -> str:
     if report.labels:
         does += ": " + ", ".join(f"`{_code(label)}`" for label in report.labels)
     beside = [
-        f"{number(scores[name].value)} ({BASELINE_NAMES.get(baseline, baseline)})"
+        f"{number(scores[name].value)} ({baseline_name(baseline)})"
         for baseline, scores in report.baselines.items()
         if name in scores
     ]
@@ -125,12 +126,12 @@ def _scores(report: Report, words: TaskCard) -> str:
     rows = [
         [
             f"`{name}`",
-            _figure(figure),
-            *(_figure(scores[name]) if name in scores else "" for scores in baselines.values()),
+            with_interval(score),
+            *(with_interval(scores[name]) if name in scores else "" for scores in baselines.values()),
         ]
-        for name, figure in report.metrics.items()
+        for name, score in report.metrics.items()
     ]
-    table = _table(["metric", "this model", *(BASELINE_NAMES.get(name, name) for name in baselines)], rows)
+    table = _table(["metric", "this model", *map(baseline_name, baselines)], rows)
     closing = (words.baselines if baselines else "") + _directions(report)
     return f"Over {examples(report.n)}; in brackets the 95 % interval.\n\n{table}\n\n{closing}"
 
@@ -147,7 +148,13 @@ def _directions(report: Report) -> str:
 
 def _labels(report: Report) -> str:
     rows = [
-        [_plain(label), _figure(scores.precision), _figure(scores.recall), _figure(scores.f1), f"{scores.recall.n:,}"]
+        [
+            _plain(label),
+            with_interval(scores.precision),
+            with_interval(scores.recall),
+            with_interval(scores.f1),
+            f"{scores.recall.n:,}",
+        ]
         for label, scores in report.per_label.items()
     ]
     return _table(["label", "precision", "recall", "F1", "n"], rows)
@@ -158,7 +165,7 @@ def _slices(report: Report) -> list[str]:
         return []
     names = list(report.metrics)
     rows = [
-        [_plain(value), f"{next(iter(scores.values())).n:,}", *(_figure(scores[name]) for name in names)]
+        [_plain(value), f"{next(iter(scores.values())).n:,}", *(with_interval(scores[name]) for name in names)]
         for value, scores in report.slices.metrics.items()
     ]
     return [f"## By {_plain(report.slices.by)}", _table([_plain(report.slices.by), "n", *names], rows)]
@@ -187,8 +194,9 @@ def _samples(report: Report) -> list[str]:
     if not report.samples:
         return []
     rows = [
-        [_plain(" / ".join(sample.inputs.values())), _plain(sample.predicted), _plain(sample.references[0])]
+        [_plain(" / ".join(sample.inputs.values())), *map(_plain, answers)]
         for sample in report.samples
+        for answers in [shortened_apart(sample.predicted, sample.references[0], LONGEST_TEXT)]
     ]
     return ["## What it answers", _table(["input", "answer", "reference"], rows)]
 
@@ -223,7 +231,7 @@ def _limits(report: Report, words: TaskCard) -> str:
     if judged:
         weakest = min(judged, key=lambda label: report.per_label[label].recall.value)
         recall = report.per_label[weakest].recall
-        said += [f"It finds `{_code(weakest)}` least often: recall {_figure(recall)} over {examples(recall.n)}."]
+        said += [f"It finds `{_code(weakest)}` least often: recall {with_interval(recall)} over {examples(recall.n)}."]
     said += ["What the backbone learnt from its own data, biases included, is still in it."]
     return "\n".join(f"- {line}" for line in said)
 
@@ -231,10 +239,6 @@ def _limits(report: Report, words: TaskCard) -> str:
 def _headline(report: Report, words: TaskCard) -> tuple[str, Score]:
     name = words.headline if words.headline in report.metrics else next(iter(report.metrics))
     return name, report.metrics[name]
-
-
-def _figure(figure: Score) -> str:
-    return f"{number(figure.value)} {interval(figure)}"
 
 
 def _setting(value: Any) -> str:

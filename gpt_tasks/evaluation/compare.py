@@ -18,6 +18,7 @@ from gpt_tasks.evaluation.saved_files import FILES, Kind, kinds
 from gpt_tasks.evaluation.saved_results import SavedResults, SavedTask, read_results
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import json_safe, machine_errors, write_json
+from gpt_tasks.metrics.clusters import useless_clusters
 from gpt_tasks.metrics.intervals import PAIRED_RESAMPLES
 from gpt_tasks.metrics.significance import holm
 from gpt_tasks.plugins import installed_plugins
@@ -107,7 +108,7 @@ def compare(folders: Sequence[Path], *, cluster: str | None = None, seed: int = 
         contrasts: list[Contrast] = []
         notes: list[str] = []
         for letter, other in zip(letters[1:], saved[1:], strict=True):
-            notes.extend(_notes(saved[0], other, letter, metrics))
+            notes.extend(_notes(saved[0], other, letter, metrics, cluster))
             contrasts.extend(_contrasts(saved[0], other, letter, metrics, seed))
     corrected = holm([contrast.p_value for contrast in contrasts])
     return Comparison(
@@ -195,8 +196,10 @@ def _kind(folders: Sequence[Path]) -> Kind:
     )
 
 
-def _notes(reference: SavedResults, other: SavedResults, letter: str, metrics: Mapping[str, Metric]) -> Iterator[str]:
-    """What a reader of the figures should know."""
+def _notes(
+    reference: SavedResults, other: SavedResults, letter: str, metrics: Mapping[str, Metric], cluster: str | None
+) -> Iterator[str]:
+    """What a reader of the figures should know; they were to go by `cluster`."""
     if reference.suite.get("sha256") != other.suite.get("sha256"):
         yield f"The suites of A and {letter} are not the same file; the examples are."
     for there, missing, first, second in (("A", letter, reference, other), (letter, "A", other, reference)):
@@ -207,8 +210,12 @@ def _notes(reference: SavedResults, other: SavedResults, letter: str, metrics: M
         ours, theirs = reference.tasks[name], other.tasks[name]
         if ours.shots != theirs.shots:
             yield f"{name}: {ours.shots} shots in A, {theirs.shots} in {letter}."
-        if ours.clusters is not None:
-            yield f"{name}: intervals and tests go by {len(np.unique(ours.clusters)):,} clusters of '{ours.cluster}'."
+        number = len(ours.where) if ours.clusters is None else len(np.unique(ours.clusters))
+        useless = useless_clusters(ours.cluster, number, len(ours.where))
+        if useless is not None and (ours.clusters is not None or cluster == ours.cluster):
+            yield f"{name}: {useless}"
+        elif ours.clusters is not None:
+            yield f"{name}: intervals and tests go by {number:,} clusters of '{ours.cluster}'."
         elif not ours.cluster and (repeated := ours.texts.note("compare with --cluster {field}.")) is not None:
             yield f"{name}: {repeated}"
         compared = comparable(ours, theirs, metrics)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gpt_tasks.data.examples import chunks
+from gpt_tasks.data.oddities import untested_labels
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.label_scores import LabelCounts
 from gpt_tasks.evaluation.plots import plot_confusion_matrix
@@ -25,6 +26,7 @@ from gpt_tasks.evaluation.report import (
     Slices,
 )
 from gpt_tasks.evaluation.statistics import Tally, write_lines, write_statistics
+from gpt_tasks.evaluation.tables import examples as examples_in_words
 from gpt_tasks.evaluation.verdict import verdict
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import write_json
@@ -33,6 +35,8 @@ from gpt_tasks.metrics.clusters import Clustering
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example, Score
 
+FEW_EXAMPLES = 20
+"""With fewer than this the interval of a share of one half is wider than 0.4."""
 BEFORE = "before"
 """The baseline that is the backbone before it was trained."""
 
@@ -86,7 +90,7 @@ def evaluate(
     task = predictor.task
     tally = Tally(task, metrics)
     baselines: dict[str, Tally] = {}
-    clustering = Clustering(cluster or task.cluster or None)
+    clustering = Clustering(cluster or task.cluster or None, asked=cluster is not None)
     decisions = LabelCounts()
     mistakes: list[tuple[float, int, Mistake]] = []
     samples: list[Sample] = []
@@ -121,30 +125,31 @@ def evaluate(
     write_lines(output, lines())
     if not where:
         raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
-    signed: dict[str, list[str]] = {}
-    for name, signature in signatures_of(metrics, references).items():
-        signed.setdefault(signature, []).append(name)
-    signatures = [f"{', '.join(names)}: {signature}" for signature, names in signed.items()]
     clusters = clustering.numbers
     sliced, more = (None, []) if by is None else _slices(by, slices, tally, clusters)
     labels = decisions.names(task.labels)
     figures = tally.scores(clusters=clusters)
     compared = {name: theirs.scores(clusters=clusters) for name, theirs in baselines.items()}
+    signatures, worse = _signatures(metrics, references), _worse_than_before(metrics, figures, compared)
+    per_label = decisions.scores(task.labels, clustered=clusters is not None)
+    more += _few_examples(len(where))
     more += _of_intervals(figures, clustering)
+    more += untested_labels(per_label, [label for label, scores in per_label.items() if scores.recall.n], split)
     report = Report(
         task=task.name,
         split=split,
         n=len(where),
         labels=tuple(task.labels),
         metrics=figures,
-        per_label=decisions.scores(task.labels, clustered=clusters is not None),
+        per_label=per_label,
         confusion_matrix=decisions.matrix(labels) if task.has_confusion_matrix else (),
         baselines=compared,
         slices=sliced,
         mistakes=tuple(mistake for _, _, mistake in sorted(mistakes, key=lambda each: (-each[0], -each[1]))),
         samples=tuple(samples),
         training=dict(training or {}),
-        notes=(*notes, *predictor.notes(), *more, *signatures, *_worse_than_before(metrics, figures, compared)),
+        # What was said of the data before a training may be said of the figures, too.
+        notes=tuple(dict.fromkeys((*notes, *predictor.notes(), *more, *signatures, *worse))),
         answers=task.card().answers,
         directions={metric.name: metric.better for metric in metrics},
         fields=tuple(fields),
@@ -189,6 +194,22 @@ def _slices(by: str, values: Sequence[str], tally: Tally, clusters: np.ndarray |
     shown = [value for value, _ in frequent[:MOST_SLICES]]
     found = {value: tally.scores(np.flatnonzero(column == value), clusters=clusters) for value in shown}
     return Slices(by, found), notes
+
+
+def _signatures(metrics: Sequence[Metric], references: set[int]) -> list[str]:
+    """Return how metrics are computed, a note for all of those that are computed alike."""
+    signed: dict[str, list[str]] = {}
+    for name, signature in signatures_of(metrics, references).items():
+        signed.setdefault(signature, []).append(name)
+    return [f"{', '.join(names)}: {signature}" for signature, names in signed.items()]
+
+
+def _few_examples(n: int) -> list[str]:
+    """Say that a split is too small to judge a model by."""
+    if n >= FEW_EXAMPLES:
+        return []
+    said = f"{examples_in_words(n)}: too few to judge a model by, as the intervals show."
+    return [f"{said} Give more rows, or a larger test file."]
 
 
 def _of_intervals(figures: Mapping[str, Score], clustering: Clustering) -> list[str]:

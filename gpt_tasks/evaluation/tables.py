@@ -12,19 +12,17 @@ from rich.text import Text
 
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.types import Score
-from gpt_tasks.words import isolated, shortened
+from gpt_tasks.words import isolated, shortened, shortened_apart
 
-BASELINE_NAMES = {
+# Other baselines are called as their names say.
+_BASELINE_NAMES = {
     "majority": "majority class",
     "tfidf_logistic_regression": "TF-IDF + log. regr.",
-    "mean": "mean",
     "tfidf_ridge_regression": "TF-IDF + ridge regr.",
     "longest": "longest choice",
     "longest_shared": "longest shared span",
-    "first_words": "first words",
     "copy": "the text itself",
     "most_frequent": "most frequent answer",
-    "before": "before",
 }
 MOST_LABELS = 30
 SHOWN_SAMPLES = 2
@@ -44,11 +42,9 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
         console.print()
         console.print(label_table(report))
     for sample in report.samples[:SHOWN_SAMPLES]:
-        asked, *answers = (
-            shortened(text, LONGEST_TEXT)
-            for text in ("\n".join(sample.inputs.values()), sample.predicted, sample.references[0])
-        )
-        console.print(Text(f"\n{asked}"))
+        asked = "\n".join(sample.inputs.values())
+        answers = shortened_apart(sample.predicted, sample.references[0], LONGEST_TEXT)
+        console.print(Text(f"\n{shortened(asked, LONGEST_TEXT)}"))
         console.print(Text(f"  answer: {answers[0]}\n  right:  {answers[1]}"))
     if report.slices is not None:
         console.print()
@@ -59,7 +55,7 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
 
 def score_table(report: Report) -> Table:
     """Return one row for each metric: its value, its interval, and each baseline's value."""
-    table = _table("metric", ["value", "95 % interval", *(BASELINE_NAMES.get(name, name) for name in report.baselines)])
+    table = _table("metric", ["value", "95 % interval", *map(baseline_name, report.baselines)])
     for name, figure in report.metrics.items():
         theirs = [number(scores[name].value) if name in scores else "" for scores in report.baselines.values()]
         _row(table, [name, number(figure.value), interval(figure), *theirs])
@@ -70,7 +66,7 @@ def label_table(report: Report) -> Table:
     """Return one row for each label: precision, recall and F1 with their intervals, and its support."""
     table = _table("label", ["precision", "recall", "F1", "n"])
     for label, scores in report.per_label.items():
-        figures = [f"{number(it.value)} {interval(it)}" for it in (scores.precision, scores.recall, scores.f1)]
+        figures = [with_interval(it) for it in (scores.precision, scores.recall, scores.f1)]
         _row(table, [label, *figures, f"{scores.recall.n:,}"])
     return table
 
@@ -90,6 +86,16 @@ def slice_table(report: Report) -> Table:
 def number(value: float) -> str:
     """Write a figure with three decimals, a dash where there is none."""
     return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def with_interval(score: Score) -> str:
+    """Write a figure with its interval, a dash where there is none."""
+    return f"{number(score.value)} {interval(score)}" if math.isfinite(score.value) else "-"
+
+
+def baseline_name(name: str) -> str:
+    """Return how a baseline is called in a table."""
+    return _BASELINE_NAMES.get(name, name.replace("_", " "))
 
 
 def interval(figure: Score) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gpt_tasks.evaluation.statistics import Tally
-from gpt_tasks.evaluation.tables import BASELINE_NAMES, interval, number
+from gpt_tasks.evaluation.tables import baseline_name, interval, number
 from gpt_tasks.metrics.figures import difference_interval
 from gpt_tasks.types import Score
 
@@ -52,7 +52,7 @@ def verdict(
         return ""
     best, name = max(unbeaten)
     return (
-        f"The model is no better than its baseline ({BASELINE_NAMES.get(name, name)}): {metric.name} "
+        f"The model is no better than its baseline ({baseline_name(name)}): {metric.name} "
         f"{number(ours.value)} {interval(ours)} against {number(sign * best)}. {_advice(training)}"
     )
 

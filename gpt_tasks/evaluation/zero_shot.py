@@ -184,6 +184,7 @@ class ZeroShotModel(AnsweringModel):
         from gpt_tasks.data.examples import store_examples
         from gpt_tasks.data.invalid import refuse_invalid
         from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
+        from gpt_tasks.data.oddities import alike_labels, label_counts, merged_labels
         from gpt_tasks.data.stream import fitted, stream_examples
         from gpt_tasks.evaluation.evaluate import evaluate
 
@@ -211,10 +212,12 @@ class ZeroShotModel(AnsweringModel):
             found.append(read("train"))
         streams = [stream for stream, _ in found]
         task = fitted(self._task, [examples for _, examples in found], source.name, streams)
+        notes += merged_labels(task, {split: found[0].examples}) if task.normalize_labels else []
         normalized = [stream.normalized(task, examples) for stream, examples in found]
         refuse_invalid(stream.error for stream in streams)
         notes += (note for stream in streams for note in stream.notes())
         examples, train = normalized[0], normalized[1] if len(normalized) > 1 else None
+        notes += alike_labels(task, label_counts(task, examples))
         task.check_question(list(examples.fields))
         if train is None:
             notes.append("There is no train split: no baselines are fitted, and shots come from what is evaluated.")

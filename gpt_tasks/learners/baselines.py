@@ -17,6 +17,7 @@ from gpt_tasks.learners.tfidf import Linear, Loss, choose_analyzer, fit_linear, 
 from gpt_tasks.types import Example
 
 MAJORITY = "majority"
+FREQUENT = "frequent_labels"
 MEAN = "mean"
 TFIDF = "tfidf_logistic_regression"
 TFIDF_RIDGE = "tfidf_ridge_regression"

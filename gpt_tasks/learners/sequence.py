@@ -25,6 +25,7 @@ from gpt_tasks.heads.sequence import Features as HeadFeatures
 from gpt_tasks.heads.sequence import LinearHead
 from gpt_tasks.learners.base import VALIDATION_CHUNK, FrozenFit, Learner, stacked
 from gpt_tasks.learners.baselines import (
+    FREQUENT,
     MAJORITY,
     MEAN,
     TFIDF,
@@ -230,6 +231,7 @@ class MultiLabelLearner(SequenceLearner[MultiLabelPrediction]):
 
     probe_kind = "binary"
     baseline_loss = "binary"
+    baseline_names = (FREQUENT, TFIDF)
 
     @property
     def outputs(self) -> int:

@@ -18,10 +18,14 @@ LEAST_REPEATED = 0.01
 
 
 class Clustering:
-    """The clusters of an evaluation's examples, by a column or field; without one, what texts they share unnoticed."""
+    """The clusters of an evaluation's examples, by a column or field; without one, what texts they share unnoticed.
 
-    def __init__(self, cluster: str | None) -> None:
+    Where the user `asked` for the clusters, a note says so if they change nothing.
+    """
+
+    def __init__(self, cluster: str | None, *, asked: bool = True) -> None:
         self.cluster = cluster
+        self._asked = asked
         self._clusters = Clusters()
         self._texts = Texts()
         self._examples = 0
@@ -41,9 +45,12 @@ class Clustering:
 
     def note(self, advice: str) -> str | None:
         """Return what to tell of the intervals; `advice` is what to do where texts repeat, with `{field}` in it."""
-        if self.numbers is not None:
-            return f"Standard errors and intervals go by {len(self._clusters):,} clusters of '{self.cluster}'."
-        return self._texts.note(advice)
+        if self.cluster is None:
+            return self._texts.note(advice)
+        useless = useless_clusters(self.cluster, len(self._clusters), self._examples, self._clusters.empty)
+        if useless is not None:
+            return useless if self._asked or self.numbers is not None else None
+        return f"Standard errors and intervals go by {len(self._clusters):,} clusters of '{self.cluster}'."
 
 
 class Clusters:
@@ -52,9 +59,11 @@ class Clusters:
     def __init__(self) -> None:
         self._numbers: dict[bytes | int, int] = {}
         self._of = array("q")
+        self.empty = 0
 
     def add(self, value: str) -> int:
         """Take the next example's value, and return its cluster's number."""
+        self.empty += not value
         key = _digest(value) if value else len(self._of)
         number = self._numbers.setdefault(key, len(self._numbers))
         self._of.append(number)
@@ -117,6 +126,22 @@ class Texts:
             f"{shared:,} of {n:,} examples share their {field} with others; intervals take them as independent. "
             + advice.format(field=field)
         )
+
+
+def useless_clusters(column: str, clusters: int, examples: int, empty: int = 0) -> str | None:
+    """Return why so many clusters of examples by a column say nothing, if that is so; `empty` values are by themselves.
+
+    None where there are several, one of them of several examples.
+    """
+    if examples > 1 and clusters == 1:
+        return (
+            f"All {examples:,} examples have the same '{column}': one cluster does not show how much figures vary, so "
+            "that intervals are as wide as can be, or none."
+        )
+    if clusters < examples:
+        return None
+    why = f"'{column}' is empty everywhere" if empty == examples else f"No two examples have the same '{column}'"
+    return f"{why}: errors and intervals are as without --cluster."
 
 
 def cluster_value(example: Example, cluster: str) -> str:

@@ -35,8 +35,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def proportion(successes: int, n: int) -> Score:
-    """Return a proportion with Wilson's interval; 0 in [0, 1] where there is nothing to count."""
-    return Score(successes / n if n else 0.0, *wilson(successes, n), n)
+    """Return a proportion with Wilson's interval; NaN where there is nothing to count."""
+    return Score(successes / n, *wilson(successes, n), n) if n else Score(math.nan, math.nan, math.nan, 0)
 
 
 def clustered_proportion(successes: numpy.ndarray, n: numpy.ndarray) -> Score:

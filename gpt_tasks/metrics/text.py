@@ -10,11 +10,13 @@ from typing import Any, Literal
 from gpt_tasks.extensions import Metric
 from gpt_tasks.metrics.aggregate import corpus_metric
 from gpt_tasks.types import Statistic
-from gpt_tasks.words import folded, words
+from gpt_tasks.words import folded, letters_of, words
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-# Languages that are written without spaces; sacrebleu has a tokenizer for Chinese, the others go by characters.
+# Languages written without spaces, and Korean; sacrebleu has a tokenizer for Chinese, the others go by characters.
 _TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char", "lo": "char", "km": "char", "my": "char"}
+_BY_SCRIPT = "13a, zh for Chinese, char for Japanese, Korean, Thai, Lao, Khmer, Burmese"
+_BY_CHARACTER = r"\p{Hiragana}\p{Katakana}\u30fc\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 # End marks before white space, those of Arabic, Urdu, Indian scripts, Armenian and Ethiopic among them; and those of
 # Chinese and Japanese, behind which there is none.
 _SENTENCE_END = re.compile(r"(?<=[.!?\u061f\u06d4\u0964\u0965\u0589\u1362])\s+|(?<=[\u3002\uff01\uff1f\uff61])\s*(?!$)")
@@ -40,9 +42,12 @@ def rouge(kind: str) -> Metric:
     )
 
 
-def bleu(language: str) -> Metric:
-    """Corpus BLEU, of 0 to 100, of answers in a language (Papineni et al. 2002; sacrebleu, Post 2018)."""
-    return _corpus("bleu", _TOKENIZERS.get(language, "13a"))
+def bleu(language: str | None = None) -> Metric:
+    """Corpus BLEU, of 0 to 100, of answers in a language (Papineni et al. 2002; sacrebleu, Post 2018).
+
+    Without a language the script of each example's references chooses the tokenizer, which the signature says.
+    """
+    return _corpus("bleu", _BY_SCRIPT if language is None else _TOKENIZERS.get(language, "13a"))
 
 
 def chrf() -> Metric:
@@ -76,15 +81,29 @@ def _lines(text: str) -> str:
 
 
 def _counts(name: str, tokenizer: str, answer: str, references: Sequence[str]) -> Statistic:
+    if tokenizer == _BY_SCRIPT:
+        tokenizer = _tokenizer_of("\n".join(references))
     streams = [[reference] for reference in references]
     counts = corpus_metric(name, tokenizer)._extract_corpus_statistics([answer], streams)[0]
     return Statistic(tuple(map(float, counts)))
 
 
 def _signature(name: str, tokenizer: str, references: int) -> str:
-    metric = corpus_metric(name, tokenizer)
+    metric = corpus_metric(name, "13a" if tokenizer == _BY_SCRIPT else tokenizer)
     metric.num_refs = references
-    return str(metric.get_signature())
+    signature = str(metric.get_signature())
+    return signature.replace("tok:13a", f"tok:{tokenizer}") if tokenizer == _BY_SCRIPT else signature
+
+
+def _tokenizer_of(text: str) -> str:
+    """Return sacrebleu's tokenizer for a text: the one for most of its letters."""
+    if text.isascii():
+        return "13a"
+    chinese, others = letters_of(text, r"\p{Han}"), letters_of(text, _BY_CHARACTER)
+    if 2 * (chinese + others) <= letters_of(text, r"\p{L}"):
+        return "13a"
+    # Japanese has Chinese characters among its own.
+    return "zh" if chinese > 10 * others else "char"
 
 
 @cache

@@ -80,6 +80,8 @@ class Task:
     """The field whose equal values make examples belong together, as questions on one context: intervals go by it."""
     is_stratified: ClassVar[bool] = False
     """Whether splits keep the shares of the targets."""
+    normalize_labels: bool = False
+    """Whether labels of the data that differ only in what is not seen, or in case, are one."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
     @property
@@ -181,6 +183,13 @@ class Task:
         """
         return target
 
+    def labels_of(self, target: str) -> tuple[str, ...]:
+        """Return the labels that a target names: what rows of a label are counted by, in notes on rare ones.
+
+        By default the target itself, where it is one of the task's labels, or splits keep the targets' shares.
+        """
+        return (target,) if self.is_stratified or target in self.labels else ()
+
     def special_tokens(self) -> tuple[str, ...]:
         """Return the tokens that the model must be given to read what the task was fitted to."""
         return ()
@@ -223,6 +232,13 @@ class Task:
     def probability(self, prediction: Any) -> float | None:
         """Return the probability that the model gives to its answer, where the worst mistakes are to be shown."""
         return None
+
+    def confidence(self, prediction: Any) -> float | None:
+        """Return how probable the whole answer is to the model, as files of answers say; None where nobody knows.
+
+        Called for each answer. A task gives one of all of its answers or of none. By default it is `probability`.
+        """
+        return self.probability(prediction)
 
     def contributions(self, metrics: Iterable[Metric], example: Example, prediction: Any) -> dict[str, Statistic]:
         """Return what a prediction contributes to metrics that are means: the task's `score`, or the metrics' own.

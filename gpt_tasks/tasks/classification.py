@@ -19,7 +19,16 @@ from gpt_tasks.tasks.base import TrainingExamples
 from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import DELIMITER, HeadOptions, HeadTask
-from gpt_tasks.tasks.labels import TRUTH, by_value, label_text, place_of
+from gpt_tasks.tasks.labels import (
+    TRUTH,
+    LabelOptions,
+    by_value,
+    known_label,
+    label_text,
+    most_frequent_spellings,
+    place_of,
+    refuse_two_readings,
+)
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import from_cell
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
 LABEL = "label"
 
 
-class ClassificationOptions(HeadOptions):
+class ClassificationOptions(HeadOptions, LabelOptions):
     """The options of every classification task."""
 
     labels: tuple[str, ...] | None = Field(
@@ -80,6 +89,8 @@ class ClassificationTask(HeadTask):
         Raises DataError where there is a single one.
         """
         observed = list(train.observed)
+        if self.normalize_labels:
+            observed = list(dict.fromkeys(most_frequent_spellings(train.observed, self.labels).values()))
         meaning = self._meaning(observed, where)
         task = super().fit(train, where)
         if not set(meaning.values()) <= set(self.labels):
@@ -99,14 +110,10 @@ class ClassificationTask(HeadTask):
 
         Raises DataError for one the model does not know.
         """
-        if target in self.labels:
-            return target
-        # A truth value is `true` in JSON, `True` in what pandas writes, and 1 in a database.
-        meant = TRUTH.get(target.lower(), target)
-        same = [label for label in self.labels if TRUTH.get(label.lower(), label) == meant]
-        if same:
-            return same[0]
-        number = place_of(meant)
+        same = known_label(target, self.labels, normalized=self.normalize_labels)
+        if same is not None:
+            return same
+        number = place_of(TRUTH.get(target.lower(), target))
         numbered = number is not None and all(place_of(label) is None for label in self.labels)
         if numbered and self.labels_declared and number is not None and number < len(self.labels):
             return self.labels[number]
@@ -265,7 +272,9 @@ class ClassificationTask(HeadTask):
         return {self.columns.get(field, field): value for field, value in values.items()}
 
     def _meaning(self, observed: Collection[str], where: str) -> dict[str, str]:
-        if any(label in self.labels for label in observed):
+        if not self.labels:
+            refuse_two_readings(observed, where)
+        if any(known_label(label, self.labels, normalized=self.normalize_labels) is not None for label in observed):
             return self._readable(observed)
         if all(label.lower() in TRUTH for label in observed) and not self.labels:
             return {label: label.lower() for label in observed}
@@ -294,8 +303,9 @@ class ClassificationTask(HeadTask):
 
 
 def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[str, Any]:
-    """Return what was predicted with the probability of every label, to six digits."""
-    return {"predicted": predicted, "probabilities": {label: round(p, 6) for label, p in probabilities.items()}}
+    """Return what was predicted with the probability of every label, to six digits: the most probable first."""
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+    return {"predicted": predicted, "probabilities": {label: round(p, 6) for label, p in ranked}}
 
 
 def softmax(values: Sequence[float]) -> list[float]:

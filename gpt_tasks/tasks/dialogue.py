@@ -96,11 +96,11 @@ class DialogueTask(TextToTextTask):
 
     @property
     def own_metrics(self) -> Sequence[Metric]:  # type: ignore[override]
-        """BLEU with the words of languages that separate them by spaces, ROUGE-L, and chrF, which needs no words.
+        """BLEU with the words of each answer's script, ROUGE-L, and chrF, which needs no words.
 
         The perplexity is that of the assistant's turns, where their likelihood was requested.
         """
-        return perplexity(PERPLEXITY), bleu("en"), rouge("rougeL"), chrf()
+        return perplexity(PERPLEXITY), bleu(), rouge("rougeL"), chrf()
 
     @property
     def zero_shot_metrics(self) -> Sequence[str]:

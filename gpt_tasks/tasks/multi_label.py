@@ -20,7 +20,7 @@ from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.classification import ClassificationOptions, labels_to_json
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import HeadTask
-from gpt_tasks.tasks.labels import by_value, label_text
+from gpt_tasks.tasks.labels import by_value, known_label, label_text, most_frequent_spellings, refuse_two_readings
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import from_cell
@@ -80,30 +80,41 @@ class MultiLabelTask(HeadTask):
                 f"{row.where}: the labels (column '{column}') are {repr(value)[:60]}",
                 "Give a list of labels, which may be empty, or one text with | between them (or another --separator).",
             )
-        return json.dumps(sorted({label_text(label, row.where, column) for label in value}), ensure_ascii=False)
+        return _as_target(label_text(label, row.where, column) for label in value)
 
     def fit(self, train: TrainingExamples, where: str) -> Self:
         """Take the labels: the declared ones, or those that the training data hold, sorted."""
         task = super().fit(train, where)
-        seen = {label for target in train.observed for label in json.loads(target)}
+        counts: Counter[str] = Counter()
+        for target, count in train.observed.items():
+            counts.update(dict.fromkeys(self.labels_of(target), count))
+        seen = set(most_frequent_spellings(counts, task.labels).values() if self.normalize_labels else counts)
         if not seen:
             raise DataError(f"{where}: no row has any label", "There must be something to learn.")
         if self.separator is None and not seen <= set(task.labels):
             _refuse_lists(train.observed, where)
         if not task.labels:
+            refuse_two_readings(seen, where)
             task.labels = tuple(sorted(seen, key=by_value))
         return task
 
+    def labels_of(self, target: str) -> tuple[str, ...]:
+        """Return the labels."""
+        return tuple(json.loads(target))
+
     def normalize_label(self, target: str, where: str) -> str:
-        """Return the labels themselves. Raises DataError for one that the model does not know."""
+        """Return the labels as the model knows them. Raises DataError for one that the model does not know."""
+        found = []
         for label in json.loads(target):
-            if label not in self.labels:
+            known = known_label(label, self.labels, normalized=self.normalize_labels)
+            if known is None:
                 near = get_close_matches(label, self.labels, n=1)
                 raise DataError(
                     f"{where}: label '{label}' is not one of {', '.join(self.labels)}",
                     f"Did you mean '{near[0]}'?" if near else "Fix the row, or declare it with --labels.",
                 )
-        return target
+            found.append(known)
+        return _as_target(found)
 
     def references(self, example: Example) -> Sequence[list[str]]:
         """Return the right labels, as one answer."""
@@ -148,6 +159,10 @@ class MultiLabelTask(HeadTask):
         right, given = set(json.loads(str(example.target))), set(prediction.labels)
         for label in right | given:
             yield (label if label in right else None), (label if label in given else None)
+
+    def confidence(self, prediction: MultiLabelPrediction) -> float | None:
+        """Return the smallest of the probabilities of the decisions: of a label that is not given, 1 less its own."""
+        return min(p if label in prediction.labels else 1 - p for label, p in prediction.probabilities.items())
 
     def to_json(self, prediction: MultiLabelPrediction) -> dict[str, Any]:
         """Return the labels and the probability of every one."""
@@ -202,6 +217,10 @@ class MultiLabelTask(HeadTask):
             return set(json.loads(self.read_target(row, self.target_column({}))))
 
         return replace(super().fixtures(), gold=gold, row=row, target_labels=target_labels)
+
+
+def _as_target(labels: Iterable[str]) -> str:
+    return json.dumps(sorted(set(labels)), ensure_ascii=False)
 
 
 def _refuse_lists(observed: Mapping[str, int], where: str) -> None:

@@ -182,6 +182,10 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
             }
         return found
 
+    def confidence(self, prediction: Prediction) -> float | None:
+        """Return the probability of the choice."""
+        return prediction.probabilities[prediction.label]
+
     def record(self, example: Example) -> Mapping[str, Any]:
         """Return the texts and the choices."""
         return {**example.inputs, CHOICES: list(example.choices)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
@@ -19,16 +20,18 @@ class TaskOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def check_setting(model: type[BaseModel], name: str, value: Any, place: str) -> None:
+def check_setting(model: type[BaseModel], name: str, value: Any, place: str, known: Collection[str] = ()) -> None:
     """Check one setting as it is in a file, where types are strict and nothing is empty.
 
     Raises UsageError, naming its `place`, for a setting that `model` does not have, and for a value of another type.
+    `known` are all settings that could be meant, by default those of `model`.
     """
     field = model.model_fields.get(name)
     if field is None:
-        near = get_close_matches(name, model.model_fields, n=1)
-        known = f"The settings are {', '.join(model.model_fields)}."
-        raise UsageError(f"{place}: there is no setting '{name}'", f"Did you mean '{near[0]}'?" if near else known)
+        names = known or model.model_fields
+        near = get_close_matches(name, names, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"The settings are {', '.join(names)}."
+        raise UsageError(f"{place}: there is no setting '{name}'", hint)
     if value is None or value in ("", [], {}):
         raise UsageError(f"{place}: {name} is empty", "Give a value, or leave the line out.")
     try:

@@ -139,6 +139,10 @@ class SpanTask(Task):
         """Return the text of the answer."""
         return prediction.text
 
+    def confidence(self, prediction: SpanAnswer) -> float | None:
+        """Return the probability of the span."""
+        return prediction.probability
+
     def to_json(self, prediction: SpanAnswer) -> dict[str, Any]:
         """Return the answer with its place and probability, and the best candidates."""
         return {**_span_to_json(prediction), "n_best": [_span_to_json(each) for each in prediction.candidates]}

@@ -19,6 +19,8 @@ from gpt_tasks.tasks.options import TaskOptions, check_setting, validated
 
 OPTIONS = "options"
 NESTED = ("column", OPTIONS)
+FLAGS_ALONE = ("config", "output", "resume", "json")
+"""What is no setting: it says where one run is written and how it is shown."""
 # From Python a place may be a Path; it is recorded as text.
 Place = Annotated[str, BeforeValidator(lambda place: str(place) if isinstance(place, PurePath) else place)]
 
@@ -85,7 +87,9 @@ class FinetuneConfig(BaseModel):
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 where it is native.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
     seed: int = Field(0, ge=0, lt=2**32, description="Draws splits, order, dropout and new weights.")
-    options: dict[str, Any] = Field({}, description="The task's own options.")
+    options: dict[str, Any] = Field(
+        {}, description="In a file: the task's own options, which may also stand beside the other settings."
+    )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -142,6 +146,11 @@ def merged(settings: dict[str, Any], winning: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
+def settings_of_files(options: type[TaskOptions]) -> tuple[str, ...]:
+    """Return the names that a YAML file may hold: the settings of every training, and a task's own `options`."""
+    return (*FinetuneConfig.model_fields, *options.model_fields)
+
+
 def read_config(file: Path, options: type[TaskOptions]) -> ConfigFile:
     """Read settings from a YAML file, a task's `options` under their names or under `options`.
 
@@ -169,10 +178,14 @@ def read_config(file: Path, options: type[TaskOptions]) -> ConfigFile:
             full = f"{name}.{inner}" if name in NESTED else f"{OPTIONS}.{name}" if is_option else name
             if full in places:
                 raise UsageError(f"{place}: {inner} is given twice, first in {places[full]}", "Give it once.")
+            if name in FLAGS_ALONE and not is_option:
+                raise UsageError(f"{place}: {name} is no setting of a file", f"Give it as a flag: --{name}.")
             if name == "column":
                 check_setting(FinetuneConfig, name, {inner: each}, place)
+            elif full.startswith(f"{OPTIONS}."):
+                check_setting(options, inner, each, place)
             else:
-                check_setting(options if full.startswith(f"{OPTIONS}.") else FinetuneConfig, inner, each, place)
+                check_setting(FinetuneConfig, inner, each, place, known=settings_of_files(options))
             places[full] = place
             home = settings.setdefault(full.partition(".")[0], {}) if "." in full else settings
             home[inner] = each

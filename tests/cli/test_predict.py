@@ -8,8 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from gpt_tasks_plugins.ner.entities import Entities
 
+from gpt_tasks.evaluation.answer_files import AnswerColumns, predictions_as_json
+from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.tasks.classification import ClassificationTask
+from gpt_tasks.types import Example, MultiLabelPrediction, Prediction, SpanAnswer, TextPrediction
+
+TASKS = installed_plugins().registry.tasks
 TEXTS = ["What a splendid garden it was.", "I regret the soup already."]
 
 
@@ -247,11 +255,76 @@ def test_what_is_odd_about_a_file_is_said(cli, finished_run, tmp_path) -> None:
 
 
 def test_choices_are_named_by_their_texts() -> None:
-    from gpt_tasks.evaluation.answer_files import AnswerColumns
-    from gpt_tasks.plugins import installed_plugins
-    from gpt_tasks.types import Example, Prediction
-
-    task = installed_plugins().registry.tasks["multiple-choice"]
+    task = TASKS["multiple-choice"]
     example = Example({"question": "Which?"}, None, "f:1", choices=("one", "two"))
-    found = AnswerColumns(top_k=2).of(task, example, Prediction("1", {"0": 0.25, "1": 0.75}))
-    assert found == {"prediction": "two", "confidence": 0.75, "prediction_2": "one", "confidence_2": 0.25}
+    prediction = Prediction("1", {"0": 0.25, "1": 0.75})
+    found = AnswerColumns(top_k=3).of(task, example, prediction)
+    assert found == {
+        "prediction": "two",
+        "confidence": 0.75,
+        "prediction_2": "one",
+        "confidence_2": 0.25,
+        # Another row may have three choices.
+        "prediction_3": None,
+        "confidence_3": None,
+    }
+    probabilities = {"two": 0.75, "one": 0.25}
+    assert AnswerColumns(probabilities=True).of(task, example, prediction)["probabilities"] == probabilities
+    (line,) = map(json.loads, predictions_as_json([(example, prediction)], task))
+    assert (line["predicted"], line["probabilities"]) == ("two", probabilities)
+
+
+def test_the_most_probable_labels_come_first_and_a_table_has_as_many_as_are_wanted() -> None:
+    class Many(ClassificationTask):
+        name = "many"
+        labels = tuple(f"label {place:02}" for place in range(30))
+
+    weights = np.random.default_rng(0).dirichlet(np.ones(30))
+    prediction = Many().predictions(weights[None])[0]
+    example = Example({"text": "a"}, None, "f:1")
+    (line,) = map(json.loads, predictions_as_json([(example, prediction)], Many()))
+    ranked = sorted(weights.tolist(), reverse=True)
+    assert list(line["probabilities"].values()) == [round(p, 6) for p in ranked]
+    assert next(iter(line["probabilities"])) == line["predicted"]
+    found = AnswerColumns(top_k=3).of(Many(), example, prediction)
+    assert [found["confidence"], found["confidence_2"], found["confidence_3"]] == pytest.approx(ranked[:3], abs=1e-6)
+    columns = list(AnswerColumns(probabilities=True).of(Many(), example, prediction))
+    assert columns[2:] == [f"probability_{label}" for label in Many.labels], "the same columns in every row"
+
+
+def test_top_k_is_for_the_table_and_for_no_more_labels_than_there_are(cli, finished_run, tmp_path) -> None:
+    outcome = cli("predict", finished_run, *TEXTS, "--top-k", 2)
+    assert outcome.code == 0, outcome.err
+    header, *rows = outcome.out.splitlines()
+    assert header.split() == ["prediction", "confidence", "prediction_2", "confidence_2", "text"]
+    for row in rows:
+        first, confidence, second, other, *_ = row.split()
+        assert {first, second} == {"negative", "positive"}
+        assert float(confidence[:-1]) >= float(other[:-1])
+    (tmp_path / "in.csv").write_text("text\nFine.\n")
+    for arguments in ([TEXTS[0]], ["--input", tmp_path / "in.csv", "--output", "out.csv"]):
+        outcome = cli("predict", finished_run, *arguments, "--top-k", 99)
+        assert outcome.code == 2
+        assert "--top-k 99: there are 2 labels" in outcome.err
+    assert not Path("out.csv").exists()
+    for arguments in (["--json"], ["--input", tmp_path / "in.csv"]):
+        texts = [] if "--input" in arguments else TEXTS
+        assert cli("predict", finished_run, *texts, *arguments, "--top-k", 2).code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "prediction", "confidence"),
+    [
+        ("classification", Prediction("a", {"a": 0.75, "b": 0.25}), 0.75),
+        ("multi-label", MultiLabelPrediction(("a",), {"a": 0.9, "b": 0.25}), 0.75),
+        ("qa", SpanAnswer("a", 0, 1, 0.5, ()), 0.5),
+        ("ner", Entities((), probability=0.875), 0.875),
+        ("ner", Entities(()), None),
+        ("similarity", 3.5, None),
+        ("summarization", TextPrediction("A text."), None),
+    ],
+)
+def test_an_answer_has_a_column_of_its_confidence_where_it_has_one(name, prediction, confidence) -> None:
+    found = AnswerColumns().of(TASKS[name], Example({"text": "a"}, None, "f:1"), prediction)
+    assert found.get("confidence") == confidence
+    assert ("confidence" in found) == (confidence is not None)

@@ -257,6 +257,18 @@ def test_a_task_that_writes_answers_in_the_models_own_words(cli: Any, answers: A
     assert line.rstrip().endswith("Who is it?")
 
 
+def test_labels_that_look_alike_are_told_or_are_one(cli: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"text {place}", "label": label} for place, label in enumerate(["Sport", "art", "sport"] * 2)]
+    data = jsonl(tmp_path / "rows.jsonl", [*rows, {"text": "another", "label": "Sport"}])
+    ask = ("evaluate", tiny_backbone_folder, "--task", "classification", "--data", data, "--json")
+    told = json.loads(cli(*ask).out)
+    assert told["labels"] == ["Sport", "art", "sport"]
+    assert any(note.startswith("The labels 'Sport' and 'sport' differ only") for note in told["notes"])
+    told = json.loads(cli(*ask, "--option", "normalize_labels=true").out)
+    assert told["labels"] == ["Sport", "art"]
+    assert "Labels read as another (--normalize-labels): 'sport' as 'Sport'." in told["notes"]
+
+
 def test_a_file_stdin_and_texts_get_the_same_answers(
     cli: Any, answers: Any, tiny_backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpt_tasks.data.oddities import label_counts
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.data.splits import Splits, load_examples, load_splits
 from gpt_tasks.data.stream import stream_examples
 from gpt_tasks.errors import DataError
+from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.multi_label import MultiLabelTask
@@ -194,6 +197,75 @@ def test_labels_that_look_alike_are_rare_or_untested_are_told(tmp_path: Path) ->
     assert any(note.startswith("Fewer than 5 rows have the label rare (1)") for note in notes)
     assert any(note.startswith("No row of test has the label rare") for note in notes)
     assert not [note for note in load(write(tmp_path / "s.jsonl", ROWS)).notes if "label" in note and "No" in note]
+
+
+def in_family(family: str, text: str, label: str) -> dict[str, Any]:
+    """A row of a text and its one label, as a family's data have it."""
+    if family == "ner":
+        return {"tokens": [*text.split(), "Ann"], "tags": [*("O" for _ in text.split()), f"B-{label}"]}
+    return {"text": text, **({"labels": [label]} if family == "multi-label" else {"label": label})}
+
+
+FAMILIES = ("classification", "multi-label", "ner")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_with_labels_is_told_of_odd_ones(tmp_path: Path, family: str) -> None:
+    labels = [*["Sport", "art"] * 30, *["sport", "art\u200b", "caf\u00e9", "cafe\u0301"] * 6, "rare"]
+    rows = [in_family(family, f"text {place}", label) for place, label in enumerate(labels)]
+    test = write(tmp_path / "t.jsonl", [in_family(family, f"new {place}", "Sport") for place in range(5)])
+    notes = load(write(tmp_path / "r.jsonl", rows), installed_plugins().registry.tasks[family], test=test).notes
+    assert (
+        "The labels 'Sport' and 'sport' differ only in case, spaces, or signs that are not seen: they are learned as "
+        "different ones (--normalize-labels makes them one)." in notes
+    )
+    assert any(note.startswith("The labels 'art' and 'art\\u200b' differ only") for note in notes)
+    assert any("'caf\u00e9'" in note and "'cafe\\u0301'" in note for note in notes)
+    assert any(note.startswith("Fewer than 5 rows have the label rare (1)") for note in notes)
+    untested = "art, art\u200b, cafe\u0301, caf\u00e9, rare and 1 more"
+    assert f"No row of test has the label {untested}: nothing is said of it." in notes
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_labels_of_one_form_are_one_if_that_is_wanted(tmp_path: Path, family: str) -> None:
+    labels = [*["Sport"] * 20, *["sport", "SPORT\u200b"] * 8, *["art"] * 20, *["  art", "Art"] * 4, *["cafe\u0301"] * 9]
+    rows = [in_family(family, f"text {place}", label) for place, label in enumerate(labels)]
+    path = write(tmp_path / "r.jsonl", rows)
+    task = installed_plugins().registry.tasks[family]
+    splits = load(path, task.configured(task.Options(normalize_labels=True)))
+    assert sorted(splits.task.labels) == ["Sport", "art", "caf\u00e9"]
+    found = label_counts(splits.task, splits.train)
+    for split in (splits.validation, splits.test):
+        for label, count in label_counts(splits.task, split).items():
+            found[label] += count
+    assert found == {"Sport": 36, "art": 28, "caf\u00e9": 9}
+    assert not any("differ only" in note for note in splits.notes)
+    (note,) = [note for note in splits.notes if note.startswith("Labels read as another (--normalize-labels): ")]
+    assert "'sport' as 'Sport'" in note
+
+    restored = task.restored(json.loads(json.dumps(splits.task.state())))
+    source = open_source(write(tmp_path / "new.jsonl", [in_family(family, "a text", "SPORT ")]), {})
+    examples, notes = load_examples(restored, source, "all", scratch=tmp_path / "scratch")
+    assert label_counts(restored, examples) == {"Sport": 1}, "an evaluation reads labels as the training did"
+    assert any(re.search(r"read as another \(--normalize-labels\): 'SPORT ?' as 'Sport'", note) for note in notes)
+    strict = load(path, task).task
+    with pytest.raises(DataError, match=r"'SPORT ?' is not one of"):
+        load_examples(strict, source, "all", scratch=tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("family", ["classification", "multi-label"])
+def test_truth_values_beside_their_numbers_are_refused_with_both_readings(tmp_path: Path, family: str) -> None:
+    values = [True, "1", False, 0] * 15
+    rows = [in_family(family, f"text {place}", value) for place, value in enumerate(values)]
+    path = write(tmp_path / "r.jsonl", rows)
+    task = installed_plugins().registry.tasks[family]
+    with pytest.raises(DataError, match="the labels 'false' and '0', which may be one label") as raised:
+        load(path, task)
+    assert "--labels false --labels true" in raised.value.hint
+    four = load(path, task.configured(task.Options(labels=("0", "1", "false", "true")))).task
+    assert four.labels == ("0", "1", "false", "true")
+    two = load(path, task.configured(task.Options(labels=("false", "true"))))
+    assert label_counts(two.task, two.train).keys() == {"false", "true"}
 
 
 def test_empty_answers_are_counted(tmp_path: Path) -> None:

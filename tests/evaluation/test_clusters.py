@@ -111,7 +111,8 @@ def test_clusters_of_one_example_each_change_nothing() -> None:
     ]
     found = evaluate(Given(Taste(), answers(single, right)), single, split="test", metrics=METRICS, cluster="author")
     assert found.metrics == report(None, None).metrics
-    assert not any("cluster" in note for note in found.notes)
+    said = "No two examples have the same 'author': errors and intervals are as without --cluster."
+    assert [note for note in found.notes if "cluster" in note] == [said]
 
 
 def test_an_empty_value_is_a_cluster_by_itself() -> None:
@@ -119,6 +120,30 @@ def test_an_empty_value_is_a_cluster_by_itself() -> None:
     nobody = [Example(each.inputs, each.target, each.where, {"author": ""}) for each in examples]
     found = evaluate(Given(Taste(), answers(nobody, right)), nobody, split="test", metrics=METRICS, cluster="author")
     assert found.metrics == report(None, None).metrics
+    assert "'author' is empty everywhere: errors and intervals are as without --cluster." in found.notes
+
+
+def test_one_cluster_of_all_examples_says_nothing_and_a_note_says_so(tmp_path: Path) -> None:
+    examples, _, right = by_author()
+    same = [Example(each.inputs, each.target, each.where, {"author": "Ann"}) for each in examples]
+    for folder in ("one", "two"):
+        predictor = Given(Taste(), answers(same, right))
+        found = evaluate(predictor, same, split="test", metrics=METRICS, cluster="author", output=tmp_path / folder)
+    said = (
+        f"All {N} examples have the same 'author': one cluster does not show how much figures vary, so "
+        "that intervals are as wide as can be, or none."
+    )
+    assert said in found.notes
+    assert (found.metrics["accuracy"].low, found.metrics["accuracy"].high) == (0, 1)
+    assert f"taste: {said}" in compare([tmp_path / "one", tmp_path / "two"]).notes
+
+
+def test_a_field_that_makes_no_clusters_is_told_in_a_comparison_too(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        report(tmp_path / folder, None)
+    notes = compare([tmp_path / "one", tmp_path / "two"], cluster="text").notes
+    assert "taste: No two examples have the same 'text': errors and intervals are as without --cluster." in notes
+    assert not any("No two examples" in note for note in compare([tmp_path / "one", tmp_path / "two"]).notes)
 
 
 def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:

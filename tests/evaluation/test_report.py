@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib.image
 import numpy as np
@@ -409,6 +409,48 @@ def test_notes_say_how_figures_were_computed_grouped_by_method() -> None:
     assert made.notes == ("one, other: refs:-1",)
 
 
+def test_figures_of_nothing_are_dashes_and_null_and_the_label_is_named() -> None:
+    examples = [Example({"text": str(row)}, "za"[row % 2], f"x:{row}") for row in range(40)]
+    predictor = predicting(examples, np.tile([0.9, 0.05, 0.05], (40, 1)), labels=("z", "a", "m"))
+    made = evaluate(predictor, examples, split="test", metrics=METRICS)
+    saved = json.loads(json.dumps(made.to_json(), allow_nan=False))["per_label"]
+    nothing = {"value": None, "low": None, "high": None, "n": 0, "stderr": None}
+    assert [saved["m"][name] for name in ("precision", "recall", "f1")] == [nothing] * 3
+    assert saved["a"]["precision"] == nothing
+    assert saved["a"]["recall"]["value"] == 0
+    assert "No row of test has the label m: nothing is said of it." in made.notes
+    shown = io.StringIO()
+    print_report(Report.from_json(made.to_json()), shown)
+    assert re.search(r"^m +- +- +- +0$", shown.getvalue(), re.MULTILINE)
+    assert "| m | - | - | - | 0 |" in card(made)
+
+
+def test_few_examples_are_told_with_what_to_do() -> None:
+    told = "2 examples: too few to judge a model by, as the intervals show. Give more rows, or a larger test file."
+    data = given(2)
+    assert told in evaluated(data, by=None).notes
+    assert not any("too few" in note for note in evaluated().notes)
+
+
+def test_samples_that_differ_far_behind_are_shown_from_there_on() -> None:
+    class Words(Task):
+        """Write words."""
+
+        name = "words"
+        columns: ClassVar[Mapping[str, str]] = {"text": "text"}
+        metrics = ("exact",)
+        own_metrics = (Metric("exact", statistic=lambda answer, references: float(answer in references)),)
+
+    long = "word " * 100
+    examples = [Example({"text": "a"}, f"{long}right", "x:1")]
+    made = evaluate(Given(Words(), {"x:1": f"{long}wrong"}), examples, split="test", metrics=Words.own_metrics)
+    shown = io.StringIO()
+    print_report(made, shown)
+    for text in (shown.getvalue(), card(made)):
+        assert "word wrong" in text
+        assert "word right" in text
+
+
 # Answers without one label each.
 
 
@@ -507,7 +549,8 @@ def test_predictions_are_written_one_a_line_as_they_come(tmp_path: Path) -> None
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(lines[0]) == ["where", "text", "label", "predicted", "probabilities"]
     assert lines[0]["predicted"] == LABELS[data.probabilities[0].argmax()]
-    assert list(lines[0]["probabilities"]) == list(LABELS)
+    ranked = sorted(zip(LABELS, data.probabilities[0], strict=True), key=lambda each: -each[1])
+    assert list(lines[0]["probabilities"]) == [label for label, _ in ranked]
     assert lines[0]["probabilities"] == {
         label: round(p, 6) for label, p in zip(LABELS, data.probabilities[0].tolist(), strict=True)
     }

@@ -141,6 +141,31 @@ def test_corpus_scores_are_those_of_sacrebleu(metric: Metric) -> None:
     assert found.stderr > 0
 
 
+@pytest.mark.parametrize(
+    ("text", "tokenizer"),
+    [
+        ("One two, three.", "13a"),
+        ("Один два три, четыре.", "13a"),
+        ("我们今天去公园。天气很好。", "zh"),
+        ("今日は公園に行きました。", "char"),
+        ("東京大学の研究者", "char"),
+        ("오늘 우리는 공원에 갔다", "char"),
+        ("วันนี้อากาศดีมาก", "char"),
+        ("The word 公园 means park.", "13a"),
+    ],
+)
+def test_without_a_language_the_script_chooses_the_tokenizer(text: str, tokenizer: str) -> None:
+    from sacrebleu.metrics import BLEU
+
+    answer = text[:-1]
+    counts = contributed(bleu(), answer, [text])
+    peer = BLEU(tokenize=tokenizer)._extract_corpus_statistics([answer], [[text]])[0]
+    assert list(counts.columns) == peer
+    signature = bleu().signature
+    assert signature is not None
+    assert "|tok:13a, zh for Chinese, char for Japanese, Korean, Thai, Lao, Khmer, Burmese|" in signature(1)
+
+
 def test_several_references_are_those_of_sacrebleu() -> None:
     from sacrebleu.metrics import BLEU
 

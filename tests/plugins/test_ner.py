@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from gpt_tasks_plugins.ner.conll import read_conll
 from gpt_tasks_plugins.ner.decoding import best_path, longest_matches, words_and_tokens
+from gpt_tasks_plugins.ner.entities import Entities, Entity, marked, spans_of, tags_of
 from gpt_tasks_plugins.ner.spans import Span, words_of
-from gpt_tasks_plugins.ner.task import Entities, Entity, NamedEntities, marked, spans_of, tags_of
+from gpt_tasks_plugins.ner.task import NamedEntities
 from seqeval.metrics import accuracy_score, classification_report, f1_score
 from seqeval.scheme import IOB2
 
@@ -24,6 +25,7 @@ from gpt_tasks.data.splits import load_examples
 from gpt_tasks.data.stream import stream_examples
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.statistics import metric_values
+from gpt_tasks.evaluation.tables import print_report
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.testing.fixture import TaskFixture
 from gpt_tasks.types import Example, Row
@@ -437,7 +439,7 @@ def test_a_run_on_conll_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     run = gpt_tasks.finetune("ner", data=data, output=tmp_path / "run", epochs=1, device="cpu", precision="float32")
     assert run.report.labels == ("LOC", "PER")
     assert run.report.baselines["gazetteer"]["entity_f1"].value > 0
-    assert run.report.baselines["majority"]["entity_f1"].value == 0
+    assert run.report.baselines["no_entities"]["entity_f1"].value == 0
     assert len(run.report.confusion_matrix) == 3
     said = capsys.readouterr().err
     assert "6 entities of train begin with I-, and were read as if it were B-." in said
@@ -449,6 +451,10 @@ def test_a_run_on_conll_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert loaded.metrics["entity_f1"].value == run.report.metrics["entity_f1"].value
     assert command(["predict", str(run.path), TEXT]) == 0
     assert "Ann" in capsys.readouterr().out
+    print_report(run.report)
+    assert "no entities" in capsys.readouterr().out
+    sure = run.predictor.task.confidence(answer)
+    assert 0 < sure <= min((each.probability for each in answer.entities), default=1)
 
 
 def test_wnut17_is_read_whole() -> None:

@@ -142,6 +142,11 @@ def test_decisions_are_of_each_label_that_is_right_or_given() -> None:
     assert set(found) == {("food", "food"), (None, "money"), ("work", None)}
 
 
+def test_the_confidence_is_that_of_the_least_certain_decision() -> None:
+    assert Tags().confidence(answer(np.array([0.9, 0.3, 0.1, 0.05]), 0.5)) == pytest.approx(0.7)
+    assert Tags().confidence(answer(np.array([0.9, 0.3, 0.1, 0.05]), 0.25)) == pytest.approx(0.3)
+
+
 def test_a_default_threshold_is_for_a_copy() -> None:
     task = Tags()
     assert (task.with_default_threshold().threshold, task.threshold) == (0.5, None)

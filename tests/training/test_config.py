@@ -9,7 +9,14 @@ import pytest
 
 from gpt_tasks.errors import UsageError
 from gpt_tasks.plugins import installed_plugins
-from gpt_tasks.training.config import ConfigFile, FinetuneConfig, configured, read_config
+from gpt_tasks.training.config import (
+    FLAGS_ALONE,
+    ConfigFile,
+    FinetuneConfig,
+    configured,
+    read_config,
+    settings_of_files,
+)
 
 TASKS = installed_plugins().registry.tasks
 
@@ -58,6 +65,19 @@ def test_what_is_no_setting_is_refused_with_its_line(tmp_path: Path, text: str, 
         read(tmp_path, text)
     assert told in caught.value.message
     assert str(tmp_path / "settings.yaml") in caught.value.message
+
+
+@pytest.mark.parametrize("name", FLAGS_ALONE)
+def test_what_is_a_flag_alone_is_said_to_be_one(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is no setting of a file") as caught:
+        read(tmp_path, f"{name}: x")
+    assert caught.value.hint == f"Give it as a flag: --{name}."
+
+
+def test_the_settings_that_there_are_include_the_tasks_own(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, "zzz: 1")
+    assert caught.value.hint == f"The settings are {', '.join(settings_of_files(TASKS['qa'].Options))}."
 
 
 def test_a_value_that_is_long_is_shortened(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gpt_tasks_plugins.ner.entities import Entity
 from gpt_tasks_plugins.ner.spans import Span, words_of
-from gpt_tasks_plugins.ner.task import Entity
 
 
 def words_and_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[int]]:

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from gpt_tasks import IGNORE_INDEX, Example, Examples, Features, Learner, Remarks, encode_with_offsets
 from gpt_tasks_plugins.ner.decoding import best_path, longest_matches, words_and_tokens
+from gpt_tasks_plugins.ner.entities import Entities, Entity, spans_of, tags_of
 from gpt_tasks_plugins.ner.spans import counted, notes_of
-from gpt_tasks_plugins.ner.task import TEXT, Entities, Entity, spans_of, tags_of
+from gpt_tasks_plugins.ner.task import TEXT
 
 OVERLAP = 0.25
 """The share of a window's tokens that the next one reads again, so that its first words have something before them."""
@@ -99,7 +100,8 @@ class TokenClassificationLearner(Learner[Entities]):
                     entities.append(Entity(first.start, end, first.type, text[first.start : end], probability))
                 elif name != "O":
                     entities.append(Entity(start, end, name[2:], text[start:end], probability))
-            found.append(Entities(tuple(entities)))
+            sure = np.exp([word[tag] for word, tag in zip(log_probabilities, path, strict=True)])
+            found.append(Entities(tuple(entities), probability=float(sure.min(initial=1.0))))
         return found
 
     def fit_baselines(self, train: Examples, validation: Examples) -> None:
@@ -123,7 +125,7 @@ class TokenClassificationLearner(Learner[Entities]):
         """Return no entities, and the longest matches with the names of the training data."""
         names = self.gazetteer or {}
         matches = [Entities(tuple(longest_matches(each.inputs[TEXT], names))) for each in examples]
-        return {"majority": [Entities(())] * len(examples), **({"gazetteer": matches} if names else {})}
+        return {"no_entities": [Entities(())] * len(examples), **({"gazetteer": matches} if names else {})}
 
     def _tokenized(self, example: Example) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the tokens of a text, and the characters [start, end) of each."""

@@ -2,8 +2,8 @@
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
@@ -14,6 +14,7 @@ from gpt_tasks import (
     Example,
     Fixtures,
     Generation,
+    LabelOptions,
     Metric,
     Request,
     Response,
@@ -25,10 +26,13 @@ from gpt_tasks import (
     TrainingExamples,
     choose_columns,
     extra_columns,
+    known_label,
+    most_frequent_spellings,
     refuse_unknown_fields,
     require_columns,
     text_of,
 )
+from gpt_tasks_plugins.ner.entities import Entities, Entity, marked, spans_of, tags_of
 from gpt_tasks_plugins.ner.spans import Span, spans_of_export, spans_of_tags, text_of_tokens, words_of
 
 TEXT, TOKENS, TAGS, SPANS = "text", "tokens", "tags", "spans"
@@ -37,27 +41,7 @@ _SPAN_COLUMNS = ("spans", "entities", "label", "labels", "annotations")
 _LONGEST = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """A stretch of a text, its type, and the probability of its least certain word."""
-
-    start: int
-    end: int
-    type: str
-    text: str
-    probability: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Entities:
-    """All entities of a text; of a model that wrote them as lines, how many lines were of use, of how many."""
-
-    entities: tuple[Entity, ...]
-    readable: int = 0
-    lines: int = 0
-
-
-class EntityOptions(TaskOptions):
+class EntityOptions(LabelOptions):
     """The options of named entities."""
 
     labels: tuple[str, ...] | None = Field(None, min_length=1, description="The types, instead of the data's own.")
@@ -140,20 +124,30 @@ class NamedEntities(Task):
     def fit(self, train: TrainingExamples, where: str) -> Self:
         """Take the types that the training data name, sorted, unless they were given."""
         task = copy.copy(self)
-        seen = {span.type for target in train.observed for span in spans_of(target)}
-        if not seen:
+        counts = Counter(span.type for target, n in train.observed.items() for span in spans_of(target) * n)
+        if not counts:
             raise DataError(f"{where}: no row names an entity", "There must be something to learn.")
-        task.labels = self.labels or tuple(sorted(seen))
+        seen = most_frequent_spellings(counts, self.labels).values() if self.normalize_labels else counts
+        task.labels = self.labels or tuple(sorted(set(seen)))
         return task
 
+    def labels_of(self, target: str) -> tuple[str, ...]:
+        """Return the types of the entities."""
+        return tuple(dict.fromkeys(span.type for span in spans_of(target)))
+
     def normalize_label(self, target: str, where: str) -> str:
-        """Return the spans unchanged. Raises DataError for a type that the model does not know."""
-        odd = [span.type for span in spans_of(target) if span.type not in self.labels]
-        if odd:
-            raise DataError(
-                f"{where}: the type '{odd[0]}' is not one of {', '.join(self.labels)}", "Fix the row, or leave it out."
-            )
-        return target
+        """Return the spans, their types as the model has them. Raises DataError for a type that it does not know."""
+        spans, *counts = json.loads(target)
+        found = []
+        for start, end, kind in spans:
+            known = known_label(kind, self.labels, normalized=self.normalize_labels)
+            if known is None:
+                raise DataError(
+                    f"{where}: the type '{kind}' is not one of {', '.join(self.labels)}",
+                    "Fix the row, or leave it out.",
+                )
+            found.append((start, end, known))
+        return json.dumps([found, *counts], ensure_ascii=False)
 
     def references(self, example: Example) -> list[list[Any]]:
         """Return the right spans, as one answer."""
@@ -185,6 +179,10 @@ class NamedEntities(Task):
         right = {(span.start, span.end): span.type for span in spans_of(example.target)}
         given = {(each.start, each.end): each.type for each in prediction.entities}
         return [(right.get(place), given.get(place)) for place in dict.fromkeys([*right, *given])]
+
+    def confidence(self, prediction: Entities) -> float | None:
+        """Return the probability of the least certain word."""
+        return prediction.probability
 
     def to_json(self, prediction: Entities) -> dict[str, Any]:
         """Return the entities with their characters, types, texts and probabilities."""
@@ -307,34 +305,6 @@ class NamedEntities(Task):
     def _asked(self, example: Example) -> str:
         """Return the text, and of which types entities are."""
         return f"Text: {example.inputs[TEXT]}\nEntities ({', '.join(self.labels)}):\n"
-
-
-def spans_of(target: str | None) -> list[Span]:
-    """Return the spans of a target."""
-    return [Span(*span) for span in json.loads(target)[0]] if target else []
-
-
-def tags_of(words: Sequence[tuple[int, int]], spans: Iterable[Span]) -> list[str]:
-    """Return the BIO tag of each word."""
-    tags, by_start = ["O"] * len(words), {span.start: span for span in spans}
-    current: Span | None = None
-    for place, (start, end) in enumerate(words):
-        if start in by_start:
-            current = by_start[start]
-            tags[place] = f"B-{current.type}"
-        elif current is not None and end <= current.end:
-            tags[place] = f"I-{current.type}"
-    return tags
-
-
-def marked(text: str, entities: Iterable[Entity], *, probabilities: bool = False) -> str:
-    """Return a text in which entities are in brackets, with their type behind a bar."""
-    parts, place = [], 0
-    for each in sorted(entities, key=lambda entity: entity.start):
-        sure = f" {each.probability:.0%}" if probabilities else ""
-        parts += [text[place : each.start], f"[{text[each.start : each.end]}|{each.type}{sure}]"]
-        place = each.end
-    return "".join([*parts, text[place:]])
 
 
 def _of(spans: Iterable[Span], kind: str) -> list[Span]:
