@@ -86,6 +86,17 @@ class loaded_once(cached_property[T]):  # noqa: N801 - as the class that it exte
             return super().__get__(instance, owner)
 
 
+def spin_briefly() -> None:
+    """Let threads that wait for others go to sleep soon, where the user has not said how they wait.
+
+    By default GNU's OpenMP spins for milliseconds. Where another process has the core of one of the threads, the others
+    spin until it gets it back: a fine-tuning then takes several times as long (`benchmarks/busy_machine.py`). It is
+    read once, when torch is loaded.
+    """
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
 def _in_child() -> None:
     """Leave a forked process in order: its locks free, and without the threads of OpenMP, which no fork copies.
 

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,7 +27,7 @@ from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import Generating
 from gpt_tasks.generation.generator import Generator
-from gpt_tasks.threads import ignoring_warnings, once
+from gpt_tasks.threads import ignoring_warnings, once, spin_briefly
 
 T = TypeVar("T")
 THREADS = 16
@@ -261,3 +263,24 @@ def test_what_is_computed_once_is_so_in_many_threads() -> None:
     assert at_once(lambda _: number(), range(THREADS)) == [1] * THREADS
     number.cache_clear()
     assert number() == 2
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_threads_spin_briefly_where_the_user_has_not_said_how(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    spin_briefly()
+    assert os.environ == {"GOMP_SPINCOUNT": "1000"}
+    monkeypatch.setattr(os, "environ", {name: "as it was"})
+    spin_briefly()
+    assert os.environ == {name: "as it was"}
+
+
+def test_a_command_sets_it_before_torch_is_loaded() -> None:
+    look = (
+        "import os, sys; from gpt_tasks.cli import main\n"
+        "main.run = lambda arguments: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules) or 0\n"
+        "main.main()"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run([sys.executable, "-c", look], env=kept, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1000", "False"]

@@ -18,6 +18,7 @@ from gpt_tasks.cli.strict import StrictGroup
 from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.threads import spin_briefly
 
 TRACE = "--trace"
 
@@ -25,6 +26,7 @@ TRACE = "--trace"
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     signal.signal(signal.SIGTERM, _terminate)
+    spin_briefly()
     code = run(sys.argv[1:])
     # Ctrl-C inside a string that is executed (a dataclass is made by one) leaves a mark in CPython, by which it would
     # kill the process with SIGINT instead of exiting with the code. The next executed string takes the mark away.
