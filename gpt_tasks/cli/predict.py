@@ -163,7 +163,6 @@ def _refuse_useless(context: typer.Context, asked: Asked, source: str | None, da
         refuse_given(context, ["as_json"], "belongs to texts", hint)
     if source in (None, "-") and data is None:
         refuse_given(context, ["encoding", "skip_invalid"], "belongs to --input with a file", "Leave it out.")
-    if source in (None, "-") and data is None:
         refuse_given(context, ["column"], "belongs to --input with a file of columns", "Give one, or leave it out.")
     if not given(context, ["output"]):
         hint = "Give --output, or read the JSON lines, which hold all there is."
