@@ -15,18 +15,18 @@ from typing import Any, TextIO
 from gpt_tasks.errors import GptTasksError, MachineError, UsageError
 
 _REFUSALS = {
-    errno.ENOSPC: "Free some space, or give another folder with --output.",
-    errno.EDQUOT: "Free some of your quota, or give another folder with --output.",
-    errno.EFBIG: "Raise the limit on the size of files, or give another folder with --output.",
-    errno.EROFS: "Give a folder that can be written with --output.",
-    errno.EACCES: "Fix the permission, or give another folder with --output.",
-    errno.EPERM: "Fix the permission, or give another folder with --output.",
-    errno.EEXIST: "Give another folder with --output.",
+    errno.ENOSPC: "Free some space, or write to another folder.",
+    errno.EDQUOT: "Free some of your quota, or write to another folder.",
+    errno.EFBIG: "Raise the limit on the size of files, or write to another folder.",
+    errno.EROFS: "Give a folder that can be written.",
+    errno.EACCES: "Fix the permission, or write to another folder.",
+    errno.EPERM: "Fix the permission, or write to another folder.",
+    errno.EEXIST: "Give another folder.",
     errno.ENOTDIR: "Give a path that leads through folders only.",
-    errno.EISDIR: "Give a file, or another folder with --output.",
+    errno.EISDIR: "Give a file, or another folder.",
     errno.ENAMETOOLONG: "Give a shorter path.",
     errno.EMFILE: "Raise the limit on open files (ulimit -n).",
-    errno.ENOMEM: "Free some memory, or lower --batch-tokens.",
+    errno.ENOMEM: "Free some memory; finetune, pretrain and score take a lower --batch-tokens.",
 }
 # Libraries written in other languages report a full disk only in the message.
 _FULL = re.compile(r"no space left|file too large|\(os error (28|27|122)\)|file write failed|unexpected pos", re.I)
@@ -92,7 +92,9 @@ def machine_errors() -> Iterator[None]:
         raise MachineError(f"{where}{error.strerror}", _REFUSALS[error.errno]) from error
     except Exception as error:
         if is_out_of_memory(error):
-            raise MachineError("The memory is used up", "Lower --batch-tokens or --max-length.") from error
+            raise MachineError(
+                "The memory is used up", "Shorten the texts; finetune, pretrain and score take a lower --batch-tokens."
+            ) from error
         if "re-initialize CUDA in forked" in str(error):
             raise MachineError(
                 "A forked process cannot compute on a GPU that its parent has used",

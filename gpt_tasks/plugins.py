@@ -21,12 +21,20 @@ from gpt_tasks.files import machine_errors
 from gpt_tasks.registry import Registries
 from gpt_tasks.threads import once
 from gpt_tasks.types import Event
-from gpt_tasks.validation import Offer, checked_offers, refuse_clashes, refuse_other_version, refuse_unknown_hooks
+from gpt_tasks.validation import (
+    NAME,
+    Offer,
+    checked_offers,
+    refuse_clashes,
+    refuse_other_version,
+    refuse_unknown_hooks,
+)
 
 GROUP = "gpt_tasks"
 OWN_DISTRIBUTION = "gpt-tasks"
 SELECTED = "GPT_TASKS_PLUGINS"
 STRICT = "GPT_TASKS_STRICT"
+_SWITCHES = {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("0", "false", "no", ""), False)}
 _STRICT_HINT = f"Fix, upgrade or uninstall the plugin, or unset {STRICT}; --trace shows where it failed."
 
 
@@ -145,13 +153,12 @@ def installed_plugins() -> Plugins:
     """Load the installed plugins, once in a process. Each failure is reported in one line on stderr.
 
     The environment variable GPT_TASKS_PLUGINS names the only ones to load besides gpt-tasks' own, with commas between
-    them; empty, it selects none. With GPT_TASKS_STRICT=1 the first failure is a PluginError. Raises UsageError for a
-    selected name that is not installed.
+    them; empty, it selects none. With GPT_TASKS_STRICT=1 (or true, or yes) the first failure is a PluginError. Raises
+    UsageError for a selected name that is not installed, and for another value of GPT_TASKS_STRICT than 0, false or no.
     """
     chosen = os.environ.get(SELECTED)
     selected = None if chosen is None else {name for name in map(str.strip, chosen.split(",")) if name}
-    strict = os.environ.get(STRICT, "0") not in ("", "0")
-    plugins = load_plugins(metadata.entry_points(group=GROUP), selected, strict=strict)
+    plugins = load_plugins(metadata.entry_points(group=GROUP), selected, strict=_switched_on(STRICT))
     for plugin in plugins.failures():
         _say(f"Plugin '{plugin.name}' ({plugin.source}) is left out: {plugin.error}")
     return plugins
@@ -179,6 +186,17 @@ def load_plugins(
             told = f"plugin '{plugin.name}' ({plugin.source}) is not among those that {SELECTED} selects"
             plugins.registry.tasks.mark_unavailable(plugin.name, told, f"Add it to {SELECTED}, or unset that.")
     return plugins
+
+
+def _switched_on(variable: str) -> bool:
+    """Return what a variable of the environment says. Raises UsageError where it is neither yes nor no."""
+    value = os.environ.get(variable, "").strip().lower()
+    if value not in _SWITCHES:
+        raise UsageError(
+            f"{variable}={os.environ[variable]}: this is neither yes nor no",
+            f"Set it to one of {', '.join(filter(None, _SWITCHES))}, or unset it.",
+        )
+    return _SWITCHES[value]
 
 
 def _refuse_unknown(selected: Collection[str], points: Collection[metadata.EntryPoint]) -> None:
@@ -212,6 +230,8 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
     hooks: tuple[str, ...] = ()
     started = time.perf_counter()
     try:
+        if not NAME.fullmatch(point.name):
+            raise ValueError(f"the plugin's name {point.name!r} is not made of a-z, 0-9, single - and _")
         if manager.has_plugin(point.name):
             raise ValueError(f"there is already a plugin called '{point.name}'")
         if not _is_own(point):

@@ -1,7 +1,7 @@
 """Read YAML as what it says: numbers are decimal, only true and false are booleans, and no key is given twice.
 
 This is the core schema of YAML 1.2 without its octal and hexadecimal numbers. PyYAML by itself reads YAML 1.1, where
-`yes` is a boolean, `010` is 8 and `1:30` is 90: here all of these are texts.
+`yes` is a boolean, `010` is 8 and `1:30` is 90: here all of these are texts. Tags such as `!!int` are refused.
 """
 
 from __future__ import annotations
@@ -97,6 +97,18 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
+def _compose_untagged(loader: Any, parent: Any, index: Any) -> Any:
+    """Compose a node as PyYAML does. Raises YamlError for a tag: by one, `!!int 1_0` would be read as a number."""
+    import yaml
+
+    event = loader.peek_event()
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        shown = tag.replace("tag:yaml.org,2002:", "!!")
+        raise YamlError(f"the tag {_shortened(shown)} is not read: write the value alone", event.start_mark.line + 1)
+    return yaml.SafeLoader.compose_node(loader, parent, index)
+
+
 @cache
 def _loader() -> Any:
     """Return PyYAML's safe loader with the types of the core schema alone."""
@@ -107,7 +119,11 @@ def _loader() -> Any:
         for kind, construct in yaml.SafeLoader.yaml_constructors.items()
         if kind is None or kind.rpartition(":")[2] in ("null", "bool", "str", "seq", "map")
     }
-    loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": {}, "yaml_constructors": known})
+    loader: Any = type(
+        "Loader",
+        (yaml.SafeLoader,),
+        {"yaml_implicit_resolvers": {}, "yaml_constructors": known, "compose_node": _compose_untagged},
+    )
 
     def number(kind: type[int] | type[float]) -> Any:
         return lambda reader, node: kind(reader.construct_scalar(node).replace(".inf", "inf").replace(".nan", "nan"))

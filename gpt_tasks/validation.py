@@ -31,8 +31,8 @@ from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 
 NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
-# Names that mean something else where a name of the kind is given; a task cannot be called as a command either.
-RESERVED = {"metric": {"loss"}}
+# A prefix of one letter before a colon is a drive of Windows.
+PREFIX = re.compile(rf"(?=[a-z].){NAME.pattern}")
 # Backbone sizes, in parameters, for which a method's defaults are checked.
 SIZES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 100_000_000_000)
 # How a plugin says for which version of the hooks it was written: a line of its module.
@@ -111,7 +111,7 @@ def checked_offers(hook: str, returned: object, registry: Registries) -> list[Of
 
 def refuse_clashes(offers: Sequence[Offer], registry: Registries) -> None:
     """Raise ValueError where two offers, or one and a registered thing, have the same name or read the same suffix."""
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     suffixes = {suffix: name for offer in offers for name, suffix in _suffixes(offer.table)}
     for offer in offers:
         key = (offer.table.kind, offer.name)
@@ -121,14 +121,36 @@ def refuse_clashes(offers: Sequence[Offer], registry: Registries) -> None:
             raise ValueError(
                 f"the {offer.table.kind} name '{offer.name}' is taken by plugin '{offer.table.owner(offer.name)}'"
             )
-        is_command = offer.table.kind == "task" and offer.name in registry.commands
-        if is_command or offer.name in RESERVED.get(offer.table.kind, ()):
-            raise ValueError(f"the {offer.table.kind} name '{offer.name}' is reserved")
+        reserved = why_reserved(offer.table, offer.name, registry)
+        others = {"task": "command", "command": "task"}
+        if (others.get(offer.table.kind), offer.name) in seen:
+            reserved = f"it is that of a {others[offer.table.kind]} of the same plugin"
+        if reserved:
+            raise ValueError(f"the {offer.table.kind} name '{offer.name}' is reserved: {reserved}")
+        for former in getattr(offer.thing, "former_names", ()):
+            if former in offer.table or offer.table.current_name(former) != former:
+                raise ValueError(
+                    f"the {offer.table.kind} '{offer.name}' has the former name '{former}', which is that of "
+                    f"'{offer.table.current_name(former)}'"
+                )
         seen.add(key)
         for suffix in getattr(offer.thing, "suffixes", ()):
             if suffix in suffixes:
                 raise ValueError(f"the format '{offer.name}' reads {suffix} files, as '{suffixes[suffix]}' does")
             suffixes[suffix] = offer.name
+
+
+def why_reserved(table: Registry[Any], name: str, registry: Registries) -> str:
+    """Return why a name that is free in its registry cannot be given, because it means something else; or nothing."""
+    if table.kind == "metric" and name == "loss":
+        return "it is what --best-by calls the loss"
+    if table.kind == "task" and name in registry.commands:
+        return "it is that of a command"
+    if table.kind == "command" and name in registry.tasks:
+        return "it is that of a task"
+    if table.current_name(name) != name:
+        return f"it is the former name of '{table.current_name(name)}'"
+    return ""
 
 
 def _suffixes(readers: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -145,13 +167,19 @@ def _name_of(hook: str, thing: Any, expected: type | tuple[type, ...]) -> str:
     if not isinstance(thing, expected):
         hint = ", without its parentheses" if isinstance(thing, type) else ""
         raise TypeError(f"{hook} returned {thing!r}{hint}, which is no {_named(expected)}")
-    name = getattr(thing, "prefix", "").removesuffix(":") or getattr(thing, "name", None)
-    name = name or getattr(getattr(thing, "info", None), "name", None)
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    prefix = getattr(thing, "prefix", "").removesuffix(":")
+    name = prefix or getattr(thing, "name", None) or getattr(getattr(thing, "info", None), "name", None)
+    for each in (name, *getattr(thing, "former_names", ())):
+        if not isinstance(each, str) or not NAME.fullmatch(each):
+            raise ValueError(
+                f"{hook} returned a {type(thing).__name__} whose name {each!r} is not made of a-z, 0-9, single - and _"
+            )
+    if prefix and not PREFIX.fullmatch(prefix):
         raise ValueError(
-            f"{hook} returned a {type(thing).__name__} whose name {name!r} is not made of a-z, 0-9, single - and _"
+            f"{hook} returned a {type(thing).__name__} whose prefix {prefix!r} is not two characters or more, the "
+            "first of them a letter"
         )
-    return name
+    return str(name)
 
 
 def _check_task(task: Task) -> None:
@@ -164,6 +192,8 @@ def _check_task(task: Task) -> None:
             raise ValueError(f"task '{task.name}': its prompt {prompt!r} must name the fields it reads, each in braces")
     if not (isinstance(task.Options, type) and issubclass(task.Options, TaskOptions)):
         raise TypeError(f"task '{task.name}': its Options {task.Options!r} is no subclass of TaskOptions")
+    if any(metric.name == "loss" for metric in task.own_metrics):
+        raise ValueError(f"task '{task.name}': its metric name 'loss' is reserved: it is what --best-by calls the loss")
     for what in ("labels", "metrics"):
         names = getattr(task, what, ())
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):

@@ -171,6 +171,75 @@ def test_a_plugin_with_a_wrong_hook_is_left_out_with_its_cause(site, signature, 
     assert plugins.observers == {}
 
 
+@pytest.mark.parametrize(
+    ("kind", "thing", "cause"),
+    [
+        ("responders", "ResponderSpec('c:', 'A drive.', print)", "whose prefix 'c' is not two characters or more"),
+        ("responders", "ResponderSpec('9p:', 'A digit.', print)", "whose prefix '9p' is not two characters or more"),
+        ("sources", "SourceScheme('x:', 'A drive.', print)", "whose prefix 'x' is not two characters or more"),
+        ("responders", "ResponderSpec('a.b:', 'Dotted.', print)", "whose name 'a.b' is not made of"),
+        ("suites", "Suite('a.b', None)", "whose name 'a.b' is not made of"),
+        ("methods", "Method('a.b', 'Dotted.', print, print, print)", "whose name 'a.b' is not made of"),
+        ("backbones", "BackbonePreset('a/b', 'A hub id.', print)", "whose name 'a/b' is not made of"),
+        ("tasks", "fine(former_names=('a.b',))", "whose name 'a.b' is not made of"),
+        ("tasks", "fine(former_names=('sentiment',))", "has the former name 'sentiment', which is that of 'sentiment'"),
+        ("tasks", "fine(former_names=('textual',))", "has the former name 'textual', which is that of 'renamed'"),
+        ("tasks", "fine(name='textual')", "the task name 'textual' is reserved: it is the former name of 'renamed'"),
+        ("tasks", "fine(own_metrics=(Metric('loss', 'A loss.', each=max),))", "its metric name 'loss' is reserved"),
+        ("commands", "command('sentiment')", "the command name 'sentiment' is reserved: it is that of a task"),
+    ],
+)
+def test_names_follow_one_rule(site, kind, thing, cause) -> None:
+    site.install("before", GOOD.format(name="renamed").replace("name = ", "former_names = ('textual',); name = "))
+    site.install(
+        "wrong",
+        f"""
+        import typer
+        from gpt_tasks import *
+        from gpt_tasks.extensions import *
+
+        def fine(**attributes):
+            return type("Fine", (ClassificationTask,), {{"name": "fine", "prompt": "{{text}}", **attributes}})()
+
+        def command(name):
+            app = typer.Typer(name=name)
+            app.command(name)(lambda: None)
+            return app
+
+        @hookimpl
+        def register_{kind}():
+            return [{thing}]
+        """,
+    )
+    loaded = load_plugins([*metadata.entry_points(group=GROUP), *site.entry_points()])
+    assert cause in next(each.error for each in loaded.plugins if each.name == "wrong")
+
+
+def test_a_task_and_a_command_of_one_plugin_differ_in_name(site) -> None:
+    site.install(
+        "both",
+        GOOD.format(name="both")
+        + """
+    import typer
+
+    app = typer.Typer(name="both")
+    app.command("both")(lambda: None)
+
+    @hookimpl
+    def register_commands():
+        return [app]
+    """,
+    )
+    loaded = load_plugins([*metadata.entry_points(group=GROUP), *site.entry_points()])
+    assert "is reserved: it is that of a" in next(each.error for each in loaded.plugins if each.name == "both")
+
+
+@pytest.mark.parametrize("name", ["a.b", "a b", "A", "a,b"])
+def test_the_name_of_a_plugin_follows_the_rule(name) -> None:
+    loaded = load_plugins([metadata.EntryPoint(name, "textwrap", GROUP)])
+    assert f"the plugin's name {name!r} is not made of" in loaded.failures()[0].error
+
+
 @pytest.mark.parametrize("name", ["predict", "plugins"])
 def test_a_task_cannot_be_called_as_a_command(site, name) -> None:
     site.install("bad", GOOD.format(name=name))
@@ -582,3 +651,29 @@ def test_installed_plugins_good_and_bad_meet_the_command_line(site) -> None:
     assert wanted.returncode == PluginError.exit_code
     assert "no luck" in wanted.stderr.splitlines()[-2]
     assert "Traceback" not in wanted.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "strict"),
+    [
+        (None, False),
+        ("", False),
+        ("0", False),
+        ("false", False),
+        ("No", False),
+        ("1", True),
+        ("TRUE", True),
+        ("yes", True),
+    ],
+)
+def test_strict_is_a_boolean(monkeypatch, value, strict) -> None:
+    monkeypatch.delenv("GPT_TASKS_STRICT", raising=False)
+    if value is not None:
+        monkeypatch.setenv("GPT_TASKS_STRICT", value)
+    assert installed_plugins.__wrapped__().strict is strict
+
+
+def test_another_value_of_strict_is_refused(monkeypatch) -> None:
+    monkeypatch.setenv("GPT_TASKS_STRICT", "maybe")
+    with pytest.raises(UsageError, match="GPT_TASKS_STRICT=maybe: this is neither yes nor no"):
+        installed_plugins.__wrapped__()

@@ -32,6 +32,17 @@ class Snapshot:
     folder: Path
 
 
+def has_code(folder: Path) -> bool:
+    """Return whether a model or its tokenizer is computed by Python code of its own, which its files then name."""
+    for name in (CONFIG, "tokenizer_config.json"):
+        try:
+            if "auto_map" in json.loads((folder / name).read_text(encoding="utf-8")):
+                return True
+        except (OSError, ValueError, TypeError):
+            continue  # opening the model says what is wrong with the file
+    return False
+
+
 def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) -> Snapshot:
     """Return a model repository's files: from the local cache where they are complete, downloaded otherwise.
 
@@ -59,7 +70,7 @@ def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) ->
     if cause:
         raise ModelError(
             f"{spec}: not in the local cache, and the hub at {constants.ENDPOINT} cannot be reached: {cause}",
-            "Without a network give a folder that holds the model, or --backbone tiny, or fill the cache elsewhere "
+            "Without a network give a folder that holds the model, or the preset tiny, or fill the cache elsewhere "
             "(hf download) and point HF_HUB_CACHE at it.",
         )
     try:

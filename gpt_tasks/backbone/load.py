@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.backbone import hub
 from gpt_tasks.backbone.quiet import quiet_transformers
-from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, verify_model
-from gpt_tasks.errors import ModelError
+from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, refuse_unfinished_folder, verify_model
+from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
 from gpt_tasks.threads import LOADING
 
@@ -83,10 +83,14 @@ def load_backbone(
     """Load the backbone that `spec` names, in float32 and in evaluation mode.
 
     `trust_remote_code` lets the model use its own Python code; without `verify` the files of a run are not checked.
-    Raises UsageError for an unknown name and ModelError for a model that cannot be loaded whole, or is not the one that
-    was trained.
+    Raises UsageError for an unknown name, and for one of the two where it has no effect; ModelError for a model that
+    cannot be loaded whole, or is not the one that was trained.
     """
     location = locate(spec, presets, with_code=trust_remote_code)
+    if not verify and location.run is None:
+        raise UsageError(f"--no-verify has no effect: {spec} is not the folder of a finished run", "Leave it out.")
+    if trust_remote_code and not hub.has_code(location.folder):
+        raise UsageError(f"--trust-remote-code has no effect: {spec} has no code of its own", "Leave it out.")
     return open_backbone(
         location if verify else replace(location, run=None),
         trust_remote_code=trust_remote_code,
@@ -101,6 +105,7 @@ def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool 
     place = presets[spec].location() if spec in presets else spec
     folder = Path(place).expanduser()
     if folder.is_dir():
+        refuse_unfinished_folder(folder)
         if not (folder / hub.CONFIG).is_file() and (folder / "model" / hub.CONFIG).is_file():
             return Location(spec, folder / "model", run=folder if (folder / RECORD).is_file() else None)
         return Location(spec, folder)

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gpt_tasks.checksums import find_damage
 from gpt_tasks.errors import ModelError
 
 RECORD = "run.json"
+PRETRAIN_RECORD = "pretrain.json"
 CHECKSUMS = "checksums"
 """In a run's record: the SHA-256 of each file of its model, by its path there."""
+
+
+def refuse_unfinished(run: Path, record: Mapping[str, Any]) -> None:
+    """Raise ModelError, which says how to continue, where a run's record says that it is unfinished."""
+    if record.get("status") != "finished":
+        raise ModelError(
+            f"The run in {run} is unfinished",
+            f"Continue with: gpt-tasks finetune {record.get('task')} --output {shlex.quote(str(run))} --resume",
+        )
+
+
+def refuse_unfinished_folder(folder: Path) -> None:
+    """Raise ModelError where a folder holds an unfinished run or pretraining, and not a model."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None  # another error says so, where the file is needed
+    if isinstance(record, dict) and "status" in record:
+        refuse_unfinished(folder, record)
+    if (folder / PRETRAIN_RECORD).is_file() and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"The pretraining in {folder} is unfinished",
+            f"Continue with the same gpt-tasks pretrain --output {shlex.quote(str(folder))}, and --resume.",
+        )
 
 
 def verify_model(folder: Path, recorded: object) -> None:
@@ -22,5 +50,6 @@ def verify_model(folder: Path, recorded: object) -> None:
     found = find_damage(folder, recorded)
     if found is not None:
         raise ModelError(
-            found, f"Copy the run again, or train it again. Opened unchecked: with --no-verify, or as {folder}."
+            found,
+            f"Copy or train the run again. Opened unchecked: as {folder}, or (not by finetune) with --no-verify.",
         )

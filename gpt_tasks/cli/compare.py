@@ -10,7 +10,6 @@ import typer
 
 from gpt_tasks.cli.arguments import Cluster, Json
 from gpt_tasks.cli.output import answering, first_process, show_table
-from gpt_tasks.cli.strict import refuse_given
 from gpt_tasks.files import refuse_full_folder
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ _TESTS = {"mcnemar": "McNemar", "bootstrap": "bootstrap"}
 
 @app.command("compare")
 def compare_folders(
-    context: typer.Context,
     *,
     folders: Annotated[
         list[Path],
@@ -34,7 +32,7 @@ def compare_folders(
     ],
     output: Annotated[Path | None, typer.Option(help="A folder for the comparison and a plot.", metavar="DIR")] = None,
     cluster: Cluster = None,
-    seed: Annotated[int, typer.Option(help="Draws the resamples of the bootstrap.", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(help="Draws the resamples of the bootstrap. Default: 0.", min=0)] = None,
     as_json: Json = False,
 ) -> None:
     """Compare folders of scores or of reports with the first of them, example by example."""
@@ -43,8 +41,6 @@ def compare_folders(
     with answering(as_json) as answer:
         refuse_full_folder(output)
         comparison = compare(folders, cluster=cluster, seed=seed)
-        if not any("bootstrap" in str(contrast.test) for contrast in comparison.contrasts):
-            refuse_given(context, ["seed"], "draws resamples, and nothing here is compared by them", "Leave it out.")
         if output is not None and first_process():
             write_comparison(output, comparison)
         answer(comparison.to_json())

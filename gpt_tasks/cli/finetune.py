@@ -19,6 +19,7 @@ from gpt_tasks.errors import PluginError, UsageError
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.registry import Registries
 from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.options import useless_options
 
 if TYPE_CHECKING:
     from gpt_tasks.training.run import Run
@@ -80,7 +81,7 @@ def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
     words = {**dict.fromkeys(settled, "by method, see below"), "best_by": task.best_metric}
     parameters = [
         *flags(FinetuneConfig, omit=("options",), defaults=words),
-        *flags(task.Options),
+        *flags(task.Options, omit=useless_options(task.Options, "trained")),
         flag("config", Path | None, "A YAML file of settings, see below; flags win over it.", metavar="FILE"),
         flag("output", Path | None, "The run's folder. [default: runs/TASK-TIME]", metavar="DIR"),
         flag("resume", bool, "Continue the unfinished run in --output.", "--resume", default=False),
@@ -102,6 +103,7 @@ def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
     command.defaults = {
         (method.name, size): {**method.defaults(parameters), **task.defaults(method.name, parameters)}
         for method in registry.methods.values()
+        if task.head is not None or not (method.frozen or method.saved_separately)
         for size, parameters in SIZES.items()
     }
     return command

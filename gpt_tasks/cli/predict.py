@@ -60,7 +60,7 @@ def predict_texts(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--input", help="A file to answer, or - for stdin, one text a line.", metavar="FILE"),
+        typer.Option("--input", help="A file to answer; of a .txt every line, as of - for stdin.", metavar="FILE"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -129,7 +129,9 @@ def predict_texts(
         )
         skips = skip_invalid and source not in (None, "-")
         if source and source != "-":
-            answered = model.answered_rows(source, column=columns, encoding=encoding, skip_invalid=skip_invalid)
+            # With --data the columns are those of the examples there too.
+            given_columns = columns if data is None else {}
+            answered = model.answered_rows(source, column=given_columns, encoding=encoding, skip_invalid=skip_invalid)
         else:
             asked_texts = texts or [line.rstrip("\r\n") for line in sys.stdin]
             predictions = model.predict(asked_texts)
@@ -174,11 +176,10 @@ def _refuse_useless(context: typer.Context, asked: Asked, source: str | None, da
         refuse_given(context, ["as_json"], "belongs to texts", hint)
     if source in (None, "-") and data is None:
         refuse_given(context, ["encoding", "skip_invalid"], "belongs to --input with a file", "Leave it out.")
-    if source in (None, "-") and data is None:
         refuse_given(context, ["column"], "belongs to --input with a file of columns", "Give one, or leave it out.")
     if not given(context, ["output"]):
         hint = "Give --output, or read the JSON lines, which hold all there is."
         refuse_given(context, ["probabilities"], "is for the columns of --output", hint)
         if source is not None or given(context, ["as_json"]):
             refuse_given(context, ["top_k"], "is for a table, or the columns of --output", hint)
-    refuse_useless(context, asked, ["data", *FOR_TASK], ["shots_sampler", "seed"])
+    refuse_useless(context, asked, ["data", "option", *FOR_TASK], ["shots_sampler", "seed"])

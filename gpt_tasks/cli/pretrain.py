@@ -20,8 +20,6 @@ def _pretrain(**values: Any) -> None:
     from gpt_tasks.pretraining.pretrain import pretrain
 
     config = validated(PretrainConfig, given(PretrainConfig, values))
-    if not config.resume:
-        config.refuse_useless()
     with answering(values["json"]) as answer:
         measured = pretrain(config, say=functools.partial(print, file=sys.stderr, flush=True))
         answer({**measured, "output": str(config.output)})

@@ -42,8 +42,9 @@ def score_model(
         int | None, typer.Option(help="Examples before each one. Default: the suite's own number.", min=0)
     ] = None,
     shots_sampler: Annotated[
-        Literal["random", "fixed"], typer.Option(help="random: for each example anew. fixed: once for all.")
-    ] = "random",
+        Literal["random", "fixed"] | None,
+        typer.Option(help="random: for each example anew. fixed: once for all. Default: random."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Score only this number of examples of each task.", min=1)] = None,
     cluster: Cluster = None,
     chat_template: Annotated[
@@ -60,7 +61,7 @@ def score_model(
     output: Annotated[
         Path | None, typer.Option(help="A folder for scores and answers. [default: scores/MODEL-SUITE]", metavar="DIR")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the shots.", min=0)] = 1234,
+    seed: Annotated[int | None, typer.Option(help="Draws the shots. Default: 1234.", min=0)] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model run its own Python code.")
     ] = False,

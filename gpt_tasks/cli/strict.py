@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -46,13 +46,26 @@ def refuse_overlooked(command: Any, context: Any, arguments: Iterable[str]) -> N
             # Of --flag and --no-flag the last one is known only.
             name, empty = " or ".join([*parameter.opts, *parameter.secondary_opts]), True
             if times > 1 and not several:
-                raise UsageError(f"{name} is given {times} times{_shown(value)}", "Give it once.")
+                each = _given_values(parameter, list(arguments))
+                raise UsageError(f"{name} is given {times} times{_shown(each)}", "Give it once.")
         found = list(value or ()) if several else [value]
         if empty and any(isinstance(each, str) and not each.strip() for each in found):
             raise UsageError(f"{name} '': the value is empty", "Give a value, or leave it out.")
         repeated = [each for each, count in Counter(found).items() if count > 1]
         if several and repeated and name not in TEXTS:
             raise UsageError(f"{name} {repeated[0]} is given twice", "Give each value once.")
+
+
+def _given_values(parameter: Any, arguments: Sequence[str]) -> list[str]:
+    """Return the values that a flag is given, in order; of a switch, the words that set it."""
+    found = []
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if parameter.is_flag and name in (*parameter.opts, *parameter.secondary_opts):
+            found.append(name)
+        elif name in parameter.opts:
+            found.append(value if equals else next(iter(arguments[place + 1 : place + 2]), ""))
+    return found if not parameter.is_flag or len(set(found)) > 1 else []
 
 
 def given(context: Any, names: Collection[str]) -> dict[str, Any]:
@@ -70,7 +83,7 @@ def refuse_given(context: Any, names: Collection[str], why: str, hint: str) -> N
 
 
 def _shown(value: Any) -> str:
-    """Return the value of a flag as a message ends with it; a switch has none."""
-    if isinstance(value, bool) or value is None:
+    """Return the value of a flag, or several, as a message ends with it; a switch has none."""
+    if isinstance(value, bool) or value in (None, []):
         return ""
-    return f": {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+    return f": {', '.join(str(each) or repr('') for each in (value if isinstance(value, list | tuple) else [value]))}"

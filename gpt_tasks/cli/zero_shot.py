@@ -39,7 +39,8 @@ LabelWord: TypeAlias = Annotated[
 TaskOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        help="With --task: an option of the task, as in target_language=zh. Repeatable.",
+        help="An option of the task, as in target_language=zh; of a run that is evaluated, one that says how data are "
+        "read, as in answers=from-1. Repeatable.",
         metavar="NAME=VALUE",
         show_default=False,
     ),
@@ -60,7 +61,7 @@ class Asked:
     options: Sequence[str]
 
 
-FOR_TASK = ("shots", "shots_sampler", "seed", "calibrate", "question", "label_word", "option")
+FOR_TASK = ("shots", "shots_sampler", "seed", "calibrate", "question", "label_word")
 
 
 def refuse_useless(context: typer.Context, asked: Asked, for_task: Collection[str], for_shots: Collection[str]) -> None:
@@ -94,7 +95,8 @@ def open_model(
     if asked.task is None:
         from gpt_tasks.training.run import load
 
-        return load(model, device=device, precision=precision or "auto", decoding=decoding, verify=verify)
+        how: dict[str, Any] = {"device": device, "precision": precision or "auto", "decoding": decoding}
+        return load(model, **how, options=pairs(asked.options, "--option"), verify=verify)
     from gpt_tasks.evaluation.zero_shot import zero_shot
 
     task = installed_plugins().registry.tasks[asked.task].zero_shot()

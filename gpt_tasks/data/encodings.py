@@ -53,7 +53,7 @@ def choose_encoding(
         return "utf-8-sig", ""
     found = _without_mark(head) or (code_page or _code_page)(path)
     if found is None or _misreading(path, found):
-        raise DataError(problem, "Save it as text in UTF-8, or say how it is written with --encoding.")
+        raise DataError(problem, "Save it as text in UTF-8, or say how it is written with --encoding (not in score).")
     return found, f"{path.name} is not UTF-8; {read_as(found)}"
 
 

@@ -77,6 +77,23 @@ def refuse_encoding(encoding: str | None, name: str) -> None:
         raise UsageError(f"--encoding {encoding} has no effect: {name} is no text file", "Leave it out.")
 
 
+def is_plain_text(path: Path) -> bool:
+    """Return whether a path names a file of plain text."""
+    return path.name.lower().endswith((".txt", ".txt.gz")) and path.is_file()
+
+
+def open_lines(path: Path, column: str, encoding: str | None = None) -> DataFile:
+    """Open a file of plain text whose lines are rows of one column. Raises as `open_file` does."""
+    encoding, note = choose_encoding(path, given=encoding)
+
+    def rows() -> Iterator[Row]:
+        with open_text(path, encoding) as lines:
+            for number, line in enumerate(lines, start=1):
+                yield Row({column: line.rstrip("\r\n")}, f"{path.name}:{number}")
+
+    return DataFile(path, rows, (note,) if note else ())
+
+
 def _format_rows(path: Path, encoding: str, format: FileFormat) -> Iterator[Row]:
     with open_text(path, encoding) as lines:
         yield from format.read(lines, path.name)

@@ -124,9 +124,9 @@ def _unreachable(location: str, cause: str) -> DataError:
     if _is_offline():
         return DataError(
             f"hf:{location}: it was not downloaded before, and HF_HUB_OFFLINE is set",
-            "Unset HF_HUB_OFFLINE to download it, or give --data a file.",
+            "Unset HF_HUB_OFFLINE to download it, or give a file.",
         )
     return DataError(
         f"hf:{location}: the Hugging Face hub cannot be reached: {cause}",
-        "Check the network, or give --data a file; HF_HUB_OFFLINE=1 takes what was downloaded before.",
+        "Check the network, or give a file; HF_HUB_OFFLINE=1 takes what was downloaded before.",
     )

@@ -58,14 +58,16 @@ class InvalidRows:
         self.count += count
         self.first += errors[: NAMED - len(self.first)]
 
-    def error(self, name: str, *, skip_invalid: bool = False) -> DataError | None:
+    def error(
+        self, name: str, *, skip_invalid: bool = False, way_out: str = "--skip-invalid leaves such rows out."
+    ) -> DataError | None:
         """Return the error about all of them, in data called `name`: that of the row where there is one.
 
         None where there are none, or where they are to be left out and others remain.
         """
         if not self.count or (skip_invalid and self.count < self.rows):
             return None
-        hint = self.first[0].hint if skip_invalid else f"{self.first[0].hint} --skip-invalid leaves such rows out."
+        hint = self.first[0].hint if skip_invalid else f"{self.first[0].hint} {way_out}".strip()
         if self.count == 1:
             return DataError(self.first[0].message, hint)
         cannot = f"{self.count:,} of {self.rows:,} rows cannot"

@@ -176,7 +176,10 @@ def choose_split(source: Source, split: str | None) -> str:
         split = next((name for name in ("test", "validation") if name in source.splits), None)
     if split is None or split not in source.splits:
         lacking = f"no split '{split}'" if split else "neither a test nor a validation split"
-        raise UsageError(f"{source.name} has {lacking}; it has {', '.join(source.splits)}", "Give --split one of them.")
+        raise UsageError(
+            f"{source.name} has {lacking}; it has {', '.join(source.splits)}",
+            "Name one of them, or give the file of the rows that are meant.",
+        )
     return split
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from gpt_tasks.data.split_names import ALL
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.events import observed
@@ -116,8 +117,18 @@ class AnsweringModel(ABC):
         from gpt_tasks.data.stream import stream_examples
 
         with self.guarded():
-            source, split = self._opened(data, split, encoding)
-            columns = self.columns(source, split, column or {})
+            texts = self._opened_texts(data, encoding)
+            if texts is None:
+                source, split = self._opened(data, split, encoding)
+                columns = self.columns(source, split, column or {})
+                _refuse_useless(column or {}, self.task, source, split, columns)
+            else:
+                source, split, (field,) = texts, ALL, _fields_of_text(self.task, texts.name)
+                columns = {field: field}
+                for name, given in (column or {}).items():
+                    raise UsageError(
+                        f"--column {name}={given} has no effect: {source.name} has no columns", "Leave it out."
+                    )
             for note in source.notes:
                 print(note, file=sys.stderr)
             stream = partial(stream_examples, self.task, source, split, columns=columns, need_labels=False)
@@ -214,10 +225,20 @@ class AnsweringModel(ABC):
             for row, example in chunk:
                 yield row, example, next(answers) if isinstance(example, Example) else None
 
+    def _opened_texts(self, data: Any, encoding: str | None) -> Source | None:
+        """Open a .txt file as texts, one a line, as stdin is; None for other data."""
+        from gpt_tasks.data.formats import is_plain_text, open_lines
+        from gpt_tasks.data.sources import Source
+
+        if not isinstance(data, str | Path) or not is_plain_text(Path(data).expanduser()):
+            return None
+        (field,) = _fields_of_text(self.task, str(data))
+        file = open_lines(Path(data).expanduser(), field, encoding)
+        return Source(file.path.name, {ALL: file.rows}, file.notes)
+
     def _opened(self, data: Any, split: str | None, encoding: str | None) -> tuple[Source, str]:
         """Open a source, and choose its split."""
         from gpt_tasks.data.sources import open_source
-        from gpt_tasks.data.split_names import ALL
         from gpt_tasks.data.splits import choose_split
 
         source = open_source(data, self.plugins.registry.sources, encoding)
@@ -228,12 +249,34 @@ class AnsweringModel(ABC):
 
 def given_example(task: Task, given: str | Mapping[str, Any], where: str) -> Example:
     """Read a text, or a mapping of a task's fields or columns, as if it were a row of data."""
-    fields = list(task.inputs) or distinct_fields(task.prompt)
-    if len(fields) > 1 and not isinstance(given, Mapping):
-        raise DataError(
-            f"{where}: task '{task.name}' reads {', '.join(fields)}, not one text",
-            "Give a mapping with each of them, or a file with --input.",
-        )
+    fields = _fields_of_text(task, where, several=isinstance(given, Mapping))
     values = given if isinstance(given, Mapping) else {fields[0]: given}
     mapping = {field: field for field in fields if field in values}
     return task.example(Row(values, where), task.input_fields(list(values), mapping, where))
+
+
+def _refuse_useless(
+    given: Mapping[str, str], task: Task, source: Source, split: str, columns: Mapping[str, str]
+) -> None:
+    """Raise UsageError for a column that is given and is not read to answer: that of right answers."""
+    first = next(source.whole_rows(split), None)
+    if not given or first is None:
+        return
+    read = task.input_fields(list(first.values), columns, source.name)
+    for field in given:
+        if field not in read:
+            raise UsageError(
+                f"--column {field}={given[field]} has no effect: what is to be answered is read by {', '.join(read)}",
+                "Leave it out.",
+            )
+
+
+def _fields_of_text(task: Task, where: str, *, several: bool = False) -> list[str]:
+    """Return the fields that a task reads: one, or `several`. Raises DataError where one text is not enough."""
+    fields = list(task.inputs) or distinct_fields(task.prompt)
+    if len(fields) > 1 and not several:
+        raise DataError(
+            f"{where}: task '{task.name}' reads {', '.join(fields)}, not one text",
+            "Give a mapping with each of them, or a file with a column for each.",
+        )
+    return fields

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.evaluation.differences import comparable, shared, tested
+from gpt_tasks.evaluation.differences import comparable, is_resampled, shared, tested
 from gpt_tasks.evaluation.matching import matched
 from gpt_tasks.evaluation.saved_files import FILES, Kind, kinds
 from gpt_tasks.evaluation.saved_results import SavedResults, SavedTask, read_results
@@ -86,16 +86,17 @@ class Comparison:
         return whole
 
 
-def compare(folders: Sequence[Path], *, cluster: str | None = None, seed: int = 0) -> Comparison:
+def compare(folders: Sequence[Path], *, cluster: str | None = None, seed: int | None = None) -> Comparison:
     """Compare the first folder with each other one, in every task and metric that the two share.
 
     Shares of examples (accuracy and the like) get McNemar's exact test; other means, perplexities, corpus scores (BLEU,
     chrF), means over groups (resampled within each), macro F1 and MCC a paired bootstrap of 10,000 resamples, drawn
-    from `seed`; any other metric that is not a mean one of 1,000. Where examples belong together, by the field
+    from `seed` (0); any other metric that is not a mean one of 1,000. Where examples belong together, by the field
     `cluster`, by what the reference was scored or evaluated with, or by the task's own, clusters of them are drawn, for
     shares too.
 
-    Raises UsageError where the folders are fewer than two, one twice, not there, or of different commands; DataError
+    Raises UsageError where the folders are fewer than two, one twice, not there, or of different commands, and for a
+    seed where nothing is resampled; DataError
     where one is damaged, the examples of a task differ, two folders share nothing, or no task has such a field.
     """
     folders = [Path(folder) for folder in folders]
@@ -104,6 +105,9 @@ def compare(folders: Sequence[Path], *, cluster: str | None = None, seed: int = 
         saved = [read_results(folder, kind) for folder in folders]
         saved[0] = _clustered(saved[0], cluster)
         metrics = _known_metrics(saved)
+        if seed is not None and not any(_draws(saved[0], other, metrics) for other in saved[1:]):
+            raise UsageError(f"--seed {seed} draws resamples, and nothing here is compared by them", "Leave it out.")
+        seed = seed or 0
         letters = [_letter(place) for place in range(len(saved))]
         contrasts: list[Contrast] = []
         notes: list[str] = []
@@ -120,6 +124,12 @@ def compare(folders: Sequence[Path], *, cluster: str | None = None, seed: int = 
         seed=seed,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _draws(reference: SavedResults, other: SavedResults, metrics: Mapping[str, Metric]) -> bool:
+    """Return whether a metric of the two is compared by resamples."""
+    pairs = [(reference.tasks[name], other.tasks[name]) for name in shared(reference.tasks, other.tasks)]
+    return any(is_resampled(metric, *pair) for pair in pairs for metric in comparable(*pair, metrics))
 
 
 def _known_metrics(saved: Sequence[SavedResults]) -> Mapping[str, Metric]:

@@ -57,16 +57,15 @@ def tested(
     """
     groups = np.array([identity.group or "" for identity in ours.identities])
     every, group_of = np.unique(groups, return_inverse=True)
-    is_grouped = len(every) > 1 or ours.identities[0].group is not None
     strata = [np.flatnonzero(group_of == group) for group in range(len(every))]
     found: dict[str, TestResult] = {}
     additive = []
     for name in (name for name in names if name in ours.statistics):
-        a, b = ours.statistics[name], theirs.statistics[name]
-        if not is_grouped and ours.clusters is None and a.is_share and b.is_share:
-            found[name] = mcnemar(a.values[:, 0] == 1.0, b.values[order, 0] == 1.0)
-        else:
+        if is_resampled(name, ours, theirs):
             additive.append(name)
+        else:
+            a, b = ours.statistics[name], theirs.statistics[name]
+            found[name] = mcnemar(a.values[:, 0] == 1.0, b.values[order, 0] == 1.0)
     if additive:
         columns = []
         for name in additive:
@@ -89,6 +88,14 @@ def tested(
         if name not in found:
             found[name] = _recomputed(metrics[name], ours, theirs, order, seed)
     return found
+
+
+def is_resampled(name: str, ours: SavedTask, theirs: SavedTask) -> bool:
+    """Return whether a metric is compared by a bootstrap, and not by McNemar's test, which is for shares."""
+    is_grouped = any(identity.group is not None for identity in ours.identities)
+    if is_grouped or ours.clusters is not None or name not in ours.statistics:
+        return True
+    return not (ours.statistics[name].is_share and theirs.statistics[name].is_share)
 
 
 def _is_of_confusion(name: str, task: SavedTask) -> bool:

@@ -18,7 +18,7 @@ from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.options import validated
+from gpt_tasks.tasks.options import refuse_useless_options, validated
 from gpt_tasks.threads import loaded_once
 from gpt_tasks.types import Example
 
@@ -69,12 +69,15 @@ def zero_shot(
     if not chosen.can_be_asked:
         raise UsageError(f"Task '{chosen.name}' cannot be evaluated zero-shot", "Fine-tune a model on it.")
     if options:
-        chosen = chosen.configured(validated(chosen.Options, dict(options)))
+        refuse_useless_options(chosen.Options, options, "asked", chosen.name)
+        chosen = chosen.configured(validated(chosen.Options, dict(options), flags="--option "))
     chosen = chosen.prompted(question, label_words or {})
     if calibrated and not chosen.compares_labels:
-        raise UsageError(f"Task '{chosen.name}' compares no labels that could be calibrated", "Leave it out.")
+        raise UsageError(
+            f"--calibrate: task '{chosen.name}' compares no labels that could be calibrated", "Leave it out."
+        )
     if shots and not chosen.takes_shots:
-        raise UsageError(f"Task '{chosen.name}' takes no few-shot examples", "Leave --shots out.")
+        raise UsageError(f"--shots {shots}: task '{chosen.name}' takes no few-shot examples", "Leave it out.")
     where = {"device": device, "precision": precision, "engine": engine, "verify": verify}
     few = Shots(shots, str(data) if isinstance(data, Path) else data, sampler, seed, encoding, skip_invalid)
     return ZeroShotModel(model, chosen, plugins, few, calibrated, dict(column or {}), where)

@@ -46,9 +46,8 @@ class Decoding(BaseModel):
         if not all(found.stop):
             raise UsageError("--stop: the text to stop at is empty", "Give some text, or leave it out.")
         if found.temperature == 0 and (found.top_p is not None or found.top_k is not None):
-            raise UsageError(
-                "--temperature 0 draws nothing, so that --top-p and --top-k are of no use", "Leave one out."
-            )
+            useless = f"--top-k {found.top_k}" if found.top_p is None else f"--top-p {found.top_p}"
+            raise UsageError(f"{useless} is of no use: --temperature 0 draws nothing", "Leave one out.")
         if "seed" in found.model_fields_set and not found.samples:
             raise UsageError(
                 f"--seed {found.seed} draws tokens, and the likeliest are taken",
@@ -56,7 +55,8 @@ class Decoding(BaseModel):
             )
         if found.num_beams > 1 and found.samples:
             raise UsageError(
-                f"--num-beams {found.num_beams} looks for the likeliest text: nothing is drawn",
+                f"{found._drawing()} is of no use: --num-beams {found.num_beams} looks for the likeliest text, and "
+                "nothing is drawn",
                 "Leave it out, or --temperature, --top-p and --top-k.",
             )
         if 1 < found.num_beams < found.num_return_sequences:
@@ -70,6 +70,10 @@ class Decoding(BaseModel):
                 "Give --temperature, --top-p, --top-k or --num-beams.",
             )
         return found
+
+    def _drawing(self) -> str:
+        names = [name for name in ("temperature", "top_p", "top_k") if getattr(self, name) is not None]
+        return f"--{names[0].replace('_', '-')} {getattr(self, names[0])}"
 
     @property
     def samples(self) -> bool:

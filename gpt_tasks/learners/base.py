@@ -115,14 +115,17 @@ class Learner(ABC, Generic[P]):
         return self.task.head is None
 
     def check(self, lm_weight: float) -> None:
-        """Raise UsageError for settings that this learner has no use for."""
+        """Raise UsageError for settings that this learner has no use for; called before data and backbone are read."""
         if lm_weight and self.task.head is None:
             raise UsageError(
-                f"--lm-weight is for tasks with a head, and task '{self.task.name}' has none", "Leave it out."
+                f"--lm-weight is for tasks with a head, and task '{self.task.name}' has none: {lm_weight}",
+                "Leave it out.",
             )
         if self.settings.class_weights != "none":
             raise UsageError(
-                f"--class-weights is for one of several labels, and task '{self.task.name}' is not", "Leave it out."
+                f"--class-weights is for one of several labels, and task '{self.task.name}' is not: "
+                f"{self.settings.class_weights}",
+                "Leave it out.",
             )
 
     def prepare_backbone(self, train: Examples) -> None:
@@ -184,12 +187,14 @@ class Learner(ABC, Generic[P]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss")
 
+    @classmethod
+    def fits(cls, head: nn.Module) -> bool:
+        """Return whether `fit_frozen` can fit this head; by default any, where a learner has the method."""
+        return cls.fit_frozen is not Learner.fit_frozen
+
     def fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> FrozenFit:
         """Fit the head at once on the features of a frozen backbone: called for methods that are `frozen`."""
-        raise UsageError(
-            f"--method head fits a head on a frozen backbone, and the learner of task '{self.task.name}' cannot",
-            "Take --method full or lora.",
-        )
+        raise NotImplementedError(f"{type(self).__name__} fits no head on a frozen backbone")
 
     # Answering.
 

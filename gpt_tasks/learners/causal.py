@@ -43,9 +43,14 @@ class CausalLearner(Learner[P]):
 
     def check(self, lm_weight: float) -> None:
         """Raise UsageError for settings of heads."""
-        for flag, given in (("lm-weight", lm_weight != 0), ("class-weights", self.settings.class_weights != "none")):
-            if given:
-                raise UsageError(f"--{flag} is for a head, and task '{self.task.name}' has none", "Leave it out.")
+        for flag, value, default in (
+            ("lm-weight", lm_weight, 0),
+            ("class-weights", self.settings.class_weights, "none"),
+        ):
+            if value != default:
+                raise UsageError(
+                    f"--{flag} is for a head, and task '{self.task.name}' has none: {value}", "Leave it out."
+                )
 
     def prepare_backbone(self, train: Examples) -> None:
         """Nothing is missing."""
@@ -129,7 +134,7 @@ class TextLearner(CausalLearner[TextPrediction]):
         if room < 1:
             raise UsageError(
                 f"Answers of {most} tokens leave no room for a prompt in {self.settings.max_length}",
-                "Lower --max-tokens, or raise --max-length.",
+                "Train with a smaller --max-tokens or a larger --max-length, or give fewer max_new_tokens.",
             )
         tokens: list[int] = self.task.prompt_tokens(example, self.backbone.tokenizer, room)
         return tokens

@@ -18,7 +18,6 @@ from torch.nn import functional
 from gpt_tasks.data.draws import stratified_sample
 from gpt_tasks.data.encoded import IGNORE_INDEX, EncodedExamples
 from gpt_tasks.data.examples import Examples, chunks
-from gpt_tasks.errors import UsageError
 from gpt_tasks.heads.linear_probe import Probe, ProbeKind, fit_choice_probe, fit_probe
 from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.sequence import Features as HeadFeatures
@@ -71,14 +70,14 @@ class SequenceLearner(Learner[P]):
             for example, encoded in zip(examples, self.task.encode(examples, tokenizer, length), strict=True)
         ]
 
+    @classmethod
+    def fits(cls, head: nn.Module) -> bool:
+        """Return whether a head is linear."""
+        return isinstance(head, LinearHead)
+
     def fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> FrozenFit:
         """Fit a linear head on the features of a frozen backbone, of at most 50,000 rows."""
         head = self.model.head
-        if not isinstance(head, LinearHead):
-            raise UsageError(
-                f"--method head fits a linear head; the head of task '{self.task.name}' is another",
-                "Take --method full or lora.",
-            )
         rows = np.arange(len(train))
         notes: tuple[str, ...] = ()
         if len(train) > MOST_PROBE_ROWS:

@@ -10,12 +10,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gpt_tasks.data.encoded import IGNORE_INDEX, EncodedExamples
 from gpt_tasks.data.examples import Examples, chunks
-from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.statistics import Tally
 from gpt_tasks.extensions import Metric
 from gpt_tasks.heads.linear_probe import fit_choice_probe
@@ -111,14 +110,14 @@ class SpanLearner(Learner[SpanAnswer]):
         """Return the longest runs of words that question and context have in common."""
         return {"longest_shared": [self.task.baseline(example) for example in examples]}
 
+    @classmethod
+    def fits(cls, head: nn.Module) -> bool:
+        """Return whether a head is one of spans."""
+        return isinstance(head, SpanHead)
+
     def fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> FrozenFit:
         """Fit two conditional logits over the tokens of a window, for the first and the last of the answer."""
         head = self.model.head
-        if not isinstance(head, SpanHead):
-            raise UsageError(
-                f"--method head fits a span head; the head of task '{self.task.name}' is another",
-                "Take --method full or lora.",
-            )
         fitted, judged = self._drawn(train, MOST_PROBE_TOKENS), self._drawn(validation, MOST_PROBE_TOKENS // 2)
         notes: tuple[str, ...] = ()
         if len(fitted) < len(train):

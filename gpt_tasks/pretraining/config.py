@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpt_tasks.backbone.shapes import SHAPES, Shape
+from gpt_tasks.backbone.verify import PRETRAIN_RECORD as RECORD
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
 
-RECORD = "pretrain.json"
 BUDGETS = ("epochs", "tokens", "minutes")
 SCHEMA_VERSION = 1
 
@@ -74,7 +74,8 @@ class PretrainConfig(BaseModel):
     def check(self) -> None:
         """Raise UsageError for settings that do not go together."""
         if len(self.budget()) > 1:
-            raise UsageError("--epochs, --tokens and --minutes are three budgets", "Give one of them")
+            given = " and ".join(f"--{name} {value:g}" for name, value in self.budget().items())
+            raise UsageError(f"{given}: --epochs, --tokens and --minutes are three budgets", "Give one of them")
         least = self.shape().context * self.accumulate
         if self.batch_tokens < least:
             raise UsageError(f"--batch-tokens {self.batch_tokens} holds no window", f"Give at least {least}")
@@ -82,7 +83,7 @@ class PretrainConfig(BaseModel):
             read_about(self.about_text)
 
     def refuse_useless(self) -> None:
-        """Raise UsageError for a flag that is given and has no effect."""
+        """Raise UsageError for a setting that is given and has no effect."""
         useless = {
             "muon_learning_rate": (self.optimizer != "muon", "is for --optimizer muon"),
             "evaluate_steps": (self.validation is None, "is for --validation"),
@@ -110,6 +111,7 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
     """
     record = config.output / RECORD
     if not config.resume:
+        config.refuse_useless()
         config.check()
         if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
             way = "Give --resume to continue in it, or another folder" if record.is_file() else "Give another folder"

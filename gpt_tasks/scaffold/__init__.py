@@ -19,6 +19,7 @@ from gpt_tasks.errors import UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.hookspecs import HOOKS_VERSION
 from gpt_tasks.plugins import Plugins
+from gpt_tasks.validation import why_reserved
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,11 @@ def _check(name: str, kind: str, module: str, folder: Path, plugins: Plugins) ->
         raise UsageError(f"'{name}' is taken by {taken[name]}", "Choose another name.")
     if module in modules:
         raise UsageError(f"'{name}' is taken: {modules[module]} has the module {module}", "Choose another name.")
-    if name in plugins.registry.commands:
-        raise UsageError(f"'{name}' cannot be the name of a plugin: it is that of a command", "Choose another name.")
+    registry = plugins.registry
+    tables = [registry.tasks, *(getattr(registry, each) for each in KINDS[kind].registries)]
+    reserved = next(filter(None, (why_reserved(table, name, registry) for table in tables)), "")
+    if reserved:
+        raise UsageError(f"'{name}' cannot be the name of a plugin: {reserved}", "Choose another name.")
     if folder.exists():
         raise UsageError(f"{folder} exists already", "Name another folder with --output, or move that one away.")
 

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.data.examples import check_encodable
+from gpt_tasks.data.invalid import InvalidRows
 from gpt_tasks.data.leaks import note_on_shots, note_on_training, notes_on
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.data.split_names import ALL
-from gpt_tasks.errors import DataError, ModelError
+from gpt_tasks.errors import DataError, ModelError, UsageError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.scoring.shots import Sampler, shots_for
-from gpt_tasks.scoring.suites import ScoredTask
+from gpt_tasks.scoring.suites import ScoredTask, suite_error
 from gpt_tasks.tasks.base import SHOT_SEPARATOR
 from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling, Row
 
 if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
+
+
+_LOOKED_AT = 200
+# How the text before an answer ends: in an alphabet, in Chinese and Japanese, in Arabic.
+_ASKS = ("?", ":", "\uff1f", "\uff1a", "\u061f")
 
 
 @dataclass(frozen=True)
@@ -41,16 +48,28 @@ def read_examples(
     `limit` is the number of examples, of each group where a column names it.
     """
     taken: Counter[str | None] = Counter()
-    for example in _examples(scored, scored.source, scored.split, schemes):
+    invalid = InvalidRows()
+    for example in _examples(scored, scored.source, scored.split, schemes, invalid):
         group = scored.group if scored.by is None else example.extra[scored.by]
         taken[group] += 1
         if limit is None or taken[group] <= limit:
             yield example, group
-        elif scored.by is None:
-            return
+        if scored.by is None and taken[group] == limit:
+            break
+    _refuse(invalid, scored)
 
 
-def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str, Reader]) -> Iterator[Example]:
+def _refuse(invalid: InvalidRows, scored: ScoredTask) -> None:
+    """Raise DataError where rows of a task cannot be used."""
+    error = invalid.error(scored.name, way_out="")
+    if error is not None:
+        raise error
+
+
+def _examples(
+    scored: ScoredTask, source: str, split: str, schemes: Mapping[str, Reader], invalid: InvalidRows
+) -> Iterator[Example]:
+    """Yield the rows of a split that can be used as examples; the others are counted in `invalid`."""
     opened = open_source(source, schemes)
     name = ALL if ALL in opened.splits else split
     if name not in opened.splits:
@@ -61,21 +80,37 @@ def _examples(scored: ScoredTask, source: str, split: str, schemes: Mapping[str,
     first = next(opened.whole_rows(name), None) or next(opened.splits[name](), None)
     if first is None:
         raise DataError(f"{opened.name}: there are no rows ({name})", "Give data that holds some.")
-    filled = scored.fields.of(first).values
+    filled = next(_computed(scored, opened.whole_rows(name)), first).values
     _check_columns(scored, first, filled, opened.name)
     extra = tuple(name for name in (scored.by, scored.cluster) if name is not None and name in filled)
     where = first.where.rpartition(":")[0] or opened.name
     columns = scored.task.fields(list(filled), scored.columns, where)
-    scored.task.check_question(list(columns))
+    try:
+        scored.task.check_question(list(columns))
+    except UsageError as error:
+        raise suite_error(error, f"task '{scored.name}'") from error
     task = scored.task
     if task.target not in scored.fields:
         # An expression computes the place of the right answer.
-        task = task.settled(lambda: map(scored.fields.of, opened.whole_rows(name)), columns, where)
+        task = task.settled(lambda: _computed(scored, opened.whole_rows(name)), columns, where)
     for row in opened.splits[name]():
-        example = task.example(scored.fields.of(row), columns, extra)
-        if example.target is not None:
-            example = replace(example, target=task.normalize_label(example.target, example.where))
-        yield check_encodable(example)
+        invalid.rows += 1
+        try:
+            example = task.example(scored.fields.of(row), columns, extra)
+            if example.target is not None:
+                example = replace(example, target=task.normalize_label(example.target, example.where))
+            check_encodable(example)
+        except DataError as error:
+            invalid.add(error)
+        else:
+            yield example
+
+
+def _computed(scored: ScoredTask, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows with their computed fields, without those of which one cannot be computed."""
+    for row in rows:
+        with suppress(DataError):
+            yield scored.fields.of(row)
 
 
 def _check_columns(scored: ScoredTask, row: Row, filled: Mapping[str, Any], source: str) -> None:
@@ -136,7 +171,10 @@ def shots_pool(scored: ScoredTask, schemes: Mapping[str, Reader]) -> ShotsPool:
     splits = open_source(scored.shots_source, schemes).splits
     split = scored.shots_split or ("train" if "train" in splits else scored.split)
     own = scored.source == scored.shots_source and (split == scored.split or ALL in splits)
-    return ShotsPool(list(_examples(replace(scored, cluster=None), scored.shots_source, split, schemes)), own)
+    invalid = InvalidRows()
+    pool = list(_examples(replace(scored, cluster=None), scored.shots_source, split, schemes, invalid))
+    _refuse(invalid, scored)
+    return ShotsPool(pool, own)
 
 
 def notes_of(
@@ -165,15 +203,26 @@ def notes_of(
     return notes
 
 
-def _notes_on_template(asked: Iterable[ExampleRequests]) -> list[str]:
-    for requests in (each.requests for each in asked):
-        if any(isinstance(request, Rolling) for request in requests):
-            return ["Whole texts are scored without the chat template."]
-        if len(requests) == 1 and isinstance(requests[0], Continuation):
-            return [
-                "Its items continue a text, but in a chat template a model answers instead: the figures show little of "
-                "what the model can do. Leave --chat-template out for this task."
-            ]
+def refuse_useless_template(
+    parts: Sequence[ScoredTask], examples: Sequence[Sequence[tuple[Example, str | None]]], *, chat: bool
+) -> None:
+    """Raise UsageError for a chat template where all that is asked for are the likelihoods of whole texts."""
+    firsts = [(part.task, some[0][0]) for part, some in zip(parts, examples, strict=True) if some]
+    if chat and all(isinstance(each, Rolling) for task, example in firsts for each in task.requests(example, "")):
+        raise UsageError("--chat-template has no effect: whole texts are scored without it", "Leave it out.")
+
+
+def _notes_on_template(asked: Sequence[ExampleRequests]) -> list[str]:
+    # As they are without the template: most contexts that are answered end with a question or a colon.
+    requests = [request for each in asked[:_LOOKED_AT] for request in each.scored.task.requests(each.example, "")]
+    if any(isinstance(request, Rolling) for request in requests):
+        return ["Whole texts are scored without the chat template."]
+    contexts = [request.context.rstrip() for request in requests if isinstance(request, Continuation)]
+    if sum(context.endswith(_ASKS) for context in contexts) * 2 < len(contexts):
+        return [
+            "Its items continue a text, but in a chat template a model answers instead: the figures show little of "
+            "what the model can do. Leave --chat-template out for this task."
+        ]
     return []
 
 

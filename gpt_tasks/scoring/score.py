@@ -17,6 +17,7 @@ from gpt_tasks.scoring.prompting import (
     ask,
     notes_of,
     read_examples,
+    refuse_useless_template,
     shots_pool,
 )
 from gpt_tasks.scoring.prompting import chat_template as chat
@@ -48,7 +49,7 @@ def score(
     *,
     data_dir: Path | None = None,
     shots: int | None = None,
-    shots_sampler: Sampler = "random",
+    shots_sampler: Sampler | None = None,
     limit: int | None = None,
     cluster: str | None = None,
     chat_template: bool = False,
@@ -57,7 +58,7 @@ def score(
     engine: EngineName = "trie",
     batch_tokens: int | None = None,
     output: Path | None = None,
-    seed: int = DEFAULT_SEED,
+    seed: int | None = None,
     trust_remote_code: bool = False,
     verify: bool = True,
     say: Callable[[str], None] = print,
@@ -66,6 +67,7 @@ def score(
 
     `model` is a preset, a folder, a finished run or a hub id, or a registered responder's as in `openai:NAME`.
     Returns the scores, and the folder that holds them. What was answered before in that folder is not computed again.
+    `shots_sampler` ("random" or "fixed") and `seed` (1234) say how few-shot examples are drawn, where there are some.
     `limit` takes so many examples of each task (of each group, where it has groups); `cluster` names a column or field
     whose equal values belong together, for every task: intervals go by it. Without `verify` the files of a run are
     taken as they are. Raises UsageError, DataError, ModelError or MachineError.
@@ -81,13 +83,23 @@ def score(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} leaves nothing to score", "Give at least 1.")
     if isinstance(suite, str) and suite.startswith(HARNESS):
-        if data_dir is not None or chat_template or shots_sampler != "random" or cluster is not None:
-            raise UsageError(
-                f"--suite {suite}: --data-dir, --chat-template, --shots-sampler and --cluster are for our own suites",
-                "gpt-tasks lm-eval has lm-evaluation-harness's own flags.",
-            )
+        ours = {"data_dir": data_dir, "shots_sampler": shots_sampler, "cluster": cluster}
+        for name, value in {**ours, "chat_template": chat_template or None}.items():
+            if value is not None:
+                flag = f"--{name.replace('_', '-')}" + ("" if isinstance(value, bool) else f" {value}")
+                raise UsageError(
+                    f"{flag} is for our own suites, and not for --suite {suite}",
+                    "gpt-tasks lm-eval has lm-evaluation-harness's own flags.",
+                )
         return score_harness(
-            model, suite.removeprefix(HARNESS), shots=shots, limit=limit, seed=seed, output=output, say=say, **how
+            model,
+            suite.removeprefix(HARNESS),
+            shots=shots,
+            limit=limit,
+            seed=DEFAULT_SEED if seed is None else seed,
+            output=output,
+            say=say,
+            **how,
         )
     plugins = installed_plugins()
     registry = plugins.registry
@@ -95,11 +107,17 @@ def score(
     loaded = loaded if cluster is None else loaded.clustered(cluster)
     folder = output or SCORES_FOLDER / f"{file_name(model)}-{loaded.name}"
     check_folder(folder)
-    drawn = {"shots_sampler": shots_sampler, "limit": limit, "chat_template": chat_template, "seed": seed}
+    drawn: dict[str, Any] = {
+        "shots_sampler": shots_sampler or "random",
+        "limit": limit,
+        "chat_template": chat_template,
+        "seed": DEFAULT_SEED if seed is None else seed,
+    }
     refuse_others(folder, {"suite": loaded.sha256, **drawn})
-    _refuse_useless(loaded, shots_sampler, seed)
+    _refuse_useless(loaded, {"shots": shots or None, "shots_sampler": shots_sampler, "seed": seed})
     parts = [part for task in loaded.tasks for part in task.parts()]
     examples = [list(read_examples(part, registry.sources, limit)) for part in parts]
+    refuse_useless_template(parts, examples, chat=chat_template)
 
     # From here on a local model needs torch: errors in the suite or its data have been reported.
     from gpt_tasks.scoring.results import EXAMPLES, SCORES, Scores, task_scores, write_scores
@@ -110,7 +128,7 @@ def score(
     asked = [
         each
         for part, some, pool in zip(parts, examples, pools, strict=True)
-        for each in ask(part, some, pool, shots_sampler, seed, template, responder.literal)
+        for each in ask(part, some, pool, drawn["shots_sampler"], drawn["seed"], template, responder.literal)
     ]
     notes = notes_of(asked, parts, pools, responder.trained_rows, chat=chat_template)
     for note in notes if rank() == 0 else ():
@@ -187,13 +205,14 @@ def _by_task(asked: Sequence[ExampleRequests]) -> dict[str, list[Request]]:
     return found
 
 
-def _refuse_useless(suite: LoadedSuite, sampler: Sampler, seed: int) -> None:
-    """Raise UsageError for what draws few-shot examples where a suite is scored without any."""
-    for flag, value, default in (("--shots-sampler", sampler, "random"), ("--seed", seed, DEFAULT_SEED)):
-        if value != default and not any(task.shots for task in suite.tasks):
+def _refuse_useless(suite: LoadedSuite, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for what is given of few-shot examples where a suite is scored without any."""
+    takes_shots = any(task.task.takes_shots for task in suite.tasks)
+    for name, value in given.items():
+        if value is not None and not any(task.shots for task in suite.tasks):
             raise UsageError(
-                f"{flag} {value} draws few-shot examples, and {suite.name} is scored without any",
-                "Give --shots, or leave it out.",
+                f"--{name.replace('_', '-')} {value} is for few-shot examples, and {suite.name} is scored without any",
+                "Give --shots, or leave it out." if takes_shots else "Leave it out.",
             )
 
 

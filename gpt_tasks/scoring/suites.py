@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from gpt_tasks.registry import Registries
 from gpt_tasks.scoring.expressions import Fields
 from gpt_tasks.strict_yaml import YamlError, parse_yaml
 from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.options import useless_options
 
 GROUP = "{group}"
+_KEYS = {"question": "question", "label-word": "label_words"}
 
 
 class Local(BaseModel):
@@ -182,12 +185,15 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         split, shots_split = "test", None
         fields = fields if entry.local.fields is None else entry.local.fields
         by, cluster, groups = entry.local.by, entry.local.cluster, ()
+    useless = [option for option in useless_options(task.Options, "asked") if option in options]
+    if useless:
+        raise DataError(f"{where}: {useless[0]} has no effect: it is for training", "Leave it out.")
     try:
         configured = task.configured(task.Options.model_validate_json(json.dumps(options), strict=True)).prompted(
             entry.question, entry.label_words or {}
         )
     except UsageError as error:
-        raise DataError(f"{where}: {error.message}", "Leave them out.") from error
+        raise suite_error(error, where) from error
     except ValidationError as error:
         first = error.errors()[0]
         known = ", ".join([*Entry.model_fields, *task.Options.model_fields])
@@ -211,6 +217,12 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         cluster=cluster or configured.cluster or None,
         groups=groups,
     )
+
+
+def suite_error(error: UsageError, where: str) -> DataError:
+    """Return the error of a flag as that of the suite's key that it is here."""
+    message = re.sub(r"^--(question|label-word)\b", lambda found: _KEYS[found[1]], error.message)
+    return DataError(f"{where}: {message}", error.hint)
 
 
 def _check_metrics(metrics: Sequence[str], task: Task, registry: Registries, where: str) -> None:

@@ -325,9 +325,13 @@ class Task:
         Raises UsageError for a task that compares no labels, if either is given.
         """
         if prompt is not None or verbalizer:
+            label, word = next(iter(verbalizer.items()), ("", ""))
+            given = f"--question {prompt!r}" if prompt is not None else f"--label-word {label}={word}"
             raise UsageError(
-                f"Task '{self.name}' compares no labels: a question and words for labels do not apply",
-                "Give --option prompt=TEXT for another prompt.",
+                f"{given}: task '{self.name}' compares no labels: a question and words for labels do not apply",
+                "Give --option prompt=TEXT for another prompt."
+                if "prompt" in self.Options.model_fields
+                else "Leave it out.",
             )
         return self
 

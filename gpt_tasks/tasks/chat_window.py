@@ -121,5 +121,5 @@ def _cut(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: 
 def _full(tokens: int, room: int, where: str) -> DataError:
     return DataError(
         f"{where}: before its last turn the conversation takes {tokens} tokens, and there is room for {room}",
-        "Shorten the system's turn, or raise --max-length.",
+        "Shorten the system's turn, or train with a larger --max-length.",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.options import option_advice
 from gpt_tasks.tasks.reading import as_text, from_cell, whole_number
 from gpt_tasks.types import Row
 
@@ -133,7 +134,8 @@ def choose_form(
         reasons = "; ".join(f"no {_SAID[form]}, as {excluded[form]}" for form in FORMS if form in excluded)
         raise DataError(
             f"{where}: its answers are written in several ways: {reasons}",
-            "Write all of them in one way; if some rows are wrong, name that of the others, as in --answers from-0.",
+            "Write all of them in one way; if some rows are wrong, name that of the others, as in "
+            f"{option_advice('answers', 'from-0')}.",
         )
     clash = next((differ[allowed[0], other] for other in allowed[1:] if (allowed[0], other) in differ), None)
     if clash is None:
@@ -142,8 +144,7 @@ def choose_form(
         return before
     raise DataError(
         f"{where}: its answers can be read as {' and as '.join(_SAID[form] for form in allowed)}: {clash}",
-        f"Say which it is: --answers {' or --answers '.join(allowed)}; with --task --option answers={allowed[0]}, in a "
-        f"suite answers: {allowed[0]}.",
+        f"Say which it is ({' or '.join(allowed)}): {option_advice('answers', allowed[0])}.",
     )
 
 

@@ -30,7 +30,7 @@ from gpt_tasks.tasks.labels import (
     refuse_two_readings,
 )
 from gpt_tasks.tasks.options import TaskOptions
-from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.tasks.prompts import distinct_fields, prompt_fields
 from gpt_tasks.tasks.reading import from_cell
 from gpt_tasks.types import Continuation, Example, LogLikelihood, Prediction, Request, Response, Row, Statistic
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import numpy
 
 LABEL = "label"
+
+
+_LABELS = "--labels A --labels B, with --task --option labels=A --option labels=B"
 
 
 class ClassificationOptions(HeadOptions, LabelOptions):
@@ -125,7 +128,7 @@ class ClassificationTask(HeadTask):
             hint = f"Did you mean '{near[0]}'?"
         if numbered:
             hint = (
-                f"Numbers count them from 0 to {len(self.labels) - 1}; give other labels with --labels."
+                f"Numbers count them from 0 to {len(self.labels) - 1}; other labels must be trained, with --labels."
                 if self.labels_declared
                 else "Write the labels by their names: the model was trained on those, in no order that numbers follow."
             )
@@ -210,7 +213,18 @@ class ClassificationTask(HeadTask):
         return ("accuracy",)
 
     def prompted(self, prompt: str | None, verbalizer: Mapping[str, str]) -> Self:
-        """Return this task with another `question` (None leaves it unchanged), and other words for some labels."""
+        """Return this task with another `question` (None leaves it unchanged), and other words for some labels.
+
+        Raises UsageError for a question that names no field, or one that the task does not have.
+        """
+        if prompt is not None:
+            known = [name for name in self.columns if name != self.target]
+            known += distinct_fields(self.prompt, *filter(None, [self.pair_prompt]))
+            if not _fields_of(prompt, list(dict.fromkeys(known))):
+                raise UsageError(
+                    f"--question {prompt!r} names no field, so that every text would be asked about in the same words",
+                    f"Name one in braces: {', '.join(f'{{{name}}}' for name in dict.fromkeys(known))}.",
+                )
         task = copy.copy(self)
         task.question = self.question if prompt is None else prompt
         task.label_words = {**self.label_words, **verbalizer}
@@ -221,25 +235,17 @@ class ClassificationTask(HeadTask):
         odd = [label for label in self.label_words if label not in self.labels]
         if odd:
             raise UsageError(
-                f"The word '{self.label_words[odd[0]]}' is for a label '{odd[0]}', which does not exist",
+                f"--label-word {odd[0]}={self.label_words[odd[0]]} is for a label '{odd[0]}', which does not exist",
                 f"There are {', '.join(self.labels)}.",
             )
-        try:
-            named = prompt_fields(self.question or "")
-        except ValueError as error:
-            raise UsageError(
-                f"The question {self.question!r} cannot be read: {error}", "Name fields in braces, as {text}."
-            ) from None
-        for name in named:
-            if name not in fields:
-                raise UsageError(
-                    f"The question names '{name}', which is not a field of the data",
-                    f"Its fields are {', '.join(fields)}.",
-                )
+        _fields_of(self.question or "", fields)
         words = [self.word(label) for label in self.labels]
-        for word in words:
+        for label, word in self.label_words.items():
             if words.count(word) > 1:
-                raise UsageError(f"Two labels have the same word '{word}'", "Give each label a different word.")
+                raise UsageError(
+                    f"--label-word {label}={word}: Two labels have the same word '{word}'",
+                    "Give each label a different word.",
+                )
 
     def requests(self, example: Example, context: str) -> list[Request]:
         """Request the likelihood of every label's word after the texts."""
@@ -283,7 +289,7 @@ class ClassificationTask(HeadTask):
                 raise DataError(
                     f"{where}: its labels are {', '.join(sorted(observed, key=by_value))}, with no 0 among them: they "
                     f"may count {', '.join(self.labels)} from 0 or from 1",
-                    "Write the labels by their names, or give those of the data with --labels.",
+                    f"Write the labels by their names, or give those of the data: {_LABELS}.",
                 )
             return self._readable(observed)
         odd = [label for label in observed if isinstance(from_cell(label), list)]
@@ -300,6 +306,23 @@ class ClassificationTask(HeadTask):
             with suppress(DataError):
                 found[label] = self.normalize_label(label, "")
         return found
+
+
+def _fields_of(question: str, known: Sequence[str]) -> list[str]:
+    """Return the fields that a question names. Raises UsageError where it cannot be read, and for others than known."""
+    try:
+        named = prompt_fields(question)
+    except ValueError as error:
+        raise UsageError(
+            f"--question {question!r} cannot be read: {error}", "Name fields in braces, as {text}."
+        ) from None
+    for name in named:
+        if name not in known:
+            raise UsageError(
+                f"--question {question!r} names '{name}', which is not a field of the data",
+                f"Its fields are {', '.join(known)}.",
+            )
+    return named
 
 
 def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[str, Any]:

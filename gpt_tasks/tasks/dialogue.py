@@ -20,7 +20,7 @@ from gpt_tasks.tasks.chat_template import end_token, give_template
 from gpt_tasks.tasks.chat_window import asked, pieces
 from gpt_tasks.tasks.encoding import encode_text
 from gpt_tasks.tasks.fixtures import LONGER, SENTENCES, Fixtures, with_column
-from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.options import ASKED, READING, TaskOptions
 from gpt_tasks.tasks.reading import choose_columns, extra_columns, refuse_unknown_fields, require_columns
 from gpt_tasks.tasks.text_to_text import PERPLEXITY, TextToTextTask
 from gpt_tasks.tasks.turns import (
@@ -60,13 +60,13 @@ class DialogueOptions(TaskOptions):
 
     max_tokens: int | None = Field(None, ge=1, description="The most tokens of an answer.")
     empty_turns: Literal["refuse", "end"] | None = Field(
-        None, description="Refuse a turn without a text, or end the conversation before it."
+        None,
+        description="Refuse a turn without a text, or end the conversation before it.",
+        json_schema_extra=READING,
     )
-    stop: tuple[str, ...] | None = Field(
-        None, description="Texts at which the answer of a model without training ends."
-    )
+    stop: tuple[str, ...] | None = Field(None, description="Texts at which the answer ends.", json_schema_extra=ASKED)
     instruction: str | None = Field(
-        None, description="A text that a model without training reads before everything else."
+        None, description="A text that comes before everything else.", json_schema_extra=ASKED
     )
 
     @field_validator("stop")

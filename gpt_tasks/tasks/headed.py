@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from gpt_tasks.tasks.base import Task, TrainingExamples
 from gpt_tasks.tasks.fixtures import Fixtures, longer_inputs, with_column
-from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.options import TRAINED, TaskOptions
 from gpt_tasks.tasks.prompts import encode_prompts, encode_windows, prompt_fields
 from gpt_tasks.tasks.reading import choose_columns, refuse_unknown_fields, require_columns
 from gpt_tasks.types import Encoded, Example, Row
@@ -26,7 +26,9 @@ DELIMITER = "<|delimiter|>"
 
 LongTexts = Literal["windows", "truncate"]
 LONG_TEXTS: Any = Field(
-    None, description="windows: read a text that is too long in parts that overlap; truncate: read its beginning."
+    None,
+    description="windows: read a text that is too long in parts that overlap; truncate: read its beginning.",
+    json_schema_extra=TRAINED,
 )
 
 

@@ -21,7 +21,7 @@ from gpt_tasks.tasks.classification import ClassificationOptions, labels_to_json
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.labels import by_value, known_label, label_text, most_frequent_spellings, refuse_two_readings
-from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.options import READING, TaskOptions, option_advice
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import from_cell
 from gpt_tasks.types import Example, MultiLabelPrediction, Row, Statistic
@@ -38,7 +38,9 @@ class MultiLabelOptions(ClassificationOptions):
     threshold: float | None = Field(
         None, gt=0, lt=1, description="The probability from which a label is given. Default: chosen on validation."
     )
-    separator: str | None = Field(None, min_length=1, description="What separates the labels in a text. Default: |.")
+    separator: str | None = Field(
+        None, min_length=1, description="What separates the labels in a text. Default: |.", json_schema_extra=READING
+    )
 
 
 class MultiLabelTask(HeadTask):
@@ -78,7 +80,8 @@ class MultiLabelTask(HeadTask):
         if not isinstance(value, list | tuple):
             raise DataError(
                 f"{row.where}: the labels (column '{column}') are {repr(value)[:60]}",
-                "Give a list of labels, which may be empty, or one text with | between them (or another --separator).",
+                "Give a list of labels, which may be empty, or one text with | between them, or another separator: "
+                f"{option_advice('separator', 'TEXT')}.",
             )
         return _as_target(label_text(label, row.where, column) for label in value)
 
@@ -111,7 +114,7 @@ class MultiLabelTask(HeadTask):
                 near = get_close_matches(label, self.labels, n=1)
                 raise DataError(
                     f"{where}: label '{label}' is not one of {', '.join(self.labels)}",
-                    f"Did you mean '{near[0]}'?" if near else "Fix the row, or declare it with --labels.",
+                    f"Did you mean '{near[0]}'?" if near else "Fix the row, or train with this label among --labels.",
                 )
             found.append(known)
         return _as_target(found)
@@ -236,6 +239,6 @@ def _refuse_lists(observed: Mapping[str, int], where: str) -> None:
             if len(parts) > 1 and all(part and counts[part] > 1 for part in parts):
                 raise DataError(
                     f"{where}: the label {label[:60]!r} looks like a list of labels, with {separator!r} between them",
-                    f"If it is, give --separator {shlex.quote(separator)}; if it is one label, --separator "
-                    f"{shlex.quote(DEFAULT_SEPARATOR)}.",
+                    f"If it is, give {option_advice('separator', shlex.quote(separator))}; if it is one label, "
+                    f"the same with {shlex.quote(DEFAULT_SEPARATOR)}.",
                 )

@@ -16,7 +16,7 @@ from gpt_tasks.tasks.choice_answers import AnswerForm, choose_form, read_answer,
 from gpt_tasks.tasks.classification import labels_to_json, softmax
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, with_column
 from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, HeadTask, LongTexts
-from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.options import READING, TaskOptions
 from gpt_tasks.tasks.prompted import PromptedTask, PromptOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import extra_columns, plain_text
@@ -43,9 +43,13 @@ class MultipleChoiceOptions(PromptOptions):
 
     choice: str | None = Field(None, description="How a choice reads after the prompt, as in ' {choice}'.")
     equal_choices: Literal["refuse", "allow"] | None = Field(
-        None, description="By default allowed where rows are only answered: the first of them counts."
+        None,
+        description="By default allowed where rows are only answered: the first of them counts.",
+        json_schema_extra=READING,
     )
-    answers: AnswerForm | None = Field(None, description="How answers name a choice. Default: what fits all rows.")
+    answers: AnswerForm | None = Field(
+        None, description="How answers name a choice. Default: what fits all rows.", json_schema_extra=READING
+    )
     long_texts: LongTexts | None = LONG_TEXTS
 
 

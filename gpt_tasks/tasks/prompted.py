@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.options import ASKED, TaskOptions
 from gpt_tasks.tasks.prompts import check_template, distinct_fields
 from gpt_tasks.tasks.reading import choose_columns, refuse_unknown_fields, require_columns
 
@@ -17,7 +17,9 @@ class PromptOptions(TaskOptions):
     """The options of every task with a prompt for a language model."""
 
     prompt: str | None = Field(None, description="How an example reads as text, as in 'Question: {question}'.")
-    instruction: str | None = Field(None, description="A text that comes before everything else.")
+    instruction: str | None = Field(
+        None, description="A text that comes before everything else.", json_schema_extra=ASKED
+    )
 
     _is_template = field_validator("prompt", "choice", "ending", "answer", check_fields=False)(check_template)
 

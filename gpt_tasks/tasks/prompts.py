@@ -112,7 +112,8 @@ def _shortened(
         left = {field: len(tokens) for field, tokens in starts.items()}
         if not any(left.values()):
             raise DataError(
-                f"The prompt alone takes more than {max_length} tokens", "Raise --max-length or shorten the prompt."
+                f"The prompt alone takes more than {max_length} tokens",
+                "Shorten the prompt, or train with a larger --max-length.",
             )
         for _ in range(min(len(ids) - max_length, sum(left.values()))):
             left[max(left, key=left.__getitem__)] -= 1

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from typing import Any
 from unicodedata import normalize
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.types import Row
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -22,11 +22,11 @@ _ARRAY = re.compile(r"array\((\[.*?\])(?:,\s*dtype=[\w'<]+)?\)", re.DOTALL)
 
 
 def refuse_unknown_fields(task: str, known: Iterable[str], mapping: Mapping[str, str]) -> None:
-    """Raise DataError where the user maps a field that a task does not have."""
+    """Raise UsageError where the user maps a field that a task does not have."""
     known = list(known)
     odd = [field for field in mapping if field not in known]
     if odd:
-        raise DataError(
+        raise UsageError(
             f"--column {odd[0]}={mapping[odd[0]]}: task '{task}' has no field '{odd[0]}'",
             f"Its fields are {', '.join(known)}.",
         )

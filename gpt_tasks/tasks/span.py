@@ -78,7 +78,8 @@ class SpanTask(Task):
         for name in ("stride", "n_best"):
             if task.mode == "generative" and getattr(options, name) is not None:
                 raise UsageError(
-                    f"--{name.replace('_', '-')} is for answers that are found, not for --mode generative",
+                    f"--{name.replace('_', '-')} is for answers that are found, not for --mode generative: "
+                    f"{getattr(options, name)}",
                     "Leave it out.",
                 )
         return task

@@ -174,11 +174,11 @@ def _check_rooms(
     if room < 1:
         raise DataError(
             f"{name}: the question takes {max_length - room} of {max_length} tokens and leaves its context no room",
-            "Raise --max-length, or shorten the question.",
+            "Shorten the question, or train with a larger --max-length.",
         )
     raise DataError(
         f"{name}: the question leaves its context {room} of {max_length} tokens, and windows overlap by {stride}",
-        "Raise --max-length, lower --stride, or shorten the question.",
+        "Shorten the question, or train with a larger --max-length or a smaller --stride.",
     )
 
 

@@ -16,7 +16,7 @@ from gpt_tasks.metrics.text import exact_match
 from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.encoding import encode_continuation, encode_text, end_of_text, literal
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, longer_inputs, with_column
-from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.options import ASKED, TaskOptions
 from gpt_tasks.tasks.prompted import PromptedTask, PromptOptions
 from gpt_tasks.tasks.prompts import distinct_fields, encode_prompts, filled, prompt_fields
 from gpt_tasks.tasks.reading import extra_columns, plain_text, text_of
@@ -50,7 +50,7 @@ class TextToTextOptions(PromptOptions):
     """The options of every text-to-text task."""
 
     answer: str | None = Field(None, description="How the right answer reads after the prompt, as in ' {target}'.")
-    stop: tuple[str, ...] | None = Field(None, description="Texts at which the answer ends.")
+    stop: tuple[str, ...] | None = Field(None, description="Texts at which the answer ends.", json_schema_extra=ASKED)
     max_tokens: int | None = Field(None, ge=1, description="The most tokens of an answer.")
     extract: str | None = Field(None, description="A regular expression; what its group finds first is compared.")
     ignore: tuple[str, ...] | None = Field(None, description="Regular expressions; what they find is not compared.")
@@ -235,7 +235,8 @@ class TextToTextTask(PromptedTask):
         least = len(encode_text(tokenizer, self.prompt.format_map(dict.fromkeys(asked, "")), control=True))
         if least >= max_length:
             raise DataError(
-                f"The prompt alone takes {least} of {max_length} tokens", "Raise --max-length or shorten the prompt."
+                f"The prompt alone takes {least} of {max_length} tokens",
+                "Shorten the prompt, or train with a larger --max-length.",
             )
         encoded = []
         for example in examples:

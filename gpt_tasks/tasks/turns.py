@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.tasks.options import option_advice
 from gpt_tasks.types import Row
 
 SYSTEM, USER, ASSISTANT = ROLES = ("system", "user", "assistant")
@@ -54,7 +55,8 @@ def read_turns(row: Row, column: str, *, end_at_empty: bool = False) -> tuple[Tu
         if not turn.content:
             raise DataError(
                 f"{row.where}: turn {number} ({turn.role}) is empty",
-                f"Give it a text, {_LEAVE_OUT[:-1]}; --empty-turns end ends a conversation before such a turn.",
+                f"Give it a text, {_LEAVE_OUT[:-1]}; a conversation ends before such a turn with "
+                f"{option_advice('empty_turns', 'end')}.",
             )
         turns = (*turns, turn)
     if not turns:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.data.in_memory import InMemory
-from gpt_tasks.errors import UsageError
+from gpt_tasks.errors import GptTasksError, UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.strict_yaml import YamlError, parse_yaml
 from gpt_tasks.tasks.base import Task
@@ -99,6 +101,21 @@ class FinetuneConfig(BaseModel):
         config = cls(**values)
         config._origins.update(origins)
         return config
+
+    @contextmanager
+    def named_by_origin(self) -> Iterator[None]:
+        """Name the setting that an error begins with by its place in a file, where it is in one, and not as a flag."""
+        try:
+            yield
+        except GptTasksError as error:
+            found = re.match(r"--([a-z][a-z0-9-]*)(?: ([^ =]+)=)?", error.message)
+            if found:
+                name = found[1].replace("-", "_")
+                origins = [self._origins.get(full) for full in (name, f"{OPTIONS}.{name}", f"{name}.{found[2]}")]
+                place = next(filter(None, origins), "given")
+                if ":" in place:  # the others are words, as `given` and `default`
+                    error.message = f"{place}: {name}{error.message[found.end(1) :]}"
+            raise
 
     def origins(self, method: Method, task: Task, parameters: int) -> dict[str, str]:
         """Return where the value of each setting comes from, as run.json records it: see `configured`.

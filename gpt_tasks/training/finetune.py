@@ -6,7 +6,6 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,10 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
 from gpt_tasks.threads import one_training
 from gpt_tasks.training.checkpoint_files import remove_damaged
+from gpt_tasks.training.checks import check_learner, refuse_useless
 from gpt_tasks.training.config import ConfigFile, FinetuneConfig, configured, merged, read_config
 from gpt_tasks.training.run import Run, current_name, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
-
-USELESS_WHERE_FROZEN = (
-    "epochs",
-    "learning_rate",
-    "warmup",
-    "weight_decay",
-    "accumulate",
-    "patience",
-    "best_by",
-    "lm_weight",
-    "gradient_checkpointing",
-    "checkpoint_steps",
-)
 
 
 def finetune(
@@ -78,15 +65,25 @@ def _finetune(
     name = current_name(name, plugins)
     task = fine_tunable(name, plugins)
     read = read_config(file, task.Options) if file else ConfigFile()
+    config = configured(settings, read)
     if folder and resume:
-        config = _agreeing(_recorded(folder, name, plugins), merged(read.settings, settings))
-    else:
-        config = configured(settings, read)
+        with config.named_by_origin():
+            config = _agreeing(_recorded(folder, name, plugins), merged(read.settings, settings))
+    with config.named_by_origin():
+        return _run(name, task, config, folder, resume, plugins)
+
+
+def _run(
+    name: str, task: Task, config: FinetuneConfig, folder: RunFolder | None, resume: bool, plugins: Plugins
+) -> Run:
     task = task.configured(validated(task.Options, config.options)).resolved()
     method = plugins.registry.methods[config.method]
-    _refuse_useless(config, config.model_fields_set if not resume else (), task, method)
+    if not resume:
+        refuse_useless(config, task, method)
     # Before torch is imported: a wrong name or a missing network is reported at once.
     location = locate(config.backbone, plugins.registry.backbones)
+    if not resume:
+        check_learner(config, task, method, plugins)
     init_processes(config.device)
     folder = folder or RunFolder(broadcast(default_folder(name)))
     if rank() == 0 and not resume:
@@ -170,30 +167,6 @@ def fine_tunable(name: str, plugins: Plugins) -> Task:
             "Fix the task, or install what it needs.",
         )
     return task
-
-
-def _refuse_useless(config: FinetuneConfig, given: Collection[str], task: Task, method: Method) -> None:
-    """Raise UsageError for what a frozen backbone does without, a training loop; and a task that has no head."""
-    useless: Sequence[str] = ()
-    why = f"of no use with --method {config.method}, which fits the head at once"
-    if task.head is None:
-        if method.frozen:
-            raise UsageError(
-                f"--method {config.method} fits a head on a frozen backbone; task '{task.name}' has none",
-                "Take --method full or lora.",
-            )
-        if method.saved_separately:
-            raise UsageError(
-                f"--method {config.method} is for tasks with a head; task '{task.name}' is answered by the model alone",
-                "Take --method full or lora.",
-            )
-    elif method.frozen:
-        useless = USELESS_WHERE_FROZEN
-    for name in useless:
-        value = getattr(config, name)
-        if name in given and value is not None:
-            shown = "" if isinstance(value, bool) else f": {value}"
-            raise UsageError(f"--{name.replace('_', '-')} is {why}{shown}", "Leave it out.")
 
 
 def _recorded(folder: RunFolder, name: str, plugins: Plugins) -> FinetuneConfig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from gpt_tasks.backbone.verify import refuse_unfinished
 from gpt_tasks.errors import ModelError, PluginError, UsageError
 from gpt_tasks.evaluation.answering import AnsweringModel
 from gpt_tasks.evaluation.report import Report
@@ -20,7 +20,7 @@ from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import rank
 from gpt_tasks.tasks.base import Task
-from gpt_tasks.tasks.options import TaskOptions
+from gpt_tasks.tasks.options import TaskOptions, reading_options, validated
 from gpt_tasks.threads import loaded_once
 from gpt_tasks.training.run_folder import RunFolder
 
@@ -35,25 +35,25 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     decoding: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     verify: bool = True,
 ) -> Run:
     """Open the finished run in a folder.
 
+    `options` are those of the task that say how data are read, as in `{"answers": "from-1"}`, where they differ from
+    those of the training.
+
     `decoding` says how answers are written, as in `{"num_beams": 4}`; the names are those of `gpt-tasks generate`'s
     flags, and without it the likeliest token is taken each time. `precision` auto is that of the training where the
-    device is of the same kind. Raises UsageError where the run writes no answers,
-    ModelError where the folder holds none, an unfinished or a damaged one, and PluginError naming the distribution to
-    install where the run's plugin is missing. The model itself is loaded when it is first used; then ModelError names
-    a file of it that is not the one that was trained, unless `verify` is False.
+    device is of the same kind. Raises UsageError where the run writes no answers, and for an option that its training
+    fixed; ModelError where the folder holds none, an unfinished or a damaged one; PluginError naming the distribution
+    to install where the run's plugin is missing. The model itself is loaded when it is first used; then ModelError
+    names a file of it that is not the one that was trained, unless `verify` is False.
     """
     folder = RunFolder(Path(path))
     with machine_errors():
         record = folder.record()
-        if record.get("status") != "finished":
-            raise ModelError(
-                f"The run in {path} is unfinished",
-                f"Continue with: gpt-tasks finetune {record.get('task')} --output {shlex.quote(str(path))} --resume",
-            )
+        refuse_unfinished(Path(path), record)
         file = folder.path / "metrics.json"
         try:
             report = Report.from_json(json.loads(file.read_text(encoding="utf-8")))
@@ -66,7 +66,8 @@ def load(
         raise ModelError(f"The run in {path} is of task '{task.name}', which trains nothing", "Train the run again.")
     if decoding:
         _check_decoding(decoding, task, plugins)
-    return Run(folder, record, report, plugins, task.learner, device, precision, decoding, verify)
+    reading = _reading(options, record["config"]["options"], task) if options else None
+    return Run(folder, record, report, plugins, task.learner, device, precision, decoding, verify, reading)
 
 
 class Run(AnsweringModel):
@@ -87,6 +88,7 @@ class Run(AnsweringModel):
         precision: str = "auto",
         decoding: Mapping[str, Any] | None = None,
         verify: bool = True,
+        reading: TaskOptions | None = None,
     ) -> None:
         self.path = folder.path
         self.record = record
@@ -99,9 +101,11 @@ class Run(AnsweringModel):
         self._precision = precision
         self._decoding = decoding
         self._verify = verify
+        self._reading = reading
 
     def __reduce__(self) -> tuple[Any, ...]:
         how: dict[str, Any] = {"device": self._device, "precision": self._precision, "decoding": self._decoding}
+        how["options"] = self._reading and self._reading.model_dump(exclude_none=True)
         return partial(load, **how, verify=self._verify), (self._place,)
 
     def __repr__(self) -> str:
@@ -128,9 +132,9 @@ class Run(AnsweringModel):
 
     @property
     def task(self) -> Task:
-        """The task, as it was when the run was trained."""
+        """The task, as it was when the run was trained, but for how data are read."""
         task: Task = self.predictor.task
-        return task
+        return task if self._reading is None else task.configured(self._reading)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -202,14 +206,33 @@ def _options(task: Task, given: Mapping[str, Any]) -> TaskOptions:
         return task.Options.model_construct(**given)
 
 
+def _reading(options: Mapping[str, Any], trained: Mapping[str, Any], task: Task) -> TaskOptions:
+    """Return the options that say how data are read. Raises UsageError for others, which training fixed."""
+    known = reading_options(task.Options)
+    for name, value in options.items():
+        if name in task.Options.model_fields and name not in known:
+            raise UsageError(
+                f"--option {name}={value} has no effect: of a finished run it is fixed",
+                f"Of task '{task.name}' it can be {' or '.join(known)}." if known else "Leave it out.",
+            )
+    return validated(task.Options, dict(options), flags="--option ")
+
+
 def _check_decoding(decoding: Mapping[str, Any], task: Task, plugins: Plugins) -> None:
     """Raise UsageError for invalid generation settings."""
     from gpt_tasks.generation.decoding import Decoding
 
     if not plugins.registry.learners[str(task.learner)].load().writes:
-        raise UsageError(f"A run of task '{task.name}' writes no answers that --decoding could be for", "Leave it out.")
+        name, value = next(iter(decoding.items()))
+        raise UsageError(
+            f"--decoding {name}={value}: a run of task '{task.name}' writes no answers that it could be for",
+            "Leave it out.",
+        )
     if Decoding.checked(**decoding).num_return_sequences > 1:
-        raise UsageError("An example gets one answer: num_return_sequences is for gpt-tasks generate", "Leave it out.")
+        raise UsageError(
+            f"--decoding num_return_sequences={decoding['num_return_sequences']}: an example gets one answer",
+            "Leave it out: it is for gpt-tasks generate.",
+        )
 
 
 def current_name(name: str, plugins: Plugins) -> str:

@@ -106,7 +106,6 @@ class Session:
         metrics = registry.metrics_of(task, [*task.metrics, *config.metric])
         check_metrics(metrics, task, splits.train[0])
         settings = settings.choose_best_by(learner.validation_metrics(metrics), config.best_by, task)
-        learner.check(settings.lm_weight)
         for note in splits.notes if rank() == 0 else ():
             print(note, file=sys.stderr)
         head = None if task.head is None else registry.heads[task.head]

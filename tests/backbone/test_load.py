@@ -404,3 +404,21 @@ def test_what_the_hub_refuses_is_reported_in_one_line(
 
 def test_the_hub_is_reachable_for_any_answer(local_hub: str) -> None:
     assert hub.why_unreachable() == ""
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_model_with_code_of_its_own_names_it_in_its_files(
+    name: str, tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_backbone_folder, tmp_path / "model"))
+    assert not hub.has_code(folder)
+    with pytest.raises(UsageError, match="--trust-remote-code has no effect"):
+        load_backbone(str(folder), {}, trust_remote_code=True)
+    content = json.loads((folder / name).read_text(encoding="utf-8"))
+    (folder / name).write_text(json.dumps({**content, "auto_map": {"AutoConfig": "own.Config"}}), encoding="utf-8")
+    assert hub.has_code(folder)
+
+
+def test_only_the_model_of_a_run_is_opened_unverified(tiny_backbone_folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"--no-verify has no effect: .* is not the folder of a finished run"):
+        load_backbone(str(tiny_backbone_folder), {}, verify=False)

@@ -167,7 +167,7 @@ def test_data_that_cannot_be_used(cli, tmp_path, tiny_backbone_folder, make, cul
         (["--backbone", "tinny"], USAGE, ["'tinny'", "tiny"]),
         (["--backbone", "./no/such/folder"], MODEL, ["no/such/folder"]),
         (["--config", "no.yaml"], USAGE, ["no.yaml"]),
-        (["--column", "txt=text"], DATA, ["txt", "text, label"]),
+        (["--column", "txt=text"], USAGE, ["txt", "text, label"]),
         (["--column", "text=review"], DATA, ["'review'", "text, label"]),
         (["--device", "cuda:7"], USAGE, ["--device", "cuda:7"]),
     ],

@@ -197,5 +197,38 @@ def test_items_that_a_chat_template_breaks_are_told_before_they_are_scored(
     assert "cloze: Its items continue a text, but in a chat template a model answers instead" in outcome.err
     assert not [note for note in notes("score", model, "--suite", cloze, "--output", "second") if "template" in note]
     rolling = suite(task="language-modeling", source=str(data))
-    told = notes("score", model, "--suite", rolling, "--chat-template", "--output", "third")
-    assert told == ["language-modeling: Whole texts are scored without the chat template."]
+    useless = cli("score", model, "--suite", rolling, "--chat-template", "--output", "third")
+    assert useless.code == 2
+    assert "--chat-template has no effect: whole texts are scored without it" in useless.err
+    assert not Path("third").exists()
+    both = tmp_path / "both.yaml"
+    tasks = [{"task": task, "source": str(data)} for task in ("cloze", "language-modeling")]
+    both.write_text(yaml.safe_dump({"name": "both", "tasks": tasks}))
+    told = notes("score", model, "--suite", both, "--chat-template", "--output", "fourth")
+    assert "language-modeling: Whole texts are scored without the chat template." in told
+
+
+@pytest.mark.parametrize(
+    ("items", "continue_a_text"),
+    [
+        ([{"question": "A man climbs a roof. He", "choices": ["falls", "sings"], "answer": 0}], True),
+        ([{"question": "A man climbs a roof.", "choices": ["He falls.", "He sings."], "answer": 0}], True),
+        ([{"question": "What is on a roof?", "choices": ["a man", "a cow"], "answer": 0}], False),
+        ([{"question": "The roof is\nAnswer:", "choices": ["red", "blue"], "answer": 0}], False),
+        ([{"question": "屋顶上有什么\uff1f", "choices": ["人", "牛"], "answer": 0}], False),
+    ],
+)
+def test_several_endings_of_a_text_are_told_from_answers(
+    suite: Any, tmp_path: Path, items: list[dict[str, Any]], continue_a_text: bool
+) -> None:
+    from gpt_tasks.plugins import installed_plugins
+    from gpt_tasks.scoring.prompting import ShotsPool, ask, notes_of, read_examples
+    from gpt_tasks.scoring.suites import load_suite
+
+    data = jsonl(tmp_path / "rows.jsonl", items)
+    registry = installed_plugins().registry
+    (task,) = load_suite(str(suite(task="multiple-choice", source=str(data), prompt="{question}")), registry).tasks
+    examples = list(read_examples(task, registry.sources, None))
+    asked = list(ask(task, examples, ShotsPool(), "random", 0, lambda text: f"<user>{text}<assistant>"))
+    told = [note for note in notes_of(asked, [task], [ShotsPool()], None, chat=True) if "continue a text" in note]
+    assert bool(told) == continue_a_text

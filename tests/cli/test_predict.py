@@ -328,3 +328,33 @@ def test_an_answer_has_a_column_of_its_confidence_where_it_has_one(name, predict
     found = AnswerColumns().of(TASKS[name], Example({"text": "a"}, None, "f:1"), prediction)
     assert found.get("confidence") == confidence
     assert ("confidence" in found) == (confidence is not None)
+
+
+def test_a_file_of_plain_text_is_answered_line_by_line_as_stdin_is(cli, finished_run, tmp_path, monkeypatch) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join([*TEXTS, "a third"]) + "\n", encoding="utf-8")
+    outcome = cli("predict", finished_run, "--input", file)
+    assert outcome.code == 0, outcome.err
+    monkeypatch.setattr("sys.stdin", file.open(encoding="utf-8"))
+    assert outcome.out == cli("predict", finished_run, "--input", "-").out
+    assert len(outcome.out.splitlines()) == 3
+    assert cli("predict", finished_run, "--input", file, "--output", "out.csv").code == 0
+    with Path("out.csv").open(newline="", encoding="utf-8") as rows:
+        assert [row["text"] for row in csv.DictReader(rows)] == [*TEXTS, "a third"]
+    useless = cli("predict", finished_run, "--input", file, "--column", "text=line")
+    assert useless.code == 2
+    assert "--column text=line has no effect: texts.txt has no columns" in useless.err
+    file.write_text("one\n\n", encoding="utf-8")
+    empty = cli("predict", finished_run, "--input", file)
+    assert empty.code == 4
+    assert "texts.txt:2: column 'text' is empty" in empty.err
+    file.write_bytes("ça alors\n".encode("mac_roman"))
+    named = cli("predict", finished_run, "--input", file, "--encoding", "mac_roman")
+    assert [answer["text"] for answer in answers(named.out)] == ["ça alors"]
+
+
+def test_a_task_of_several_texts_reads_no_plain_text(cli, tiny_backbone_folder, tmp_path) -> None:
+    (tmp_path / "texts.txt").write_text("one text\n")
+    outcome = cli("predict", tiny_backbone_folder, "--task", "qa", "--input", tmp_path / "texts.txt")
+    assert outcome.code == 4
+    assert "reads context, question, not one text" in outcome.err

@@ -145,7 +145,7 @@ def test_another_setting_overwrites_nothing(cli: Any, suite: Any, tiny_backbone_
 def test_scores_of_a_run_that_called_the_sampler_drawn_are_those_of_random(
     cli: Any, suite: Any, tiny_backbone_folder: Path
 ) -> None:
-    arguments = ("score", tiny_backbone_folder, "--suite", suite(), "--output", "out")
+    arguments = ("score", tiny_backbone_folder, "--suite", suite(), "--shots", 1, "--output", "out")
     assert cli(*arguments).code == 0
     told = json.loads(Path("out/scores.json").read_text())
     assert told["settings"]["shots_sampler"] == "random"
@@ -216,14 +216,23 @@ def test_nothing_precedes_a_text_whose_likelihood_is_measured(
     (tmp_path / "rows.jsonl").write_text(
         "".join(json.dumps({"text": f"The soup was cold {n}."}) + "\n" for n in range(5))
     )
-    task = {"task": "language-modeling", "source": "rows.jsonl"}
-    (tmp_path / "texts.yaml").write_text(yaml.safe_dump({"name": "texts", "tasks": [task]}))
+    entry = {"source": "rows.jsonl", "prompt": "{text}"}
+    tasks = [
+        {"task": "language-modeling", **entry},
+        {"task": "text-to-text", "answer": " {text}", "max_tokens": 4, **entry},
+    ]
     figures = []
     for shots in ("0", "2"):
-        outcome = cli("score", tiny_backbone_folder, "--suite", tmp_path / "texts.yaml", "--shots", shots, "--json")
+        suite = tmp_path / f"texts-{shots}.yaml"
+        suite.write_text(yaml.safe_dump({"name": f"texts-{shots}", "tasks": tasks}))
+        outcome = cli("score", tiny_backbone_folder, "--suite", suite, "--shots", shots, "--json")
         figures.append(json.loads(outcome.out)["tasks"][0]["metrics"])
     assert figures[0] == figures[1]
-    assert json.loads(outcome.out)["notes"] == ["--shots 2 has no effect on language-modeling."]
+    assert "--shots 2 has no effect on language-modeling." in json.loads(outcome.out)["notes"]
+    suite.write_text(yaml.safe_dump({"name": "texts", "tasks": tasks[:1]}))
+    alone = cli("score", tiny_backbone_folder, "--suite", suite, "--shots", 2)
+    assert alone.code == 2
+    assert "--shots 2 is for few-shot examples, and texts is scored without any" in alone.err
 
 
 def test_other_families(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) -> None:
@@ -261,7 +270,7 @@ def test_other_families(cli: Any, tmp_path: Path, tiny_backbone_folder: Path) ->
         ({"prompt": "{question.__class__}"}, "must hold the name of a field"),
         (
             {"question": "{text}"},
-            "task 'multiple-choice': Task 'multiple-choice' compares no labels: a question and words",
+            "question '{text}': task 'multiple-choice' compares no labels: a question and words for labels",
         ),
         ({"task": "text-to-text", "stop": [""]}, "a text to stop at is empty"),
         ({"by": "sort"}, "there is no column 'sort'"),
@@ -326,6 +335,30 @@ def test_what_is_wrong_in_an_item_is_reported(
     outcome = cli("score", tiny_backbone_folder, "--suite", suite([ITEMS[0], {**ITEMS[1], **item}], **refusing))
     assert outcome.code == 4, outcome.err
     assert told in outcome.err
+
+
+def test_all_rows_that_cannot_be_used_are_counted_and_five_named(
+    cli: Any, suite: Any, tiny_backbone_folder: Path
+) -> None:
+    items = [{**ITEMS[n % 4], "question": f"{ITEMS[n % 4]['question']} {n}"} for n in range(12)]
+    for n in (1, 3, 4, 6, 7, 9, 11):
+        items[n] = {**items[n], "choices": ["one"]} if n % 2 else {**items[n], "question": None}
+    outcome = cli("score", tiny_backbone_folder, "--suite", suite(items))
+    assert outcome.code == 4
+    assert "7 of 12 rows cannot be used: items.jsonl:2: 1 choices are too few; items.jsonl:4" in outcome.err
+    assert "items.jsonl:8: 1 choices are too few; and others" in outcome.err
+    assert "items.jsonl:10" not in outcome.err
+    assert "--skip-invalid" not in outcome.err  # which score does not have
+    # A trial reads as far as it needs to, and refuses what it met there.
+    assert (
+        "items.jsonl:2: 1 choices are too few"
+        in cli("score", tiny_backbone_folder, "--suite", suite(items), "--limit", 2).err
+    )
+    assert cli("score", tiny_backbone_folder, "--suite", suite(items), "--limit", 1).code == 0
+    items[0] = {**items[0], "question": None}
+    computed = suite(items[:3], fields={"question": "question.upper()"})
+    outcome = cli("score", tiny_backbone_folder, "--suite", computed, "--output", "computed")
+    assert "2 of 3 rows cannot be used: items.jsonl:1: field 'question' cannot be computed" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -419,7 +452,7 @@ def test_a_task_of_lm_evaluation_harness(cli: Any, tiny_backbone_folder: Path, t
     assert "out holds scores of another limit: 2, not 1" in other.err
     refused = cli("score", tiny_backbone_folder, "--suite", suite, "--chat-template")
     assert refused.code == 2
-    assert "are for our own suites" in refused.err
+    assert "--chat-template is for our own suites" in refused.err
 
 
 def test_progress_has_a_rate(

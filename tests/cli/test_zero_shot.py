@@ -312,15 +312,14 @@ LEFT_OUT = [
     (["--calibrate"], "--calibrate is for --task"),
     (["--question", "{text}"], "--question is for --task"),
     (["--label-word", "positive=good"], "--label-word is for --task"),
-    (["--option", "prompt=x"], "--option is for --task"),
 ]
 OF_BOTH = [
     (["--task", "sentimant"], "Did you mean 'sentiment'?"),
     (["--task", "sentiment", "--label-word", "neutral=so"], "is for a label 'neutral', which does not exist"),
     (["--task", "sentiment", "--label-word", "positive=negative"], "Two labels have the same word 'negative'"),
-    (["--task", "sentiment", "--question", "{review}"], "The question names 'review'"),
-    (["--task", "sentiment", "--question", "{text"], "The question '{text' cannot be read"),
-    (["--task", "sentiment", "--option", "prompt=x"], "--prompt: 'x': a prompt names the fields it reads"),
+    (["--task", "sentiment", "--question", "{review}"], "--question '{review}' names 'review'"),
+    (["--task", "sentiment", "--question", "{text"], "--question '{text' cannot be read"),
+    (["--task", "sentiment", "--option", "prompt=x"], "--option prompt: 'x': a prompt names the fields it reads"),
     (["--task", "sentiment", "--decoding", "num_beams=2"], "--decoding is for a run"),
     (["--task", "multiple-choice", "--calibrate"], "compares no labels"),
     (["--task", "multiple-choice", "--question", "{question}"], "compares no labels: a question and words for labels"),
@@ -333,7 +332,7 @@ OF_BOTH = [
         ["--task", "translation", "--option", "target_language=de", "--option", "target_language=zh"],
         "--option target_language is given twice: 'de' and 'zh'",
     ),
-    (["--task", "summarization", "--option", "prompt={document"], "--prompt: '{document'"),
+    (["--task", "summarization", "--option", "prompt={document"], "--option prompt: '{document'"),
     (["--task", "summarization", "--option", "answr=x"], "answr"),
 ]
 
@@ -478,7 +477,7 @@ def test_what_cannot_be_evaluated_zero_shot_is_reported_before_the_model_is_load
 
 
 def test_an_option_that_is_not_there_is_named() -> None:
-    with pytest.raises(UsageError, match="--answr: 'x': extra inputs"):
+    with pytest.raises(UsageError, match="--option answr: 'x': extra inputs"):
         gpt_tasks.zero_shot("tiny", "summarization", options={"answr": "x"})
 
 

@@ -122,3 +122,13 @@ def test_a_scheme_that_fails_is_named(tmp_path: Path) -> None:
         open_source("list:a", registry_with(lambda words: {"all": 1 / 0}).sources)  # type: ignore[dict-item]
     with pytest.raises(PluginError, match="gave the splits dev for list:a"):
         open_source("list:a", registry_with(lambda words: {"dev": lambda: iter([])}).sources)
+
+
+def test_an_encoding_of_what_is_no_file_of_text_is_refused() -> None:
+    schemes = {
+        "one": SourceScheme("one:", "One row.", lambda location: {"all": lambda: iter([Row({"text": "a"}, "1")])})
+    }
+    assert texts(open_source("one:x", schemes).splits["all"]()) == ["a"]
+    for spec in ("one:x", [{"text": "a"}]):
+        with pytest.raises(UsageError, match=r"--encoding cp1251 has no effect: .* is no text file"):
+            open_source(spec, schemes, "cp1251")

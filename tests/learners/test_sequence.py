@@ -261,3 +261,13 @@ class TestChoices:
     def test_the_longest_choice_is_the_baseline(self) -> None:
         (found,) = learner_of(Pick()).baselines([Example({}, "0", "", choices=("no", "not at all", "yes"))])["longest"]
         assert (found.label, found.probabilities) == ("1", {"1": 1.0})
+
+
+def test_a_learner_says_which_heads_it_can_fit_on_a_frozen_backbone() -> None:
+    from gpt_tasks.heads.span import SpanHead
+    from gpt_tasks.learners.causal import TextLearner
+    from gpt_tasks.learners.span import SpanLearner
+
+    linear, span = SequenceHead(8, 2), SpanHead(8)
+    heads = {kind: (kind.fits(linear), kind.fits(span)) for kind in (ClassificationLearner, SpanLearner, TextLearner)}
+    assert heads == {ClassificationLearner: (True, False), SpanLearner: (False, True), TextLearner: (False, False)}

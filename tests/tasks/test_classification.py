@@ -196,7 +196,7 @@ class TestColumns:
             Tone().fields(["letter"], {"label": "stars"}, "x.csv")
 
     def test_a_field_that_the_task_has_not_is_an_error(self) -> None:
-        with pytest.raises(DataError) as raised:
+        with pytest.raises(UsageError) as raised:
             Tone().input_fields(["letter"], {"txt": "letter"}, "x.csv")
         assert "no field 'txt'" in raised.value.message
         assert raised.value.hint == "Its fields are text, label."

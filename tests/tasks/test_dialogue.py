@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpt_tasks.errors import DataError, ModelError
+from gpt_tasks.errors import DataError, ModelError, UsageError
 from gpt_tasks.tasks.chat_template import conversation, end_token, give_template, prompt
 from gpt_tasks.tasks.chat_window import history
 from gpt_tasks.tasks.dialogue import DialogueTask
@@ -273,7 +273,7 @@ def test_rows_of_another_task_are_reported() -> None:
     with pytest.raises(DataError, match="there is no column 'messages'; the columns are text, label") as raised:
         TASK.fields(["text", "label"], {}, "reviews.csv")
     assert "--column messages=NAME" in raised.value.hint
-    with pytest.raises(DataError, match="has no field 'text'"):
+    with pytest.raises(UsageError, match="has no field 'text'"):
         TASK.fields(["text", "label"], {"text": "text"}, "reviews.csv")
 
 

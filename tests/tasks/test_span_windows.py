@@ -213,10 +213,10 @@ def test_only_some_questions_may_have_an_answer(tiny_tokenizer: PreTrainedTokeni
 @pytest.mark.parametrize(
     ("spare", "stride", "told", "hint"),
     [
-        (-5, 0, "r:2: the question takes 26 of 20 tokens and leaves its context no room", "Raise --max-length"),
-        (0, 0, "r:2: the question takes 26 of 25 tokens and leaves its context no room", "shorten the question"),
-        (1, 0, "r:2: the question takes 26 of 26 tokens and leaves its context no room", "shorten the question"),
-        (8, 7, "r:2: the question leaves its context 7 of 33 tokens, and windows overlap by 7", "lower --stride"),
+        (-5, 0, "r:2: the question takes 26 of 20 tokens and leaves its context no room", "larger --max-length"),
+        (0, 0, "r:2: the question takes 26 of 25 tokens and leaves its context no room", "Shorten the question"),
+        (1, 0, "r:2: the question takes 26 of 26 tokens and leaves its context no room", "Shorten the question"),
+        (8, 7, "r:2: the question leaves its context 7 of 33 tokens, and windows overlap by 7", "smaller --stride"),
     ],
 )
 def test_a_question_that_leaves_its_context_no_room_is_reported(

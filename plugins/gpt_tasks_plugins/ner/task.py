@@ -46,7 +46,9 @@ class EntityOptions(LabelOptions):
 
     labels: tuple[str, ...] | None = Field(None, min_length=1, description="The types, instead of the data's own.")
     on_misaligned: Literal["drop", "error"] | None = Field(
-        None, description="Leave out a span that cuts a word, or refuse the row."
+        None,
+        description="Leave out a span that cuts a word, or refuse the row.",
+        json_schema_extra={"reading": True},
     )
 
 
@@ -117,7 +119,7 @@ class NamedEntities(Task):
             cut = next(span for span in spans if span not in whole)
             raise DataError(
                 f"{row.where}: the span {text[cut.start : cut.end][:40]!r} ({cut.type}) cuts a word",
-                "Fix the span, or leave such spans out with --on-misaligned drop.",
+                "Fix the span, or leave such spans out: --on-misaligned drop, in evaluate --option on_misaligned=drop.",
             )
         return json.dumps([whole, repaired, len(spans) - len(whole)], ensure_ascii=False)
 
