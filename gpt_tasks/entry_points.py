@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib import metadata
 from typing import NamedTuple
 
 from gpt_tasks.errors import said
 
-_read = metadata.Distribution.entry_points.fget  # type: ignore[attr-defined]
+_read: Callable[[metadata.Distribution], metadata.EntryPoints] = metadata.Distribution.entry_points.fget  # type: ignore[attr-defined]
 
 
 class Damaged(NamedTuple):

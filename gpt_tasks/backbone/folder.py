@@ -10,7 +10,9 @@ from gpt_tasks.backbone import hub
 from gpt_tasks.errors import ModelError
 from gpt_tasks.saved_json import checked, read_json
 
-GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer.json"
+_GENERATION = "generation_config.json"
+_SMALL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 BELONG = f"Weights and {hub.CONFIG} must belong together."
 
 
@@ -20,7 +22,11 @@ def check_files(folder: Path) -> None:
         raise ModelError(
             f"{folder}: holds an adapter, not a model", "Merge it into its base model first (peft's merge_and_unload)."
         )
-    read_json(folder / hub.CONFIG)
+    for name in (hub.CONFIG, *filter(lambda name: (folder / name).is_file(), _SMALL)):
+        read_json(folder / name)
+    generation = folder / _GENERATION
+    if generation.is_file():
+        checked(generation, read_json(generation), _Generation)
     if (folder / hub.WEIGHTS).is_file():
         check_tensors(folder / hub.WEIGHTS)
     elif (folder / hub.WEIGHTS_INDEX).is_file():
@@ -53,6 +59,22 @@ def check_tensors(file: Path) -> None:
             f"{file}: truncated, or not a safetensors file: {hub.first_line(error)}",
             "Copy or download it again.",
         ) from error
+
+
+class _Generation(BaseModel):
+    """What is read of a generation config without transformers' checking it."""
+
+    eos_token_id: int | list[int] | None = None
+    bos_token_id: int | None = None
+    pad_token_id: int | None = None
+    max_length: int | None = None
+    max_new_tokens: int | None = None
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    num_beams: int | None = None
+    repetition_penalty: float | None = None
 
 
 class _Index(BaseModel):

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.backbone import hub
-from gpt_tasks.backbone.folder import BELONG, check_files
+from gpt_tasks.backbone.folder import BELONG, TOKENIZER, check_files
 from gpt_tasks.backbone.native import panics_caught
 from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.backbone.verify import RECORD, verify_run
 from gpt_tasks.errors import ModelError
 from gpt_tasks.extensions import BackbonePreset
+from gpt_tasks.saved_json import read_json
 from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
@@ -207,7 +208,11 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase
             tokens = tokenizer.get_vocab()
             tokenizer.decode(tokenizer("Is it whole?")["input_ids"])
     except Exception as error:
-        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {hub.first_line(error)}", _ADVICE) from error
+        file = folder / TOKENIZER
+        if file.is_file():
+            read_json(file)
+        where = file if file.is_file() else folder
+        raise ModelError(f"{where}: the tokenizer cannot be loaded: {hub.first_line(error)}", _ADVICE) from error
     # Where files are missing, transformers builds a tokenizer that knows nothing but its special tokens.
     if len(tokens) <= len(tokenizer.all_special_ids):
         raise ModelError(f"{folder}: the tokenizer is empty", "Save the model's tokenizer into the same folder.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from gpt_tasks.checksums import checksums, find_damage
-from gpt_tasks.errors import ModelError
+from gpt_tasks.errors import GptTasksError, ModelError, said
 from gpt_tasks.saved_json import checked, read_json
 
 RECORD = "run.json"
@@ -27,9 +29,31 @@ def checksums_of(run: Path) -> dict[str, str]:
 
 def verify_run(run: Path) -> None:
     """Raise ModelError naming the file of a run that is not the recorded one; older runs record nothing."""
-    file = run / RECORD
-    found = find_damage(run, checked(file, read_json(file), _Recorded, "Copy the run again.").checksums or {})
+    found = _damage(run)
     if found is not None:
         raise ModelError(
             found, f"Copy the run again, or train it again. Opened unchecked: with --no-verify, or as {run / 'model'}."
         )
+
+
+@contextmanager
+def blaming_damage(run: Path) -> Iterator[None]:
+    """Raise ModelError for what goes wrong with a run that was opened unchecked, where a file of it is damaged."""
+    try:
+        yield
+    except GptTasksError:
+        raise
+    except Exception as error:
+        found = _damage(run)
+        if found is None:
+            raise
+        raise ModelError(
+            f"{found}. So it cannot be used: {type(error).__name__}: {said(error)[:200]}",
+            "Copy the run again, or train it again.",
+        ) from error
+
+
+def _damage(run: Path) -> str | None:
+    file = run / RECORD
+    recorded = checked(file, read_json(file), _Recorded, "Copy the run again.").checksums
+    return find_damage(run, recorded or {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import tempfile
-import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import CachedLoop, Engine, can_loop, unsupported_settings
 from gpt_tasks.generation.linear_kernels import multiplies_int8
 from gpt_tasks.generation.rows import BatchOutputs
+from gpt_tasks.threads import Lock
 
 _SAMPLE = 16
 # On this many random tokens in a row, log-probabilities must correlate this much with the model's own.
@@ -142,5 +142,5 @@ class Translated:
         return float(torch.corrcoef(both.log_softmax(-1).flatten(1))[0, 1])
 
 
-_SEEDED = threading.Lock()
+_SEEDED = Lock()
 _CULPRIT, _WAY_OUT = "--precision int8", "Take --precision auto."

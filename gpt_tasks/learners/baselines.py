@@ -100,14 +100,20 @@ def load_baselines(folder: Path) -> Baselines:
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ModelError(
-            f"The baselines in {folder} have schema version {version!r:.20}, not {SCHEMA_VERSION}",
+            f"{file} has schema version {version!r:.20}; this gpt-tasks reads {SCHEMA_VERSION}",
             "Train the run again, or use the version of gpt-tasks that made it.",
         )
     saved = checked(file, content, _Saved, _AGAIN)
     try:
-        return _restored(saved, load_file(tensors))
-    except (OSError, ValueError, LookupError, SafetensorError) as error:
+        arrays = load_file(tensors)
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{tensors}: {said(error)}", _AGAIN) from error
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ModelError(f"{tensors}: its weights are not finite numbers", _AGAIN)
+    try:
+        return _restored(saved, arrays)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{file}, {tensors.name}: {said(error)}", _AGAIN) from error
 
 
 def fit_baselines(
@@ -194,8 +200,6 @@ def _restored(saved: _Saved, tensors: Mapping[str, np.ndarray]) -> Baselines:
     terms, classes = len(linear.terms), len(linear.classes)
     if [array.shape for array in arrays] != [(terms,), (classes, terms), (classes,)]:
         raise ValueError(f"the tensors do not fit {classes} classes and {terms} terms")
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("its weights are not finite numbers")
     if not set(linear.classes) <= set(range(len(saved.prior))):
         raise ValueError(f"classes {linear.classes} go beyond the {len(saved.prior)} labels")
     return Baselines(tuple(saved.prior), linear, saved.loss, tuple(saved.notes))

@@ -38,7 +38,7 @@ def load_learner(
     task = _restored(find_task(saved.record), saved.record.state, folder.model / TASK)
     if task.learner is None or (task.head is None) != (saved.head is None):
         raise ModelError(
-            f"Task '{task.name}' is of another family than when the run was trained",
+            f"{folder.model / TASK}: task '{task.name}' is of another family than when the run was trained",
             f"Install {saved.record.plugin} {saved.record.plugin_version}.",
         )
     kind: type[Learner[Any]] = registry.learners[task.learner].load()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from gpt_tasks.backbone.verify import verify_run
+from gpt_tasks.backbone.verify import blaming_damage, verify_run
 from gpt_tasks.errors import ModelError, PluginError, UsageError, said
 from gpt_tasks.evaluation.answering import AnsweringModel
 from gpt_tasks.evaluation.report import Report
@@ -140,7 +140,8 @@ class Run(AnsweringModel):
     def guarded(self) -> Iterator[None]:
         """Turn what the machine refuses, and what a plugin raises, into errors that name them."""
         suspect = self.plugins.find(self.plugins.registry.learners.owner(self._learner))
-        with machine_errors(), self.plugins.attribute_errors(suspect=suspect):
+        unchecked = nullcontext() if self._verify else blaming_damage(self.path)
+        with machine_errors(), self.plugins.attribute_errors(suspect=suspect), unchecked:
             yield
 
     def configuration(self) -> dict[str, Any]:

@@ -48,14 +48,14 @@ def test_a_run_answers_into_closed_streams(redirected: str, finished_run: Path, 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_what_the_encoding_lacks_is_escaped_and_json_stays_json(encoding: str, finished_run: Path) -> None:
-    text = "Ein schöner Film – 好 😀"
+    text = "Ein schöner Film 好 😀"
     how = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
     ended = shell(["predict", str(finished_run), text, "--json"], "", **how)
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout.decode(encoding))["predictions"][0]["text"] == text
-    ended = shell(["finetune", "nö–such"], "", **how)
+    ended = shell(["finetune", "nö好such"], "", **how)
     assert ended.returncode == 2
-    assert r"\u2013such" in ended.stderr.decode(encoding)
+    assert r"\u597dsuch" in ended.stderr.decode(encoding)
 
 
 def test_the_escapes_are_those_of_json() -> None:
