@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 import gpt_tasks
 from gpt_tasks.cli.streams import prepare_streams
 from gpt_tasks.cli.strict import StrictGroup
-from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, UsageError, said
+from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, ModelError, UsageError, said
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.signals import ignore_signals, unwind_on_signals
@@ -58,6 +58,9 @@ def run(arguments: Sequence[str]) -> int:
         raise
     # Native code that panics raises what is no Exception.
     except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            hint = "A file of the model, such as its tokenizer.json, may be damaged: copy it again."
+            return _tell(error, f"ModelError: native code panicked: {said(error)}", hint, ModelError.exit_code, trace)
         return _tell(
             error,
             f"This is a bug of gpt-tasks: {type(error).__name__}: {said(error)}",
