@@ -165,8 +165,9 @@ def write_record(config: PretrainConfig, steps: int | None) -> None:
 
 def _placed(config: PretrainConfig, folder: Path) -> PretrainConfig:
     """Return settings whose relative paths begin in a folder."""
-    paths = {name: folder / path for name in ("validation", "about_text") if (path := getattr(config, name))}
-    return config.model_copy(update={"text": [folder / path for path in config.text], **paths})
+    paths = {name: getattr(config, name) for name in ("validation", "about_text")}
+    placed = {name: (folder / path).resolve() for name, path in paths.items() if path is not None}
+    return config.model_copy(update={"text": [(folder / path).resolve() for path in config.text], **placed})
 
 
 def _shown(value: Any) -> str:

@@ -261,7 +261,7 @@ BREAKAGES = {
     "renamed weights": (rename_a_layer, ["the weights lack 'transformer.h.1.ln_1.bias' and 1 more"]),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer"]),
     "an empty tokenizer": (empty_tokenizer, ["the tokenizer is empty"]),
-    "a broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), ["the tokenizer cannot"]),
+    "a broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), ["tokenizer.json: truncated"]),
     "an adapter": (adapter_only, ["holds an adapter"]),
 }
 

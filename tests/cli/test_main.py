@@ -38,7 +38,7 @@ FAILING = """
         if what == "memory":
             raise MemoryError
         if what == "panic":
-            raise type("PanicException", (BaseException,), {})("index out of bounds")
+            raise type("PanicException", (BaseException,), {{}})("index out of bounds")
         if what == "return":
             return 9
         raise RuntimeError("all is lost")
