@@ -8,9 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file in a folder and below it, in hexadecimal, by its path there."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+def checksums(folder: Path, parts: Iterable[str] = (".",)) -> dict[str, str]:
+    """Return the SHA-256 of every file of a folder, in hexadecimal, by its path there: of those in and below `parts`.
+
+    A part is a folder or a file; one that is not there has no files.
+    """
+    places = [folder / part for part in parts]
+    files = [path for place in places for path in (place, *place.rglob("*")) if path.is_file()]
     return _digests(folder, sorted(file.relative_to(folder).as_posix() for file in files))
 
 

@@ -55,7 +55,15 @@ class MachineError(GptTasksError):
 
 
 class Terminated(SystemExit):
-    """The process received SIGTERM: it unwinds, and exits with 128 plus the signal's number."""
+    """The process received SIGTERM or SIGHUP: it unwinds, and exits with 128 plus the signal's number."""
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says, on one line: nothing where its own `str` raises."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return ""
 
 
 INTERRUPTED = 130

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gpt_tasks.errors import Terminated
 from gpt_tasks.files import json_safe
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.processes import rank
@@ -52,6 +53,6 @@ def observed(
     try:
         yield observers
     except BaseException as error:
-        observers.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        observers.end("interrupted" if isinstance(error, KeyboardInterrupt | Terminated) else "failed")
         raise
     observers.end("finished")

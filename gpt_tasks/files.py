@@ -7,12 +7,14 @@ import json
 import math
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from gpt_tasks.errors import GptTasksError, MachineError, UsageError
+from gpt_tasks.errors import GptTasksError, MachineError, UsageError, said
+from gpt_tasks.signals import uninterrupted
 
 _REFUSALS = {
     errno.ENOSPC: "Free some space, or write to another folder.",
@@ -28,6 +30,7 @@ _REFUSALS = {
     errno.EMFILE: "Raise the limit on open files (ulimit -n).",
     errno.ENOMEM: "Free some memory; finetune, pretrain and score take a lower --batch-tokens.",
 }
+_DRAFT = ".draft"
 # Libraries written in other languages report a full disk only in the message.
 _FULL = re.compile(r"no space left|file too large|\(os error (28|27|122)\)|file write failed|unexpected pos", re.I)
 
@@ -35,13 +38,31 @@ _FULL = re.compile(r"no space left|file too large|\(os error (28|27|122)\)|file 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give another name to write a file under, which takes its own only once it is whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{_DRAFT}")
     try:
         yield draft
         draft.replace(path)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        with uninterrupted():
+            draft.unlink(missing_ok=True)
         raise
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write in a folder. No other process may work there."""
+    for draft in folder.rglob(f".*{_DRAFT}"):
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder that is gone at the end, also where signals follow one another."""
+    folder = tempfile.TemporaryDirectory(prefix="gpt-tasks-")
+    try:
+        yield Path(folder.name)
+    finally:
+        with uninterrupted():
+            folder.cleanup()
 
 
 @contextmanager
@@ -74,7 +95,7 @@ def json_safe(value: Any) -> Any:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that the machine's memory, or that of its accelerator, is used up."""
     # torch has words only for the memory of a CPU, and is not imported here.
-    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said(error)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)
 
 
@@ -95,14 +116,14 @@ def machine_errors() -> Iterator[None]:
             raise MachineError(
                 "The memory is used up", "Shorten the texts; finetune, pretrain and score take a lower --batch-tokens."
             ) from error
-        if "re-initialize CUDA in forked" in str(error):
+        if "re-initialize CUDA in forked" in said(error):
             raise MachineError(
                 "A forked process cannot compute on a GPU that its parent has used",
                 "Start it by spawn: multiprocessing.get_context('spawn').",
             ) from error
-        if not _FULL.search(str(error)):
+        if not _FULL.search(said(error)):
             raise
-        raise MachineError(" ".join(str(error).split()), _REFUSALS[errno.ENOSPC]) from error
+        raise MachineError(said(error), _REFUSALS[errno.ENOSPC]) from error
 
 
 def check_place(path: Path) -> None:

@@ -6,9 +6,10 @@ import functools
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import TracebackType
@@ -16,7 +17,8 @@ from types import TracebackType
 import pluggy
 
 from gpt_tasks import hookspecs
-from gpt_tasks.errors import GptTasksError, PluginError, Terminated, UsageError
+from gpt_tasks.entry_points import installed_entry_points
+from gpt_tasks.errors import GptTasksError, PluginError, Terminated, UsageError, said
 from gpt_tasks.files import machine_errors
 from gpt_tasks.registry import Registries
 from gpt_tasks.threads import once
@@ -35,6 +37,8 @@ OWN_DISTRIBUTION = "gpt-tasks"
 SELECTED = "GPT_TASKS_PLUGINS"
 STRICT = "GPT_TASKS_STRICT"
 _SWITCHES = {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("0", "false", "no", ""), False)}
+PATIENCE = 10.0
+"""After so many seconds of an import stderr says whose it is."""
 _STRICT_HINT = f"Fix, upgrade or uninstall the plugin, or unset {STRICT}; --trace shows where it failed."
 
 
@@ -142,7 +146,7 @@ class Plugins:
             for plugin in self.plugins:
                 if module.split(".")[0] == GROUP and plugin.distribution == OWN_DISTRIBUTION:
                     continue
-                if module == plugin.package or module.startswith(plugin.package + "."):
+                if plugin.module and (module == plugin.package or module.startswith(plugin.package + ".")):
                     found = plugin
             traceback = traceback.tb_next
         return found
@@ -158,7 +162,13 @@ def installed_plugins() -> Plugins:
     """
     chosen = os.environ.get(SELECTED)
     selected = None if chosen is None else {name for name in map(str.strip, chosen.split(",")) if name}
-    plugins = load_plugins(metadata.entry_points(group=GROUP), selected, strict=_switched_on(STRICT))
+    strict = _switched_on(STRICT)
+    points, damaged = installed_entry_points(GROUP)
+    plugins = load_plugins(points, selected, strict=strict)
+    for each in damaged:
+        if strict:
+            raise PluginError(f"Plugin '{each.name}' ({each.source}) cannot be loaded: {each.cause}", _STRICT_HINT)
+        plugins.plugins.append(Plugin(each.name, "", each.source, "", error=each.cause))
     for plugin in plugins.failures():
         _say(f"Plugin '{plugin.name}' ({plugin.source}) is left out: {plugin.error}")
     return plugins
@@ -234,9 +244,10 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
             raise ValueError(f"the plugin's name {point.name!r} is not made of a-z, 0-9, single - and _")
         if manager.has_plugin(point.name):
             raise ValueError(f"there is already a plugin called '{point.name}'")
-        if not _is_own(point):
-            refuse_other_version(point.module)
-        implementation = point.load()
+        with nullcontext() if _is_own(point) else _named_if_slow(f"Plugin '{point.name}' ({found().source})"):
+            if not _is_own(point):
+                refuse_other_version(point.module)
+            implementation = point.load()
         manager.register(implementation, name=point.name)
         hooks = tuple(caller.name for caller in manager.get_hookcallers(implementation) or ())
         refuse_unknown_hooks(hooks)
@@ -249,10 +260,10 @@ def _load(point: metadata.EntryPoint, manager: pluggy.PluginManager, plugins: Pl
         refuse_clashes(offers, plugins.registry)
         for offer in offers:
             offer.table.add(offer.name, offer.thing, point.name, getattr(offer.thing, "former_names", ()))
-    except Terminated:
+    except (Terminated, KeyboardInterrupt):
         raise
-    # SystemExit too: a plugin that ends the interpreter on import must not end the command.
-    except (Exception, SystemExit) as error:
+    # A plugin that ends the interpreter on import, or whose native code panics, must not end the command.
+    except BaseException as error:
         if manager.has_plugin(point.name) and not any(plugin.name == point.name for plugin in plugins.plugins):
             manager.unregister(name=point.name)
             plugins.observers.pop(point.name, None)
@@ -294,8 +305,19 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
+@contextmanager
+def _named_if_slow(who: str) -> Iterator[None]:
+    timer = threading.Timer(PATIENCE, _say, [f"{who} is still loading after {PATIENCE:g} seconds."])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _cause(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = said(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpt_tasks.errors import UsageError
+from gpt_tasks.files import remove_drafts
+from gpt_tasks.signals import uninterrupted
+
+LOCK = ".lock"
+"""The file by which a process has a folder to itself; where it was killed, the file is left and says nothing."""
 
 T = TypeVar("T")
 _by_itself: ContextVar[bool] = ContextVar("by_itself", default=False)
@@ -75,19 +80,26 @@ def by_itself() -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a second run out of a folder while this one, on all its processes, works in it. Raises UsageError."""
+    """Keep a second run out of a folder while this one, on all its processes, works in it. Raises UsageError.
+
+    What a process that was killed there was just writing is removed.
+    """
     if rank() > 0:
         yield
         return
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"Another process works in {folder}", "Wait for it, or end it first.") from None
-    try:
+        with uninterrupted():
+            try:
+                lock.acquire()
+            except Timeout:
+                raise UsageError(f"Another process works in {folder}", "Wait for it, or end it first.") from None
+            remove_drafts(folder)
         yield
     finally:
-        lock.release()
-        (folder / ".lock").unlink(missing_ok=True)
+        if lock.is_locked:
+            with uninterrupted():
+                lock.release()
+                (folder / LOCK).unlink(missing_ok=True)

@@ -7,9 +7,10 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, cached_property, update_wrapper
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -17,15 +18,44 @@ LOADING = threading.RLock()
 """Held by the thread that opens or builds a model.
 
 Meanwhile transformers replaces functions of torch and of itself: a second thread that did the same would put back what
-the first had replaced, for good.
+the first had replaced, for good. A fork waits for it: the child would have but a half of what is being built.
 """
-_locks = {"training": threading.RLock()}
+
+
+class Lock:
+    """A lock that the thread which holds it can take again, and that is free in a forked process.
+
+    There, no thread is left that would release it. What it guards must be whole at any moment, or change under LOADING.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._holder: list[int] = []  # as often as that thread has taken it
+        _LOCKS.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._holder.append(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        self._holder.pop()
+        self._lock.release()
+
+    def leave_to_this_thread(self) -> None:
+        """Make it free where another thread holds it: after a fork that thread is gone."""
+        if threading.get_ident() not in self._holder:
+            self._lock, self._holder = threading.RLock(), []
+
+
+_LOCKS: WeakSet[Lock] = WeakSet()
+_FORKED: list[Callable[[], None]] = []
+_TRAINING = Lock()
 
 
 @contextmanager
 def one_training() -> Iterator[None]:
     """Wait until no other thread of this process trains: a training draws from the global random generators."""
-    with _locks["training"]:
+    with _TRAINING:
         yield
 
 
@@ -33,24 +63,32 @@ def shared(switch: Callable[[], AbstractContextManager[None]]) -> Callable[[], A
     """Let threads share a context that turns a switch of the whole process.
 
     The first that enters turns it, and the last that leaves turns it back: what another thread had turned meanwhile
-    would otherwise be put back too early, or for good.
+    would otherwise be put back too early, or for good. In a forked process only the thread that forked is in it.
     """
-    lock, entered = threading.Lock(), list[AbstractContextManager[None]]()
+    lock, inside, turned = Lock(), list[int](), ExitStack()
 
     @contextmanager
     def context() -> Iterator[None]:
         with lock:
-            entered.append(entered[0] if entered else switch())
-            if len(entered) == 1:
-                entered[0].__enter__()
+            if not inside:
+                turned.enter_context(switch())
+            inside.append(threading.get_ident())
         try:
             yield
         finally:
-            with lock:
-                last = entered.pop()
-                if not entered:
-                    last.__exit__(None, None, None)
+            leave(threading.get_ident())
 
+    def leave(thread: int) -> None:
+        with lock:
+            inside.remove(thread)
+            if not inside:
+                turned.close()
+
+    def only_this_thread() -> None:
+        for thread in [each for each in inside if each != threading.get_ident()]:
+            leave(thread)
+
+    _FORKED.append(only_this_thread)
     return context
 
 
@@ -68,13 +106,12 @@ class once(Generic[T]):  # noqa: N801 - a decorator
 
     def __init__(self, function: Callable[[], T]) -> None:
         self._computed = cache(function)
-        self._lock = threading.RLock()
         self.cache_clear = self._computed.cache_clear
         update_wrapper(self, function)
 
     def __call__(self) -> T:
         """Return the value."""
-        with self._lock:
+        with LOADING:
             return self._computed()
 
 
@@ -102,8 +139,11 @@ def _in_child() -> None:
 
     GNU's OpenMP would wait for them forever. tokenizers turns its threads off, with a warning unless this is set.
     """
-    _locks["training"] = threading.RLock()
+    for lock in list(_LOCKS):
+        lock.leave_to_this_thread()
     LOADING.release()
+    for leave_others in _FORKED:
+        leave_others()
     if "tokenizers" in sys.modules:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if "torch" in sys.modules:
@@ -111,5 +151,4 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # A fork waits for a model that is being opened: the child would have but a half of it.
     os.register_at_fork(before=LOADING.acquire, after_in_parent=LOADING.release, after_in_child=_in_child)

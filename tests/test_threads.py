@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,8 @@ from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import Generating
 from gpt_tasks.generation.generator import Generator
-from gpt_tasks.threads import ignoring_warnings, once, spin_briefly
+from gpt_tasks.threads import Lock, ignoring_warnings, once, shared, spin_briefly
+from gpt_tasks.types import Continuation
 
 T = TypeVar("T")
 THREADS = 16
@@ -205,6 +207,76 @@ def _in_fork(function: Callable[[], Any]) -> Any:
     os.waitpid(child, 0)
     assert content, "the forked process hung"
     return pickle.loads(content)
+
+
+@contextmanager
+def busy(function: Callable[[], Any]) -> Iterator[None]:
+    """Another thread is inside a function, again and again."""
+    inside, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            inside.set()
+            function()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_process_forked_while_others_answer_answers_too(runs: dict[str, Path], tiny_backbone_folder: Path) -> None:
+    run = gpt_tasks.load(runs["sentiment"], device="cpu", precision="float32")
+    responder: Any = gpt_tasks.open_responder(str(tiny_backbone_folder), device="cpu", precision="bf16")
+    requests = [Continuation(text, " and more") for text in TEXTS]
+
+    def answered() -> list[Any]:
+        return [answer.value for answer in responder.answer(requests).answers]
+
+    right, scored = run.predict(TEXTS), answered()
+    with busy(lambda: run.predict(TEXTS)), busy(answered):
+        for _ in range(3):
+            assert _in_fork(lambda: run.predict(TEXTS)) == right
+            assert _in_fork(answered) == scored
+
+
+def test_what_another_thread_held_is_free_in_a_forked_process_and_what_this_one_holds_is_not() -> None:
+    others, own = Lock(), Lock()
+    held, released = threading.Event(), threading.Event()
+    switched: list[str] = []
+
+    @shared
+    @contextmanager
+    def switch() -> Iterator[None]:
+        switched.append("on")
+        yield
+        switched.append("off")
+
+    def hold() -> None:
+        with others, switch():
+            held.set()
+            released.wait()
+
+    def in_child() -> list[str]:
+        with others, own:
+            return switched
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        with own:
+            assert _in_fork(in_child) == ["on", "off"]
+        with switch():
+            assert _in_fork(in_child) == ["on"]
+    finally:
+        released.set()
+        thread.join()
+    assert switched == ["on", "off"]
 
 
 def test_a_model_is_put_back_part_by_part() -> None:

@@ -115,7 +115,7 @@ def is_complete(folder: Path) -> bool:
     try:
         index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
         return all((folder / shard).is_file() for shard in index["weight_map"].values())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 

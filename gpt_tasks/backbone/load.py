@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.backbone import hub
+from gpt_tasks.backbone.folder import BELONG, TOKENIZER, check_files
+from gpt_tasks.backbone.native import panics_caught
 from gpt_tasks.backbone.quiet import quiet_transformers
-from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, refuse_unfinished_folder, verify_model
+from gpt_tasks.backbone.verify import RECORD, refuse_unfinished_folder, verify_run
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
+from gpt_tasks.saved_json import read_json
 from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
@@ -128,8 +130,8 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Bac
     """
     folder = location.folder
     if location.run is not None:
-        verify_model(folder, read_json(location.run / RECORD).get(CHECKSUMS))
-    _check_files(folder)
+        verify_run(location.run)
+    check_files(folder)
     with LOADING, quiet_transformers():
         config = _config(folder, trust_remote_code)
         model = _model(folder, config, trust_remote_code)
@@ -143,63 +145,6 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Bac
             "Model and tokenizer must belong together.",
         )
     return Backbone(location, model, tokenizer)
-
-
-def check_tensors(file: Path) -> None:
-    """Read the header of a safetensors file. Raises ModelError where the file is missing, truncated or another."""
-    from safetensors import SafetensorError, safe_open
-
-    if not file.is_file():
-        raise ModelError(f"{file}: this file is missing", "Copy or download the folder again, whole.")
-    try:
-        with safe_open(file, framework="pt"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{file}: truncated, or not a safetensors file: {hub.first_line(error)}",
-            "Copy or download it again.",
-        ) from error
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ModelError where the file is missing or holds none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{file}: this file is missing", "Is this the folder of a model?") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: truncated, or not JSON: {hub.first_line(error)}", "Copy it again.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{file}: not a JSON object", "Copy it again.")
-    return content
-
-
-def _check_files(folder: Path) -> None:
-    if not (folder / hub.CONFIG).is_file() and (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{folder}: holds an adapter, not a model", "Merge it into its base model first (peft's merge_and_unload)."
-        )
-    read_json(folder / hub.CONFIG)
-    if (folder / hub.WEIGHTS).is_file():
-        check_tensors(folder / hub.WEIGHTS)
-    elif (folder / hub.WEIGHTS_INDEX).is_file():
-        shards = read_json(folder / hub.WEIGHTS_INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise ModelError(f"{folder / hub.WEIGHTS_INDEX}: names no weights", "Copy it again.")
-        for shard in sorted(set(shards.values())):
-            check_tensors(folder / str(shard))
-    elif any(folder.glob("pytorch_model*.bin")):
-        raise ModelError(
-            f"{folder}: the weights are pickled (pytorch_model.bin), which can run code when opened",
-            "Save them as safetensors once: load the model with transformers and call save_pretrained(FOLDER); on the "
-            "hub a converted revision often exists (OWNER/NAME@refs/pr/NUMBER).",
-        )
-    else:
-        raise ModelError(f"{folder / hub.WEIGHTS}: this file is missing", "A backbone's weights are in safetensors.")
-    if not hub.has_tokenizer(folder):
-        raise ModelError(
-            f"{folder}: there is no tokenizer (tokenizer.json)", "Save the model's tokenizer into the same folder."
-        )
 
 
 def _config(folder: Path, trust_remote_code: bool) -> Any:
@@ -243,16 +188,16 @@ def _model(folder: Path, config: Any, trust_remote_code: bool) -> PreTrainedMode
         raise ModelError(f"{folder}: {hub.first_line(error)}", _ADVICE) from error
     for name, found, expected in sorted(report["mismatched_keys"]):
         raise ModelError(
-            f"{folder}: weight '{name}' is {list(found)}, but {hub.CONFIG} asks for {list(expected)}", _BELONG
+            f"{folder}: weight '{name}' is {list(found)}, but {hub.CONFIG} asks for {list(expected)}", BELONG
         )
     if report["missing_keys"]:
-        raise ModelError(f"{folder}: the weights lack {_some(report['missing_keys'])}", _BELONG)
+        raise ModelError(f"{folder}: the weights lack {_some(report['missing_keys'])}", BELONG)
     parts = {name for name, _ in model.base_model.named_children()}
     prefix = f"{model.base_model_prefix}."
     # A head on top (a classifier, a value head) may be left behind, a layer of the backbone may not.
     odd = [name for name in report["unexpected_keys"] if name.removeprefix(prefix).split(".")[0] in parts]
     if odd:
-        raise ModelError(f"{folder}: {hub.CONFIG} has no place for the weights {_some(odd)}", _BELONG)
+        raise ModelError(f"{folder}: {hub.CONFIG} has no place for the weights {_some(odd)}", BELONG)
     return model
 
 
@@ -261,10 +206,18 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase
 
     tokenizer: PreTrainedTokenizerBase
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-        tokens = tokenizer.get_vocab()
+        with panics_caught():
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+            tokens = tokenizer.get_vocab()
+            tokenizer.decode(tokenizer("Is it whole?")["input_ids"])
     except Exception as error:
-        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {hub.first_line(error)}", _ADVICE) from error
+        file = folder / TOKENIZER
+        if file.is_file():
+            read_json(file)
+        where = file if file.is_file() else folder
+        raise ModelError(f"{where}: the tokenizer cannot be loaded: {hub.first_line(error)}", _ADVICE) from error
     # Where files are missing, transformers builds a tokenizer that knows nothing but its special tokens.
     if len(tokens) <= len(tokenizer.all_special_ids):
         raise ModelError(f"{folder}: the tokenizer is empty", "Save the model's tokenizer into the same folder.")
@@ -285,4 +238,3 @@ def _some(names: Mapping[str, Any] | list[str] | set[str]) -> str:
 
 
 _ADVICE = "Check that transformers knows this kind of model, and that the folder is whole."
-_BELONG = f"Weights and {hub.CONFIG} must belong together."

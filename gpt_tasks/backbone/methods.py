@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gpt_tasks.errors import ModelError, said
 from gpt_tasks.extensions import Method
 from gpt_tasks.hookspecs import hookimpl
 from gpt_tasks.threads import ignoring_warnings
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 LORA_RANK = 16
 LORA_ALPHA = 32
 LORA_DROPOUT = 0.05
+_MAMBA = frozenset(["falcon_h1", "falcon_mamba", "mamba", "mamba2"])
 
 
 def _settings(learning_rate: float, epochs: float, batch_tokens: int) -> Mapping[str, float | int]:
@@ -84,15 +86,32 @@ def _unchanged(backbone: nn.Module) -> nn.Module:
 
 
 def _add_lora(backbone: nn.Module) -> nn.Module:
-    """Add low-rank matrices (Hu et al., 2021, https://arxiv.org/abs/2106.09685) to the linear layers peft names."""
+    """Add low-rank matrices (Hu et al., 2021, https://arxiv.org/abs/2106.09685) to the linear layers peft names.
+
+    Raises ModelError for a model that peft adapts nowhere.
+    """
     from peft import LoraConfig, get_peft_model
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
 
     model: Any = backbone
-    targets: Any = TARGETS.get(model.config.model_type, "all-linear")
+    kind = model.config.model_type
+    targets: Any = _outside_kernels(model) if kind in _MAMBA else TARGETS.get(kind, "all-linear")
     config = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=LORA_DROPOUT, target_modules=targets)
     with ignoring_warnings():  # peft warns that it transposes GPT-2's Conv1D
-        return get_peft_model(model, config)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise ModelError(
+                f"--method lora: peft adapts no model of type '{kind}': {said(error)}", "Take --method full or head."
+            ) from error
+
+
+def _outside_kernels(model: nn.Module) -> list[str]:
+    """Return the linear layers that are called: of the others a kernel takes the weights, without what peft adds."""
+    from torch import nn
+
+    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return sorted(linear - {"dt_proj", "out_proj"})
 
 
 def _merge(backbone: nn.Module) -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -14,10 +13,12 @@ import typer
 from typer.exceptions import TyperException
 
 import gpt_tasks
+from gpt_tasks.cli.streams import prepare_streams
 from gpt_tasks.cli.strict import StrictGroup
-from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, Terminated, UsageError
+from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, ModelError, UsageError, said
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.signals import ignore_signals, unwind_on_signals
 from gpt_tasks.threads import spin_briefly
 
 TRACE = "--trace"
@@ -25,9 +26,11 @@ TRACE = "--trace"
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    prepare_streams()
+    unwind_on_signals()
     spin_briefly()
     code = run(sys.argv[1:])
+    ignore_signals()
     # Ctrl-C inside a string that is executed (a dataclass is made by one) leaves a mark in CPython, by which it would
     # kill the process with SIGINT instead of exiting with the code. The next executed string takes the mark away.
     exec("")
@@ -51,11 +54,16 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(error, "Interrupted", "", INTERRUPTED, trace)
     except GptTasksError as error:
         return _tell(error, f"{type(error).__name__}: {error.message}", error.hint, error.exit_code, trace)
-    except Exception as error:
-        cause = " ".join(str(error).split())
+    except SystemExit:
+        raise
+    # Native code that panics raises what is no Exception.
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            hint = "A file of the model, such as its tokenizer.json, may be damaged: copy it again."
+            return _tell(error, f"ModelError: native code panicked: {said(error)}", hint, ModelError.exit_code, trace)
         return _tell(
             error,
-            f"This is a bug of gpt-tasks: {type(error).__name__}: {cause}",
+            f"This is a bug of gpt-tasks: {type(error).__name__}: {said(error)}",
             f"Please report it, with what {TRACE} shows." if not trace else "Please report it.",
             GptTasksError.exit_code,
             trace,
@@ -151,8 +159,3 @@ def _tell(error: BaseException, message: str, hint: str, code: int, trace: bool)
     prefix = f"[process {rank}] " if rank != "0" else ""
     print(*(prefix + line for line in (message, hint) if line), sep="\n", file=sys.stderr)
     return code
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    """Unwind on SIGTERM as on Ctrl-C, so that a stopped run clears up behind itself."""
-    raise Terminated(128 + number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +15,7 @@ from gpt_tasks.data.in_memory import dataset_values
 from gpt_tasks.data.split_names import ALL, split_named
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Reader, SourceScheme
+from gpt_tasks.files import temporary_folder
 from gpt_tasks.hookspecs import hookimpl
 from gpt_tasks.types import Row
 
@@ -100,13 +100,13 @@ def _without_pattern(name: str) -> Iterator[str]:
     if not folder.is_dir() or glob.escape(str(folder)) == str(folder):
         yield name
         return
-    with tempfile.TemporaryDirectory(prefix="gpt-tasks-") as links:
+    with temporary_folder() as links:
         for file in folder.rglob("*"):
             if file.is_file():
-                link = Path(links) / file.relative_to(folder)
+                link = links / file.relative_to(folder)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(file)
-        yield links
+        yield str(links)
 
 
 def _rows(data: datasets.Dataset, where: str) -> Iterator[Row]:

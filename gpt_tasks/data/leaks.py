@@ -97,9 +97,9 @@ def load_trained(model: Path) -> np.ndarray | None:
     try:
         found = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ModelError(f"{file} cannot be read: {error}", "Remove it, or train the run again.") from None
+        raise ModelError(f"{file} cannot be read: {error}", "Copy the run again, or train it again.") from None
     if not isinstance(found, np.ndarray) or found.dtype != np.uint64 or found.ndim != 1:
-        raise ModelError(f"{file} holds no hashes of rows", "Remove it, or train the run again.")
+        raise ModelError(f"{file} holds no hashes of rows", "Copy the run again, or train it again.")
     return found
 
 

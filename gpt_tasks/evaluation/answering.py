@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +14,7 @@ from gpt_tasks.data.split_names import ALL
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.events import observed
-from gpt_tasks.files import refuse_full_folder
+from gpt_tasks.files import refuse_full_folder, temporary_folder
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.prompts import distinct_fields
@@ -162,7 +161,7 @@ class AnsweringModel(ABC):
         from gpt_tasks.data.in_memory import described
 
         folder = Path(output) if output and self._is_unfinished(Path(output)) else refuse_full_folder(output)
-        with self.guarded(), tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
+        with self.guarded(), temporary_folder() as scratch:
             source, split = self._opened(data, split, encoding)
             columns = self.columns(source, split, column or {})
             configuration = {

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from gpt_tasks.files import json_safe
+from gpt_tasks.saved_json import first_fault
 from gpt_tasks.types import Score
 
 ANSWERED = frozenset(
@@ -19,6 +23,7 @@ SCHEMA_VERSION = 1
 MOST_MISTAKES = 20
 MOST_SLICES = 50
 MOST_SAMPLES = 10
+_UNDEFINED = frozenset(["value", "low", "high", "stderr", "probability"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,40 +142,34 @@ class Report:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Report:
-        """Rebuild a report. Raises ValueError for another schema version, KeyError or TypeError for what is damaged."""
-        if saved["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {saved['schema_version']} is not {SCHEMA_VERSION}")
-        slices = saved["slices"]
-        return cls(
-            task=saved["task"],
-            split=saved["split"],
-            n=saved["n"],
-            labels=tuple(saved["labels"]),
-            metrics=_scores_from_json(saved["metrics"]),
-            per_label={label: LabelScores(**_scores_from_json(scores)) for label, scores in saved["per_label"].items()},
-            confusion_matrix=tuple(tuple(row) for row in saved["confusion_matrix"]),
-            baselines={name: _scores_from_json(scores) for name, scores in saved["baselines"].items()},
-            slices=None
-            if slices is None
-            else Slices(slices["by"], {value: _scores_from_json(scores) for value, scores in slices["values"].items()}),
-            mistakes=tuple(
-                Mistake(**{**mistake, "probability": _number(mistake["probability"])}) for mistake in saved["mistakes"]
-            ),
-            samples=tuple(
-                Sample(**{**sample, "references": tuple(sample["references"])}) for sample in saved.get("samples", [])
-            ),
-            training=dict(saved["training"]),
-            notes=tuple(saved["notes"]),
-            answers=saved.get("answers", "label" if saved["labels"] else "text"),
-            directions=dict(saved.get("directions", {})),
-            fields=tuple(saved.get("fields", ())),
-            cluster=saved.get("cluster", ""),
-            verdict=saved.get("verdict", ""),
-        )
+        """Rebuild a report. Raises ValueError for another schema version, and naming the field that is damaged."""
+        version = saved.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"schema version {version!r:.20} is not {SCHEMA_VERSION}")
+        values = {"answers": "label" if saved.get("labels") else "text", **saved}
+        slices = saved.get("slices")
+        if isinstance(slices, dict) and "values" in slices:
+            values["slices"] = {"by": slices.get("by"), "metrics": slices["values"]}
+        try:
+            return _schema().validate_python(_without_null(values))
+        except ValidationError as error:
+            raise ValueError(first_fault(error)) from error
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+@cache
+def _schema() -> TypeAdapter[Report]:
+    return TypeAdapter(Report)
+
+
+def _without_null(saved: Any) -> Any:
+    """Return NaN for each null where a figure was undefined."""
+    if isinstance(saved, list):
+        return [_without_null(part) for part in saved]
+    if not isinstance(saved, dict):
+        return saved
+    return {
+        name: math.nan if part is None and name in _UNDEFINED else _without_null(part) for name, part in saved.items()
+    }
 
 
 def _score_to_json(figure: Score) -> dict[str, float | int | None]:
@@ -185,16 +184,3 @@ def _score_to_json(figure: Score) -> dict[str, float | int | None]:
 
 def _scores_to_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int | None]]:
     return {name: _score_to_json(figure) for name, figure in scores.items()}
-
-
-def _scores_from_json(saved: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
-    return {
-        name: Score(
-            _number(figure["value"]),
-            _number(figure["low"]),
-            _number(figure["high"]),
-            figure["n"],
-            _number(figure.get("stderr")),
-        )
-        for name, figure in saved.items()
-    }

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.saved_json import read_json
 from gpt_tasks.scoring.results import EXAMPLES, SCORES
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
@@ -51,7 +52,7 @@ def prediction_lines(file: Path, needed: Sequence[str]) -> Iterator[Mapping[str,
                 found = json.loads(line)
                 _ = [found[name] for name in needed]
                 yield found
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{file}:{number}: this is no prediction; the file is cut short or damaged", AGAIN["evaluate"]
             ) from error
@@ -59,19 +60,15 @@ def prediction_lines(file: Path, needed: Sequence[str]) -> Iterator[Mapping[str,
 
 def saved_json(file: Path, version: int, kind: Kind) -> Mapping[str, Any]:
     """Return what a JSON file of this schema version holds."""
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        found = saved["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged(file, error, kind) from error
+    saved = read_json(file, AGAIN[kind], DataError)
+    found = saved.get("schema_version")
     if found != version:
         newer = isinstance(found, int) and found > version
         raise DataError(
-            f"{file} has schema version {found}; this gpt-tasks reads {version}",
+            f"{file} has schema version {found!r:.20}; this gpt-tasks reads {version}",
             "Upgrade gpt-tasks." if newer else AGAIN[kind],
         )
-    whole: Mapping[str, Any] = saved
-    return whole
+    return saved
 
 
 def check_number(file: Path, of_what: str, found: int, recorded: Any, kind: Kind) -> None:

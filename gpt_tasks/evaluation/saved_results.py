@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
 from gpt_tasks.errors import DataError
-from gpt_tasks.evaluation.report import ANSWERED
+from gpt_tasks.evaluation.report import ANSWERED, Report
 from gpt_tasks.evaluation.report import SCHEMA_VERSION as REPORT_VERSION
 from gpt_tasks.evaluation.saved_files import (
     AGAIN,
@@ -32,6 +33,7 @@ from gpt_tasks.metrics.aggregate import AGGREGATES, Aggregate, apply_aggregate
 from gpt_tasks.metrics.clusters import Clusters, Texts
 from gpt_tasks.metrics.figures import Statistics
 from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.saved_json import checked
 from gpt_tasks.scoring.results import EXAMPLES, SCORES
 from gpt_tasks.scoring.results import SCHEMA_VERSION as SCORES_VERSION
 
@@ -91,6 +93,7 @@ def read_results(folder: Path, kind: Kind) -> SavedResults:
 def _read_scores(folder: Path) -> SavedResults:
     file = folder / SCORES
     saved = saved_json(file, SCORES_VERSION, "score")
+    checked(file, saved, _Scores, AGAIN["score"], DataError)
     rows: dict[str, list[Mapping[str, Any]]] = {}
     columns = ["task", "where", "inputs", "choices", "target", "group", "parts"]
     for row in table_rows(folder / EXAMPLES, columns, "score", ["cluster"]):
@@ -106,6 +109,33 @@ def _read_scores(folder: Path) -> SavedResults:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(file, error, "score") from error
+
+
+class _Figure(BaseModel):
+    value: float | None
+    form: str
+
+
+class _Scored(BaseModel):
+    name: str
+    task: str
+    n: int
+    metrics: dict[str, _Figure]
+    shots: int | None = None
+    cluster: str = ""
+
+
+class _Model(BaseModel):
+    spec: str
+
+
+class _Scores(BaseModel):
+    """What is read of scores.json."""
+
+    tasks: list[_Scored]
+    model: _Model
+    suite: dict[str, Any]
+    settings: dict[str, Any]
 
 
 def _scored(folder: Path, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> SavedTask:
@@ -186,6 +216,7 @@ def _read_report(folder: Path) -> SavedResults:
     file = folder / METRICS
     saved = saved_json(file, REPORT_VERSION, "evaluate")
     try:
+        Report.from_json(saved)
         task = _evaluated(folder, saved)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(file, error, "evaluate") from error

@@ -14,7 +14,7 @@ from gpt_tasks.errors import UsageError
 from gpt_tasks.evaluation.answering import AnsweringModel
 from gpt_tasks.evaluation.asking import Shots, ZeroShotPredictor
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.files import machine_errors
+from gpt_tasks.files import machine_errors, temporary_folder
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
 from gpt_tasks.tasks.base import Task
@@ -256,12 +256,10 @@ class ZeroShotModel(AnsweringModel):
 
     def _fitted_pool(self, data: Any) -> tuple[Task, list[Example]]:
         """Return the task fitted to the data that shots are drawn from, and those examples; say how they were read."""
-        import tempfile
-
         from gpt_tasks.data.stream import fitted
 
-        with tempfile.TemporaryDirectory(prefix="gpt-tasks-") as scratch:
-            source, (stream, examples) = self._labelled(data, Path(scratch))
+        with temporary_folder() as scratch:
+            source, (stream, examples) = self._labelled(data, scratch)
             task = fitted(self._task, [examples], source.name, [stream])
             pool = list(stream.normalized(task, examples))
         stream.check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import tempfile
-import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +15,12 @@ from transformers import PreTrainedTokenizerBase
 
 from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.errors import ModelError, UsageError
+from gpt_tasks.files import temporary_folder
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import CachedLoop, Engine, can_loop, unsupported_settings
 from gpt_tasks.generation.linear_kernels import multiplies_int8
 from gpt_tasks.generation.rows import BatchOutputs
+from gpt_tasks.threads import Lock
 
 _SAMPLE = 16
 # On this many random tokens in a row, log-probabilities must correlate this much with the model's own.
@@ -56,14 +57,14 @@ class Translated:
         self._tokenizer = tokenizer
         self._library: Any = ctranslate2
         self._folder = tempfile.TemporaryDirectory(prefix="gpt-tasks-int8-")
-        with tempfile.TemporaryDirectory() as whole, quiet_transformers():
+        with temporary_folder() as whole, quiet_transformers():
             model.save_pretrained(whole)
             known: Any = copy.deepcopy(tokenizer)
             # The converter wants a token for what is unknown, also where nothing is.
             known.unk_token = known.unk_token or known.eos_token or known.pad_token
             known.save_pretrained(whole)
             try:
-                TransformersConverter(whole).convert(self._folder.name, quantization="int8", force=True)
+                TransformersConverter(str(whole)).convert(self._folder.name, quantization="int8", force=True)
                 self._generator = self._opened()
                 likeness = self._likeness(model)
             except Exception as error:
@@ -141,5 +142,5 @@ class Translated:
         return float(torch.corrcoef(both.log_softmax(-1).flatten(1))[0, 1])
 
 
-_SEEDED = threading.Lock()
+_SEEDED = Lock()
 _CULPRIT, _WAY_OUT = "--precision int8", "Take --precision auto."

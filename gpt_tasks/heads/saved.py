@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from gpt_tasks.backbone.folder import check_tensors
 from gpt_tasks.backbone.isolation import OwnGenerator
-from gpt_tasks.backbone.load import Backbone, Location, check_tensors, open_backbone, read_json
+from gpt_tasks.backbone.load import Backbone, Location, open_backbone
 from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.errors import MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadSpec, Method
 from gpt_tasks.files import machine_errors
+from gpt_tasks.saved_json import checked, read_json
+from gpt_tasks.signals import uninterrupted
 from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
@@ -99,12 +102,7 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
         folder = _retired(folder)
     if not folder.is_dir():
         raise ModelError(f"{folder}: there is no such folder", "Give the folder of a run that has ended.")
-    try:
-        record = TaskRecord.model_validate(read_json(folder / TASK))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ModelError(f"{folder / TASK}: '{where}': {first['msg'].lower()}", "Copy the run again.") from error
+    record = checked(folder / TASK, read_json(folder / TASK), TaskRecord, "Copy the run again.")
     if not record.head:
         backbone = open_backbone(Location(str(folder), folder))
         return SavedModel(backbone, None, record, backbone.model.base_model)
@@ -178,7 +176,8 @@ def _replacing(folder: Path) -> Iterator[Path]:
     except MachineError as error:
         raise MachineError(f"{folder} cannot be written: {error.message}", error.hint) from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        with uninterrupted():
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def _retired(folder: Path) -> Path:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
-from gpt_tasks.errors import ModelError
+from gpt_tasks.errors import ModelError, said
 from gpt_tasks.files import write_json
 from gpt_tasks.learners.tfidf import Linear, Loss, choose_analyzer, fit_linear, prior
+from gpt_tasks.saved_json import checked, read_json
 from gpt_tasks.types import Example
 
 MAJORITY = "majority"
@@ -26,6 +27,7 @@ MOST_ROWS = 50_000
 C_VALUES = (1.0, 10.0)
 
 _CHUNK = 5_000
+_AGAIN = "Copy the run again, or train it again."
 
 
 @dataclass(frozen=True)
@@ -74,21 +76,44 @@ class Baselines:
         )
 
 
+class _Saved(BaseModel):
+    """What `baselines.json` holds."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    prior: list[float] = Field(min_length=1)
+    loss: Loss
+    notes: list[str]
+    analyzer: Literal["word", "char"]
+    strength: float
+    classes: list[int]
+    terms: list[str]
+
+
 def load_baselines(folder: Path) -> Baselines:
     """Read what `Baselines.save` wrote. Raises ModelError, naming the folder, where it is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    file, tensors = folder / "baselines.json", folder / "baselines.safetensors"
+    content = read_json(file, _AGAIN)
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ModelError(
+            f"{file} has schema version {version!r:.20}; this gpt-tasks reads {SCHEMA_VERSION}",
+            "Train the run again, or use the version of gpt-tasks that made it.",
+        )
+    saved = checked(file, content, _Saved, _AGAIN)
     try:
-        saved = json.loads((folder / "baselines.json").read_text(encoding="utf-8"))
-        if saved["schema_version"] != SCHEMA_VERSION:
-            raise ModelError(
-                f"The baselines in {folder} have schema version {saved['schema_version']}, not {SCHEMA_VERSION}",
-                "Train the run again, or use the version of gpt-tasks that made it.",
-            )
-        return _restored(saved, load_file(folder / "baselines.safetensors"))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"The baselines in {folder} cannot be read: {error}", "Train the run again.") from error
+        arrays = load_file(tensors)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{tensors}: {said(error)}", _AGAIN) from error
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ModelError(f"{tensors}: its weights are not finite numbers", _AGAIN)
+    try:
+        return _restored(saved, arrays)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{file}, {tensors.name}: {said(error)}", _AGAIN) from error
 
 
 def fit_baselines(
@@ -169,26 +194,15 @@ def _chosen(candidates: Sequence[Linear], texts: Sequence[str], labels: np.ndarr
     return max(candidates, key=merit)
 
 
-def _restored(saved: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Baselines:
-    linear = Linear(
-        saved["analyzer"],
-        tuple(saved["terms"]),
-        tuple(saved["classes"]),
-        saved["strength"],
-        tensors["idf"],
-        tensors["coefficients"],
-        tensors["intercepts"],
-    )
+def _restored(saved: _Saved, tensors: Mapping[str, np.ndarray]) -> Baselines:
+    arrays = tensors["idf"], tensors["coefficients"], tensors["intercepts"]
+    linear = Linear(saved.analyzer, tuple(saved.terms), tuple(saved.classes), saved.strength, *arrays)
     terms, classes = len(linear.terms), len(linear.classes)
-    if (linear.idf.shape, linear.coefficients.shape, linear.intercepts.shape) != (
-        (terms,),
-        (classes, terms),
-        (classes,),
-    ):
+    if [array.shape for array in arrays] != [(terms,), (classes, terms), (classes,)]:
         raise ValueError(f"the tensors do not fit {classes} classes and {terms} terms")
-    if not set(linear.classes) <= set(range(len(saved["prior"]))):
-        raise ValueError(f"classes {linear.classes} go beyond the {len(saved['prior'])} labels")
-    return Baselines(tuple(saved["prior"]), linear, saved["loss"], tuple(saved["notes"]))
+    if not set(linear.classes) <= set(range(len(saved.prior))):
+        raise ValueError(f"classes {linear.classes} go beyond the {len(saved.prior)} labels")
+    return Baselines(tuple(saved.prior), linear, saved.loss, tuple(saved.notes))
 
 
 def best_cut(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from gpt_tasks.backbone.shapes import SHAPES, Shape
 from gpt_tasks.backbone.verify import PRETRAIN_RECORD as RECORD
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
+from gpt_tasks.saved_json import first_fault, read_json
 
 BUDGETS = ("epochs", "tokens", "minutes")
 SCHEMA_VERSION = 1
@@ -93,6 +93,14 @@ class PretrainConfig(BaseModel):
                 raise UsageError(f"--{name.replace('_', '-')} {why}: {getattr(self, name)}", "Leave it out")
 
 
+class _Record(BaseModel):
+    """What the record of a pretraining holds."""
+
+    config: PretrainConfig
+    steps: int | None
+    folder: Path | None = None
+
+
 def read_about(file: Path) -> str:
     """Read what the card says of the text. Raises UsageError where it is no text."""
     try:
@@ -121,20 +129,24 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
         return config, None
     if not record.is_file():
         raise UsageError(f"--resume: {config.output} holds no pretraining", "Leave --resume out to begin one there")
+    again = "Begin again in another folder"
+    recorded = read_json(record, again)
+    if recorded.get("schema_version") != SCHEMA_VERSION:
+        raise ModelError(
+            f"{record}: schema version {recorded.get('schema_version')!r:.20}, and this is {SCHEMA_VERSION}",
+            "Resume it with the version of gpt-tasks that began it",
+        )
     try:
-        recorded = json.loads(record.read_text(encoding="utf-8"))
-        if recorded["schema_version"] != SCHEMA_VERSION:
-            raise ModelError(
-                f"{record}: schema version {recorded['schema_version']}, and this is {SCHEMA_VERSION}",
-                "Resume it with the version of gpt-tasks that began it",
-            )
-        kept, steps = PretrainConfig(**recorded["config"]), recorded["steps"]
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise ModelError(f"{record} cannot be read", "Begin again in another folder") from error
+        whole = _Record.model_validate(recorded)
+    except ValidationError as error:
+        raise ModelError(f"{record}: {first_fault(error)}", again) from error
+    kept, steps, here = whole.config, whole.steps, config
+    if whole.folder not in (None, Path.cwd()):
+        kept, here = _placed(kept, whole.folder), _placed(config, Path.cwd())
     budget = config.budget()
     free = {"device", "precision", "about_text", "prompt"}
     for name in sorted(config.model_fields_set - {*free, *BUDGETS, "output", "resume"}):
-        if getattr(config, name) != getattr(kept, name):
+        if getattr(here, name) != getattr(kept, name):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"--resume: {flag} was {_shown(getattr(kept, name))}", "Leave it out, or begin anew")
     changed: dict[str, Any] = {"output": config.output, "resume": True}
@@ -148,8 +160,16 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
 
 def write_record(config: PretrainConfig, steps: int | None) -> None:
     """Record the settings, and the number of updates once it is fixed, whole or not at all."""
-    content = {"schema_version": SCHEMA_VERSION, "config": config.model_dump(mode="json"), "steps": steps}
+    settings, folder = config.model_dump(mode="json"), str(Path.cwd())
+    content = {"schema_version": SCHEMA_VERSION, "config": settings, "steps": steps, "folder": folder}
     write_json(config.output / RECORD, content)
+
+
+def _placed(config: PretrainConfig, folder: Path) -> PretrainConfig:
+    """Return settings whose relative paths begin in a folder."""
+    paths = {name: getattr(config, name) for name in ("validation", "about_text")}
+    placed = {name: (folder / path).resolve() for name, path in paths.items() if path is not None}
+    return config.model_copy(update={"text": [(folder / path).resolve() for path in config.text], **placed})
 
 
 def _shown(value: Any) -> str:

@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from gpt_tasks.data.plain_text import END_OF_TEXT, Piece
 from gpt_tasks.errors import DataError, MachineError
+from gpt_tasks.files import atomic_path
 from gpt_tasks.pretraining.texts import read_pieces
+from gpt_tasks.saved_json import checked, read_json
 from gpt_tasks.tasks.encoding import encode_texts
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 TOKENIZER_SAMPLE_CHARACTERS = 40_000_000
 SHARD_TOKENS = 1 << 24
+_AGAIN = "Remove the folder of shards, and continue with --resume: the text is tokenized again."
 
 
 def train_tokenizer(files: Sequence[Path], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
@@ -65,6 +69,28 @@ def train_tokenizer(files: Sequence[Path], vocab_size: int, context: int) -> Pre
     )
 
 
+class _Progress(BaseModel):
+    """What has been tokenized: the shards that are finished, and what they hold."""
+
+    files: list[str]
+    tokens: int
+    documents: int
+    bytes: int
+    pieces: int
+    sources: list[list[str | int]]
+
+
+class _Index(BaseModel):
+    """What the finished shards hold."""
+
+    files: list[str]
+    tokens: int
+    documents: int
+    bytes: int
+    dtype: Literal["uint16", "uint32"]
+    end_of_text: int
+
+
 @dataclass(frozen=True)
 class Shards:
     """A tokenized corpus on disk: its shard files in order, the end-of-text id, and what it was made of."""
@@ -82,8 +108,8 @@ class Shards:
         index = folder / "index.json"
         if not index.is_file():
             return None
-        values = json.loads(index.read_text())
-        return cls(files=tuple(folder / name for name in values.pop("files")), **values)
+        values = checked(index, read_json(index, _AGAIN), _Index, _AGAIN)
+        return cls(files=tuple(folder / name for name in values.files), **values.model_dump(exclude={"files"}))
 
 
 def tokenize(
@@ -159,7 +185,7 @@ def _tokenize(
     sources = [[file.name, file.stat().st_size] for file in files]
     done: dict[str, Any] = {"files": [], "pieces": 0, "tokens": 0, "documents": 0, "bytes": 0, "sources": sources}
     if progress.is_file():
-        done = json.loads(progress.read_text())
+        done = checked(progress, read_json(progress, _AGAIN), _Progress, _AGAIN).model_dump()
         if done["sources"] != sources:
             raise DataError("The text is not the one that tokenizing began with", "Begin again in another folder")
     separator = np.array([tokenizer.eos_token_id], dtype=dtype)
@@ -225,9 +251,7 @@ def _sample(pieces: Iterable[Piece], characters: int) -> list[str]:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as stream:
+    with atomic_path(path) as draft, draft.open("wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    part.replace(path)

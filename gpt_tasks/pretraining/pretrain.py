@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from gpt_tasks.events import Observers, observed
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.pretraining.config import PretrainConfig, begin, write_record
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank, world_size
+from gpt_tasks.signals import uninterrupted
 from gpt_tasks.threads import LOADING, one_training
 from gpt_tasks.training.checkpoint_files import last_checkpoint, remove_damaged
 
@@ -47,8 +49,9 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
     existed = config.output.is_dir()
     begun = False
     try:
-        opened, steps = _begin_together(config)
-        begun = not config.resume and rank() == 0
+        with uninterrupted() if world_size() == 1 else nullcontext():
+            opened, steps = _begin_together(config)
+            begun = not config.resume and rank() == 0
         configuration = opened.model_dump(mode="json")
         with (
             one_training(),
@@ -63,9 +66,10 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
         useless = isinstance(error, GptTasksError) and not isinstance(error, MachineError)
         useless &= last_checkpoint(config.output / "checkpoints") is None
         if begun and (useless or not (config.output / "tokenizer").is_dir()):
-            shutil.rmtree(config.output, ignore_errors=True)
-            if existed:
-                config.output.mkdir()
+            with uninterrupted():
+                shutil.rmtree(config.output, ignore_errors=True)
+                if existed:
+                    config.output.mkdir()
         if isinstance(error, OSError):
             where = error.filename or config.output
             raise MachineError(f"{where}: {error.strerror}", "Make room, then continue with --resume") from error

@@ -79,11 +79,11 @@ class AnswerCache:
                     path.replace(aside)
                     return False
                 for line in lines:
-                    key, *answer = json.loads(line)
                     if not line.endswith("\n"):
                         raise ValueError("cut short")
-                    self._answers[key] = answer[0] if isinstance(answer[0], str) else LogLikelihood(*answer)
-        except (ValueError, TypeError, IndexError):
+                    key, answer = _parsed(line)
+                    self._answers[key] = answer
+        except (ValueError, RecursionError):
             say(f"{path}: damaged after {len(self._answers):,} answers: these are used, the rest is written anew.")
             return False
         return True
@@ -107,6 +107,17 @@ def key_of_request(request: Request) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def _parsed(line: str) -> tuple[str, Response]:
+    match json.loads(line):
+        case [str(key), str(text)]:
+            return key, text
+        case [str(key), float() | int() as value, bool(is_greedy)]:
+            return key, LogLikelihood(value, is_greedy)
+        case [str(key), float() | int() as value, bool(is_greedy), int(tokens)]:
+            return key, LogLikelihood(value, is_greedy, tokens)
+    raise ValueError("no answer")
 
 
 def _line(key: str, answer: Response) -> str:

@@ -52,7 +52,7 @@ def refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
         held = {"model": saved["model"]["fingerprint"], "suite": saved["suite"]["sha256"], **saved["settings"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # nothing there, or nothing to be lost
     if held.get("shots_sampler") == "drawn":
         held["shots_sampler"] = "random"  # its current name

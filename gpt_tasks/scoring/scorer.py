@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from gpt_tasks.scoring.requests import Tokenization, TokenizedRequest
 from gpt_tasks.scoring.responder import Responses
 from gpt_tasks.scoring.trie import Trie
 from gpt_tasks.tasks.encoding import literal
+from gpt_tasks.threads import LOADING, Lock
 from gpt_tasks.types import Continuation, Example, Generation, LogLikelihood, Request, Response, Rolling
 
 UNLIMITED = 2048
@@ -60,7 +60,7 @@ class Scorer:
         self._fault: str | None = None
         self._probed = 0  # the deepest paths that were tried
         # The model is in float32 while it is tried, and in its own precision while it answers: one call at a time.
-        self._answering = RLock()
+        self._answering = Lock()
 
     @property
     def identity(self) -> dict[str, str]:
@@ -130,13 +130,18 @@ class Scorer:
         return Responses(answers, cut, "plain" if self._fault else self.engine, notes)
 
     def _in_precision(self) -> ScoredModel:
-        return ScoredModel(in_precision(self._model, self.precision))
+        return self._scored(self.precision)
+
+    def _scored(self, precision: Precision) -> ScoredModel:
+        # A fork waits: the child answers too, by the same model.
+        with LOADING:
+            return ScoredModel(in_precision(self._model, precision))
 
     def _engine(self, depth: int) -> Engine:
         """The engine that was asked for, in the precision that was asked for, if the model can be packed."""
         if self.engine == "trie" and self._fault is None and depth > self._probed:
-            tried = ScoredModel(in_precision(self._model, "float32"))
-            self._fault, self._probed = remembered(check_tree_attention, tried, depth), depth
+            trial = remembered(check_tree_attention, self._scored("float32"), depth)
+            self._fault, self._probed = trial, depth
         if self._fault is None and self.engine == "trie":
             return TrieEngine(self._in_precision(), self._batch_tokens)
         return PlainEngine(self._in_precision(), self._batch_tokens)

@@ -15,6 +15,7 @@ from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.fixtures import Fixtures
 from gpt_tasks.tasks.options import TaskOptions
 from gpt_tasks.tasks.reading import choose_columns, extra_columns, refuse_unknown_fields, require_columns, text_of
+from gpt_tasks.tasks.state import saved_value
 from gpt_tasks.types import Example, Request, Response, Row, Statistic
 
 SHOT_SEPARATOR = "\n\n"
@@ -361,10 +362,10 @@ class Task:
         return {name: getattr(self, name) for name in dict.fromkeys(names) if hasattr(self, name)}
 
     def restored(self, state: Mapping[str, Any]) -> Self:
-        """Return this task as saved in `state`."""
+        """Return this task as saved in `state`. Raises ValueError where a value is of another type than annotated."""
         task = copy.copy(self)
         for field, value in state.items():
             current = _OLD_ATTRIBUTES.get(field, field)
             name = current if hasattr(task, current) else field
-            setattr(task, name, tuple(value) if isinstance(value, list) else value)
+            setattr(task, name, saved_value(type(task), self.Options, name, value))
         return task

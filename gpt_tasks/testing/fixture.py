@@ -153,7 +153,7 @@ class TaskFixture:
             {"data": self.data, "method": method, "max_length": CONTEXT, "device": "cpu", "precision": "float32"}
         )
         folder = RunFolder(Path(tempfile.mkdtemp(dir=self.scratch)))
-        folder.write({}, "unfinished")
+        folder.write({"task": self.task.name, "config": config.model_dump()}, "unfinished")
         # Notes about the data are for users who train on them.
         with contextlib.redirect_stderr(io.StringIO()):
             methods = self.plugins.registry.methods

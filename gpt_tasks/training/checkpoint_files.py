@@ -92,7 +92,7 @@ def _damage(checkpoint: Path) -> str | None:
         return find_damage(checkpoint, dict(recorded))
     except FileNotFoundError:
         return f"{marker} is missing"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"{marker} is damaged"
 
 
@@ -100,7 +100,7 @@ def _damage_of_best(checkpoint: Path) -> str | None:
     """Return what is damaged of the checkpoint that was the best until this one: at the end, its weights are taken."""
     try:
         best = json.loads((checkpoint / _STATE).read_text(encoding="utf-8")).get("best_global_step")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return f"{checkpoint / _STATE} is damaged"
     if best is None or best == _step(checkpoint):
         return None

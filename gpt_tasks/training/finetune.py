@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -10,21 +11,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from gpt_tasks.backbone.load import Location, locate
+from gpt_tasks.backbone.verify import RECORD
+from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
 from gpt_tasks.events import observed
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import OWN_DISTRIBUTION, Plugins, installed_plugins
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank
+from gpt_tasks.saved_json import first_fault
+from gpt_tasks.signals import uninterrupted
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
 from gpt_tasks.threads import one_training
 from gpt_tasks.training.checkpoint_files import remove_damaged
 from gpt_tasks.training.checks import check_learner, refuse_useless
 from gpt_tasks.training.config import ConfigFile, FinetuneConfig, configured, merged, read_config
+from gpt_tasks.training.record import FOLDER
 from gpt_tasks.training.run import Run, current_name, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
+
+PLACES = ("data", "validation", "test", "backbone")
+# `sqlite:` FILE `#TABLE`, of which only the file need be there.
+_PLACE = re.compile(r"([a-z][a-z0-9_+.-]*:)?(.*?)(#[^#]*)?", re.DOTALL)
 
 
 def finetune(
@@ -68,7 +80,7 @@ def _finetune(
     config = configured(settings, read)
     if folder and resume:
         with config.named_by_origin():
-            config = _agreeing(_recorded(folder, name, plugins), merged(read.settings, settings))
+            config = _agreeing(*_recorded(folder, name, plugins), merged(read.settings, settings), plugins)
     with config.named_by_origin():
         return _run(name, task, config, folder, resume, plugins)
 
@@ -86,23 +98,43 @@ def _run(
         check_learner(config, task, method, plugins)
     init_processes(config.device)
     folder = folder or RunFolder(broadcast(default_folder(name)))
-    if rank() == 0 and not resume:
-        folder.create()
-    with alone_in(folder.path):
-        if rank() == 0:
-            remove_damaged(folder.checkpoints, partial(print, file=sys.stderr))
-        try:
-            if rank() == 0 and not resume:
-                folder.write({"task": name, "config": config.model_dump()}, "unfinished")
-            barrier()
-            _train(task, method, location, config, folder, plugins)
-        except BaseException as error:
-            if rank() == 0:
-                _leave(folder, name, error)
-            raise
-        finally:
-            shutil.rmtree(folder.scratch, ignore_errors=True)
+    try:
+        if rank() == 0 and not resume:
+            folder.create()
+        with alone_in(folder.path):
+            _train_in(task, method, location, config, folder, plugins, resume=resume)
+    finally:
+        with uninterrupted():
+            folder.clear_empty()
     return load(folder.path)
+
+
+def _train_in(
+    task: Task,
+    method: Method,
+    location: Location,
+    config: FinetuneConfig,
+    folder: RunFolder,
+    plugins: Plugins,
+    *,
+    resume: bool,
+) -> None:
+    """Train in a folder that no other process works in, and leave in it a run, what it can be resumed from, or none."""
+    if rank() == 0:
+        remove_damaged(folder.checkpoints, partial(print, file=sys.stderr))
+    try:
+        if rank() == 0 and not resume:
+            folder.write({"task": task.name, "config": config.model_dump(), FOLDER: str(Path.cwd())}, "unfinished")
+        barrier()
+        _train(task, method, location, config, folder, plugins)
+    except BaseException as error:
+        if rank() == 0:
+            with uninterrupted():
+                _leave(folder, task.name, error)
+        raise
+    finally:
+        with uninterrupted():
+            shutil.rmtree(folder.scratch, ignore_errors=True)
 
 
 def _train(
@@ -169,29 +201,51 @@ def fine_tunable(name: str, plugins: Plugins) -> Task:
     return task
 
 
-def _recorded(folder: RunFolder, name: str, plugins: Plugins) -> FinetuneConfig:
-    """Return the configuration of the unfinished run in `folder`."""
+def _recorded(folder: RunFolder, name: str, plugins: Plugins) -> tuple[FinetuneConfig, Path]:
+    """Return the configuration of the unfinished run in `folder`, and where it was started."""
     record = folder.record()
     if record["status"] == "finished":
         raise UsageError(f"The run in {folder.path} is finished: there is nothing to resume", "Start another run.")
     if plugins.registry.tasks.current_name(record["task"]) != name:
         raise UsageError(f"The run in {folder.path} is of task '{record['task']}', not '{name}'", "Name that task.")
-    return FinetuneConfig.restored(record["config"], record.get("origins", {}))
+    try:
+        config = FinetuneConfig.restored(record["config"], record.get("origins", {}))
+    except ValidationError as error:
+        raise ModelError(f"{folder.path / RECORD}: 'config': {first_fault(error)}", "Start another run.") from error
+    return config, Path(record.get(FOLDER) or "")
 
 
-def _agreeing(config: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfig:
-    """Return a run's configuration. Raises UsageError for settings given anew that do not agree with it."""
+def _agreeing(config: FinetuneConfig, began: Path, settings: dict[str, Any], plugins: Plugins) -> FinetuneConfig:
+    """Return a run's configuration, its relative paths as they are from the folder where it was started.
+
+    Raises UsageError for settings given anew that do not agree with it.
+    """
     before = config.model_dump(mode="json")
     given = configured(merged(before, settings))
     anew = given.model_dump(mode="json")
+    moved = {name: _placed(value, began, plugins) for name, value in before.items() if name in PLACES}
     for field in FinetuneConfig.model_fields:
-        if anew[field] != before[field]:
+        same = field in PLACES and field in settings and _placed(anew[field], Path(), plugins) == moved[field]
+        if anew[field] != before[field] and not same:
             raise UsageError(
                 f"--{field.replace('_', '-')}: the run was started with {before[field]!r}, not {anew[field]!r}",
                 "The settings of a resumed run are fixed: leave the flag out, or start another run.",
             )
     # Of data that a program holds, only what was given now has the rows.
-    return config.model_copy(update={name: getattr(given, name) for name in ("data", "validation", "test")})
+    held = {name: getattr(given, name) for name in PLACES if isinstance(getattr(given, name), InMemory)}
+    elsewhere = {} if began.resolve() == Path.cwd() else moved
+    return config.model_copy(update={**elsewhere, **held})
+
+
+def _placed(place: str | None, folder: Path, plugins: Plugins) -> str | None:
+    """Return a place, as `--data` and `--backbone` name them, as an absolute path where it is one from a folder."""
+    if place is None or place in plugins.registry.backbones:
+        return place
+    scheme, path, part = _PLACE.fullmatch(place).groups("")  # type: ignore[union-attr]
+    for prefix, rest, behind in (("", place, ""), (scheme, path + part, ""), (scheme, path, part)):
+        if rest and (folder / rest).exists():
+            return f"{prefix}{(folder / rest).resolve()}{behind}"
+    return place
 
 
 def _leave(folder: RunFolder, name: str, error: BaseException) -> None:

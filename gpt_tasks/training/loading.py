@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from gpt_tasks.backbone.load import Backbone, locate, open_backbone
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision, resolve_writing_precision
-from gpt_tasks.errors import ModelError
+from gpt_tasks.errors import GptTasksError, ModelError, said
 from gpt_tasks.heads.saved import TASK, TaskRecord, load_model
 from gpt_tasks.learners.base import Learner, LearnerSettings
 from gpt_tasks.plugins import Plugins
@@ -34,10 +35,10 @@ def load_learner(
     own = record["settings"]["precision"] if str(record["settings"]["device"]).startswith(where.type) else "auto"
     precision = own if precision == "auto" else precision
     saved = load_model(folder.model, registry.heads, registry.methods)
-    task = find_task(saved.record).restored(saved.record.state).resolved()
+    task = _restored(find_task(saved.record), saved.record.state, folder.model / TASK)
     if task.learner is None or (task.head is None) != (saved.head is None):
         raise ModelError(
-            f"Task '{task.name}' is of another family than when the run was trained",
+            f"{folder.model / TASK}: task '{task.name}' is of another family than when the run was trained",
             f"Install {saved.record.plugin} {saved.record.plugin_version}.",
         )
     kind: type[Learner[Any]] = registry.learners[task.learner].load()
@@ -64,6 +65,17 @@ def load_learner(
     if saved.head is None:
         causal_lm.to(where).eval()
     return learner
+
+
+def _restored(task: Task, state: Mapping[str, Any], file: Path) -> Task:
+    """Return a task as it was saved. Raises ModelError naming what of its state it cannot be."""
+    try:
+        return task.restored(state).resolved()
+    except GptTasksError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        fault = said(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {said(error)}"
+        raise ModelError(f"{file}: 'state' is none of task '{task.name}': {fault}", "Copy the run again.") from error
 
 
 def _untrained(record: Mapping[str, Any], plugins: Plugins) -> Backbone:

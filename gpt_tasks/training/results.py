@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from gpt_tasks.backbone.verify import CHECKSUMS, checksums_of
 from gpt_tasks.data.leaks import TRAINED_ROWS, load_trained, save_trained
 from gpt_tasks.evaluation.card import model_card
 from gpt_tasks.evaluation.evaluate import evaluate
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import atomic_write
 from gpt_tasks.heads.saved import TaskRecord, save_model
+from gpt_tasks.signals import uninterrupted
 
 if TYPE_CHECKING:
     from gpt_tasks.training.session import Session
@@ -23,9 +25,10 @@ def close(session: Session, seconds: float) -> Report:
     _write_card(session, report)
     trained = load_trained(session.backbone.location.folder)
     save_trained(session.folder.path / TRAINED_ROWS, session.splits.train.keys, trained)
-    session.folder.write({**session.record(), **session.folder.checksums()}, "finished")
+    session.folder.write({**session.record(), CHECKSUMS: checksums_of(session.folder.path)}, "finished")
     # Only now: until the run is marked as finished, it resumes from its checkpoints.
-    shutil.rmtree(session.folder.checkpoints, ignore_errors=True)
+    with uninterrupted():
+        shutil.rmtree(session.folder.checkpoints, ignore_errors=True)
     return report
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from gpt_tasks.backbone.verify import refuse_unfinished
-from gpt_tasks.errors import ModelError, PluginError, UsageError
+from gpt_tasks.backbone.verify import blaming_damage, refuse_unfinished, verify_run
+from gpt_tasks.errors import ModelError, PluginError, UsageError, said
 from gpt_tasks.evaluation.answering import AnsweringModel
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import rank
+from gpt_tasks.saved_json import read_json
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import TaskOptions, reading_options, validated
 from gpt_tasks.threads import loaded_once
@@ -27,6 +27,8 @@ from gpt_tasks.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from gpt_tasks.data.sources import Source
     from gpt_tasks.learners.base import Learner
+
+_AGAIN = "Copy the run again, or train it again."
 
 
 def load(
@@ -55,10 +57,11 @@ def load(
         record = folder.record()
         refuse_unfinished(Path(path), record)
         file = folder.path / "metrics.json"
+        saved = read_json(file, _AGAIN)
         try:
-            report = Report.from_json(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{file} cannot be read: {error}", "Train the run again.") from None
+            report = Report.from_json(saved)
+        except ValueError as error:
+            raise ModelError(f"{file}: {error}", _AGAIN) from error
     plugins, plugin = installed_plugins(), record["plugin"]
     task = installed_task(plugins, folder.path, record["task"], plugin["distribution"], plugin["version"])
     task = task.configured(_options(task, record["config"]["options"])).resolved()
@@ -119,7 +122,7 @@ class Run(AnsweringModel):
 
         with self.guarded():
             if self._verify:
-                self._folder.verify()
+                verify_run(self.path)
             return load_learner(
                 self._folder,
                 self.record,
@@ -140,7 +143,8 @@ class Run(AnsweringModel):
     def guarded(self) -> Iterator[None]:
         """Turn what the machine refuses, and what a plugin raises, into errors that name them."""
         suspect = self.plugins.find(self.plugins.registry.learners.owner(self._learner))
-        with machine_errors(), self.plugins.attribute_errors(suspect=suspect):
+        unchecked = nullcontext() if self._verify else blaming_damage(self.path)
+        with machine_errors(), self.plugins.attribute_errors(suspect=suspect), unchecked:
             yield
 
     def configuration(self) -> dict[str, Any]:
@@ -174,7 +178,13 @@ class Run(AnsweringModel):
         learner, task = self.predictor, self.task
         names = [*task.metrics, *self.record["config"].get("metric", ()), *metrics]
         chosen = self.plugins.registry.metrics_of(task, names)
-        learner.load_baselines(self._folder.baselines)
+        try:
+            learner.load_baselines(self._folder.baselines)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"The baselines in {self._folder.baselines} cannot be read: {type(error).__name__}: {said(error)}",
+                _AGAIN,
+            ) from error
         examples, notes = load_examples(
             task,
             source,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,14 +11,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, verify_model
-from gpt_tasks.checksums import checksums
+from gpt_tasks.backbone.verify import RECORD
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
+from gpt_tasks.processes import LOCK
+from gpt_tasks.saved_json import checked, read_json
 from gpt_tasks.training.checkpoint_files import last_checkpoint
+from gpt_tasks.training.record import SCHEMA_VERSION, FinishedRecord, RunRecord
 
-SCHEMA_VERSION = 1
 RUNS = Path("runs")
+_AGAIN = "Copy the run again, or train it again."
 _VERSIONS = ("gpt-tasks", "torch", "transformers", "tokenizers", "scikit-learn", "peft", "accelerate", "numpy")
 
 
@@ -67,22 +68,20 @@ class RunFolder:
     def record(self) -> dict[str, Any]:
         """Read run.json. Raises ModelError where it is missing, broken, or of a schema this version does not read."""
         file = self.path / RECORD
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not file.is_file():
             raise ModelError(
                 f"{self.path} is no run: it holds no run.json", "Give the folder that gpt-tasks finetune wrote."
-            ) from None
-        except (ValueError, OSError) as error:
-            raise ModelError(f"{file} cannot be read: {error}", "Train the run again.") from None
-        version = record.get("schema_version") if isinstance(record, dict) else None
+            )
+        record = read_json(file, _AGAIN)
+        version = record.get("schema_version")
         if version != SCHEMA_VERSION:
             newer = isinstance(version, int) and version > SCHEMA_VERSION
             raise ModelError(
-                f"{file} has schema version {version}; this gpt-tasks reads {SCHEMA_VERSION}",
+                f"{file} has schema version {version!r:.20}; this gpt-tasks reads {SCHEMA_VERSION}",
                 "Upgrade gpt-tasks." if newer else "Train the run again with this version.",
             )
-        return dict(record)
+        checked(file, record, FinishedRecord if record.get("status") == "finished" else RunRecord, _AGAIN)
+        return record
 
     def write(self, record: Mapping[str, Any], status: Literal["unfinished", "finished"]) -> None:
         """Write run.json."""
@@ -91,14 +90,6 @@ class RunFolder:
             self.path / RECORD,
             {"schema_version": SCHEMA_VERSION, "status": status, **record, "versions": versions},
         )
-
-    def checksums(self) -> dict[str, dict[str, str]]:
-        """Return the checksums of the model's files, as run.json records them."""
-        return {CHECKSUMS: checksums(self.model)}
-
-    def verify(self) -> None:
-        """Raise ModelError naming the file of the model that is not the one that was trained."""
-        verify_model(self.model, self.record().get(CHECKSUMS))
 
     def create(self) -> None:
         """Make the folder. Raises UsageError where one with anything in it is already there."""
@@ -112,7 +103,8 @@ class RunFolder:
                 if unfinished
                 else "Give a folder that is empty or not there yet.",
             )
-        if self.path.is_dir() and any(self.path.iterdir()):
+        # The lock alone is what a killed process leaves that had not begun.
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} - {LOCK}:
             raise UsageError(f"--output {self.path} is not empty", "Give a folder that is empty or not there yet.")
         self.path.mkdir(parents=True, exist_ok=True)
 
@@ -122,11 +114,14 @@ class RunFolder:
         return sorted(path for path in self.path.iterdir() if path not in working and path.name[0] != ".")
 
     def clear(self) -> None:
-        """Take the run away, checkpoints and all, and the folder of runs where this was the only one."""
+        """Take the run away, checkpoints and all."""
         shutil.rmtree(self.path, ignore_errors=True)
-        if self.path.parent == RUNS:
+
+    def clear_empty(self) -> None:
+        """Take the folder away where nothing is in it, and the folder of runs where this was the only one."""
+        for folder in (self.path, *([RUNS] if self.path.parent == RUNS else [])):
             with suppress(OSError):
-                RUNS.rmdir()
+                folder.rmdir()
 
 
 def default_folder(task: str) -> Path:

@@ -37,6 +37,7 @@ from gpt_tasks.training.checkpoint_files import last_checkpoint
 from gpt_tasks.training.checkpoints import chosen_by_loss
 from gpt_tasks.training.config import FinetuneConfig
 from gpt_tasks.training.progress import ObserverCallback, ProgressBar
+from gpt_tasks.training.record import FOLDER
 from gpt_tasks.training.run_folder import RunFolder
 from gpt_tasks.training.settings import (
     EXAMPLES_OF_AN_UPDATE,
@@ -268,14 +269,15 @@ class Session:
     def _mark(self) -> None:
         """Write run.json. The data and backbone of a resumed run must be those that it was started with."""
         record = self.record()
-        before = self.folder.record().get("fingerprints", record["fingerprints"])
+        found = self.folder.record()
+        before = found.get("fingerprints", record["fingerprints"])
         for what in ("data", "backbone"):
             if before[what] != record["fingerprints"][what]:
                 raise DataError(
                     f"The {what} changed since the run in {self.folder.path} was started",
                     f"Restore the {what}, or start another run.",
                 )
-        self.folder.write(record, "unfinished")
+        self.folder.write({**record, FOLDER: found.get(FOLDER)}, "unfinished")
 
     def record(self) -> dict[str, Any]:
         """Return what run.json says of this run."""

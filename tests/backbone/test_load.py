@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from gpt_tasks.backbone import hub, presets
 from gpt_tasks.backbone.load import load_backbone, locate
+from gpt_tasks.backbone.native import panics_caught
 from gpt_tasks.errors import GptTasksError, ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
 from gpt_tasks.registry import Registry
@@ -139,6 +140,66 @@ def test_a_tokenizer_without_padding_pads_with_the_end_of_text(folder: Path, tab
     assert pad_token(tokenizer) == 0
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////w=="}},
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AQAAAA=="}},
+        {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+    ],
+)
+def test_a_tokenizer_that_panics_is_named_and_its_report_left_out(
+    broken: dict[str, Any],
+    folder: Path,
+    table: Registry[BackbonePreset],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RUST_BACKTRACE", "1")
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **broken}))
+    with pytest.raises(ModelError) as caught:
+        load_backbone(str(folder), table)
+    assert_one_line(caught.value, str(file))
+    assert capfd.readouterr().err == ""
+
+
+def test_what_native_code_prints_is_held_back_only_where_it_panics(capfd: pytest.CaptureFixture[str]) -> None:
+    class PanicException(BaseException):
+        pass
+
+    with panics_caught():
+        os.write(2, b"a warning\n")
+    assert capfd.readouterr().err == "a warning\n"
+    with pytest.raises(KeyError), panics_caught():  # noqa: PT012
+        os.write(2, b"a warning\n")
+        raise KeyError
+    assert capfd.readouterr().err == "a warning\n"
+    with pytest.raises(ValueError, match="panicked: at the sky"), panics_caught():  # noqa: PT012
+        os.write(2, b"226 lines of frames\n")
+        raise PanicException("at the sky")
+    assert capfd.readouterr().err == ""
+
+
+def test_an_index_of_other_weights_is_named(folder: Path, table: Registry[BackbonePreset]) -> None:
+    load_backbone(str(folder), table).model.save_pretrained(folder, max_shard_size="10KB")
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    whole = json.loads(index.read_text())
+    name, shard = next(iter(whole["weight_map"].items()))
+    other = next(each for each in whole["weight_map"].values() if each != shard)
+    for changed in ({name: other}, {name: 3}, {name: "../config.json"}, {name: []}):
+        index.write_text(json.dumps({**whole, "weight_map": {**whole["weight_map"], **changed}}))
+        with pytest.raises(ModelError) as caught:
+            load_backbone(str(folder), table)
+        assert_one_line(caught.value, str(index), "weight_map")
+    for weight_map in ({}, [], "x", None):
+        index.write_text(json.dumps({**whole, "weight_map": weight_map}))
+        with pytest.raises(ModelError) as caught:
+            load_backbone(str(folder), table)
+        assert_one_line(caught.value, str(index), "weight_map")
+
+
 def test_a_misspelt_preset_is_met_with_the_nearest(table: Registry[BackbonePreset]) -> None:
     with pytest.raises(UsageError) as caught:
         load_backbone("gpt2-lage", table)
@@ -200,7 +261,7 @@ BREAKAGES = {
     "renamed weights": (rename_a_layer, ["the weights lack 'transformer.h.1.ln_1.bias' and 1 more"]),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer"]),
     "an empty tokenizer": (empty_tokenizer, ["the tokenizer is empty"]),
-    "a broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), ["the tokenizer cannot"]),
+    "a broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), ["tokenizer.json: truncated"]),
     "an adapter": (adapter_only, ["holds an adapter"]),
 }
 

@@ -14,12 +14,14 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     OpenAIGPTConfig,
     OpenAIGPTLMHeadModel,
 )
 
 from gpt_tasks.backbone.methods import register_methods
-from gpt_tasks.errors import UsageError
+from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.sequence import SequenceHead
@@ -49,6 +51,11 @@ def openai_gpt() -> Any:
     return OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=50, n_positions=32, n_embd=16, n_layer=2, n_head=2))
 
 
+def mamba() -> Any:
+    """An architecture some of whose linear layers peft refuses."""
+    return MambaForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, state_size=4))
+
+
 def train(method: Method, causal_lm: Any, updates: int = 3) -> HeadModel:
     torch.manual_seed(0)
     model = HeadModel(method.prepare(causal_lm.base_model), SequenceHead(16, 2), summed_cross_entropy)
@@ -66,7 +73,7 @@ def logits(model: HeadModel) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("build", [gpt2, llama, openai_gpt])
+@pytest.mark.parametrize("build", [gpt2, llama, openai_gpt, mamba])
 def test_lora_merged_answers_as_it_did_unmerged(build: Callable[[], Any], tmp_path: Any) -> None:
     causal_lm = build()
     names = set(causal_lm.state_dict())
@@ -86,12 +93,26 @@ def test_lora_merged_answers_as_it_did_unmerged(build: Callable[[], Any], tmp_pa
     torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("build", [gpt2, llama, openai_gpt])
+@pytest.mark.parametrize("build", [gpt2, llama, openai_gpt, mamba])
 def test_lora_moves_low_rank_matrices_alone(build: Callable[[], Any]) -> None:
     backbone = METHODS["lora"].prepare(build().base_model)
     moving = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
     assert moving
     assert all("lora_" in name for name in moving)
+
+
+def test_every_matrix_that_lora_adds_to_a_mamba_learns() -> None:
+    model = train(METHODS["lora"], mamba())
+    added = {name: weight for name, weight in model.backbone.named_parameters() if "lora_B" in name}
+    assert len(added) == 4
+    assert all(weight.any() for weight in added.values())
+
+
+def test_a_model_that_peft_adapts_nowhere_is_named() -> None:
+    backbone = gpt2().base_model
+    backbone.config.model_type = "llama"  # for which peft names layers that are not there
+    with pytest.raises(ModelError, match=r"--method lora: peft adapts no model of type 'llama': "):
+        METHODS["lora"].prepare(backbone)
 
 
 def test_head_leaves_the_backbone_as_it_was() -> None:

@@ -37,6 +37,8 @@ FAILING = """
             raise OSError({enospc}, "No space left on device", "run.json")
         if what == "memory":
             raise MemoryError
+        if what == "panic":
+            raise type("PanicException", (BaseException,), {{}})("index out of bounds")
         if what == "return":
             return 9
         raise RuntimeError("all is lost")
@@ -66,6 +68,7 @@ def failing(site, monkeypatch) -> None:
         ("interrupt", 130, ["Interrupted"]),
         ("full", 6, ["MachineError: run.json: No space left on device"]),
         ("memory", 6, ["MachineError: "]),
+        ("panic", 5, ["ModelError: native code panicked: index out of bounds"]),
         ("return", 0, []),
         ("bug", 3, ["PluginError: Plugin 'failing' (acme 1.2) failed: RuntimeError: all is lost"]),
     ],

@@ -775,7 +775,7 @@ def test_scores_that_are_cut_short_are_refused(tmp_path: Path) -> None:
     table = parquet.read_table(b / "examples.parquet")
     for file, content in whole.items():
         (b / file).write_bytes(content[: len(content) // 2])
-        with pytest.raises(DataError, match=rf"{file} is cut short or damaged"):
+        with pytest.raises(DataError, match=rf"{file}(: truncated| is cut short or damaged)"):
             compare([a, b])
         (b / file).unlink()
         with pytest.raises(DataError, match=f"b is cut short: it holds no {file}"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -85,12 +86,17 @@ def test_the_same_input_gives_the_same_baselines(tmp_path: Path) -> None:
 
 
 def test_what_is_damaged_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match=r"baselines.json: this file is missing"):
         load_baselines(tmp_path)
     fitted().save(tmp_path)
     tensors = (tmp_path / "baselines.safetensors").read_bytes()
     (tmp_path / "baselines.safetensors").write_bytes(tensors[:-100])
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match=r"baselines.safetensors: "):
+        load_baselines(tmp_path)
+    arrays = safetensors.numpy.load(tensors)
+    arrays["coefficients"][0, 0] = np.nan
+    (tmp_path / "baselines.safetensors").write_bytes(safetensors.numpy.save(arrays))
+    with pytest.raises(ModelError, match=r"baselines.safetensors: its weights are not finite numbers"):
         load_baselines(tmp_path)
     (tmp_path / "baselines.safetensors").write_bytes(tensors)
     saved = json.loads((tmp_path / "baselines.json").read_text())

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from gpt_tasks.errors import DataError, MachineError
+from gpt_tasks.errors import DataError, MachineError, ModelError
 from gpt_tasks.pretraining import corpus, texts
 from gpt_tasks.pretraining.corpus import Shards, ValidationText, tokenize, train_tokenizer
 from gpt_tasks.pretraining.texts import find_texts, read_pieces
@@ -133,8 +133,12 @@ def test_interrupted_tokenizing_saves_its_shards(
 
     (tmp_path / "shards" / "index.json").rename(tmp_path / "shards" / "progress.json")
     progress = json.loads((tmp_path / "shards" / "progress.json").read_text())
-    (tmp_path / "shards" / "progress.json").write_text(json.dumps(progress | {"sources": [["rows.jsonl", 1]]}))
+    other = json.dumps(progress | {"pieces": 3, "sources": [["rows.jsonl", 1]]})
+    (tmp_path / "shards" / "progress.json").write_text(other)
     with pytest.raises(DataError, match="not the one that tokenizing began with"):
+        tokenize([tmp_path / "rows.jsonl"], tokenizer, tmp_path / "shards")
+    (tmp_path / "shards" / "progress.json").write_text(json.dumps({**progress, "pieces": "three"}))
+    with pytest.raises(ModelError, match=r"progress.json: 'pieces': input should be a valid integer"):
         tokenize([tmp_path / "rows.jsonl"], tokenizer, tmp_path / "shards")
 
 

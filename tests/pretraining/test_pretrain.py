@@ -21,6 +21,7 @@ from gpt_tasks.backbone.shapes import Shape
 from gpt_tasks.errors import DataError, GptTasksError, ModelError, UsageError
 from gpt_tasks.heads.lm import linear_cross_entropy
 from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
+from gpt_tasks.pretraining.config import begin
 from gpt_tasks.pretraining.corpus import ValidationText
 from gpt_tasks.pretraining.loop import PretrainTrainer
 from gpt_tasks.pretraining.packed import build_gpt2
@@ -409,3 +410,22 @@ def main(config: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
+
+
+def test_a_resume_from_another_folder_finds_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    output = tmp_path / "out"
+    monkeypatch.chdir(tmp_path / "here")
+    given = {"text": [Path("books"), Path("more/*.txt")], "validation": Path("held.txt")}
+    began, _ = begin(PretrainConfig(**given, output=output))
+    assert (began.text, began.validation) == (given["text"], given["validation"])
+    assert begin(PretrainConfig(**given, output=output, resume=True))[0].text == given["text"]
+    monkeypatch.chdir(tmp_path / "there")
+    here = tmp_path / "here"
+    moved = {"text": [Path("../here/books"), here / "more/*.txt"], "validation": Path("../here/held.txt")}
+    kept, _ = begin(PretrainConfig(**moved, output=output, resume=True))
+    assert kept.text == [here / "books", here / "more/*.txt"]
+    assert kept.validation == here / "held.txt"
+    with pytest.raises(UsageError, match="--resume: --text was"):
+        begin(PretrainConfig(**given, output=output, resume=True))

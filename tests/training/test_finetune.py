@@ -164,9 +164,10 @@ def test_the_datas_own_labels_are_taken_sorted(settings: dict[str, Any], tmp_pat
 
 def test_settings_given_again_at_a_resume_agree_one_by_one() -> None:
     recorded = FinetuneConfig(column={"text": "review", "label": "stars"}, options={"labels": ("a", "b")})
-    assert _agreeing(recorded, {"column": {"label": "stars"}, "options": {"labels": ["a", "b"]}}) == recorded
+    given = {"column": {"label": "stars"}, "options": {"labels": ["a", "b"]}}
+    assert _agreeing(recorded, Path(), given, installed_plugins()) == recorded
     with pytest.raises(UsageError, match="--column: the run was started with"):
-        _agreeing(recorded, {"column": {"label": "verdict"}})
+        _agreeing(recorded, Path(), {"column": {"label": "verdict"}}, installed_plugins())
 
 
 def test_columns_are_found_again_as_in_the_training_data(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -374,7 +375,7 @@ def test_a_resumed_run_keeps_its_settings_and_its_data(settings: dict[str, Any],
     with pytest.raises(UsageError, match="--epochs: the run was started with 1"):
         gpt_tasks.finetune("sentiment", output=run.path, resume=True, **config | {"epochs": 2})
     (tmp_path / "other.yaml").write_text("epochs: 3")
-    with pytest.raises(UsageError, match="--epochs: the run was started with 1"):
+    with pytest.raises(UsageError, match=r"other\.yaml:1: epochs: the run was started with 1"):
         gpt_tasks.finetune("sentiment", config=tmp_path / "other.yaml", output=run.path, resume=True)
     with pytest.raises(UsageError, match="of task 'sentiment'"):
         gpt_tasks.finetune("classification", output=run.path, resume=True)

@@ -71,6 +71,7 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         os.environ.update(variables)
+        os.chdir(variables.get("FOLDER", "."))
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(2, 1)
         code = run(arguments)
@@ -206,6 +207,25 @@ def test_a_run_resumes_from_the_newest_whole_checkpoint_to_the_same_weights(
         (each / "hidden").rename(each / "optimizer.pt")
     assert second.run(again) == 0
     assert weights(workplace, "damaged") == uninterrupted
+
+
+def test_a_run_resumes_from_another_folder_where_its_paths_were_relative(
+    workplace: Path, tiny_backbone_folder: Path, launchers: tuple[Launcher, Launcher], uninterrupted: list[bytes]
+) -> None:
+    first, second = launchers
+    (workplace / "elsewhere").mkdir()
+    (workplace / "model").symlink_to(tiny_backbone_folder)
+    anew = command(workplace, Path("model"), "moved")
+    anew[anew.index("--data") + 1] = "rows.jsonl"
+    assert first.run(anew, KILL_AT_STEP=str(ANYWHERE), FOLDER=str(workplace)) == -9
+    record = json.loads((workplace / "moved" / "run.json").read_text())
+    assert (record["folder"], record["config"]["data"]) == (str(workplace), "rows.jsonl")
+    other = [*anew[:2], "--output", "../moved", "--data", "../model", "--resume"]
+    assert second.run(other, FOLDER=str(workplace / "elsewhere")) == 2
+    same = [*anew[:2], "--output", "../moved", "--data", "../rows.jsonl", "--resume"]
+    assert second.run(same, FOLDER=str(workplace / "elsewhere")) == 0
+    assert weights(workplace, "moved") == uninterrupted
+    assert "folder" not in json.loads((workplace / "moved" / "run.json").read_text())
 
 
 def test_killed_run_on_two_ranks_resumes_to_the_same_weights(

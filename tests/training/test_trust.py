@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from gpt_tasks.backbone.load import load_backbone
 from gpt_tasks.checksums import checksums
 from gpt_tasks.cli.main import run as run_command
 from gpt_tasks.errors import ModelError
+from gpt_tasks.tasks.chat_template import PLAIN
 from gpt_tasks.types import Continuation, Generation, Rolling
 
 ROWS = [
@@ -54,10 +56,13 @@ def change_json(file: Path, change: Callable[[Any], None]) -> None:
     file.write_text(json.dumps(content))
 
 
-def test_the_record_holds_the_checksums_of_the_whole_model(run: Path) -> None:
+def test_the_record_holds_the_checksums_of_all_that_is_read_back(run: Path) -> None:
     recorded = json.loads((run / "run.json").read_text())["checksums"]
-    assert recorded == checksums(run / "model")
-    assert {"model.safetensors", "head.safetensors", "task.json", "tokenizer.json", "config.json"} <= set(recorded)
+    parts = ("model", "baselines", "trained_rows.npy", "metrics.json")
+    assert recorded == checksums(run, parts)
+    names = ["model.safetensors", "head.safetensors", "task.json", "tokenizer.json", "config.json"]
+    baselines = ["baselines/baselines.json", "baselines/baselines.safetensors"]
+    assert {*(f"model/{name}" for name in names), *baselines, *parts[2:]} <= set(recorded)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "head.safetensors", "tokenizer.json"])
@@ -77,6 +82,39 @@ def test_a_flipped_bit_is_told_and_is_taken_where_nothing_is_to_be_checked(
     assert run_command(["predict", str(run), "The soup", "--no-verify"]) == 0
 
 
+@pytest.mark.parametrize(
+    "name", ["baselines/baselines.safetensors", "baselines/baselines.json", "trained_rows.npy", "metrics.json"]
+)
+def test_what_a_run_is_evaluated_with_is_checked_too(
+    name: str, run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run / name
+    if file.suffix == ".json":
+        file.write_text(file.read_text() + "\n")
+    else:
+        flip(file)
+    command = ["evaluate", str(run), "--data", str(trained / "rows.jsonl")]
+    assert run_command(command) == 5
+    assert f"{file} is damaged" in capsys.readouterr().err
+    assert run_command([*command, "--no-verify"]) == 0
+    file.unlink()
+    assert run_command(command) == 5
+    assert str(file) in capsys.readouterr().err
+
+
+def test_baselines_that_are_no_numbers_are_told_also_where_nothing_is_checked(
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run / "baselines" / "baselines.safetensors"
+    tensors = load_file(file)
+    tensors["intercepts"][0] = float("nan")
+    save_file(tensors, file)
+    command = ["evaluate", str(run), "--data", str(trained / "rows.jsonl")]
+    for more in ([], ["--no-verify"]):
+        assert run_command([*command, *more]) == 5
+        assert str(file) in capsys.readouterr().err
+
+
 def test_the_head_of_another_run_is_told(run: Path, trained: Path) -> None:
     shutil.copy(trained / "1" / "model" / "head.safetensors", run / "model")
     with pytest.raises(ModelError, match=r"head.safetensors is damaged, or another file"):
@@ -89,21 +127,28 @@ def test_a_file_that_is_gone_is_told(run: Path) -> None:
         gpt_tasks.load(run).predict("The soup")
 
 
-def test_what_opens_a_run_as_a_backbone_checks_it_too(run: Path, trained: Path, tmp_path: Path) -> None:
+def test_what_opens_a_run_as_a_backbone_checks_it_too(
+    run: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flip(run / "model" / "model.safetensors")
     with pytest.raises(ModelError, match=r"model.safetensors is damaged"):
         load_backbone(str(run), {})
     assert load_backbone(str(run), {}, verify=False).location.folder == run / "model"
     assert load_backbone(str(run / "model"), {}).hidden_size == 16
     suite = tmp_path / "suite.yaml"
-    suite.write_text("name: none\ntasks: []\n")
+    suite.write_text("name: own\ntasks: [{task: sentiment, source: rows.csv}]\n")
+    (tmp_path / "rows.csv").write_text("text,label\nThe soup,positive\nThe film,negative\n")
+    (run / "model" / "chat_template.jinja").write_text(PLAIN)
     data = ["--data", str(trained / "rows.jsonl")]
     for command in (
         ["generate", str(run), "The"],
         ["next", str(run), "The"],
         ["evaluate", str(run), *data],
         ["predict", str(run), "The soup", "--task", "sentiment"],
+        ["score", str(run), "--suite", str(suite), "--output", str(tmp_path / "scores")],
+        ["chat", str(run), "--max-new-tokens", "4"],
     ):
+        monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
         assert run_command(command) == 5, command
         assert run_command([*command, "--no-verify"]) == 0, command
     assert (
