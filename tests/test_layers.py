@@ -17,6 +17,7 @@ FLOORS = {
     "types": 0,
     "extensions": 0,
     "files": 0,
+    "paths": 0,
     "processes": 0,
     "threads": 0,
     "checksums": 0,

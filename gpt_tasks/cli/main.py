@@ -17,6 +17,7 @@ import gpt_tasks
 from gpt_tasks.cli.strict import StrictGroup
 from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
+from gpt_tasks.paths import check_utf8
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.threads import spin_briefly
 
@@ -40,6 +41,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if TRACE in arguments[: _end(arguments)]:
             raise UsageError(f"{TRACE} is given twice", "Give it once.")
+        for argument in arguments:
+            check_utf8(argument, "The argument")
         with machine_errors():
             # What a plugin prints on import must not end up in the JSON of a command.
             with contextlib.redirect_stdout(sys.stderr):

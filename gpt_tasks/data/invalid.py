@@ -75,11 +75,12 @@ class InvalidRows:
             cannot = f"none of its {self.rows:,} rows can"
         return DataError(f"{name}: {cannot} be used: {self._named()}", hint)
 
-    def note(self, name: str) -> str:
+    def note(self, name: str, *, private: bool = False) -> str:
         """Return what a user should know of those that were left out, or nothing."""
         if not self.count:
             return ""
-        return f"Left out {self.count:,} of {self.rows:,} rows of {name}, which cannot be used: {self._named()}."
+        why = "" if private else f": {self._named()}"
+        return f"Left out {self.count:,} of {self.rows:,} rows of {name}, which cannot be used{why}."
 
     def _named(self) -> str:
         more = "; and others" if self.count > len(self.first) else ""

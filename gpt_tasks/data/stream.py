@@ -74,10 +74,10 @@ class Stream:
         """Raise `error`, if there is one."""
         refuse_invalid([self.error])
 
-    def notes(self) -> tuple[str, ...]:
-        """Return what a user should know of how the rows were read, once they are."""
+    def notes(self, *, private: bool = False) -> tuple[str, ...]:
+        """Return what a user should know of how the rows were read, once they are; `private` quotes none of them."""
         note = self.task.reading_note
-        return tuple(filter(None, (note and f"{self.name}: {note}.", self.invalid.note(self.name))))
+        return tuple(filter(None, (note and f"{self.name}: {note}.", self.invalid.note(self.name, private=private))))
 
 
 def stream_examples(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 
 from gpt_tasks.errors import ModelError
 from gpt_tasks.files import write_json
-from gpt_tasks.learners.tfidf import Linear, Loss, choose_analyzer, fit_linear, prior
+from gpt_tasks.learners import tfidf
+from gpt_tasks.learners.tfidf import Linear, Loss, choose_analyzer, prior
 from gpt_tasks.types import Example
 
 MAJORITY = "majority"
@@ -70,6 +72,7 @@ class Baselines:
                 "strength": linear.C,
                 "classes": linear.classes,
                 "terms": linear.terms,
+                "buckets": linear.buckets,
             },
         )
 
@@ -100,13 +103,14 @@ def fit_baselines(
     *,
     loss: Loss = "cross_entropy",
     seed: int,
+    hashed: bool = False,
 ) -> Baselines:
     """Fit the baselines on texts (of pairs, joined by a line break) and labels, as learners of heads learn them.
 
     TF-IDF takes words (1-2 grams), or characters (1-3 grams) where most letters are of a script without spaces, at
     most 50,000 terms and 50,000 rows, drawn from the seed. The inverse regularisation strength of what reads it, a
     logistic or ridge regression, is 1 or 10, by accuracy or else by the loss on validation; where there is none, on a
-    fifth of the training rows. The same input gives the same baselines.
+    fifth of the training rows. With `hashed` terms the baselines hold none. The same input gives the same baselines.
     """
     texts, labels = _drawn(train_texts, train_labels, seed)
     notes = []
@@ -115,6 +119,7 @@ def fit_baselines(
             f"The TF-IDF baseline was fitted on {MOST_ROWS:,} of {len(train_labels):,} training rows, drawn at random."
         )
     held_out, held_out_labels = _drawn(validation_texts, validation_labels, seed)
+    fit_linear = partial(tfidf.fit_linear, hashed=hashed)
     analyzer = choose_analyzer(texts)
     least = 5 * len(np.unique(labels)) if loss == "cross_entropy" else 10
     if held_out:
@@ -178,8 +183,9 @@ def _restored(saved: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Ba
         tensors["idf"],
         tensors["coefficients"],
         tensors["intercepts"],
+        saved.get("buckets", 0),
     )
-    terms, classes = len(linear.terms), len(linear.classes)
+    terms, classes = linear.buckets or len(linear.terms), len(linear.classes)
     if (linear.idf.shape, linear.coefficients.shape, linear.intercepts.shape) != (
         (terms,),
         (classes, terms),

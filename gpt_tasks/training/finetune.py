@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -15,6 +16,7 @@ from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
 from gpt_tasks.events import observed
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
+from gpt_tasks.paths import OutputFolder, user_path
 from gpt_tasks.plugins import OWN_DISTRIBUTION, Plugins, installed_plugins
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank
 from gpt_tasks.tasks.base import Task
@@ -22,7 +24,7 @@ from gpt_tasks.tasks.options import validated
 from gpt_tasks.threads import one_training
 from gpt_tasks.training.checkpoint_files import remove_damaged
 from gpt_tasks.training.checks import check_learner, refuse_useless
-from gpt_tasks.training.config import ConfigFile, FinetuneConfig, configured, merged, read_config
+from gpt_tasks.training.config import PLACES, ConfigFile, FinetuneConfig, configured, merged, read_config
 from gpt_tasks.training.run import Run, current_name, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
 
@@ -48,20 +50,21 @@ def finetune(
     """
     plugins = installed_plugins()
     with one_training(), machine_errors(), plugins.attribute_errors():
-        return _finetune(task, Path(config) if config else None, output, resume, settings, plugins)
+        file = None if config is None else user_path(config, "--config")
+        folder = None if output is None else RunFolder(user_path(output, "--output"))
+        return _finetune(task, file, folder, resume, settings, plugins)
 
 
 def _finetune(
     name: str,
     file: Path | None,
-    output: str | Path | None,
+    folder: RunFolder | None,
     resume: bool,
     settings: dict[str, Any],
     plugins: Plugins,
 ) -> Run:
-    if resume and output is None:
+    if resume and folder is None:
         raise UsageError("--resume needs the run to continue", "Name its folder with --output.")
-    folder = RunFolder(Path(output)) if output else None
     name = current_name(name, plugins)
     task = fine_tunable(name, plugins)
     read = read_config(file, task.Options) if file else ConfigFile()
@@ -69,6 +72,8 @@ def _finetune(
     if folder and resume:
         with config.named_by_origin():
             config = _agreeing(_recorded(folder, name, plugins), merged(read.settings, settings))
+            if config.private:
+                _check_given_again(config, plugins)
     with config.named_by_origin():
         return _run(name, task, config, folder, resume, plugins)
 
@@ -86,19 +91,18 @@ def _run(
         check_learner(config, task, method, plugins)
     init_processes(config.device)
     folder = folder or RunFolder(broadcast(default_folder(name)))
-    if rank() == 0 and not resume:
-        folder.create()
+    written = folder.create(private=config.private) if rank() == 0 and not resume else OutputFolder(folder.path)
     with alone_in(folder.path):
         if rank() == 0:
             remove_damaged(folder.checkpoints, partial(print, file=sys.stderr))
         try:
             if rank() == 0 and not resume:
-                folder.write({"task": name, "config": config.model_dump()}, "unfinished")
+                folder.write({"task": name, "config": config.recorded()}, "unfinished")
             barrier()
             _train(task, method, location, config, folder, plugins)
         except BaseException as error:
             if rank() == 0:
-                _leave(folder, name, error)
+                _leave(folder, written, name, config, error)
             raise
         finally:
             shutil.rmtree(folder.scratch, ignore_errors=True)
@@ -181,28 +185,40 @@ def _recorded(folder: RunFolder, name: str, plugins: Plugins) -> FinetuneConfig:
 
 def _agreeing(config: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfig:
     """Return a run's configuration. Raises UsageError for settings given anew that do not agree with it."""
-    before = config.model_dump(mode="json")
+    before = config.recorded()
     given = configured(merged(before, settings))
-    anew = given.model_dump(mode="json")
+    anew = given.recorded()
     for field in FinetuneConfig.model_fields:
         if anew[field] != before[field]:
             raise UsageError(
                 f"--{field.replace('_', '-')}: the run was started with {before[field]!r}, not {anew[field]!r}",
                 "The settings of a resumed run are fixed: leave the flag out, or start another run.",
             )
-    # Of data that a program holds, only what was given now has the rows.
-    return config.model_copy(update={name: getattr(given, name) for name in ("data", "validation", "test")})
+    # Of data that a program holds, only what was given now has the rows; of a private run, it alone is a path.
+    return config.model_copy(update={name: getattr(given, name) for name in PLACES})
 
 
-def _leave(folder: RunFolder, name: str, error: BaseException) -> None:
-    """Clear the folder of a failed run away, or say how to continue where there is a checkpoint."""
+def _check_given_again(config: FinetuneConfig, plugins: Plugins) -> None:
+    """Raise UsageError where a private run that is resumed does not say where a file is that is not here."""
+    for name in PLACES:
+        place = getattr(config, name)
+        is_name = isinstance(place, str) and not re.search(r"[:/]", place) and place not in plugins.registry.backbones
+        if is_name and not user_path(place).exists():
+            raise UsageError(
+                f"--{name}: the run is private, and records of {place} the name alone", "Give its path again."
+            )
+
+
+def _leave(folder: RunFolder, written: OutputFolder, name: str, config: FinetuneConfig, error: BaseException) -> None:
+    """Clear the folder of a failed run, or say how to continue where there is a checkpoint."""
     if folder.finished:
         return
     if not folder.resumable:
-        folder.clear()
+        written.clear()
     elif not isinstance(error, DataError):
+        again = " --data FILE" if config.private and isinstance(config.data, str) else ""
         print(
             "The unfinished run is saved. Continue with: "
-            f"gpt-tasks finetune {name} --output {shlex.quote(str(folder.path))} --resume",
+            f"gpt-tasks finetune {name} --output {shlex.quote(str(folder.path))} --resume{again}",
             file=sys.stderr,
         )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -16,6 +14,7 @@ from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, verify_model
 from gpt_tasks.checksums import checksums
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
+from gpt_tasks.paths import OutputFolder, free_folder
 from gpt_tasks.training.checkpoint_files import last_checkpoint
 
 SCHEMA_VERSION = 1
@@ -100,10 +99,8 @@ class RunFolder:
         """Raise ModelError naming the file of the model that is not the one that was trained."""
         verify_model(self.model, self.record().get(CHECKSUMS))
 
-    def create(self) -> None:
+    def create(self, *, private: bool = False) -> OutputFolder:
         """Make the folder. Raises UsageError where one with anything in it is already there."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--output {self.path} is a file", "Give a folder that is empty or not there yet.")
         if (self.path / RECORD).exists():
             unfinished = self.record()["status"] == "unfinished"
             raise UsageError(
@@ -112,21 +109,15 @@ class RunFolder:
                 if unfinished
                 else "Give a folder that is empty or not there yet.",
             )
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise UsageError(f"--output {self.path} is not empty", "Give a folder that is empty or not there yet.")
-        self.path.mkdir(parents=True, exist_ok=True)
+        free_folder(self.path)
+        folder = OutputFolder.of(self.path)
+        folder.make(private=private)
+        return folder
 
     def artifacts(self) -> list[Path]:
         """Return what a finished run consists of: the model, its report, its card and its plots."""
         working = (self.logs, self.scratch, self.checkpoints)
         return sorted(path for path in self.path.iterdir() if path not in working and path.name[0] != ".")
-
-    def clear(self) -> None:
-        """Take the run away, checkpoints and all, and the folder of runs where this was the only one."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self.path.parent == RUNS:
-            with suppress(OSError):
-                RUNS.rmdir()
 
 
 def default_folder(task: str) -> Path:
