@@ -36,6 +36,17 @@ class BrokenRow(Row):
         raise self.error
 
 
+def readable(row: Row) -> dict[str, Any]:
+    """Return the values of a row that can be read, and None for others; a row that could not be parsed has none."""
+    found: dict[str, Any] = {}
+    for column in () if isinstance(row, BrokenRow) else row.values:
+        try:
+            found[column] = row.values[column]
+        except DataError:
+            found[column] = None
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class InvalidRow:
     """A row that cannot be used, what is wrong with it, and what it holds in place of the task's inputs."""

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from gpt_tasks.data.invalid import BrokenRow, InvalidRow
+from gpt_tasks.data.invalid import InvalidRow, readable
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.files import json_safe, json_text
 from gpt_tasks.paths import check_output_file, is_stream, open_output, real
@@ -162,8 +162,7 @@ def _rows(
             values = columns.of(task, example, prediction)
         else:
             values = {PREDICTION: None, REASON: example.error.message}
-        # What its reader could not parse has no values.
-        read = {} if isinstance(row, BrokenRow) else row.values
+        read = row.values if is_valid else readable(row)
         shared = [name for name in values if name in read]
         if shared:
             raise DataError(
