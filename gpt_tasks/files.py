@@ -7,16 +7,17 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from gpt_tasks.errors import GptTasksError, MachineError, UsageError, said
+from gpt_tasks.errors import GptTasksError, MachineError, said
 from gpt_tasks.signals import uninterrupted
 
-_REFUSALS = {
+REFUSALS = {
     errno.ENOSPC: "Free some space, or write to another folder.",
     errno.EDQUOT: "Free some of your quota, or write to another folder.",
     errno.EFBIG: "Raise the limit on the size of files, or write to another folder.",
@@ -26,7 +27,9 @@ _REFUSALS = {
     errno.EEXIST: "Give another folder.",
     errno.ENOTDIR: "Give a path that leads through folders only.",
     errno.EISDIR: "Give a file, or another folder.",
+    errno.ENOENT: "Give another place: nothing can be made there, or another program has taken it away.",
     errno.ENAMETOOLONG: "Give a shorter path.",
+    errno.ELOOP: "Fix the link: it leads back to itself.",
     errno.EMFILE: "Raise the limit on open files (ulimit -n).",
     errno.ENOMEM: "Free some memory; finetune, pretrain and score take a lower --batch-tokens.",
 }
@@ -72,6 +75,13 @@ def atomic_write(path: Path) -> Iterator[TextIO]:
         yield file
 
 
+def give_usual_rights(folder: Path) -> None:
+    """Give the files in a folder, which some libraries write for their owner alone, the rights that the folder has."""
+    for file in folder.iterdir():
+        if file.is_file():
+            file.chmod(stat.S_IMODE(folder.stat().st_mode) & 0o666)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file that is there as a whole or not at all; a number that is not finite becomes null."""
     with atomic_write(path) as file:
@@ -107,10 +117,13 @@ def machine_errors() -> Iterator[None]:
     except GptTasksError:
         raise
     except OSError as error:
-        if error.errno not in _REFUSALS:
+        # Of a file every error is the machine's; of the others, as those of a network, some are.
+        if error.filename is None and (error.errno not in REFUSALS or error.errno == errno.ENOENT):
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        raise MachineError(f"{where}{error.strerror}", _REFUSALS[error.errno]) from error
+        where = "" if error.filename is None else f"{error.filename}: "
+        raise MachineError(
+            f"{where}{error.strerror}", REFUSALS.get(error.errno or 0, "Check the file, or give another.")
+        ) from error
     except Exception as error:
         if is_out_of_memory(error):
             raise MachineError(
@@ -123,26 +136,4 @@ def machine_errors() -> Iterator[None]:
             ) from error
         if not _FULL.search(said(error)):
             raise
-        raise MachineError(said(error), _REFUSALS[errno.ENOSPC]) from error
-
-
-def check_place(path: Path) -> None:
-    """Check that a file or folder can be made there, before the work for it begins.
-
-    Raises UsageError where the path leads through a file, MachineError where nothing may be written.
-    """
-    nearest = next((each for each in path.parents if each.exists()), Path())
-    if not nearest.is_dir():
-        raise UsageError(f"--output {path}: {nearest} is a file", "Give a path that leads through folders only.")
-    if not os.access(path if path.is_dir() else nearest, os.W_OK | os.X_OK):
-        raise MachineError(f"--output {path}: {os.strerror(errno.EACCES)}", _REFUSALS[errno.EACCES])
-
-
-def refuse_full_folder(folder: str | Path | None) -> Path | None:
-    """Return an output folder. Raises UsageError where it is not empty, or no folder."""
-    path = None if folder is None else Path(folder)
-    if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"--output {path} is not empty", "Give a folder that is empty or not there yet.")
-    if path is not None:
-        check_place(path)
-    return path
+        raise MachineError(said(error), REFUSALS[errno.ENOSPC]) from error

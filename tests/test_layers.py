@@ -19,6 +19,7 @@ FLOORS = {
     "files": 0,
     "signals": 0,
     "entry_points": 0,
+    "paths": 0,
     "processes": 0,
     "threads": 0,
     "checksums": 0,

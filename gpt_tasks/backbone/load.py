@@ -17,6 +17,7 @@ from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.backbone.verify import RECORD, refuse_unfinished_folder, verify_run
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
+from gpt_tasks.paths import user_path
 from gpt_tasks.saved_json import read_json
 from gpt_tasks.threads import LOADING
 
@@ -105,7 +106,7 @@ def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool 
     Imports no torch, so that a wrong spec or a missing network is reported at once.
     """
     place = presets[spec].location() if spec in presets else spec
-    folder = Path(place).expanduser()
+    folder = user_path(place, "model")
     if folder.is_dir():
         refuse_unfinished_folder(folder)
         if not (folder / hub.CONFIG).is_file() and (folder / "model" / hub.CONFIG).is_file():

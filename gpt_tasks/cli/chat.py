@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from gpt_tasks.cli.generate import Remote
 from gpt_tasks.cli.strict import given
 from gpt_tasks.errors import DataError, GptTasksError, MachineError
 from gpt_tasks.generation.decoding import Decoding
+from gpt_tasks.paths import user_path
 
 if TYPE_CHECKING:
     from gpt_tasks.generation.conversation import Conversation
@@ -148,7 +148,7 @@ def _command(chat: Conversation, name: str, argument: str) -> None:
         _tell("The conversation begins anew.")
     elif name == "/save" and argument:
         try:
-            file = Path(argument).expanduser()
+            file = user_path(argument, name)
             turns = chat.save(file)
         except GptTasksError as error:
             _tell(f"{error.message}. {error.hint}")

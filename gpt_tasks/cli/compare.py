@@ -10,7 +10,7 @@ import typer
 
 from gpt_tasks.cli.arguments import Cluster, Json
 from gpt_tasks.cli.output import answering, first_process, show_table
-from gpt_tasks.files import refuse_full_folder
+from gpt_tasks.paths import free_folder
 
 if TYPE_CHECKING:
     from gpt_tasks.evaluation.compare import Comparison, Contrast
@@ -39,7 +39,7 @@ def compare_folders(
     from gpt_tasks.evaluation.compare import compare, write_comparison
 
     with answering(as_json) as answer:
-        refuse_full_folder(output)
+        output = free_folder(output)
         comparison = compare(folders, cluster=cluster, seed=seed)
         if output is not None and first_process():
             write_comparison(output, comparison)

@@ -134,7 +134,7 @@ def _show(run: Run) -> None:
     with (run.path / "predictions.jsonl").open(encoding="utf-8") as file:
         lines = [json.loads(line) for line in islice(file, SHOWN)]
     asked = run.report.fields
-    if all("label" in line and "probabilities" in line for line in lines):
+    if all({"label", "probabilities", *asked} <= line.keys() for line in lines):
         print("\nSome texts of the test split:")
         show_table(("label", "probability", "text"), [_cells(line, asked) for line in lines])
     command = installed_plugins().registry.tasks[run.report.task].command

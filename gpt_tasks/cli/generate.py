@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from gpt_tasks.cli.arguments import Device, Json, NoVerify, WritingPrecision
+from gpt_tasks.cli.input import stdin_text
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.cli.strict import given
 from gpt_tasks.generation.decoding import Decoding
@@ -55,7 +55,7 @@ def generate_text(
     decoding = Decoding.checked(**given(context, Decoding.model_fields))
     from gpt_tasks.generation.generator import open_writer
 
-    before = sys.stdin.read() if prompt == "-" else prompt
+    before = stdin_text() if prompt == "-" else prompt
     alone = not as_json and num_return_sequences == 1
     streaming = alone and num_beams == 1
     unshown = [before]  # until there is no more that can go wrong

@@ -17,6 +17,7 @@ from gpt_tasks.cli.streams import prepare_streams
 from gpt_tasks.cli.strict import StrictGroup
 from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, ModelError, UsageError, said
 from gpt_tasks.files import machine_errors
+from gpt_tasks.paths import check_utf8
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.signals import ignore_signals, unwind_on_signals
 from gpt_tasks.threads import spin_briefly
@@ -43,6 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if TRACE in arguments[: _end(arguments)]:
             raise UsageError(f"{TRACE} is given twice", "Give it once.")
+        for argument in arguments:
+            check_utf8(argument, "The argument")
         with machine_errors():
             # What a plugin prints on import must not end up in the JSON of a command.
             with contextlib.redirect_stdout(sys.stderr):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from gpt_tasks.cli.arguments import (
     WritingPrecision,
 )
 from gpt_tasks.cli.flags import pairs
+from gpt_tasks.cli.input import stdin_text
 from gpt_tasks.cli.output import answering, show_table
 from gpt_tasks.cli.strict import given, refuse_given
 from gpt_tasks.cli.zero_shot import (
@@ -38,6 +39,7 @@ from gpt_tasks.cli.zero_shot import (
     refuse_useless,
 )
 from gpt_tasks.errors import UsageError
+from gpt_tasks.paths import user_path
 from gpt_tasks.types import Row
 
 app = typer.Typer(name="predict", rich_markup_mode=None, add_completion=False)
@@ -65,7 +67,7 @@ def predict_texts(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="A .csv, .tsv or .jsonl for the rows of --input with their answers, instead of stdout.", metavar="FILE"
+            help="A .csv, .tsv or .jsonl for the rows of --input with their answers; - for stdout.", metavar="FILE"
         ),
     ] = None,
     probabilities: Annotated[
@@ -111,6 +113,7 @@ def predict_texts(
     from gpt_tasks.evaluation.answering import given_example
 
     if output is not None:
+        output = user_path(output, "--output")
         check_answer_file(output, [source, data, run])
     columns = pairs(column or [], "--column")
     with answering(as_json) as answer:
@@ -133,7 +136,7 @@ def predict_texts(
             given_columns = columns if data is None else {}
             answered = model.answered_rows(source, column=given_columns, encoding=encoding, skip_invalid=skip_invalid)
         else:
-            asked_texts = texts or [line.rstrip("\r\n") for line in sys.stdin]
+            asked_texts = texts or [line.rstrip("\r\n") for line in io.StringIO(stdin_text())]
             predictions = model.predict(asked_texts)
             examples = [
                 given_example(model.task, text, f"text {place}") for place, text in enumerate(asked_texts, start=1)

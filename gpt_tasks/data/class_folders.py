@@ -9,6 +9,7 @@ from pathlib import Path
 from gpt_tasks.data.encodings import SAMPLE, choose_encoding, find_code_page, open_text, read_as, reading
 from gpt_tasks.data.invalid import BrokenRow
 from gpt_tasks.errors import DataError
+from gpt_tasks.paths import check_utf8
 from gpt_tasks.types import Row
 
 _SUFFIX = ".txt"
@@ -60,7 +61,10 @@ def read_classes(folders: list[Path], encoding: str | None, code_page: str | Non
 
 
 def _texts(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.suffix.lower() == _SUFFIX and not path.name.startswith("."))
+    for path in folder.iterdir():
+        if path.suffix.lower() == _SUFFIX and not path.name.startswith(".") and path.is_file():
+            check_utf8(f"{folder.name}/{path.name}", "The name")
+            yield path
 
 
 def _is_unicode(content: bytes) -> bool:

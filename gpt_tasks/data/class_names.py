@@ -43,10 +43,9 @@ def with_classes(features: Mapping[str, Any]) -> dict[str, Any]:
     return {column: feature for column, feature in features.items() if _holds_classes(feature)}
 
 
-def named(values: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row's plain values, with the names of classes in place of their numbers."""
-    row = {column: plain(value) for column, value in values.items()}
-    return row | {column: _named(row[column], feature) for column, feature in features.items() if column in row}
+def named(value: Any, feature: Any) -> Any:
+    """Return a plain value, with the names of classes in place of their numbers where it has a feature."""
+    return plain(value) if feature is None else _named(plain(value), feature)
 
 
 def _holds_classes(feature: Any) -> bool:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt_tasks.backbone.hub import first_line, why_unreachable
-from gpt_tasks.data.in_memory import dataset_values
+from gpt_tasks.data.in_memory import dataset_rows
 from gpt_tasks.data.split_names import ALL, split_named
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Reader, SourceScheme
 from gpt_tasks.files import temporary_folder
 from gpt_tasks.hookspecs import hookimpl
+from gpt_tasks.paths import user_path
 from gpt_tasks.types import Row
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def hub_splits(location: str) -> Mapping[str, Callable[[], Iterator[Row]]]:
     Raises DataError where there is none of that name, no such configuration, or no way to reach the hub.
     """
     name, config, revision = _parse(location)
-    if not Path(name).is_dir() and not _is_offline():
+    if not user_path(name).is_dir() and not _is_offline():
         # Checked first, because the hub's own client retries for minutes.
         cause = why_unreachable()
         if cause:
@@ -60,8 +61,9 @@ def hub_splits(location: str) -> Mapping[str, Callable[[], Iterator[Row]]]:
 
 
 def _parse(location: str) -> tuple[str, str | None, str | None]:
-    if Path(location).is_dir():
-        return location, None, None
+    folder = user_path(location, "hf:")
+    if folder.is_dir():
+        return str(folder), None, None
     parts = _LOCATION.fullmatch(location)
     if parts is None:
         raise DataError(f"hf:{location}: this names no data set", "Write hf:OWNER/NAME[:CONFIG][@REVISION].")
@@ -110,8 +112,7 @@ def _without_pattern(name: str) -> Iterator[str]:
 
 
 def _rows(data: datasets.Dataset, where: str) -> Iterator[Row]:
-    for number, values in enumerate(dataset_values(data), start=1):
-        yield Row(values, f"{where}:{number}")
+    return dataset_rows(data, lambda number: f"{where}:{number + 1}")
 
 
 def _is_offline() -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from gpt_tasks.data.arrow_rows import ArrowValues, column_values
 from gpt_tasks.data.cells import plain, refuse_repeated
-from gpt_tasks.data.class_names import named, with_classes
+from gpt_tasks.data.class_names import with_classes
 from gpt_tasks.data.invalid import BrokenRow
 from gpt_tasks.types import Row
 
@@ -63,15 +64,29 @@ def is_described(text: str) -> bool:
     return text.endswith(_FROM_PYTHON)
 
 
-def dataset_values(data: datasets.Dataset) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a data set, with the names of classes in place of their numbers."""
-    features = with_classes(data.features)
+def dataset_rows(data: datasets.Dataset, place: Callable[[int], str]) -> Iterator[Row]:
+    """Yield the rows of a data set, with the names of classes in place of their numbers; `place` names them, from 0."""
+    features, columns, number = with_classes(data.features), list(data.features), 0
     for batch in data.with_format("arrow").iter(batch_size=_BATCH):
-        for values in batch.to_pylist():
-            yield named(values, features)
+        column = cache(partial(_dataset_column, batch, features))
+        for row in range(len(batch)):
+            where = place(number)
+            yield Row(ArrowValues(columns, partial(_at, column, row), where), where)
+            number += 1
+
+
+def _dataset_column(batch: Any, features: Mapping[str, Any], name: str) -> list[Any]:
+    return column_values(batch.column(name), features.get(name))
+
+
+def _at(column: Callable[[str], Sequence[Any]], row: int, name: str) -> Any:
+    return column(name)[row]
 
 
 def _rows(table: Any, name: str) -> Iterator[Row]:
+    if _is_dataset(table):
+        yield from dataset_rows(table, lambda number: f"{name}[{number}]")
+        return
     read = _reader(table)
     assert read is not None
     refuse_repeated(getattr(table, "columns", ()), name)
@@ -97,9 +112,11 @@ def _reader(table: object) -> Callable[[Any], Iterator[Any]] | None:
         return _frame_values
     if hasattr(table, "iter_rows") and hasattr(table, "columns"):
         return lambda frame: frame.iter_rows(named=True)
-    if hasattr(table, "with_format") and hasattr(table, "features") and hasattr(table, "__len__"):
-        return dataset_values
-    return iter if isinstance(table, Sequence) and not isinstance(table, range) else None
+    return iter if _is_dataset(table) or (isinstance(table, Sequence) and not isinstance(table, range)) else None
+
+
+def _is_dataset(table: object) -> bool:
+    return hasattr(table, "with_format") and hasattr(table, "features") and hasattr(table, "__len__")
 
 
 def _frame_values(frame: Any) -> Iterator[Mapping[Any, Any]]:

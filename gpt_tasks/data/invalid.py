@@ -36,6 +36,17 @@ class BrokenRow(Row):
         raise self.error
 
 
+def readable(row: Row) -> dict[str, Any]:
+    """Return the values of a row that can be read, and None for others; a row that could not be parsed has none."""
+    found: dict[str, Any] = {}
+    for column in () if isinstance(row, BrokenRow) else row.values:
+        try:
+            found[column] = row.values[column]
+        except DataError:
+            found[column] = None
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class InvalidRow:
     """A row that cannot be used, what is wrong with it, and what it holds in place of the task's inputs."""
@@ -75,11 +86,12 @@ class InvalidRows:
             cannot = f"none of its {self.rows:,} rows can"
         return DataError(f"{name}: {cannot} be used: {self._named()}", hint)
 
-    def note(self, name: str) -> str:
+    def note(self, name: str, *, private: bool = False) -> str:
         """Return what a user should know of those that were left out, or nothing."""
         if not self.count:
             return ""
-        return f"Left out {self.count:,} of {self.rows:,} rows of {name}, which cannot be used: {self._named()}."
+        why = "" if private else f": {self._named()}"
+        return f"Left out {self.count:,} of {self.rows:,} rows of {name}, which cannot be used{why}."
 
     def _named(self) -> str:
         more = "; and others" if self.count > len(self.first) else ""

@@ -19,6 +19,7 @@ from gpt_tasks.data.invalid import BrokenRow
 from gpt_tasks.data.split_names import ALL, SPLITS, split_named
 from gpt_tasks.errors import DataError, GptTasksError, PluginError
 from gpt_tasks.extensions import FileFormat, Reader, SourceScheme
+from gpt_tasks.paths import check_rereadable, user_path
 from gpt_tasks.types import Row
 
 LOOKED_AT = 100
@@ -67,7 +68,7 @@ def open_source(spec: object, readers: Mapping[str, Reader], encoding: str | Non
             f"A {type(spec).__name__} cannot be read as data",
             "Give a path, a DataFrame, a datasets.Dataset, a list of mappings, or a mapping of these by split.",
         )
-    path = Path(spec).expanduser()
+    path = user_path(spec, "data")
     scheme = _SCHEME.fullmatch(str(spec))
     formats = [reader for reader in readers.values() if isinstance(reader, FileFormat)]
     with reading(path):
@@ -76,11 +77,12 @@ def open_source(spec: object, readers: Mapping[str, Reader], encoding: str | Non
             if isinstance(found, SourceScheme):
                 refuse_encoding(encoding, str(spec))
                 return _open_scheme(str(spec), found, scheme[2])
-            path = Path(scheme[2]).expanduser()
+            path = user_path(scheme[2], "data")
         if path.is_dir():
             return _open_folder(path, formats, encoding)
         if not path.exists():
             raise _missing(path)
+        check_rereadable(path)
         file = open_file(path, formats, encoding)
         return Source(path.name, {ALL: file.rows}, file.notes)
 

@@ -61,6 +61,7 @@ def load_splits(
     limit_validation: int | None = None,
     limit_test: int | None = None,
     seed: int,
+    private: bool = False,
     schemes: Mapping[str, Reader],
     scratch: Path,
 ) -> Splits:
@@ -71,7 +72,8 @@ def load_splits(
     of the labels, and the other splits in proportion, unless `limit_validation` or `limit_test` says how many of theirs
     count; of a long source it reads the first rows only (see `trial`). Text files are in `encoding`, where it is given.
     Tables are written under `scratch`, which must outlive the examples. Raises DataError, naming the first rows, where
-    some cannot be used; with `skip_invalid` they are left out.
+    some cannot be used; with `skip_invalid` they are left out. `private`
+    notes quote nothing of them.
     """
     spec = data if data is not None else task.samples()
     if spec is None:
@@ -125,7 +127,7 @@ def load_splits(
     notes += merged_labels(task, found) if task.normalize_labels else []
     found = {split: streams[split].normalized(task, examples) for split, examples in found.items()}
     refuse_invalid(stream.error for stream in streams.values())
-    notes += chain.from_iterable(stream.notes() for stream in streams.values())
+    notes += chain.from_iterable(stream.notes(private=private) for stream in streams.values())
     notes += _oddities(task, found)
     splits = _without_leaks(task, found, seed, list(dict.fromkeys(notes)))
     splits = _limited(splits, limit, {"validation": limit_validation, "test": limit_test}, seed)

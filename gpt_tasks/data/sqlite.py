@@ -13,6 +13,7 @@ from gpt_tasks.data.split_names import ALL
 from gpt_tasks.errors import DataError, MachineError
 from gpt_tasks.extensions import Reader, SourceScheme
 from gpt_tasks.hookspecs import hookimpl
+from gpt_tasks.paths import check_rereadable, user_path
 from gpt_tasks.types import Row
 
 
@@ -28,9 +29,10 @@ def sqlite_splits(location: str) -> Mapping[str, Callable[[], Iterator[Row]]]:
     Raises DataError where there is no such file or table, naming those that there are.
     """
     name, _, table = location.rpartition("#") if "#" in location else (location, "", "")
-    path = Path(name).expanduser()
-    if not path.is_file() and Path(location).expanduser().is_file():
-        name, table, path = location, "", Path(location).expanduser()
+    path = user_path(name, "sqlite:")
+    if not path.is_file() and user_path(location).is_file():
+        name, table, path = location, "", user_path(location)
+    check_rereadable(path)
     if not path.is_file():
         raise DataError(f"sqlite:{location}: there is no file {name}", "Write sqlite:FILE#TABLE.")
     found = _query(path, "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")

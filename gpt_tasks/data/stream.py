@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from gpt_tasks.data.examples import Examples, check_encodable
-from gpt_tasks.data.invalid import NAMED, BrokenRow, InvalidRow, InvalidRows, refuse_invalid
+from gpt_tasks.data.invalid import NAMED, BrokenRow, InvalidRow, InvalidRows, readable, refuse_invalid
 from gpt_tasks.data.sources import Source
 from gpt_tasks.errors import DataError
 from gpt_tasks.tasks.base import Task
@@ -74,10 +74,10 @@ class Stream:
         """Raise `error`, if there is one."""
         refuse_invalid([self.error])
 
-    def notes(self) -> tuple[str, ...]:
-        """Return what a user should know of how the rows were read, once they are."""
+    def notes(self, *, private: bool = False) -> tuple[str, ...]:
+        """Return what a user should know of how the rows were read, once they are; `private` quotes none of them."""
         note = self.task.reading_note
-        return tuple(filter(None, (note and f"{self.name}: {note}.", self.invalid.note(self.name))))
+        return tuple(filter(None, (note and f"{self.name}: {note}.", self.invalid.note(self.name, private=private))))
 
 
 def stream_examples(
@@ -131,7 +131,7 @@ def stream_examples(
                 example = check_encodable(task.example(row, fields, extra))
                 yield row, task.learnable(example) if to_learn else example
             except DataError as error:
-                values = {} if isinstance(row, BrokenRow) else row.values
+                values = readable(row)
                 inputs = {field: values.get(column) for field, column in fields.items() if field != task.target}
                 yield row, InvalidRow(row.where, error, inputs)
 

@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from gpt_tasks.data.invalid import BrokenRow, InvalidRow
+from gpt_tasks.data.invalid import InvalidRow, readable
 from gpt_tasks.errors import DataError, UsageError
-from gpt_tasks.files import atomic_write, check_place, json_safe, json_text
+from gpt_tasks.files import json_safe, json_text
+from gpt_tasks.paths import check_output_file, is_stream, open_output, real
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example, Row
 
@@ -83,29 +84,24 @@ class Answered(NamedTuple):
 
 def check_answer_file(output: Path, sources: Iterable[str | None]) -> None:
     """Raise UsageError where a file of answers cannot be written, or is one that `sources` are read from."""
-    if output.is_dir() or not output.parent.is_dir():
-        raise UsageError(f"--output {output} cannot be a file", "Give a file in a folder that is there.")
-    check_place(output)
-    if output.suffix.lower() not in SUFFIXES:
+    check_output_file(output, sources)
+    if _suffix(output) not in SUFFIXES:
         raise UsageError(
             f"--output {output}: answers are written to {', '.join(SUFFIXES)}", "Give the file one of these endings."
         )
-    for source in filter(None, sources):
-        if output.exists() and any(_is_same(output, path) for path in _files(source)):
-            raise UsageError(f"--output {output} is a file that {source} is read from", "Give another file.")
 
 
 def write_answers(
     output: Path, answered: Iterable[tuple[Row, Example | InvalidRow, Any]], task: Task, columns: AnswerColumns
 ) -> None:
-    """Write rows, each with its prediction, to a file that is there as a whole or not at all.
+    """Write rows, each with its prediction, to a file, as `open_output` does: JSON Lines where its name says nothing.
 
     The columns of the input come first, in their order. Raises DataError where one of them is called as one of the
     answer, or where a later row of a .csv or .tsv has columns that the first has not.
     """
     rows = with_equal_keys(_rows(answered, task, columns))
-    with atomic_write(output) as file:
-        delimiter = DELIMITERS.get(output.suffix.lower())
+    with open_output(output) as file:
+        delimiter = DELIMITERS.get(_suffix(output))
         if delimiter is None:
             file.writelines(f"{json.dumps(json_safe(row.values), ensure_ascii=False, default=str)}\n" for row in rows)
         else:
@@ -166,8 +162,7 @@ def _rows(
             values = columns.of(task, example, prediction)
         else:
             values = {PREDICTION: None, REASON: example.error.message}
-        # What its reader could not parse has no values.
-        read = {} if isinstance(row, BrokenRow) else row.values
+        read = row.values if is_valid else readable(row)
         shared = [name for name in values if name in read]
         if shared:
             raise DataError(
@@ -210,25 +205,7 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _files(source: str) -> Iterator[Path]:
-    """Yield the files that a source is or may be read from: itself, what follows its scheme, a folder's files."""
-    for name in dict.fromkeys((source, source.partition(":")[2])):
-        path = Path(name).expanduser()
-        if name and _is_folder(path):
-            yield from (each for each in path.rglob("*") if each.is_file())
-        elif name:
-            yield path
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # too long for the name of a file
-        return False
-
-
-def _is_same(output: Path, path: Path) -> bool:
-    try:
-        return output.samefile(path)
-    except OSError:
-        return False
+def _suffix(output: Path) -> str:
+    """Return how the name of a file of answers ends, or that of what it is a link to; .jsonl for a pipe without one."""
+    found = next((path.suffix.lower() for path in (output, real(output)) if path.suffix.lower() in SUFFIXES), None)
+    return found or (".jsonl" if is_stream(output) else output.suffix.lower())

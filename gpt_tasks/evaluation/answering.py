@@ -14,7 +14,8 @@ from gpt_tasks.data.split_names import ALL
 from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.events import observed
-from gpt_tasks.files import refuse_full_folder, temporary_folder
+from gpt_tasks.files import temporary_folder
+from gpt_tasks.paths import free_folder, output_folder, user_path
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.prompts import distinct_fields
@@ -160,8 +161,14 @@ class AnsweringModel(ABC):
         """
         from gpt_tasks.data.in_memory import described
 
-        folder = Path(output) if output and self._is_unfinished(Path(output)) else refuse_full_folder(output)
-        with self.guarded(), temporary_folder() as scratch:
+        folder = None if output is None else user_path(output, "--output")
+        if folder is None or not self._is_unfinished(folder):
+            folder = free_folder(folder)
+        with (
+            self.guarded(),
+            temporary_folder() as scratch,
+            output_folder(folder, keep=self.unfinished),
+        ):
             source, split = self._opened(data, split, encoding)
             columns = self.columns(source, split, column or {})
             configuration = {

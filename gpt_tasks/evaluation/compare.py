@@ -21,6 +21,7 @@ from gpt_tasks.files import json_safe, machine_errors, write_json
 from gpt_tasks.metrics.clusters import useless_clusters
 from gpt_tasks.metrics.intervals import PAIRED_RESAMPLES
 from gpt_tasks.metrics.significance import holm
+from gpt_tasks.paths import output_folder, user_path
 from gpt_tasks.plugins import installed_plugins
 
 SCHEMA_VERSION = 1
@@ -99,7 +100,7 @@ def compare(folders: Sequence[Path], *, cluster: str | None = None, seed: int | 
     seed where nothing is resampled; DataError
     where one is damaged, the examples of a task differ, two folders share nothing, or no task has such a field.
     """
-    folders = [Path(folder) for folder in folders]
+    folders = [user_path(folder) for folder in folders]
     with machine_errors():
         kind = _kind(folders)
         saved = [read_results(folder, kind) for folder in folders]
@@ -175,8 +176,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Write comparison.json and the plot."""
     from gpt_tasks.evaluation.plots import plot_comparison
 
-    with machine_errors():
-        folder.mkdir(parents=True, exist_ok=True)
+    with machine_errors(), output_folder(folder):
         plot_comparison(comparison, folder / PLOT)
         write_json(folder / COMPARISON, comparison.to_json())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from gpt_tasks.data.oddities import untested_labels
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.label_scores import LabelCounts
 from gpt_tasks.evaluation.plots import plot_confusion_matrix
+from gpt_tasks.evaluation.private import private_views
 from gpt_tasks.evaluation.report import (
     MOST_MISTAKES,
     MOST_SAMPLES,
@@ -33,6 +34,7 @@ from gpt_tasks.files import write_json
 from gpt_tasks.metrics.aggregate import signatures_of
 from gpt_tasks.metrics.clusters import Clustering
 from gpt_tasks.tasks.base import Task
+from gpt_tasks.tasks.card import Display
 from gpt_tasks.types import Example, Score
 
 FEW_EXAMPLES = 20
@@ -78,6 +80,7 @@ def evaluate(
     training: Mapping[str, float | int | str | None] | None = None,
     notes: Sequence[str] = (),
     output: Path | None = None,
+    private: bool = False,
 ) -> Report:
     """Return the report, computed a chunk of examples at a time.
 
@@ -85,7 +88,8 @@ def evaluate(
     names an extra column, or a field, whose equal values belong together: errors and intervals go by it (Miller 2024,
     arXiv 2411.00640, section 2.2). By default it is the task's own, if it has one. With
     `output` metrics.json, predictions.jsonl and parts.parquet are written there, and the confusion matrix where the
-    task has one. Raises DataError where there is no example, PluginError where a metric fails.
+    task has one; `private`, they and the report hold no text of the examples. Raises DataError where there is no
+    example, PluginError where a metric fails.
     """
     task = predictor.task
     tally = Tally(task, metrics)
@@ -98,6 +102,7 @@ def evaluate(
     slices: list[str] = []
     references: set[int] = set()
     fields: dict[str, None] = {}
+    display, line = private_views(task) if private else (task.display, task.line)
 
     def lines() -> Iterator[Mapping[str, Any]]:
         for chunk in chunks(examples, predictor.chunk):
@@ -110,24 +115,23 @@ def evaluate(
                 decisions.add(pairs, clustering.add(example))
                 probability = task.probability(prediction)
                 if probability is None:
-                    shown = task.display(example, prediction) if len(samples) < MOST_SAMPLES else None
+                    shown = display(example, prediction) if len(samples) < MOST_SAMPLES else None
                     if shown is not None:
                         samples.append(Sample(example.where, *shown))
                 elif any(right != given for right, given in pairs):
-                    _keep_worst(mistakes, task, example, prediction, probability, len(where))
+                    _keep_worst(mistakes, display, example, prediction, probability, len(where))
                 references.add(len(example.references))
                 fields.update(dict.fromkeys(task.record(example)))
-                where.append(example.where)
+                where.append(f"{split}:{len(where) + 1}" if private else example.where)
                 if by is not None:
                     slices.append(example.extra[by])
-                yield {"where": example.where, **task.line(example, prediction)}
+                yield {"where": where[-1], **line(example, prediction)}
 
     write_lines(output, lines())
     if not where:
         raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
     clusters = clustering.numbers
     sliced, more = (None, []) if by is None else _slices(by, slices, tally, clusters)
-    labels = decisions.names(task.labels)
     figures = tally.scores(clusters=clusters)
     compared = {name: theirs.scores(clusters=clusters) for name, theirs in baselines.items()}
     signatures, worse = _signatures(metrics, references), _worse_than_before(metrics, figures, compared)
@@ -142,7 +146,7 @@ def evaluate(
         labels=tuple(task.labels),
         metrics=figures,
         per_label=per_label,
-        confusion_matrix=decisions.matrix(labels) if task.has_confusion_matrix else (),
+        confusion_matrix=decisions.matrix(decisions.names(task.labels)) if task.has_confusion_matrix else (),
         baselines=compared,
         slices=sliced,
         mistakes=tuple(mistake for _, _, mistake in sorted(mistakes, key=lambda each: (-each[0], -each[1]))),
@@ -166,7 +170,7 @@ def evaluate(
 
 def _keep_worst(
     mistakes: list[tuple[float, int, Mistake]],
-    task: Task,
+    display: Callable[[Example, Any], Display | None],
     example: Example,
     prediction: Any,
     probability: float,
@@ -175,7 +179,7 @@ def _keep_worst(
     """Keep the mistakes of the highest probability; of equal ones, those of earlier examples."""
     if len(mistakes) == MOST_MISTAKES and (probability, -place) < mistakes[0][:2]:
         return
-    shown = task.display(example, prediction)
+    shown = display(example, prediction)
     if shown is None:
         return
     inputs, right, given = shown

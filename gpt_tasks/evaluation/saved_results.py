@@ -232,6 +232,11 @@ def _evaluated(folder: Path, saved: Mapping[str, Any]) -> SavedTask:
     right: list[float] = []
     texts, clusters = Texts(), None
     for line in prediction_lines(lines, ("where",)):
+        if not _fields(line, saved.get("fields")):
+            raise DataError(
+                f"{folder} is of a private run: it does not hold the inputs, by which examples are found again",
+                "Evaluate each model on the same data, with gpt-tasks evaluate RUN --data SRC --output DIR.",
+            )
         given = [line["label"]] if "label" in line else line.get("references", [])
         only = len(given) == 1 and isinstance(given[0], str)
         target = given[0] if only else json.dumps(list(dict.fromkeys(map(str, given))), ensure_ascii=False)

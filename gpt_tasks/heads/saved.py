@@ -20,7 +20,7 @@ from gpt_tasks.backbone.load import Backbone, Location, open_backbone
 from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.errors import MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadSpec, Method
-from gpt_tasks.files import machine_errors
+from gpt_tasks.files import give_usual_rights, machine_errors
 from gpt_tasks.saved_json import checked, read_json
 from gpt_tasks.signals import uninterrupted
 from gpt_tasks.threads import LOADING
@@ -90,6 +90,7 @@ def save_model(
             state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             save_file(state, new / name, metadata={"format": "pt"})
         (new / TASK).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        give_usual_rights(new)
 
 
 def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str, Method] | None = None) -> SavedModel:

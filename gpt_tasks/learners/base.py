@@ -35,7 +35,7 @@ class LearnerSettings:
     """What a learner computes with.
 
     `writing_precision` and `decoding` are for learners that generate text. `untrained` opens the backbone before
-    training.
+    training. Of a `private` run nothing that is saved holds texts of the data.
     """
 
     max_length: int
@@ -47,6 +47,7 @@ class LearnerSettings:
     writing_precision: str | None = None
     decoding: Mapping[str, Any] | None = None
     untrained: Callable[[], Backbone] | None = None
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -311,6 +312,11 @@ class Learner(ABC, Generic[P]):
 
     def save_baselines(self, folder: Path) -> None:
         """Save what was fitted."""
+
+    @property
+    def baselines_hold_texts(self) -> bool:
+        """Whether what `save_baselines` writes holds texts of the training data: a private run then keeps none."""
+        return type(self).save_baselines is not Learner.save_baselines
 
     def load_baselines(self, folder: Path) -> None:
         """Load what was saved; called before a finished run is evaluated."""

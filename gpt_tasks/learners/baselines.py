@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gpt_tasks.errors import ModelError, said
 from gpt_tasks.files import write_json
-from gpt_tasks.learners.tfidf import Linear, Loss, choose_analyzer, fit_linear, prior
+from gpt_tasks.learners import tfidf
+from gpt_tasks.learners.tfidf import Linear, Loss, choose_analyzer, prior
 from gpt_tasks.saved_json import checked, read_json
 from gpt_tasks.types import Example
 
@@ -72,6 +74,7 @@ class Baselines:
                 "strength": linear.C,
                 "classes": linear.classes,
                 "terms": linear.terms,
+                "buckets": linear.buckets,
             },
         )
 
@@ -88,6 +91,7 @@ class _Saved(BaseModel):
     strength: float
     classes: list[int]
     terms: list[str]
+    buckets: int = Field(0, ge=0)
 
 
 def load_baselines(folder: Path) -> Baselines:
@@ -125,13 +129,14 @@ def fit_baselines(
     *,
     loss: Loss = "cross_entropy",
     seed: int,
+    hashed: bool = False,
 ) -> Baselines:
     """Fit the baselines on texts (of pairs, joined by a line break) and labels, as learners of heads learn them.
 
     TF-IDF takes words (1-2 grams), or characters (1-3 grams) where most letters are of a script without spaces, at
     most 50,000 terms and 50,000 rows, drawn from the seed. The inverse regularisation strength of what reads it, a
     logistic or ridge regression, is 1 or 10, by accuracy or else by the loss on validation; where there is none, on a
-    fifth of the training rows. The same input gives the same baselines.
+    fifth of the training rows. With `hashed` terms the baselines hold none. The same input gives the same baselines.
     """
     texts, labels = _drawn(train_texts, train_labels, seed)
     notes = []
@@ -140,6 +145,7 @@ def fit_baselines(
             f"The TF-IDF baseline was fitted on {MOST_ROWS:,} of {len(train_labels):,} training rows, drawn at random."
         )
     held_out, held_out_labels = _drawn(validation_texts, validation_labels, seed)
+    fit_linear = partial(tfidf.fit_linear, hashed=hashed)
     analyzer = choose_analyzer(texts)
     least = 5 * len(np.unique(labels)) if loss == "cross_entropy" else 10
     if held_out:
@@ -196,8 +202,8 @@ def _chosen(candidates: Sequence[Linear], texts: Sequence[str], labels: np.ndarr
 
 def _restored(saved: _Saved, tensors: Mapping[str, np.ndarray]) -> Baselines:
     arrays = tensors["idf"], tensors["coefficients"], tensors["intercepts"]
-    linear = Linear(saved.analyzer, tuple(saved.terms), tuple(saved.classes), saved.strength, *arrays)
-    terms, classes = len(linear.terms), len(linear.classes)
+    linear = Linear(saved.analyzer, tuple(saved.terms), tuple(saved.classes), saved.strength, *arrays, saved.buckets)
+    terms, classes = linear.buckets or len(linear.terms), len(linear.classes)
     if [array.shape for array in arrays] != [(terms,), (classes, terms), (classes,)]:
         raise ValueError(f"the tensors do not fit {classes} classes and {terms} terms")
     if not set(linear.classes) <= set(range(len(saved.prior))):

@@ -131,12 +131,18 @@ class SequenceLearner(Learner[P]):
             self.outputs,
             loss=self.baseline_loss,
             seed=self.settings.seed,
+            hashed=self.settings.private,
         )
 
     def save_baselines(self, folder: Path) -> None:
         """Save what was fitted."""
         if self.fitted is not None:
             self.fitted.save(folder)
+
+    @property
+    def baselines_hold_texts(self) -> bool:
+        """Those of a private run are fitted on hashed words."""
+        return not self.settings.private or type(self).save_baselines is not SequenceLearner.save_baselines
 
     def load_baselines(self, folder: Path) -> None:
         """Load what was fitted when the run was trained."""

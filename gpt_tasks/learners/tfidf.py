@@ -19,6 +19,7 @@ Loss = Literal["cross_entropy", "binary", "squared"]
 """What is fitted: one of several labels, each label separately, or a number."""
 
 MOST_TERMS = 50_000
+MOST_BUCKETS = 2**20
 STEPS = 1_000
 
 # The logit of a label that training always saw, or never.
@@ -32,7 +33,8 @@ class Linear:
     """TF-IDF with sublinear term frequencies, and a linear layer.
 
     `analyzer` is `word` (1-2 grams) or `char` (1-3 grams); `terms` lie in the order of the columns of `idf` `[terms]`
-    and `coefficients` `[classes, terms]`; `classes` are the outputs that training saw.
+    and `coefficients` `[classes, terms]`; `classes` are the outputs that training saw. Where terms are hashed, columns
+    are `buckets` instead, each of several terms that nobody can tell (Weinberger et al. 2009).
     """
 
     analyzer: str
@@ -42,11 +44,12 @@ class Linear:
     idf: np.ndarray
     coefficients: np.ndarray
     intercepts: np.ndarray
+    buckets: int = 0
 
     def logits(self, texts: Sequence[str], outputs: int) -> np.ndarray:
         """Return `[n, outputs]` in float32, minus infinity where training saw no row of an output."""
         known = np.tile(self.intercepts, (len(texts), 1)).astype(np.float64)
-        if self.terms:
+        if self.terms or self.buckets:
             known += self._features(texts) @ self.coefficients.T.astype(np.float64)
         found = np.full((len(texts), outputs), -np.inf, dtype=np.float32)
         found[:, list(self.classes)] = known
@@ -55,7 +58,10 @@ class Linear:
     def _features(self, texts: Sequence[str]) -> csr_matrix:
         from sklearn.feature_extraction.text import CountVectorizer
 
-        counts = CountVectorizer(**_analysis(self.analyzer), vocabulary=self.terms).transform(texts)
+        if self.buckets:
+            counts = _hashed(texts, self.analyzer, self.buckets)
+        else:
+            counts = CountVectorizer(**_analysis(self.analyzer), vocabulary=self.terms).transform(texts)
         return _weighted(counts, self.idf)
 
 
@@ -79,22 +85,26 @@ def prior(labels: np.ndarray, outputs: int, loss: Loss) -> np.ndarray:
 
 
 def fit_linear(
-    texts: Sequence[str], labels: np.ndarray, analyzer: str, c_values: Sequence[float], loss: Loss
+    texts: Sequence[str],
+    labels: np.ndarray,
+    analyzer: str,
+    c_values: Sequence[float],
+    loss: Loss,
+    *,
+    hashed: bool = False,
 ) -> list[Linear]:
-    """Fit one model for each inverse regularisation strength; `labels` are those of a head."""
-    from sklearn.feature_extraction.text import CountVectorizer
+    """Fit one model for each inverse regularisation strength; `labels` are those of a head.
 
-    vectorizer = CountVectorizer(**_analysis(analyzer), max_features=MOST_TERMS)
+    With `hashed` terms the models hold none of the texts' words: there are half as many buckets as different terms.
+    """
     classes = tuple(np.unique(labels).tolist()) if loss == "cross_entropy" else tuple(range(labels[:1].size))
-    try:
-        counts = vectorizer.fit_transform(texts)
-    except ValueError:
+    counts, terms, buckets = _counted(texts, analyzer, hashed)
+    if counts is None:
         # No text holds a single word: only the prior is left.
         unread = prior(labels, max(classes) + 1, loss)[list(classes)]
         nothing = np.zeros(0, np.float32), np.zeros((len(classes), 0), np.float16), unread
         return [Linear(analyzer, (), classes, strength, *nothing) for strength in c_values]
-    terms = tuple(vectorizer.get_feature_names_out().tolist())
-    documents = np.bincount(counts.indices, minlength=len(terms))
+    documents = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = (np.log((1 + len(texts)) / (1 + documents)) + 1).astype(np.float32)
     features = _weighted(counts, idf)
     found = []
@@ -102,8 +112,36 @@ def fit_linear(
         coefficients, intercepts = _regression(features, labels, strength, loss)
         # In C order, because safetensors writes the bytes of an array in memory order.
         kept = np.ascontiguousarray(coefficients, dtype=np.float16), intercepts.astype(np.float32)
-        found.append(Linear(analyzer, terms, classes, strength, idf, *kept))
+        found.append(Linear(analyzer, terms, classes, strength, idf, *kept, buckets))
     return found
+
+
+def _counted(texts: Sequence[str], analyzer: str, hashed: bool) -> tuple[csr_matrix | None, tuple[str, ...], int]:
+    """Return how often each text `[texts, columns]` has each term, the terms, or the number of buckets.
+
+    None where no text holds a single term.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    if hashed:
+        terms = len(np.unique(_hashed(texts, analyzer, MOST_BUCKETS).indices))
+        # So full, that a term has a bucket says next to nothing of whether it is one of the texts'.
+        buckets = min(MOST_TERMS, (terms + 1) // 2)
+        return (_hashed(texts, analyzer, buckets), (), buckets) if buckets else (None, (), 0)
+    vectorizer = CountVectorizer(**_analysis(analyzer), max_features=MOST_TERMS)
+    try:
+        counts = vectorizer.fit_transform(texts)
+    except ValueError:
+        return None, (), 0
+    return counts, tuple(vectorizer.get_feature_names_out().tolist()), 0
+
+
+def _hashed(texts: Sequence[str], analyzer: str, buckets: int) -> csr_matrix:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return HashingVectorizer(**_analysis(analyzer), n_features=buckets, alternate_sign=False, norm=None).transform(
+        texts
+    )
 
 
 def _analysis(analyzer: str) -> dict[str, Any]:

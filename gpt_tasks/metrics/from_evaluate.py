@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from gpt_tasks.errors import UsageError
 from gpt_tasks.extensions import Metric, Rows
 from gpt_tasks.metrics.intervals import bootstrap_interval
+from gpt_tasks.paths import user_path
 
 if TYPE_CHECKING:
     import numpy
@@ -38,7 +39,7 @@ def metric_of_module(name: str) -> Metric:
     settings = {key: _setting(value) for key, value in parse_qsl(parts.query, keep_blank_values=True)}
     config = settings.pop("config_name", None)
     try:
-        module = evaluate.load(parts.path, config_name=config, keep_in_memory=True)
+        module = evaluate.load(str(user_path(parts.path)), config_name=config, keep_in_memory=True)
     except (OSError, ImportError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"The metric '{name}' cannot be loaded: {' '.join(str(error).split())}",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from gpt_tasks.backbone.shapes import SHAPES, Shape
 from gpt_tasks.backbone.verify import PRETRAIN_RECORD as RECORD
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
+from gpt_tasks.paths import OutputFolder, free_folder, user_path
 from gpt_tasks.saved_json import first_fault, read_json
 
 BUDGETS = ("epochs", "tokens", "minutes")
@@ -53,6 +54,14 @@ class PretrainConfig(BaseModel):
     prompt: list[str] = Field(["The"], description="The beginning of a sample printed after each validation.")
     about_text: Path | None = Field(None, description="Markdown for the card: the text's origin and licence.")
     resume: bool = Field(False, exclude=True, description="Continue in --output from the last checkpoint.")
+
+    @field_validator("text", "output", "validation", "about_text", mode="before")
+    @classmethod
+    def _as_meant(cls, given: Any, field: ValidationInfo) -> Any:
+        flag = f"--{str(field.field_name).replace('_', '-')}"
+        if isinstance(given, list):
+            return [str(user_path(each, flag)) if isinstance(each, str | Path) else each for each in given]
+        return str(user_path(given, flag)) if isinstance(given, str | Path) else given
 
     def shape(self) -> Shape:
         """The preset's shape with what was set in its place. Raises UsageError where the parts do not fit."""
@@ -121,10 +130,12 @@ def begin(config: PretrainConfig) -> tuple[PretrainConfig, int | None]:
     if not config.resume:
         config.refuse_useless()
         config.check()
-        if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
-            way = "Give --resume to continue in it, or another folder" if record.is_file() else "Give another folder"
-            raise UsageError(f"--output {config.output} is not an empty folder", way)
-        config.output.mkdir(parents=True, exist_ok=True)
+        if record.is_file():
+            raise UsageError(
+                f"--output {config.output} holds a pretraining", "Give --resume to continue in it, or another folder."
+            )
+        free_folder(config.output)
+        OutputFolder.of(config.output).make()
         write_record(config, None)
         return config, None
     if not record.is_file():

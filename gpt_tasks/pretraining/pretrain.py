@@ -6,7 +6,6 @@ gpt-tasks pretrain --text books/ --validation held_out.txt --preset tiny --minut
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError, UsageError
 from gpt_tasks.events import Observers, observed
+from gpt_tasks.paths import OutputFolder
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.pretraining.config import PretrainConfig, begin, write_record
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank, world_size
@@ -46,7 +46,7 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
     `config.resume` continues exactly from the last checkpoint. Trainings in several threads wait for each other. Raises
     UsageError, DataError, ModelError, MachineError; a text or a setting that cannot be used leaves no folder behind.
     """
-    existed = config.output.is_dir()
+    written = OutputFolder.of(config.output)
     begun = False
     try:
         with uninterrupted() if world_size() == 1 else nullcontext():
@@ -67,9 +67,7 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
         useless &= last_checkpoint(config.output / "checkpoints") is None
         if begun and (useless or not (config.output / "tokenizer").is_dir()):
             with uninterrupted():
-                shutil.rmtree(config.output, ignore_errors=True)
-                if existed:
-                    config.output.mkdir()
+                written.clear()
         if isinstance(error, OSError):
             where = error.filename or config.output
             raise MachineError(f"{where}: {error.strerror}", "Make room, then continue with --resume") from error
@@ -213,7 +211,7 @@ def _prepare_text(
 
     folder = config.output / "tokenizer"
     with arguments.main_process_first(desc="tokenizing"):
-        files = find_texts(config.text)
+        files = find_texts(config.text, config.output)
         held_out = find_texts([config.validation]) if config.validation else []
         if not (folder / "tokenizer_config.json").is_file():
             tell(f"Training a tokenizer of {config.shape().vocab_size} entries on {len(files)} files")

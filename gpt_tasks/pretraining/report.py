@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gpt_tasks.files import write_json
+from gpt_tasks.files import give_usual_rights, write_json
 from gpt_tasks.pretraining.bits_per_byte import bits_per_byte
 from gpt_tasks.pretraining.config import PretrainConfig, read_about
 from gpt_tasks.pretraining.corpus import Shards, ValidationText
@@ -83,6 +83,7 @@ def save_model(model: PackedGPT2, tokenizer: PreTrainedTokenizerFast, folder: Pa
     plain.to(dtype=torch.bfloat16)
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    give_usual_rights(folder)
 
 
 def model_card(figures: dict[str, Any], about_text: str) -> str:

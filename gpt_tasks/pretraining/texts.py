@@ -12,22 +12,31 @@ from typing import TextIO
 
 from gpt_tasks.data.plain_text import Piece, read_documents
 from gpt_tasks.errors import DataError
+from gpt_tasks.paths import check_rereadable, check_utf8, real, user_path
 
 PIECE_CHARACTERS = 1 << 16
 
 
-def find_texts(sources: Sequence[str | Path]) -> list[Path]:
-    """The files that `sources` (files, folders, globs) name, sorted within each source; raises DataError."""
+def find_texts(sources: Sequence[str | Path], output: Path | None = None) -> list[Path]:
+    """The files that `sources` (files, folders, globs) name, sorted within each source, but for those in `output`.
+
+    Raises DataError where there is none, or one that can be read only once.
+    """
     found: list[Path] = []
+    written = None if output is None else real(output)
     for source in sources:
-        path = Path(source)
+        path = user_path(source, "--text")
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.is_file() and _is_text_name(file.name))
         elif path.is_file():
             files = [path]
         else:
+            check_rereadable(path)
             pattern = path.relative_to(path.anchor) if path.is_absolute() else path
             files = sorted(Path(path.anchor or ".").glob(str(pattern))) if any(c in str(path) for c in "*?[") else []
+        files = [file for file in files if file.is_file() and (written is None or written not in real(file).parents)]
+        for file in files:
+            check_utf8(str(file), "The name")
         if not files:
             raise DataError(
                 f"{source}: no such text", "Give .txt or .jsonl files (also .gz and .xz), folders of them, or globs."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import gpt_tasks
 from gpt_tasks.errors import UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.hookspecs import HOOKS_VERSION
+from gpt_tasks.paths import check_place, user_path
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.validation import why_reserved
 
@@ -75,7 +77,7 @@ class NewPlugin:
     commands: tuple[str, ...]
 
 
-def write_plugin(name: str, kind: str, folder: Path | None, plugins: Plugins) -> NewPlugin:
+def write_plugin(name: str, kind: str, folder: str | Path | None, plugins: Plugins) -> NewPlugin:
     """Write a project whose plugin adds something of a kind under `name`, by default to ./gpt-tasks-NAME.
 
     Raises UsageError for an unknown kind, for a name that is no identifier or is taken by one of the `plugins`, and for
@@ -86,7 +88,7 @@ def write_plugin(name: str, kind: str, folder: Path | None, plugins: Plugins) ->
         known = f"The kinds are {', '.join(KINDS)}."
         raise UsageError(f"There is no kind '{kind}'", f"Did you mean '{near[0]}'? {known}" if near else known)
     distribution, module = f"gpt-tasks-{name}", f"gpt_tasks_{name.replace('-', '_')}"
-    folder = folder or Path(distribution)
+    folder = Path(distribution) if folder is None else user_path(folder, "--output")
     _check(name, kind, module, folder, plugins)
     words = {
         "name": name,
@@ -109,8 +111,8 @@ def write_plugin(name: str, kind: str, folder: Path | None, plugins: Plugins) ->
         finally:
             shutil.rmtree(written, ignore_errors=True)
     check = [f"gpt-tasks plugins check {name}"] if "tasks" in KINDS[kind].registries else []
-    used = use.substitute(words, package=folder / module)
-    return NewPlugin(folder, (f"pip install -e {folder}", *check, used))
+    used = use.substitute(words, package=shlex.quote(str(folder / module)))
+    return NewPlugin(folder, (f"pip install -e {shlex.quote(str(folder))}", *check, used))
 
 
 def _check(name: str, kind: str, module: str, folder: Path, plugins: Plugins) -> None:
@@ -134,6 +136,7 @@ def _check(name: str, kind: str, module: str, folder: Path, plugins: Plugins) ->
         raise UsageError(f"'{name}' cannot be the name of a plugin: {reserved}", "Choose another name.")
     if folder.exists():
         raise UsageError(f"{folder} exists already", "Name another folder with --output, or move that one away.")
+    check_place(folder)
 
 
 def _class_name(name: str) -> str:

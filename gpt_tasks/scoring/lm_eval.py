@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gpt_tasks.errors import DataError, GptTasksError, UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.metrics.intervals import Z, bounded_interval
+from gpt_tasks.paths import user_path
 from gpt_tasks.processes import broadcast
 from gpt_tasks.scoring.harness_model import HarnessModel, tell
 from gpt_tasks.scoring.results import TaskScores
@@ -72,6 +73,7 @@ def score_lm_eval(
 
     _check_version(say)
     is_file = Path(task).suffix in (".yaml", ".yml")
+    task = str(user_path(task)) if is_file else task
     with _harness_errors():
         manager = TaskManager(include_defaults=not is_file)
     if is_file and not Path(task).is_file():

@@ -6,11 +6,11 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import ModelError, PluginError, UsageError
 from gpt_tasks.extensions import Responder, ResponderSpec
+from gpt_tasks.paths import user_path
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import world_size
 from gpt_tasks.scoring.cache import AnswerCache, key_of_request
@@ -125,7 +125,7 @@ def find_responder(model: str) -> tuple[ResponderSpec, str] | None:
     """
     prefix, colon, location = model.partition(":")
     # One letter before a colon is a drive of Windows.
-    if not colon or len(prefix) == 1 or not NAME.fullmatch(prefix) or Path(model).exists():
+    if not colon or len(prefix) == 1 or not NAME.fullmatch(prefix) or user_path(model).exists():
         return None
     found = installed_plugins().registry.responders[prefix]
     if not location:

@@ -10,6 +10,7 @@ from gpt_tasks.errors import UsageError
 from gpt_tasks.events import observed
 from gpt_tasks.extensions import Metric
 from gpt_tasks.files import machine_errors
+from gpt_tasks.paths import user_path
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import barrier, rank
 from gpt_tasks.scoring.prompting import (
@@ -23,12 +24,11 @@ from gpt_tasks.scoring.prompting import (
 from gpt_tasks.scoring.prompting import chat_template as chat
 from gpt_tasks.scoring.responder import RegisteredResponder, open_responder
 from gpt_tasks.scoring.score_folder import (
-    SCORES_FOLDER,
-    check_folder,
     file_name,
     open_cache,
     refuse_others,
     report,
+    score_folder,
     versions,
     working_in,
 )
@@ -47,7 +47,7 @@ def score(
     model: str,
     suite: str | LoadedSuite,
     *,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     shots: int | None = None,
     shots_sampler: Sampler | None = None,
     limit: int | None = None,
@@ -57,7 +57,7 @@ def score(
     device: str = "auto",
     engine: EngineName = "trie",
     batch_tokens: int | None = None,
-    output: Path | None = None,
+    output: str | Path | None = None,
     seed: int | None = None,
     trust_remote_code: bool = False,
     verify: bool = True,
@@ -72,6 +72,7 @@ def score(
     whose equal values belong together, for every task: intervals go by it. Without `verify` the files of a run are
     taken as they are. Raises UsageError, DataError, ModelError or MachineError.
     """
+    data_dir = None if data_dir is None else user_path(data_dir, "--data-dir")
     how: dict[str, Any] = {
         "device": device,
         "precision": precision,
@@ -105,8 +106,7 @@ def score(
     registry = plugins.registry
     loaded = load_suite(suite, registry, data_dir=data_dir, shots=shots) if isinstance(suite, str) else suite
     loaded = loaded if cluster is None else loaded.clustered(cluster)
-    folder = output or SCORES_FOLDER / f"{file_name(model)}-{loaded.name}"
-    check_folder(folder)
+    folder = score_folder(output, f"{file_name(model)}-{loaded.name}")
     drawn: dict[str, Any] = {
         "shots_sampler": shots_sampler or "random",
         "limit": limit,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
 from gpt_tasks.events import Observers
-from gpt_tasks.files import check_place
+from gpt_tasks.paths import check_place, output_folder, user_path
 from gpt_tasks.processes import alone_in, barrier, rank
 
 if TYPE_CHECKING:
@@ -27,14 +27,18 @@ _OTHERS = {"run.json", "metrics.json", "pretrain.json", "config.json"}
 
 def file_name(model: str) -> str:
     """A model's name as part of a folder's, without the colons that Windows refuses."""
-    return Path(model).name.replace(":", "-")
+    return user_path(model).absolute().name.replace(":", "-")
 
 
-def check_folder(folder: Path) -> None:
-    """Raise UsageError where the path is not a folder or holds files of something else, before anything is loaded."""
+def score_folder(output: str | Path | None, default: str) -> Path:
+    """Return the folder of a scoring: the given one, or the default under ./scores.
+
+    Raises UsageError where it is no folder or holds files of something else, before anything is loaded.
+    """
+    folder = SCORES_FOLDER / default if output is None else user_path(output, "--output")
     check_place(folder)
     if not folder.exists():
-        return
+        return folder
     if not folder.is_dir():
         raise UsageError(f"--output {folder} is a file", "Give a folder.")
     names = {path.name for path in folder.iterdir() if path.name[0] != "."}
@@ -44,6 +48,7 @@ def check_folder(folder: Path) -> None:
             f"--output {folder} holds other files than those of a scoring: {min(others)}",
             "Give a folder that is empty, not there yet, or of a scoring before.",
         )
+    return folder
 
 
 def refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
@@ -66,10 +71,8 @@ def refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Make the folder, and let no other process work in it."""
-    if rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder):
+    """Make the folder, and let no other process work in it. What fails leaves its answers there, and nothing else."""
+    with output_folder(folder if rank() == 0 else None, keep="answers*.jsonl"), alone_in(folder):
         yield
 
 

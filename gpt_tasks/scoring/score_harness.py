@@ -13,11 +13,10 @@ from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import barrier, rank
 from gpt_tasks.scoring.responder import find_responder
 from gpt_tasks.scoring.score_folder import (
-    SCORES_FOLDER,
-    check_folder,
     file_name,
     refuse_others,
     report,
+    score_folder,
     versions,
     working_in,
 )
@@ -35,7 +34,7 @@ def score_harness(
     shots: int | None,
     limit: int | None,
     seed: int,
-    output: Path | None,
+    output: str | Path | None,
     say: Callable[[str], None],
     **how: Any,
 ) -> tuple[Scores, Path]:
@@ -49,8 +48,7 @@ def score_harness(
             f"--suite {HARNESS}{task}: lm-evaluation-harness evaluates a model on this machine, not {model}",
             "It has its own models for endpoints.",
         )
-    folder = output or SCORES_FOLDER / f"{file_name(model)}-lm-eval-{Path(task).stem}"
-    check_folder(folder)
+    folder = score_folder(output, f"{file_name(model)}-lm-eval-{Path(task).stem}")
     backbone, scorer = open_scorer(model, **how)
     settings = {
         "precision": scorer.precision,

@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.paths import user_path
 from gpt_tasks.registry import Registries
 from gpt_tasks.scoring.expressions import Fields
 from gpt_tasks.strict_yaml import YamlError, parse_yaml
@@ -123,9 +124,8 @@ def load_suite(
     With `data_dir` the local variant of every task is taken; `shots` replaces every task's own number. Raises
     UsageError for an unknown name, DataError for a file that is not a suite, naming what is wrong in it.
     """
-    path = Path(suite)
-    if suite in registry.suites or not path.suffix:
-        path = registry.suites[suite].path
+    is_name = suite in registry.suites or not PurePath(suite).suffix
+    path = registry.suites[suite].path if is_name else user_path(suite, "--suite")
     content = _content(path)
     try:
         file = SuiteFile.model_validate_json(json.dumps(_mapping(path, content)), strict=True)

@@ -361,6 +361,13 @@ class Task:
         names = ["prompt", *(name for name in ("labels", "inputs") if getattr(self, name)), *self.Options.model_fields]
         return {name: getattr(self, name) for name in dict.fromkeys(names) if hasattr(self, name)}
 
+    def private(self) -> Self:
+        """Return this task without what it has learned of the data but labels and numbers, as a private run saves it.
+
+        A task overrides it whose `state` holds texts of the data.
+        """
+        return self
+
     def restored(self, state: Mapping[str, Any]) -> Self:
         """Return this task as saved in `state`. Raises ValueError where a value is of another type than annotated."""
         task = copy.copy(self)

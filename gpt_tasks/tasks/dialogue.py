@@ -144,6 +144,12 @@ class DialogueTask(TextToTextTask):
         task.most_frequent = max(counts, key=counts.__getitem__, default="")
         return task
 
+    def private(self) -> Self:
+        """Return this task without its most frequent answer."""
+        task = copy.copy(self)
+        task.most_frequent = ""
+        return task
+
     def state(self) -> dict[str, Any]:
         """Save what its options and the training data say."""
         return {**super().state(), "most_frequent": self.most_frequent}

@@ -9,12 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer, PrivateAttr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.errors import GptTasksError, UsageError
 from gpt_tasks.extensions import Method
+from gpt_tasks.paths import base_name, user_path
 from gpt_tasks.strict_yaml import YamlError, parse_yaml
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import TaskOptions, check_setting, validated
@@ -23,21 +33,29 @@ OPTIONS = "options"
 NESTED = ("column", OPTIONS)
 FLAGS_ALONE = ("config", "output", "resume", "json")
 """What is no setting: it says where one run is written and how it is shown."""
-# From Python a place may be a Path; it is recorded as text.
-Place = Annotated[str, BeforeValidator(lambda place: str(place) if isinstance(place, PurePath) else place)]
+PLACES = ("data", "validation", "test", "backbone")
 
 
-def _held(data: Any) -> Any:
-    """Return data that a program holds as such; a path as it is."""
+def _place(place: Any, field: ValidationInfo) -> Any:
+    """Return a path as text, as it was given. Raises UsageError for one that cannot be meant."""
+    if not isinstance(place, str | PurePath):
+        return place
+    user_path(place, f"--{field.field_name}")
+    return str(place)
+
+
+def _held(data: Any, field: ValidationInfo) -> Any:
+    """Return data that a program holds as such; a path as text."""
     held = InMemory.of(data)
     if held is None and not isinstance(data, str | PurePath):
         kind = {"kind": type(data).__name__}
         raise PydanticCustomError("data", "a {kind} is no path, no data frame, and no list of mappings", kind)
-    return held or data
+    return held or _place(data, field)
 
 
+Place = Annotated[str, BeforeValidator(_place)]
 # Of data that a program holds a description is recorded.
-Data = Annotated[Place | InstanceOf[InMemory], BeforeValidator(_held), PlainSerializer(str)]
+Data = Annotated[str | InstanceOf[InMemory], BeforeValidator(_held), PlainSerializer(str)]
 
 
 class FinetuneConfig(BaseModel):
@@ -89,6 +107,7 @@ class FinetuneConfig(BaseModel):
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 where it is native.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
     seed: int = Field(0, ge=0, lt=2**32, description="Draws splits, order, dropout and new weights.")
+    private: bool = Field(False, description="Keep no text of the data in the run, and no full paths.")
     options: dict[str, Any] = Field(
         {}, description="In a file: the task's own options, which may also stand beside the other settings."
     )
@@ -117,6 +136,12 @@ class FinetuneConfig(BaseModel):
                     error.message = f"{place}: {name}{error.message[found.end(1) :]}"
             raise
 
+    def recorded(self) -> dict[str, Any]:
+        """Return what run.json records, as JSON values; of the paths of a private run only the last parts."""
+        values = self.model_dump(mode="json")
+        cut = {name: base_name(values[name]) for name in PLACES if self.private and values[name]}
+        return {**values, **cut}
+
     def origins(self, method: Method, task: Task, parameters: int) -> dict[str, str]:
         """Return where the value of each setting comes from, as run.json records it: see `configured`.
 
@@ -129,7 +154,8 @@ class FinetuneConfig(BaseModel):
         }
         names = [name for name in FinetuneConfig.model_fields if name not in NESTED]
         names += [f"{nested}.{name}" for nested in NESTED for name in getattr(self, nested)]
-        return {name: self._origins.get(name) or by_default.get(name, "default") for name in names}
+        found = {name: self._origins.get(name) or by_default.get(name, "default") for name in names}
+        return {name: PurePath(origin).name for name, origin in found.items()} if self.private else found
 
 
 @dataclass(frozen=True)

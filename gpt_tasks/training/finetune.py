@@ -20,6 +20,7 @@ from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
 from gpt_tasks.events import observed
 from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
+from gpt_tasks.paths import OutputFolder, user_path
 from gpt_tasks.plugins import OWN_DISTRIBUTION, Plugins, installed_plugins
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank
 from gpt_tasks.saved_json import first_fault
@@ -29,12 +30,11 @@ from gpt_tasks.tasks.options import validated
 from gpt_tasks.threads import one_training
 from gpt_tasks.training.checkpoint_files import remove_damaged
 from gpt_tasks.training.checks import check_learner, refuse_useless
-from gpt_tasks.training.config import ConfigFile, FinetuneConfig, configured, merged, read_config
+from gpt_tasks.training.config import PLACES, ConfigFile, FinetuneConfig, configured, merged, read_config
 from gpt_tasks.training.record import FOLDER
 from gpt_tasks.training.run import Run, current_name, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
 
-PLACES = ("data", "validation", "test", "backbone")
 # `sqlite:` FILE `#TABLE`, of which only the file need be there.
 _PLACE = re.compile(r"([a-z][a-z0-9_+.-]*:)?(.*?)(#[^#]*)?", re.DOTALL)
 
@@ -60,20 +60,21 @@ def finetune(
     """
     plugins = installed_plugins()
     with one_training(), machine_errors(), plugins.attribute_errors():
-        return _finetune(task, Path(config) if config else None, output, resume, settings, plugins)
+        file = None if config is None else user_path(config, "--config")
+        folder = None if output is None else RunFolder(user_path(output, "--output"))
+        return _finetune(task, file, folder, resume, settings, plugins)
 
 
 def _finetune(
     name: str,
     file: Path | None,
-    output: str | Path | None,
+    folder: RunFolder | None,
     resume: bool,
     settings: dict[str, Any],
     plugins: Plugins,
 ) -> Run:
-    if resume and output is None:
+    if resume and folder is None:
         raise UsageError("--resume needs the run to continue", "Name its folder with --output.")
-    folder = RunFolder(Path(output)) if output else None
     name = current_name(name, plugins)
     task = fine_tunable(name, plugins)
     read = read_config(file, task.Options) if file else ConfigFile()
@@ -81,6 +82,8 @@ def _finetune(
     if folder and resume:
         with config.named_by_origin():
             config = _agreeing(*_recorded(folder, name, plugins), merged(read.settings, settings), plugins)
+            if config.private:
+                _check_given_again(config, plugins)
     with config.named_by_origin():
         return _run(name, task, config, folder, resume, plugins)
 
@@ -98,14 +101,16 @@ def _run(
         check_learner(config, task, method, plugins)
     init_processes(config.device)
     folder = folder or RunFolder(broadcast(default_folder(name)))
+    written = OutputFolder(folder.path)
     try:
         if rank() == 0 and not resume:
-            folder.create()
+            with uninterrupted():
+                written = folder.create(private=config.private)
         with alone_in(folder.path):
-            _train_in(task, method, location, config, folder, plugins, resume=resume)
+            _train_in(task, method, location, config, folder, written, plugins, resume=resume)
     finally:
         with uninterrupted():
-            folder.clear_empty()
+            written.remove_empty()
     return load(folder.path)
 
 
@@ -115,6 +120,7 @@ def _train_in(
     location: Location,
     config: FinetuneConfig,
     folder: RunFolder,
+    written: OutputFolder,
     plugins: Plugins,
     *,
     resume: bool,
@@ -124,13 +130,14 @@ def _train_in(
         remove_damaged(folder.checkpoints, partial(print, file=sys.stderr))
     try:
         if rank() == 0 and not resume:
-            folder.write({"task": task.name, "config": config.model_dump(), FOLDER: str(Path.cwd())}, "unfinished")
+            began = {} if config.private else {FOLDER: str(Path.cwd())}
+            folder.write({"task": task.name, "config": config.recorded(), **began}, "unfinished")
         barrier()
         _train(task, method, location, config, folder, plugins)
     except BaseException as error:
         if rank() == 0:
             with uninterrupted():
-                _leave(folder, task.name, error)
+                _leave(folder, written, task.name, config, error)
         raise
     finally:
         with uninterrupted():
@@ -220,9 +227,9 @@ def _agreeing(config: FinetuneConfig, began: Path, settings: dict[str, Any], plu
 
     Raises UsageError for settings given anew that do not agree with it.
     """
-    before = config.model_dump(mode="json")
+    before = config.recorded()
     given = configured(merged(before, settings))
-    anew = given.model_dump(mode="json")
+    anew = given.recorded()
     moved = {name: _placed(value, began, plugins) for name, value in before.items() if name in PLACES}
     for field in FinetuneConfig.model_fields:
         same = field in PLACES and field in settings and _placed(anew[field], Path(), plugins) == moved[field]
@@ -231,6 +238,9 @@ def _agreeing(config: FinetuneConfig, began: Path, settings: dict[str, Any], plu
                 f"--{field.replace('_', '-')}: the run was started with {before[field]!r}, not {anew[field]!r}",
                 "The settings of a resumed run are fixed: leave the flag out, or start another run.",
             )
+    if config.private:
+        # Of the paths only those that are given now have their folders.
+        return config.model_copy(update={name: getattr(given, name) for name in PLACES})
     # Of data that a program holds, only what was given now has the rows.
     held = {name: getattr(given, name) for name in PLACES if isinstance(getattr(given, name), InMemory)}
     elsewhere = {} if began.resolve() == Path.cwd() else moved
@@ -248,15 +258,27 @@ def _placed(place: str | None, folder: Path, plugins: Plugins) -> str | None:
     return place
 
 
-def _leave(folder: RunFolder, name: str, error: BaseException) -> None:
-    """Clear the folder of a failed run away, or say how to continue where there is a checkpoint."""
+def _check_given_again(config: FinetuneConfig, plugins: Plugins) -> None:
+    """Raise UsageError where a private run that is resumed does not say where a file is that is not here."""
+    for name in PLACES:
+        place = getattr(config, name)
+        is_name = isinstance(place, str) and not re.search(r"[:/]", place) and place not in plugins.registry.backbones
+        if is_name and not user_path(place).exists():
+            raise UsageError(
+                f"--{name}: the run is private, and records of {place} the name alone", "Give its path again."
+            )
+
+
+def _leave(folder: RunFolder, written: OutputFolder, name: str, config: FinetuneConfig, error: BaseException) -> None:
+    """Clear the folder of a failed run, or say how to continue where there is a checkpoint."""
     if folder.finished:
         return
     if not folder.resumable:
-        folder.clear()
+        written.clear()
     elif not isinstance(error, DataError):
+        again = " --data FILE" if config.private and isinstance(config.data, str) else ""
         print(
             "The unfinished run is saved. Continue with: "
-            f"gpt-tasks finetune {name} --output {shlex.quote(str(folder.path))} --resume",
+            f"gpt-tasks finetune {name} --output {shlex.quote(str(folder.path))} --resume{again}",
             file=sys.stderr,
         )

@@ -53,6 +53,7 @@ def load_learner(
         writing_precision=writes,
         decoding=decoding,
         untrained=lambda: _untrained(record, plugins),
+        private=bool(record["config"].get("private")),
     )
     learner = kind(task, saved.backbone, settings)
     if saved.head is not None and learner.outputs != saved.record.outputs:

@@ -23,9 +23,13 @@ def close(session: Session, seconds: float) -> Report:
     session.training["total_seconds"] = round(seconds, 3)
     report = finish(session)
     _write_card(session, report)
-    trained = load_trained(session.backbone.location.folder)
-    save_trained(session.folder.path / TRAINED_ROWS, session.splits.train.keys, trained)
-    session.folder.write({**session.record(), CHECKSUMS: checksums_of(session.folder.path)}, "finished")
+    record = session.record()
+    if session.config.private:
+        record["fingerprints"]["data"] = ""
+    else:
+        trained = load_trained(session.backbone.location.folder)
+        save_trained(session.folder.path / TRAINED_ROWS, session.splits.train.keys, trained)
+    session.folder.write({**record, CHECKSUMS: checksums_of(session.folder.path)}, "finished")
     # Only now: until the run is marked as finished, it resumes from its checkpoints.
     with uninterrupted():
         shutil.rmtree(session.folder.checkpoints, ignore_errors=True)
@@ -37,7 +41,8 @@ def finish(session: Session) -> Report:
     assert session.validation is not None
     session.learner = session.learner.calibrated_on(session.splits.validation, session.validation)
     session.learner.fit_baselines(session.splits.train, session.splits.validation)
-    session.learner.save_baselines(session.folder.baselines)
+    if not (session.config.private and session.learner.baselines_hold_texts):
+        session.learner.save_baselines(session.folder.baselines)
     save(session)
     return evaluate(
         session.learner,
@@ -47,6 +52,7 @@ def finish(session: Session) -> Report:
         training=session.training,
         notes=session.splits.notes,
         output=session.folder.path,
+        private=session.config.private,
     )
 
 
@@ -55,13 +61,14 @@ def save(session: Session) -> None:
     model, method = session.learner.model, session.method
     model.backbone = method.finish(model.backbone)
     plugin = session.plugin
+    task = session.task.private() if session.config.private else session.task
     record = TaskRecord(
-        task=session.task.name,
+        task=task.name,
         plugin=plugin.distribution,
         plugin_version=plugin.version,
         head=session.head.name if session.head else "",
         outputs=session.learner.outputs,
-        state=session.task.state(),
+        state=task.state(),
         method=method.name if method.saved_separately else "",
     )
     save_model(
@@ -75,15 +82,16 @@ def save(session: Session) -> None:
 
 
 def _write_card(session: Session, report: Report) -> None:
+    config = session.config.recorded()
     card = model_card(
         report,
         task=session.task,
         run=session.folder.path.name,
-        backbone=session.config.backbone,
+        backbone=config["backbone"],
         method=session.method.name,
         rows=session.rows(),
         settings=session.settings.as_json(),
-        data=str(session.config.data or "the task's embedded samples"),
+        data=config["data"] or "the task's embedded samples",
         fields=session.splits.train.fields,
         plots=sorted(plot.name for plot in session.folder.path.glob("*.png")),
     )

@@ -16,6 +16,7 @@ from gpt_tasks.errors import ModelError, PluginError, UsageError, said
 from gpt_tasks.evaluation.answering import AnsweringModel
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import machine_errors
+from gpt_tasks.paths import user_path
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import rank
 from gpt_tasks.saved_json import read_json
@@ -52,7 +53,7 @@ def load(
     to install where the run's plugin is missing. The model itself is loaded when it is first used; then ModelError
     names a file of it that is not the one that was trained, unless `verify` is False.
     """
-    folder = RunFolder(Path(path))
+    folder = RunFolder(user_path(path))
     with machine_errors():
         record = folder.record()
         refuse_unfinished(Path(path), record)
@@ -178,8 +179,10 @@ class Run(AnsweringModel):
         learner, task = self.predictor, self.task
         names = [*task.metrics, *self.record["config"].get("metric", ()), *metrics]
         chosen = self.plugins.registry.metrics_of(task, names)
+        private = self.record["config"].get("private", False)
         try:
-            learner.load_baselines(self._folder.baselines)
+            if not (private and learner.baselines_hold_texts):
+                learner.load_baselines(self._folder.baselines)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"The baselines in {self._folder.baselines} cannot be read: {type(error).__name__}: {said(error)}",
@@ -203,9 +206,23 @@ class Run(AnsweringModel):
             by=by,
             cluster=cluster,
             training=self.report.training,
-            notes=[*source.notes, *notes, *note_on_training(examples, load_trained(self.path)), *notes_on(examples)],
+            notes=[
+                *source.notes,
+                *notes,
+                *note_on_training(examples, load_trained(self.path)),
+                *notes_on(examples),
+                *(_not_kept(learner) if private else ()),
+            ],
             output=output,
         )
+
+
+def _not_kept(learner: Learner[Any]) -> list[str]:
+    """Say what an evaluation of a private run lacks."""
+    notes = ["The run is private: it does not record which rows it was trained on, so that they are not counted here."]
+    if learner.baselines_hold_texts:
+        notes.append("The run is private: it holds no baselines that were fitted on texts.")
+    return notes
 
 
 def _options(task: Task, given: Mapping[str, Any]) -> TaskOptions:

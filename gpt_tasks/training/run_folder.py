@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -14,7 +12,7 @@ from typing import Any, Literal
 from gpt_tasks.backbone.verify import RECORD
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
-from gpt_tasks.processes import LOCK
+from gpt_tasks.paths import OutputFolder, free_folder
 from gpt_tasks.saved_json import checked, read_json
 from gpt_tasks.training.checkpoint_files import last_checkpoint
 from gpt_tasks.training.record import SCHEMA_VERSION, FinishedRecord, RunRecord
@@ -91,10 +89,8 @@ class RunFolder:
             {"schema_version": SCHEMA_VERSION, "status": status, **record, "versions": versions},
         )
 
-    def create(self) -> None:
+    def create(self, *, private: bool = False) -> OutputFolder:
         """Make the folder. Raises UsageError where one with anything in it is already there."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--output {self.path} is a file", "Give a folder that is empty or not there yet.")
         if (self.path / RECORD).exists():
             unfinished = self.record()["status"] == "unfinished"
             raise UsageError(
@@ -103,25 +99,15 @@ class RunFolder:
                 if unfinished
                 else "Give a folder that is empty or not there yet.",
             )
-        # The lock alone is what a killed process leaves that had not begun.
-        if self.path.is_dir() and {path.name for path in self.path.iterdir()} - {LOCK}:
-            raise UsageError(f"--output {self.path} is not empty", "Give a folder that is empty or not there yet.")
-        self.path.mkdir(parents=True, exist_ok=True)
+        free_folder(self.path)
+        folder = OutputFolder.of(self.path)
+        folder.make(private=private)
+        return folder
 
     def artifacts(self) -> list[Path]:
         """Return what a finished run consists of: the model, its report, its card and its plots."""
         working = (self.logs, self.scratch, self.checkpoints)
         return sorted(path for path in self.path.iterdir() if path not in working and path.name[0] != ".")
-
-    def clear(self) -> None:
-        """Take the run away, checkpoints and all."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def clear_empty(self) -> None:
-        """Take the folder away where nothing is in it, and the folder of runs where this was the only one."""
-        for folder in (self.path, *([RUNS] if self.path.parent == RUNS else [])):
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def default_folder(task: str) -> Path:

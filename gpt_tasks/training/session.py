@@ -93,6 +93,7 @@ class Session:
             limit_validation=config.limit_validation,
             limit_test=config.limit_test,
             seed=config.seed,
+            private=config.private,
             schemes=registry.sources,
             scratch=scratch,
         )
@@ -103,7 +104,7 @@ class Session:
         assert task.learner is not None
         kind: type[Learner[Any]] = registry.learners[task.learner].load()
         settings = settle(config, task, method, backbone.parameters, backbone.context_length)
-        learner = kind(task, backbone, learner_settings(settings, lambda: open_backbone(location)))
+        learner = kind(task, backbone, learner_settings(settings, lambda: open_backbone(location), config.private))
         metrics = registry.metrics_of(task, [*task.metrics, *config.metric])
         check_metrics(metrics, task, splits.train[0])
         settings = settings.choose_best_by(learner.validation_metrics(metrics), config.best_by, task)
@@ -248,7 +249,7 @@ class Session:
                 f"Learner '{self.task.learner}' ({self.learner_source()}): {error}", "Fix the learner."
             ) from error
         if split == "train":
-            remarks = self.learner.remarks(str(self.config.data or f"the samples of '{self.task.name}'"))
+            remarks = self.learner.remarks(self.config.recorded()["data"] or f"the samples of '{self.task.name}'")
             self.training |= remarks.figures
             self._note(remarks.notes)
         if not len(encoded):
@@ -285,7 +286,7 @@ class Session:
         return {
             "task": self.task.name,
             "plugin": {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version},
-            "config": self.config.model_dump(),
+            "config": self.config.recorded(),
             "origins": self.config.origins(self.method, self.task, self.backbone.parameters),
             "settings": self.settings.as_json(),
             "labels": list(self.task.labels),
@@ -304,7 +305,7 @@ class Session:
         return self.plugins.find(self.plugins.registry.tasks.owner(self.task.name))
 
 
-def learner_settings(settings: Settings, untrained: Callable[[], Backbone]) -> LearnerSettings:
+def learner_settings(settings: Settings, untrained: Callable[[], Backbone], private: bool = False) -> LearnerSettings:
     """Return what a learner needs of a training's settings."""
     return LearnerSettings(
         settings.max_length,
@@ -314,6 +315,7 @@ def learner_settings(settings: Settings, untrained: Callable[[], Backbone]) -> L
         settings.seed,
         settings.class_weights,
         untrained=untrained,
+        private=private,
     )
 
 

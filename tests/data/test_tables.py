@@ -12,7 +12,9 @@ import pytest
 from gpt_tasks.data.formats import open_file
 from gpt_tasks.data.sources import open_source
 from gpt_tasks.data.sqlite import register_sources
+from gpt_tasks.data.stream import stream_examples
 from gpt_tasks.errors import DataError, MachineError
+from gpt_tasks.plugins import installed_plugins
 
 SQLITE = {"sqlite": register_sources()[0]}
 
@@ -60,9 +62,73 @@ def test_damaged_parquet_is_the_datas_fault(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[30:200] = b"\xff" * 170
     path.write_bytes(bytes(content))
-    with pytest.raises(DataError, match=r"r\.parquet: this is not a whole \.parquet file") as raised:
+    with pytest.raises(DataError, match=r"r\.parquet: column 'text' cannot be read: ") as raised:
         values(path)
     assert "\n" not in raised.value.message
+
+
+def test_damaged_parquet_says_after_which_row(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "r.parquet"
+    table = pa.table({"text": [f"text {n}" for n in range(4000)], "n": list(range(4000))})
+    parquet.write_table(table, path, row_group_size=2000, use_dictionary=False, compression="snappy")
+    place = parquet.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[place + 40 : place + 400] = b"\xff" * 360
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"r\.parquet: column 'text' cannot be read after row 1024"):
+        values(path)
+    # A column that is whole can be read.
+    assert [row.values["n"] for row in open_file(path).rows()] == list(range(4000))
+
+
+def odd_values(kind: str) -> object:
+    import pyarrow as pa
+
+    nobody_knows = pa.timestamp("us", tz="Atlantis/Capital")
+    return {
+        "date": pa.array([0, 2**40, 1]).cast(pa.int64()).view(pa.timestamp("s")),
+        "zone": pa.array([0, 0, 1], pa.int64()).view(nobody_knows),
+        "text": pa.array([b"a", b"\xff\xfe", b"c"], pa.binary()).view(pa.string()),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["date", "zone", "text"])
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_a_value_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path: Path, kind: str, as_dataset: bool) -> None:
+    import datasets
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table({"text": ["a", "b", "c"], "odd": odd_values(kind)})
+    parquet.write_table(table, tmp_path / "r.parquet")
+    if as_dataset:
+        held = datasets.Dataset(datasets.table.InMemoryTable(table))
+        rows = list(open_source(held, {}).splits["all"]())
+    else:
+        rows = list(open_file(tmp_path / "r.parquet").rows())
+    assert [row.values["text"] for row in rows] == ["a", "b", "c"]
+    assert [list(row.values) for row in rows] == [["text", "odd"]] * 3
+    with pytest.raises(DataError, match="the value of column 'odd' cannot be read") as raised:
+        rows[1].values["odd"]
+    assert raised.value.message.startswith(rows[1].where)
+    assert "odd" in rows[1].values
+    if kind != "zone":
+        assert rows[0].values["odd"] in ("1970-01-01", "a")
+
+
+def test_a_parquet_file_with_a_row_that_cannot_be_read_is_used_without_it(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"text": odd_values("text"), "label": list("xyx")}), tmp_path / "r.parquet")
+    source = open_source(str(tmp_path / "r.parquet"), {})
+    task = installed_plugins().registry.tasks["sentiment"]
+    stream = stream_examples(task, source, "all", columns={}, need_labels=True, skip_invalid=True)
+    assert [example.inputs["text"] for example in stream.examples()] == ["a", "c"]
+    assert "r.parquet:2: the value of column 'text' cannot be read" in " ".join(stream.notes())
 
 
 @pytest.fixture

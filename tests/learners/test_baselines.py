@@ -221,3 +221,33 @@ def test_of_several_labels_the_cut_is_the_best_on_validation() -> None:
     given = found.logits(texts)["tfidf_logistic_regression"] > 0
     assert given[np.arange(140) % 7 == 0, 0].all(), "half of them are right: more than any other answer finds"
     assert not given[:, 1].any()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary", "squared"])
+def test_hashed_words_answer_as_well_and_are_not_kept(tmp_path: Path, loss: module.Loss) -> None:
+    (texts, targets), (others, others_targets) = sentences(150, 1), sentences(40, 2)
+    labels, held_out = targets, others_targets
+    if loss == "binary":
+        labels, held_out = np.eye(3, dtype=np.int64)[targets], np.eye(3, dtype=np.int64)[others_targets]
+    if loss == "squared":
+        labels, held_out = targets.astype(np.float32), others_targets.astype(np.float32)
+    outputs = 1 if loss == "squared" else 3
+    hashed = fit_baselines(texts, labels, others, held_out, outputs, loss=loss, seed=0, hashed=True)
+    plain = fit_baselines(texts, labels, others, held_out, outputs, loss=loss, seed=0)
+    assert 0 < hashed.linear.buckets <= (len(plain.linear.terms) + 1) // 2
+    _, logits = hashed.logits(others).values()
+    if loss == "squared":
+        assert np.corrcoef(logits[:, 0], others_targets)[0, 1] > 0.9
+    else:
+        assert np.mean(logits.argmax(1) == others_targets) > 0.9
+    hashed.save(tmp_path)
+    assert not [word for word in " ".join(TOPICS).split() if word in (tmp_path / "baselines.json").read_text()]
+    again = load_baselines(tmp_path)
+    for name, found in hashed.logits(others).items():
+        np.testing.assert_array_equal(again.logits(others)[name], found)
+
+
+def test_hashed_words_of_texts_without_any_leave_the_prior() -> None:
+    baselines = fit_baselines(["", "!"], np.array([0, 1]), [], np.zeros(0, np.int64), 2, seed=0, hashed=True)
+    assert (baselines.linear.terms, baselines.linear.buckets) == ((), 0)
+    assert np.isfinite(baselines.logits(["text"])[TFIDF]).all()

@@ -363,7 +363,7 @@ def test_energy_is_measured_where_codecarbon_is(
 
 def test_a_folder_in_use_is_left_alone(text: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
-    with pytest.raises(UsageError, match="not an empty folder"):
+    with pytest.raises(UsageError, match="is not empty"):
         pretrain(PretrainConfig(text=[text], output=tmp_path, **SMALL))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
