@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, refuse_unfinished_folder, verify_model
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
+from gpt_tasks.files import parse_json
 from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def check_tensors(file: Path) -> None:
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ModelError where the file is missing or holds none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{file}: this file is missing", "Is this the folder of a model?") from None
     except (OSError, ValueError) as error:

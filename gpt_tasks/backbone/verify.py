@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gpt_tasks.checksums import find_damage
 from gpt_tasks.errors import ModelError
+from gpt_tasks.shown import quoted
 
 RECORD = "run.json"
 PRETRAIN_RECORD = "pretrain.json"
@@ -22,7 +22,7 @@ def refuse_unfinished(run: Path, record: Mapping[str, Any]) -> None:
     if record.get("status") != "finished":
         raise ModelError(
             f"The run in {run} is unfinished",
-            f"Continue with: gpt-tasks finetune {record.get('task')} --output {shlex.quote(str(run))} --resume",
+            f"Continue with: gpt-tasks finetune {record.get('task')} --output {quoted(run)} --resume",
         )
 
 
@@ -37,7 +37,7 @@ def refuse_unfinished_folder(folder: Path) -> None:
     if (folder / PRETRAIN_RECORD).is_file() and not (folder / "config.json").is_file():
         raise ModelError(
             f"The pretraining in {folder} is unfinished",
-            f"Continue with the same gpt-tasks pretrain --output {shlex.quote(str(folder))}, and --resume.",
+            f"Continue with the same gpt-tasks pretrain --output {quoted(folder)}, and --resume.",
         )
 
 

@@ -18,6 +18,7 @@ from gpt_tasks.cli.strict import StrictGroup
 from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, Terminated, UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.shown import escaped, tell
 from gpt_tasks.threads import spin_briefly
 
 TRACE = "--trace"
@@ -52,10 +53,9 @@ def run(arguments: Sequence[str]) -> int:
     except GptTasksError as error:
         return _tell(error, f"{type(error).__name__}: {error.message}", error.hint, error.exit_code, trace)
     except Exception as error:
-        cause = " ".join(str(error).split())
         return _tell(
             error,
-            f"This is a bug of gpt-tasks: {type(error).__name__}: {cause}",
+            f"This is a bug of gpt-tasks: {type(error).__name__}: {' '.join(str(error).split())}",
             f"Please report it, with what {TRACE} shows." if not trace else "Please report it.",
             GptTasksError.exit_code,
             trace,
@@ -146,10 +146,11 @@ def _usage_errors() -> Iterator[None]:
 
 def _tell(error: BaseException, message: str, hint: str, code: int, trace: bool) -> int:
     if trace:
-        traceback.print_exception(error)
+        print(escaped("".join(traceback.format_exception(error)), keep="\n"), file=sys.stderr)
     rank = os.environ.get("RANK", "0")
     prefix = f"[process {rank}] " if rank != "0" else ""
-    print(*(prefix + line for line in (message, hint) if line), sep="\n", file=sys.stderr)
+    for line in filter(None, (message, hint)):
+        tell(prefix + line)
     return code
 
 

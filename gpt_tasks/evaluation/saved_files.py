@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.files import parse_json
 from gpt_tasks.scoring.results import EXAMPLES, SCORES
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
@@ -48,7 +48,7 @@ def prediction_lines(file: Path, needed: Sequence[str]) -> Iterator[Mapping[str,
         number = 0
         try:
             for number, line in enumerate(lines, start=1):  # noqa: B007 - named in the error
-                found = json.loads(line)
+                found = parse_json(line)
                 _ = [found[name] for name in needed]
                 yield found
         except (ValueError, KeyError, TypeError) as error:
@@ -60,7 +60,7 @@ def prediction_lines(file: Path, needed: Sequence[str]) -> Iterator[Mapping[str,
 def saved_json(file: Path, version: int, kind: Kind) -> Mapping[str, Any]:
     """Return what a JSON file of this schema version holds."""
     try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
+        saved = parse_json(file.read_text(encoding="utf-8"))
         found = saved["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(file, error, kind) from error

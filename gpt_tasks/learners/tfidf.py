@@ -19,6 +19,8 @@ Loss = Literal["cross_entropy", "binary", "squared"]
 """What is fitted: one of several labels, each label separately, or a number."""
 
 MOST_TERMS = 50_000
+MOST_COEFFICIENTS = 5_000_000
+"""Of many labels fewer terms are read: fitting takes some twenty times the memory of the coefficients."""
 STEPS = 1_000
 
 # The logit of a label that training always saw, or never.
@@ -84,8 +86,9 @@ def fit_linear(
     """Fit one model for each inverse regularisation strength; `labels` are those of a head."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    vectorizer = CountVectorizer(**_analysis(analyzer), max_features=MOST_TERMS)
     classes = tuple(np.unique(labels).tolist()) if loss == "cross_entropy" else tuple(range(labels[:1].size))
+    most = max(1, min(MOST_TERMS, MOST_COEFFICIENTS // len(classes)))
+    vectorizer = CountVectorizer(**_analysis(analyzer), max_features=most)
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError:

@@ -19,6 +19,7 @@ from gpt_tasks.errors import UsageError
 from gpt_tasks.files import machine_errors
 from gpt_tasks.hookspecs import HOOKS_VERSION
 from gpt_tasks.plugins import Plugins
+from gpt_tasks.shown import quoted
 from gpt_tasks.validation import why_reserved
 
 
@@ -109,8 +110,8 @@ def write_plugin(name: str, kind: str, folder: Path | None, plugins: Plugins) ->
         finally:
             shutil.rmtree(written, ignore_errors=True)
     check = [f"gpt-tasks plugins check {name}"] if "tasks" in KINDS[kind].registries else []
-    used = use.substitute(words, package=folder / module)
-    return NewPlugin(folder, (f"pip install -e {folder}", *check, used))
+    used = use.substitute(words, package=quoted(folder / module))
+    return NewPlugin(folder, (f"pip install -e {quoted(folder)}", *check, used))
 
 
 def _check(name: str, kind: str, module: str, folder: Path, plugins: Plugins) -> None:

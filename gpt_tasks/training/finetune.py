@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from gpt_tasks.extensions import Method
 from gpt_tasks.files import machine_errors
 from gpt_tasks.plugins import OWN_DISTRIBUTION, Plugins, installed_plugins
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank
+from gpt_tasks.shown import quoted, tell
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
 from gpt_tasks.threads import one_training
@@ -90,7 +88,7 @@ def _run(
         folder.create()
     with alone_in(folder.path):
         if rank() == 0:
-            remove_damaged(folder.checkpoints, partial(print, file=sys.stderr))
+            remove_damaged(folder.checkpoints, tell)
         try:
             if rank() == 0 and not resume:
                 folder.write({"task": name, "config": config.model_dump()}, "unfinished")
@@ -201,8 +199,7 @@ def _leave(folder: RunFolder, name: str, error: BaseException) -> None:
     if not folder.resumable:
         folder.clear()
     elif not isinstance(error, DataError):
-        print(
+        tell(
             "The unfinished run is saved. Continue with: "
-            f"gpt-tasks finetune {name} --output {shlex.quote(str(folder.path))} --resume",
-            file=sys.stderr,
+            f"gpt-tasks finetune {name} --output {quoted(folder.path)} --resume"
         )

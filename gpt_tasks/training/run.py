@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -16,9 +14,10 @@ from gpt_tasks.backbone.verify import refuse_unfinished
 from gpt_tasks.errors import ModelError, PluginError, UsageError
 from gpt_tasks.evaluation.answering import AnsweringModel
 from gpt_tasks.evaluation.report import Report
-from gpt_tasks.files import machine_errors
+from gpt_tasks.files import machine_errors, parse_json
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import rank
+from gpt_tasks.shown import tell
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import TaskOptions, reading_options, validated
 from gpt_tasks.threads import loaded_once
@@ -56,7 +55,7 @@ def load(
         refuse_unfinished(Path(path), record)
         file = folder.path / "metrics.json"
         try:
-            report = Report.from_json(json.loads(file.read_text(encoding="utf-8")))
+            report = Report.from_json(parse_json(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{file} cannot be read: {error}", "Train the run again.") from None
     plugins, plugin = installed_plugins(), record["plugin"]
@@ -246,7 +245,7 @@ def current_name(name: str, plugins: Plugins) -> str:
 @cache
 def _say_renamed(name: str, current: str) -> None:
     """Report the current name, once in a process."""
-    print(f"Task '{name}' is called '{current}' now.", file=sys.stderr)
+    tell(f"Task '{name}' is called '{current}' now.")
 
 
 def installed_task(plugins: Plugins, path: Path, name: str, distribution: str, version: str) -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from gpt_tasks.backbone.verify import CHECKSUMS, RECORD, verify_model
 from gpt_tasks.checksums import checksums
 from gpt_tasks.errors import ModelError, UsageError
-from gpt_tasks.files import write_json
+from gpt_tasks.files import parse_json, write_json
 from gpt_tasks.training.checkpoint_files import last_checkpoint
 
 SCHEMA_VERSION = 1
@@ -68,7 +67,7 @@ class RunFolder:
         """Read run.json. Raises ModelError where it is missing, broken, or of a schema this version does not read."""
         file = self.path / RECORD
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = parse_json(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ModelError(
                 f"{self.path} is no run: it holds no run.json", "Give the folder that gpt-tasks finetune wrote."

@@ -238,7 +238,10 @@ EVERYWHERE = {
         *("--precision", "--json"),
     },
     "next": {"--top", "--device", "--precision", "--json"},
-    "chat": {"--system", "--max-new-tokens", "--temperature", "--repetition-penalty", "--device", "--precision"},
+    "chat": {
+        *("--system", "--resume", "--max-new-tokens", "--temperature", "--repetition-penalty", "--device"),
+        "--precision",
+    },
     "pretrain": {
         *("--text", "--output", "--validation", "--preset", "--layers", "--heads", "--width", "--vocab-size"),
         *("--context", "--optimizer", "--batch-tokens", "--accumulate", "--learning-rate", "--warmup"),
