@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from gpt_tasks.shown import sentence
+
 
 class GptTasksError(Exception):
     """An error shown to the user in one line, with a second line that says what to do.
 
-    `message` names the offending value and where it is; `hint` says how to fix it. The base class is for a bug
-    of gpt-tasks itself (exit code 1); its subclasses are for everything else.
+    `message` names the offending value and where it is; `hint` says how to fix it. Both are on one line, escaped, and
+    of at most about 1,000 characters. The base class is for a bug of gpt-tasks itself (exit code 1); its subclasses are
+    for everything else.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = sentence(message)
+        self.hint = sentence(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -86,6 +86,17 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file that is there as a whole or not at all; a number that is not finite becomes null."""
     with atomic_write(path) as file:
         file.write(f"{json_text(value, indent=2)}\n")
+
+
+def parse_json(text: str | bytes, read_object: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> Any:
+    """Read JSON, each object by `read_object` where that is given.
+
+    Raises ValueError for what is none, is nested too deep, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=read_object)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -21,6 +20,7 @@ from gpt_tasks.entry_points import installed_entry_points
 from gpt_tasks.errors import GptTasksError, PluginError, Terminated, UsageError, said
 from gpt_tasks.files import machine_errors
 from gpt_tasks.registry import Registries
+from gpt_tasks.shown import tell
 from gpt_tasks.threads import once
 from gpt_tasks.types import Event
 from gpt_tasks.validation import (
@@ -324,4 +324,4 @@ def _cause(error: BaseException) -> str:
 def _say(line: str) -> None:
     """Print to stderr; of several processes of one run only the first does."""
     if os.environ.get("RANK", "0") == "0":
-        print(line, file=sys.stderr)
+        tell(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gpt_tasks.errors import GptTasksError, ModelError, said
+from gpt_tasks.files import parse_json
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -17,13 +17,11 @@ M = TypeVar("M", bound=BaseModel)
 def read_json(file: Path, hint: str = "Copy it again.", raising: type[GptTasksError] = ModelError) -> dict[str, Any]:
     """Read a JSON object. Raises ModelError, or another error, where the file is missing or holds none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise raising(f"{file}: this file is missing", hint) from None
     except (OSError, ValueError) as error:
         raise raising(f"{file}: truncated, or not JSON: {said(error)[:200]}", hint) from error
-    except RecursionError as error:
-        raise raising(f"{file}: its values are nested too deep", hint) from error
     if not isinstance(content, dict):
         raise raising(f"{file}: not a JSON object", hint)
     return content

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 MOST_NODES = 100_000
-"""So many values a file may hold, those that its aliases repeat among them."""
+"""So many values a file may hold, those that its aliases repeat among them; a long text counts as several."""
 
 
 class YamlError(ValueError):
@@ -74,7 +74,7 @@ def _check(node: Any, sizes: dict[int, int], above: set[int]) -> int:
     if id(node) in sizes:
         return sizes[id(node)]
     above.add(id(node))
-    size = 1
+    size = 1 + len(node.value) // 100
     if isinstance(node, yaml.MappingNode):
         keys = set()
         for key, value in node.value:
@@ -83,7 +83,7 @@ def _check(node: Any, sizes: dict[int, int], above: set[int]) -> int:
             if key.value in keys:
                 raise YamlError(f"{_shortened(key.value)!r} is given twice", key.start_mark.line + 1)
             keys.add(key.value)
-            size += 1 + _check(value, sizes, above)
+            size += 1 + len(key.value) // 100 + _check(value, sizes, above)
     elif isinstance(node, yaml.SequenceNode):
         size += sum(_check(item, sizes, above) for item in node.value)
     if size > MOST_NODES:

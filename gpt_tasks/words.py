@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 # Scripts that put no spaces between words; the length mark of kana belongs to two of them.
@@ -67,8 +67,11 @@ def shortened(text: str, longest: int) -> str:
     line = " ".join(text.split())
     if len(line) <= longest:
         return line
-    characters: list[str] = _compiled(r"\X").findall(line)
-    return line if len(characters) <= longest else "".join(characters[: longest - 1]) + "\u2026"
+    # A letter may have any number of marks, and what is shown may not.
+    characters = list(islice(_compiled(r"\X").finditer(line, 0, 10 * longest), longest + 1))
+    if len(characters) <= longest and characters[-1].end() == len(line):
+        return line
+    return "".join(character[0] for character in characters[: longest - 1]) + "\u2026"
 
 
 def shortened_apart(text: str, other: str, longest: int) -> tuple[str, str]:

@@ -46,6 +46,7 @@ def test_types(text: str, value: object) -> None:
         ("[" * 2_000, "nested too deep", 0),
         ("a: " + "9" * 5_000, "digits", 0),
         ("? [a]\n: b", "a key is no text", 1),
+        ("a: &a " + "x" * 100_000 + f"\nb: [{', '.join(['*a'] * 200)}]", "more than 100,000 values", 2),
         (
             "\n".join(
                 [

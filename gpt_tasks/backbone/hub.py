@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt_tasks.errors import GptTasksError, ModelError
-from gpt_tasks.files import machine_errors
+from gpt_tasks.files import machine_errors, parse_json
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 CONFIG = "config.json"
@@ -36,7 +35,7 @@ def has_code(folder: Path) -> bool:
     """Return whether a model or its tokenizer is computed by Python code of its own, which its files then name."""
     for name in (CONFIG, "tokenizer_config.json"):
         try:
-            if "auto_map" in json.loads((folder / name).read_text(encoding="utf-8")):
+            if "auto_map" in parse_json((folder / name).read_text(encoding="utf-8")):
                 return True
         except (OSError, ValueError, TypeError):
             continue  # opening the model says what is wrong with the file
@@ -113,7 +112,7 @@ def is_complete(folder: Path) -> bool:
     if (folder / WEIGHTS).is_file():
         return True
     try:
-        index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+        index = parse_json((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
         return all((folder / shard).is_file() for shard in index["weight_map"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False

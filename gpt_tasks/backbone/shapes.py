@@ -16,6 +16,12 @@ class Shape(BaseModel):
     vocab_size: int = Field(ge=258)
     context: int = Field(ge=8)
 
+    @property
+    def parameters(self) -> int:
+        """The number of parameters; the matrix of the output is that of the embedding."""
+        block = 12 * self.width**2 + 13 * self.width
+        return (self.vocab_size + self.context + 2) * self.width + self.layers * block
+
 
 SHAPES = {
     "tiny": Shape(layers=6, heads=4, width=256, vocab_size=16384, context=256),

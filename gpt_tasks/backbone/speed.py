@@ -135,13 +135,16 @@ class _Dropout(torch.autograd.Function):
         bits = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape)
         context.scale = 1 / (1 - dropped / 2**16)
         # As numbers of the inputs' own kind, because a product with booleans takes six times as long.
-        context.kept = torch.ge(bits, dropped - 2**15, out=torch.empty(inputs.shape, dtype=inputs.dtype))
-        outputs: Tensor = (inputs * context.scale).mul_(context.kept)
+        kept = torch.ge(bits, dropped - 2**15, out=torch.empty(inputs.shape, dtype=inputs.dtype))
+        # Not as an attribute, which would keep it where activations are computed again.
+        context.save_for_backward(kept)
+        outputs: Tensor = (inputs * context.scale).mul_(kept)
         return outputs
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return (gradient * context.scale).mul_(context.kept), None
+        (kept,) = context.saved_tensors
+        return (gradient * context.scale).mul_(kept), None
 
 
 class UsedRows(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 from gpt_tasks.checksums import checksums, find_damage
 from gpt_tasks.errors import GptTasksError, ModelError, said
 from gpt_tasks.saved_json import checked, read_json
+from gpt_tasks.shown import quoted
 
 RECORD = "run.json"
 PRETRAIN_RECORD = "pretrain.json"
@@ -27,7 +27,7 @@ def refuse_unfinished(run: Path, record: Mapping[str, Any]) -> None:
     if record.get("status") != "finished":
         raise ModelError(
             f"The run in {run} is unfinished",
-            f"Continue with: gpt-tasks finetune {record.get('task')} --output {shlex.quote(str(run))} --resume",
+            f"Continue with: gpt-tasks finetune {record.get('task')} --output {quoted(run)} --resume",
         )
 
 
@@ -42,7 +42,7 @@ def refuse_unfinished_folder(folder: Path) -> None:
     if (folder / PRETRAIN_RECORD).is_file() and not (folder / "config.json").is_file():
         raise ModelError(
             f"The pretraining in {folder} is unfinished",
-            f"Continue with the same gpt-tasks pretrain --output {shlex.quote(str(folder))}, and --resume.",
+            f"Continue with the same gpt-tasks pretrain --output {quoted(folder)}, and --resume.",
         )
 
 

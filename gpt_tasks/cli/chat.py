@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,9 +15,10 @@ import typer
 from gpt_tasks.cli.arguments import Device, NoVerify, WritingPrecision
 from gpt_tasks.cli.generate import Remote
 from gpt_tasks.cli.strict import given
-from gpt_tasks.errors import DataError, GptTasksError, MachineError
+from gpt_tasks.errors import DataError, GptTasksError, MachineError, UsageError
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.paths import user_path
+from gpt_tasks.shown import tell, written
 
 if TYPE_CHECKING:
     from gpt_tasks.generation.conversation import Conversation
@@ -26,6 +28,7 @@ app = typer.Typer(name="chat", rich_markup_mode=None, add_completion=False)
 COMMANDS = {
     "/reset": "begin anew",
     "/save FILE": "add the conversation to a .jsonl file, from which finetune dialogue learns",
+    "/load FILE": "continue the last conversation of such a file",
     "/quit": "end",
 }
 
@@ -52,6 +55,10 @@ def talk(
         ),
     ],
     system: Annotated[str | None, typer.Option(help="The system prompt of the conversation.", metavar="TEXT")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Continue the last conversation of a file that /save wrote.", metavar="FILE"),
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help=_help("max_new_tokens"))] = None,
     temperature: Annotated[float | None, typer.Option(help=_help("temperature"))] = None,
     top_p: Annotated[float | None, typer.Option(help=_help("top_p"))] = None,
@@ -65,14 +72,21 @@ def talk(
 ) -> None:
     """Talk with a model: a line is your turn, and its answer is shown as it comes.
 
-    /reset begins anew, /save FILE adds the conversation to a .jsonl file to learn from, /quit ends. Ctrl-C ends an
-    answer. The oldest turns are forgotten where they no longer fit.
+    /reset begins anew, /save FILE adds the conversation to a .jsonl file to learn from, /load FILE continues it, /quit
+    ends. Ctrl-C ends an answer, or clears the line; twice, it ends all. The oldest turns are forgotten where they no
+    longer fit.
     """
+    if system is not None and resume is not None:
+        raise UsageError(
+            f"--system has no effect with --resume {resume}: a conversation begins with its own", "Leave one out."
+        )
     decoding = Decoding.checked(**given(context, Decoding.model_fields))
     how = {"device": device, "precision": precision, "trust_remote_code": trust_remote_code, "verify": not no_verify}
     chat = _open(model, decoding, system, how)
+    if resume is not None:
+        tell(f"{chat.load(user_path(resume, '--resume'))} turns of {resume} are continued")
     if sys.stdin.isatty():
-        _tell(f"{', '.join(COMMANDS)}; Ctrl-C ends an answer.")
+        tell(f"{', '.join(COMMANDS)}; Ctrl-C ends an answer.")
     for line in _lines():
         if line.startswith("/"):
             name, _, argument = line.partition(" ")
@@ -104,15 +118,34 @@ def _lines() -> Iterator[str]:
         for line in sys.stdin:
             yield line.strip()
         return
-    # With readline, the arrow keys move in the line and recall earlier lines.
-    with suppress(ImportError):
-        import_module("readline")
+    _edit_lines()
+    cleared = False
     while True:
         try:
-            yield input("> ").strip()
+            line = input("> ").strip()
         except EOFError:
             print()
             return
+        except KeyboardInterrupt:
+            print()
+            if cleared:
+                raise
+            tell("Ctrl-C once more ends all; what is to be continued, /save first.")
+            cleared = True
+        else:
+            cleared = False
+            yield line
+
+
+def _edit_lines() -> None:
+    """Let arrow keys move in the line and recall earlier ones, where there is readline; every other byte is text."""
+    with suppress(ImportError):
+        readline: Any = import_module("readline")
+        # In a locale without an encoding, readline takes bytes of other letters for commands.
+        for setting in ("input-meta on", "convert-meta off", "output-meta on", "enable-meta-key off"):
+            readline.parse_and_bind(f"set {setting}")
+        # By itself it completes names of files.
+        readline.set_completer(lambda *_: None)
 
 
 def _answer(chat: Conversation, text: str) -> None:
@@ -120,24 +153,24 @@ def _answer(chat: Conversation, text: str) -> None:
 
     def show(piece: str) -> None:
         shown.append(piece)
-        print(piece, end="", flush=True)
+        print(written(piece, sys.stdout), end="", flush=True)
 
     def forgotten(turns: int) -> None:
-        _tell(f"The conversation no longer fits: the oldest {turns} turns are forgotten.")
+        tell(f"The conversation no longer fits: the oldest {turns} turns are forgotten.")
 
     try:
         if not chat.answer(text, on_text=show, on_forgotten=forgotten):
-            _tell("The model has no answer to this; it was not said.")
+            tell("The model has no answer to this; it was not said.")
     except KeyboardInterrupt:
         if not shown:
-            _tell("Stopped before the answer began; it was not said.")
+            tell("Stopped before the answer began; it was not said.")
     except DataError as error:
-        _tell(f"{error.message}. {error.hint}")
+        tell(f"{error.message}. {error.hint}")
     except MachineError as error:
         # What is down now may answer the next time; through a pipe nobody tries again.
         if not sys.stdin.isatty():
             raise
-        _tell(f"{error.message}. {error.hint}")
+        tell(f"{error.message}. {error.hint}")
     if shown:
         print(flush=True)
 
@@ -145,21 +178,16 @@ def _answer(chat: Conversation, text: str) -> None:
 def _command(chat: Conversation, name: str, argument: str) -> None:
     if name == "/reset":
         chat.reset()
-        _tell("The conversation begins anew.")
-    elif name == "/save" and argument:
+        tell("The conversation begins anew.")
+    elif name in ("/save", "/load") and argument:
         try:
             file = user_path(argument, name)
-            turns = chat.save(file)
+            told = f"{chat.save(file)} turns were added to" if name == "/save" else f"{chat.load(file)} turns of"
         except GptTasksError as error:
-            _tell(f"{error.message}. {error.hint}")
+            tell(f"{error.message}. {error.hint}")
         else:
-            _tell(f"{turns} turns were added to {file}")
-    elif name == "/save":
-        _tell("/save: where to? /save FILE")
+            tell(f"{told} {file}" + ("" if name == "/save" else " are continued"))
+    elif name in ("/save", "/load"):
+        tell(f"{name}: which file? {name} FILE")
     else:
-        _tell(f"There is no {name}. There are: {', '.join(f'{each} ({what})' for each, what in COMMANDS.items())}.")
-
-
-def _tell(line: str) -> None:
-    """Print a message that is not part of the conversation."""
-    print(line, file=sys.stderr, flush=True)
+        tell(f"There is no {name}. There are: {', '.join(f'{each} ({what})' for each, what in COMMANDS.items())}.")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gpt_tasks.cli.arguments import Cluster, Json
-from gpt_tasks.cli.output import answering, first_process, show_table
+from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.paths import free_folder
+from gpt_tasks.shown import print_table, tell
 
 if TYPE_CHECKING:
     from gpt_tasks.evaluation.compare import Comparison, Contrast
@@ -48,23 +50,24 @@ def compare_folders(
         return
     _show(comparison)
     if output is not None:
-        print(f"\nThe comparison is in {output}.")
+        print()
+        tell(f"The comparison is in {output}.", sys.stdout)
 
 
 def _show(comparison: Comparison) -> None:
     for folder in comparison.folders:
         model = f" ({folder.model})" if folder.model else ""
-        print(f"{folder.name}: {folder.path}{model}")
+        tell(f"{folder.name}: {folder.path}{model}", sys.stdout)
     for folder in comparison.folders[1:]:
         print()
         contrasts = [contrast for contrast in comparison.contrasts if contrast.name == folder.name]
         difference = f"{folder.name} - A"
         columns = ("task", "metric", "A", folder.name, difference, "95 % interval", "p", "corrected p", "detectable")
-        show_table((*columns, "test", "n"), [_cells(contrast) for contrast in contrasts])
+        print_table((*columns, "test", "n"), [_cells(contrast) for contrast in contrasts])
     if comparison.notes:
         print()
     for note in comparison.notes:
-        print(note)
+        tell(note, sys.stdout)
 
 
 def _cells(contrast: Contrast) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from gpt_tasks.cli.arguments import Cluster, Column, DecodingSettings, Device, Encoding, Json, NoVerify, SkipInvalid
-from gpt_tasks.cli.flags import pairs
+from gpt_tasks.cli.flags import listed, pairs
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.cli.zero_shot import (
     FOR_TASK,
@@ -24,6 +25,8 @@ from gpt_tasks.cli.zero_shot import (
     open_model,
     refuse_useless,
 )
+from gpt_tasks.generation.decoding import Decoding
+from gpt_tasks.shown import tell
 
 app = typer.Typer(name="evaluate", rich_markup_mode=None, add_completion=False)
 
@@ -90,7 +93,7 @@ def evaluate_run(
     asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
     # The seed draws the rows of the baselines, too.
     refuse_useless(context, asked, FOR_TASK, ["shots_sampler"])
-    settings = pairs(decoding or [], "--decoding")
+    settings = listed(Decoding, decoding or [], "--decoding")
     with answering(as_json) as answer:
         columns = pairs(column or [], "--column")
         model = open_model(run, asked, device, precision, settings, columns=columns, verify=not no_verify)
@@ -109,4 +112,4 @@ def evaluate_run(
     if not as_json and first_process():
         print_report(report)
         if report.verdict:
-            print(report.verdict)
+            tell(report.verdict, sys.stdout)

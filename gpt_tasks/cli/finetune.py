@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,11 +13,12 @@ import typer
 from typer.core import TyperCommand
 
 from gpt_tasks.cli.flags import flag, flags, given, taking
-from gpt_tasks.cli.output import answering, first_process, show_table
+from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.cli.strict import StrictGroup
 from gpt_tasks.errors import PluginError, UsageError
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.registry import Registries
+from gpt_tasks.shown import print_table, quoted, tell
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import useless_options
 
@@ -136,13 +137,15 @@ def _show(run: Run) -> None:
     asked = run.report.fields
     if all({"label", "probabilities", *asked} <= line.keys() for line in lines):
         print("\nSome texts of the test split:")
-        show_table(("label", "probability", "text"), [_cells(line, asked) for line in lines])
+        rows = [_cells(line, asked) for line in lines]
+        print_table(("label", "probability", "text"), rows, texts=("text",))
     command = installed_plugins().registry.tasks[run.report.task].command
     text = ' "Your own text."' if command == "generate" or len(asked) == 1 else " --input FILE"
     text = "" if command == "chat" else text
-    print(f"\nThe run is in {run.path}. Continue with: gpt-tasks {command} {shlex.quote(str(run.path))}{text}")
+    print()
+    tell(f"The run is in {run.path}. Continue with: gpt-tasks {command} {quoted(run.path)}{text}", sys.stdout)
     if run.report.verdict:
-        print(run.report.verdict)
+        tell(run.report.verdict, sys.stdout)
 
 
 def _cells(line: Mapping[str, Any], asked: Sequence[str]) -> tuple[str, str, str]:

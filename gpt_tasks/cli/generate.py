@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from gpt_tasks.cli.arguments import Device, Json, NoVerify, WritingPrecision
 from gpt_tasks.cli.input import stdin_text
-from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.output import answering
 from gpt_tasks.cli.strict import given
 from gpt_tasks.generation.decoding import Decoding
+from gpt_tasks.shown import print_table, written
 
 app = typer.Typer(name="generate", rich_markup_mode=None, add_completion=False)
 next_app = typer.Typer(name="next", rich_markup_mode=None, add_completion=False)
@@ -61,7 +63,7 @@ def generate_text(
     unshown = [before]  # until there is no more that can go wrong
 
     def show(piece: str) -> None:
-        print(*unshown, piece, sep="", end="", flush=True)
+        print(written("".join([*unshown, piece]), sys.stdout), end="", flush=True)
         unshown.clear()
 
     with answering(as_json) as answer:
@@ -80,7 +82,7 @@ def generate_text(
         show("\n" if streaming else f"{texts[0].text}\n")
     elif not as_json:
         for number, each in enumerate(texts, start=1):
-            print(f"--- {number}\n{before}{each.text}")
+            print(written(f"--- {number}\n{before}{each.text}", sys.stdout))
 
 
 @next_app.command("next")
@@ -110,7 +112,7 @@ def next_tokens(
             }
         )
     if not as_json:
-        show_table(
+        print_table(
             ("probability", "token", "id"),
             [(f"{each.probability:.2%}", repr(each.text), str(each.id)) for each in found],
         )

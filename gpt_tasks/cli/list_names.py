@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from gpt_tasks.cli.arguments import Json
-from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.output import answering
 from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.shown import print_table
 
 Kind = Literal[
     "tasks", "backbones", "commands", "heads", "learners", "methods", "metrics", "responders", "sources", "suites"
@@ -36,7 +37,8 @@ def list_names(
     with answering(as_json) as answer:
         answer({kind: entries})
     if not as_json:
-        show_table(("name", "description", "plugin"), [tuple(entry.values()) for entry in entries])
+        rows = [tuple(entry.values()) for entry in entries]
+        print_table(("name", "description", "plugin"), rows, texts=("description",))
 
 
 def _description(thing: Any) -> str:

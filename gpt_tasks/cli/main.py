@@ -19,6 +19,7 @@ from gpt_tasks.errors import INTERRUPTED, NO_READER, GptTasksError, ModelError, 
 from gpt_tasks.files import machine_errors
 from gpt_tasks.paths import check_utf8
 from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.shown import escaped, tell
 from gpt_tasks.signals import ignore_signals, unwind_on_signals
 from gpt_tasks.threads import spin_briefly
 
@@ -157,8 +158,9 @@ def _usage_errors() -> Iterator[None]:
 
 def _tell(error: BaseException, message: str, hint: str, code: int, trace: bool) -> int:
     if trace:
-        traceback.print_exception(error)
+        print(escaped("".join(traceback.format_exception(error)), keep="\n"), file=sys.stderr)
     rank = os.environ.get("RANK", "0")
     prefix = f"[process {rank}] " if rank != "0" else ""
-    print(*(prefix + line for line in (message, hint) if line), sep="\n", file=sys.stderr)
+    for line in filter(None, (message, hint)):
+        tell(prefix + line)
     return code

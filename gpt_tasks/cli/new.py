@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from gpt_tasks.cli.arguments import Json
 from gpt_tasks.cli.output import answering
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.scaffold import KINDS, write_plugin
+from gpt_tasks.shown import tell
 
 app = typer.Typer(name="new", rich_markup_mode=None, add_completion=False)
 
@@ -32,6 +34,6 @@ def new(
         made = write_plugin(name, kind, output, installed_plugins())
         answer({"folder": str(made.folder), "commands": list(made.commands)})
     if not as_json:
-        print(f"The plugin is in {made.folder}. Continue with:")
+        tell(f"The plugin is in {made.folder}. Continue with:", sys.stdout)
         for command in made.commands:
             print(f"  {command}")

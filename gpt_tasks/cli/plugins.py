@@ -7,10 +7,11 @@ from dataclasses import asdict
 import typer
 
 from gpt_tasks.cli.arguments import Json
-from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.output import answering
 from gpt_tasks.cli.plugins_check import check
 from gpt_tasks.cli.strict import StrictGroup, refuse_given
 from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.shown import print_table
 
 app = typer.Typer(name="plugins", cls=StrictGroup, rich_markup_mode=None, add_completion=False)
 app.command("check")(check)
@@ -43,4 +44,5 @@ def show_plugins(
             )
             for plugin in plugins
         ]
-        show_table(("plugin", "distribution", "hooks", "brings", "loads in", "state"), rows)
+        columns = ("plugin", "distribution", "hooks", "brings", "loads in", "state")
+        print_table(columns, rows, texts=("hooks", "brings", "state"))

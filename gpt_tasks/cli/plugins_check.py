@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from gpt_tasks.cli.arguments import Json
-from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.output import answering
 from gpt_tasks.errors import PluginError, UsageError
 from gpt_tasks.plugins import Plugins, installed_plugins
+from gpt_tasks.shown import print_table
 
 
 def check(
@@ -37,7 +38,7 @@ def check(
             for task, results in found.items()
             for result in results
         ]
-        show_table(("task", "check", "state", "result"), rows)
+        print_table(("task", "check", "state", "result"), rows, texts=("result",))
     failed = [result.name for results in found.values() for result in results if result.status == "FAILED"]
     if failed:
         raise PluginError(

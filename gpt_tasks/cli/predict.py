@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +21,9 @@ from gpt_tasks.cli.arguments import (
     SkipInvalid,
     WritingPrecision,
 )
-from gpt_tasks.cli.flags import pairs
+from gpt_tasks.cli.flags import listed, pairs
 from gpt_tasks.cli.input import stdin_text
-from gpt_tasks.cli.output import answering, show_table
+from gpt_tasks.cli.output import answering
 from gpt_tasks.cli.strict import given, refuse_given
 from gpt_tasks.cli.zero_shot import (
     FOR_TASK,
@@ -39,7 +40,11 @@ from gpt_tasks.cli.zero_shot import (
     refuse_useless,
 )
 from gpt_tasks.errors import UsageError
+from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.paths import user_path
+from gpt_tasks.progress import counted
+from gpt_tasks.shown import as_json as printable
+from gpt_tasks.shown import print_table
 from gpt_tasks.types import Row
 
 app = typer.Typer(name="predict", rich_markup_mode=None, add_completion=False)
@@ -117,7 +122,7 @@ def predict_texts(
         check_answer_file(output, [source, data, run])
     columns = pairs(column or [], "--column")
     with answering(as_json) as answer:
-        settings = pairs(decoding or [], "--decoding")
+        settings = listed(Decoding, decoding or [], "--decoding")
         model = open_model(
             run,
             asked,
@@ -143,6 +148,7 @@ def predict_texts(
             ]
             rows = [Row(example.inputs, example.where) for example in examples]
             answered = zip(rows, examples, predictions, strict=True)
+        answered = counted(answered, "answers", show=task is None and not (sys.stdout.isatty() and output is None))
         if output:
             shown = AnswerColumns(probabilities, top_k, reason=skips)
             write_answers(output, answered, model.task, shown)
@@ -154,7 +160,8 @@ def predict_texts(
                 else model.task.table_row(text, each)
                 for text, example, each in zip(asked_texts, examples, predictions, strict=True)
             ]
-            show_table(tuple(table[0]), [tuple(row.values()) for row in table])
+            free = [name for name in table[0] if name in ("text", "answer")]
+            print_table(tuple(table[0]), [tuple(row.values()) for row in table], texts=free)
         else:
             rows_and_answers = ((example, prediction) for _, example, prediction in answered)
             lines = predictions_as_json(rows_and_answers, model.task, reason=skips)
@@ -162,7 +169,7 @@ def predict_texts(
                 answer({"run" if task is None else "model": run, "predictions": [json.loads(line) for line in lines]})
             else:
                 for line in lines:
-                    print(line)
+                    print(printable(line))
 
 
 def _shown(columns: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from typing import Any
 
@@ -11,6 +10,7 @@ import typer
 from gpt_tasks.cli.flags import flag, flags, given, taking
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.pretraining.config import PretrainConfig
+from gpt_tasks.shown import quoted, tell
 from gpt_tasks.tasks.options import validated
 
 app = typer.Typer(name="pretrain", rich_markup_mode=None, add_completion=False)
@@ -21,10 +21,11 @@ def _pretrain(**values: Any) -> None:
 
     config = validated(PretrainConfig, given(PretrainConfig, values))
     with answering(values["json"]) as answer:
-        measured = pretrain(config, say=functools.partial(print, file=sys.stderr, flush=True))
+        measured = pretrain(config, say=tell)
         answer({**measured, "output": str(config.output)})
     if first_process() and not values["json"]:
-        print(f"The model is in {config.output}. Use it: gpt-tasks finetune TASK --backbone {config.output}")
+        told = f"The model is in {config.output}. Use it: gpt-tasks finetune TASK --backbone {quoted(config.output)}"
+        tell(told, sys.stdout)
 
 
 app.command("pretrain", help="Train a backbone from raw text.")(

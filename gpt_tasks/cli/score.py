@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gpt_tasks.cli.arguments import Cluster, Device, Json, NoVerify
-from gpt_tasks.cli.output import answering, first_process, show_table
+from gpt_tasks.cli.output import answering, first_process
+from gpt_tasks.shown import print_table, tell
 
 if TYPE_CHECKING:
     from gpt_tasks.scoring.results import Scores
@@ -89,7 +90,7 @@ def score_model(
             seed=seed,
             trust_remote_code=trust_remote_code,
             verify=not no_verify,
-            say=lambda line: print(line, file=sys.stderr),
+            say=tell,
         )
         answer({**scores.to_json(), "folder": str(folder)})
     if not as_json and first_process():
@@ -98,7 +99,7 @@ def score_model(
 
 def show_scores(scores: Scores, folder: Path | None) -> None:
     """Print the figures as a table, then the notes."""
-    show_table(
+    print_table(
         ("task", "metric", "value", "stderr", "95 % interval", "n", "shots"),
         [
             (
@@ -115,12 +116,14 @@ def show_scores(scores: Scores, folder: Path | None) -> None:
             for metric, figure in figures.items()
         ],
     )
+    out = sys.stdout
     for task in scores.tasks:
         if task.truncated:
-            print(f"{task.name}: {task.truncated:,} of {task.n:,} examples were longer than the model's window.")
+            tell(f"{task.name}: {task.truncated:,} of {task.n:,} examples were longer than the model's window.", out)
         for metric, signature in task.signatures.items():
-            print(f"{task.name}: {metric} is {signature}")
+            tell(f"{task.name}: {metric} is {signature}", out)
     for note in scores.notes:
-        print(note)
+        tell(note, out)
     if folder is not None:
-        print(f"\nThe scores are in {folder}.")
+        print()
+        tell(f"The scores are in {folder}.", out)

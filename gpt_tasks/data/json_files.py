@@ -15,6 +15,7 @@ from gpt_tasks.data.exports import is_left_out, is_of_a_tool, read_export
 from gpt_tasks.data.invalid import BrokenRow
 from gpt_tasks.data.squad import read_questions
 from gpt_tasks.errors import DataError
+from gpt_tasks.files import parse_json
 from gpt_tasks.types import Row
 
 Form = Literal["lines", "list", "document"]
@@ -63,8 +64,8 @@ def _form(path: Path, encoding: str, suffix: str) -> Form:
         return "list"
     lines = suffix.startswith(".jsonl")
     try:
-        document = json.loads(first)
-    except (ValueError, RecursionError):
+        document = parse_json(first)
+    except ValueError:
         if first.startswith("["):
             return "list"
         return "lines" if lines and not _DOCUMENT_BEGINS.match(first + second) else "document"
@@ -87,10 +88,10 @@ def _lines(path: Path, encoding: str) -> Iterator[Row]:
                 continue
             where = f"{path.name}:{number}"
             try:
-                values = json.loads(line, object_pairs_hook=_object)
+                values = parse_json(line, _object)
             except json.JSONDecodeError as error:
                 yield BrokenRow(where, f"{where}: this is not JSON: {error.msg} (column {error.colno})", _LINES)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 yield BrokenRow(where, f"{where}: this is not JSON: {error}", _LINES)
             else:
                 shown = f": {line.strip()[:60]}"
@@ -105,11 +106,11 @@ def _document(path: Path, encoding: str) -> Iterator[Row]:
     document: Any
     with open_text(path, encoding) as text:
         try:
-            document = json.load(text, object_pairs_hook=_object)
+            document = parse_json(text.read(), _object)
         except json.JSONDecodeError as error:
             where = f"{name}:{error.lineno}"
             raise DataError(f"{where}: this is not JSON: {error.msg} (column {error.colno})", _DOCUMENT) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise DataError(f"{name}: this is not JSON: {error}", _DOCUMENT) from error
     if not isinstance(document, list):
         yield from read_questions(document, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from gpt_tasks.events import observed
 from gpt_tasks.files import temporary_folder
 from gpt_tasks.paths import free_folder, output_folder, user_path
 from gpt_tasks.plugins import Plugins
+from gpt_tasks.shown import tell
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.prompts import distinct_fields
 from gpt_tasks.types import Example, Row
@@ -130,7 +130,7 @@ class AnsweringModel(ABC):
                         f"--column {name}={given} has no effect: {source.name} has no columns", "Leave it out."
                     )
             for note in source.notes:
-                print(note, file=sys.stderr)
+                tell(note)
             stream = partial(stream_examples, self.task, source, split, columns=columns, need_labels=False)
             if not skip_invalid:
                 checked = stream()

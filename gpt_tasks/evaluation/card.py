@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpt_tasks.evaluation.report import Report
 from gpt_tasks.evaluation.tables import baseline_name, examples, interval, number, with_interval
+from gpt_tasks.shown import LONGEST_CELL, as_json, markdown, markdown_code, quoted
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.types import Score
-from gpt_tasks.words import shortened, shortened_apart
+from gpt_tasks.words import shortened_apart
 
 MOST_MISTAKES = 10
-LONGEST_TEXT = 300
 HUB_METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "f1",
@@ -55,9 +54,9 @@ def model_card(
     words = task.card()
     parts = [
         _front_matter(report, words, run, backbone),
-        f"# {report.task}: {backbone}, tuned with `{method}`",
+        f"# {markdown(report.task)}: {markdown(backbone)}, tuned with `{method}`",
         _summary(report, words, backbone),
-        _plain(report.verdict),
+        markdown(report.verdict),
         "## Scores",
         _scores(report, words),
         *(["## Labels", _labels(report)] if report.labels else []),
@@ -68,8 +67,9 @@ def model_card(
         "## How to use it",
         _usage(fields, run, words, task.command),
         "## Data",
-        f"Read from {data}.\n\n" + _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
-        *(["\n".join(f"- {_plain(note)}" for note in report.notes)] if report.notes else []),
+        f"Read from {markdown(data)}.",
+        _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
+        *(["\n".join(f"- {markdown(note)}" for note in report.notes)] if report.notes else []),
         "## Training",
         _table(["setting", "value"], [[f"`{name}`", _setting(value)] for name, value in settings.items()]),
         _table(["measured", "value"], [[f"`{name}`", _setting(value)] for name, value in report.training.items()]),
@@ -106,17 +106,17 @@ def _front_matter(report: Report, words: TaskCard, run: str, backbone: str) -> s
 
 def _summary(report: Report, words: TaskCard, backbone: str) -> str:
     name, figure = _headline(report, words)
-    does = words.does.replace("{task}", f"**{_plain(report.task)}**")
+    does = words.does.replace("{task}", f"**{markdown(report.task)}**")
     if report.labels:
-        does += ": " + ", ".join(f"`{_code(label)}`" for label in report.labels)
+        does += ": " + ", ".join(f"`{markdown_code(label)}`" for label in report.labels)
     beside = [
         f"{number(scores[name].value)} ({baseline_name(baseline)})"
         for baseline, scores in report.baselines.items()
         if name in scores
     ]
     return (
-        f"A GPT (`{_code(backbone)}`) that {does}. "
-        f"On {examples(report.n)} of the {_plain(report.split)} split its {name} is **{number(figure.value)}** "
+        f"A GPT (`{markdown_code(backbone)}`) that {does}. "
+        f"On {examples(report.n)} of the {markdown(report.split)} split its {name} is **{number(figure.value)}** "
         f"(95 % interval {interval(figure)})" + (f", against {' and '.join(beside)}" if beside else "") + "."
     )
 
@@ -149,7 +149,7 @@ def _directions(report: Report) -> str:
 def _labels(report: Report) -> str:
     rows = [
         [
-            _plain(label),
+            markdown(label),
             with_interval(scores.precision),
             with_interval(scores.recall),
             with_interval(scores.f1),
@@ -165,10 +165,10 @@ def _slices(report: Report) -> list[str]:
         return []
     names = list(report.metrics)
     rows = [
-        [_plain(value), f"{next(iter(scores.values())).n:,}", *(with_interval(scores[name]) for name in names)]
+        [markdown(value), f"{next(iter(scores.values())).n:,}", *(with_interval(scores[name]) for name in names)]
         for value, scores in report.slices.metrics.items()
     ]
-    return [f"## By {_plain(report.slices.by)}", _table([_plain(report.slices.by), "n", *names], rows)]
+    return [f"## By {markdown(report.slices.by)}", _table([markdown(report.slices.by), "n", *names], rows)]
 
 
 def _mistakes(report: Report) -> list[str]:
@@ -176,10 +176,10 @@ def _mistakes(report: Report) -> list[str]:
         return []
     rows = [
         [
-            _plain(" / ".join(mistake.inputs.values())),
-            _plain(mistake.label),
-            f"{_plain(mistake.predicted)} ({mistake.probability:.0%})",
-            _plain(mistake.where),
+            markdown(" / ".join(mistake.inputs.values())),
+            markdown(mistake.label),
+            f"{markdown(mistake.predicted)} ({mistake.probability:.0%})",
+            markdown(mistake.where),
         ]
         for mistake in report.mistakes[:MOST_MISTAKES]
     ]
@@ -194,24 +194,24 @@ def _samples(report: Report) -> list[str]:
     if not report.samples:
         return []
     rows = [
-        [_plain(" / ".join(sample.inputs.values())), *map(_plain, answers)]
+        [markdown(" / ".join(sample.inputs.values())), *map(markdown, answers)]
         for sample in report.samples
-        for answers in [shortened_apart(sample.predicted, sample.references[0], LONGEST_TEXT)]
+        for answers in [shortened_apart(sample.predicted, sample.references[0], LONGEST_CELL)]
     ]
     return ["## What it answers", _table(["input", "answer", "reference"], rows)]
 
 
 def _usage(fields: Sequence[str], run: str, words: TaskCard, command: str) -> str:
-    folder = shlex.quote(run)
+    folder = quoted(run)
     values = {**dict.fromkeys(fields, '"..."'), **(words.input_example or {})}
     single = len(values) == 1
     given = '"..."' if single else "{" + ", ".join(f'"{field}": {value}' for field, value in values.items()) + "}"
     asked = {"chat": "", "generate": ' "..."'}.get(command, ' "..."' if single else " --input FILE")
     if command == "predict":
-        opened = json.dumps(run, ensure_ascii=False)
+        opened = as_json(json.dumps(run, ensure_ascii=False))
         python = f"import gpt_tasks\n\nrun = gpt_tasks.load({opened})\nprint(run.predict([{given}]))"
     else:
-        opened = json.dumps(f"{run}/model", ensure_ascii=False)
+        opened = as_json(json.dumps(f"{run}/model", ensure_ascii=False))
         text = '[{"role": "user", "content": "..."}]' if command == "chat" else '"..."'
         python = f'from transformers import pipeline\n\nprint(pipeline("text-generation", {opened})({text}))'
     return (
@@ -231,7 +231,8 @@ def _limits(report: Report, words: TaskCard) -> str:
     if judged:
         weakest = min(judged, key=lambda label: report.per_label[label].recall.value)
         recall = report.per_label[weakest].recall
-        said += [f"It finds `{_code(weakest)}` least often: recall {with_interval(recall)} over {examples(recall.n)}."]
+        measured = f"recall {with_interval(recall)} over {examples(recall.n)}"
+        said += [f"It finds `{markdown_code(weakest)}` least often: {measured}."]
     said += ["What the backbone learnt from its own data, biases included, is still in it."]
     return "\n".join(f"- {line}" for line in said)
 
@@ -245,10 +246,10 @@ def _setting(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, Mapping):
-        return ", ".join(f"{_plain(str(key))}={_setting(held)}" for key, held in value.items()) or "-"
+        return ", ".join(f"{markdown(str(key))}={_setting(held)}" for key, held in value.items()) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _plain(f"{value:g}" if isinstance(value, float) and abs(value) < 1 else str(value))
+    return markdown(f"{value:g}" if isinstance(value, float) and abs(value) < 1 else str(value))
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -256,12 +257,3 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return ""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Return a text on one line, at most 300 characters, that Markdown shows unchanged."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", shortened(text, LONGEST_TEXT))
-
-
-def _code(text: str) -> str:
-    return " ".join(text.split()).replace("`", "'").replace("|", "/")

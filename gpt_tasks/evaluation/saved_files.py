@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.files import parse_json
 from gpt_tasks.saved_json import read_json
 from gpt_tasks.scoring.results import EXAMPLES, SCORES
 
@@ -49,7 +49,7 @@ def prediction_lines(file: Path, needed: Sequence[str]) -> Iterator[Mapping[str,
         number = 0
         try:
             for number, line in enumerate(lines, start=1):  # noqa: B007 - named in the error
-                found = json.loads(line)
+                found = parse_json(line)
                 _ = [found[name] for name in needed]
                 yield found
         except (ValueError, KeyError, TypeError, RecursionError) as error:

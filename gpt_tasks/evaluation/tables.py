@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from gpt_tasks.evaluation.report import Report
+from gpt_tasks.evaluation.report import Report, Slices
+from gpt_tasks.shown import escaped, print_table, sentence, terminal
 from gpt_tasks.types import Score
-from gpt_tasks.words import isolated, shortened, shortened_apart
+from gpt_tasks.words import shortened, shortened_apart
 
 # Other baselines are called as their names say.
 _BASELINE_NAMES = {
@@ -28,59 +27,53 @@ MOST_LABELS = 30
 SHOWN_SAMPLES = 2
 LONGEST_TEXT = 300
 
-_PIPE_WIDTH = 100
-
 
 def print_report(report: Report, file: TextIO | None = None) -> None:
-    """Print scores, labels, slices and notes to stdout or to `file`; a file or a pipe is taken as 100 columns wide."""
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    console.print(Text(f"{report.task}: {report.split}, {examples(report.n)}", style="bold"))
-    console.print(score_table(report))
+    """Print scores, labels, slices and notes to stdout or to `file`."""
+    console = terminal(file)
+    console.print(Text(escaped(f"{report.task}: {report.split}, {examples(report.n)}"), style="bold"))
+    _print_scores(report, file)
     if 0 < len(report.labels) <= MOST_LABELS:
         console.print()
-        console.print(label_table(report))
+        _print_labels(report, file)
     for sample in report.samples[:SHOWN_SAMPLES]:
-        asked = "\n".join(sample.inputs.values())
-        answers = shortened_apart(sample.predicted, sample.references[0], LONGEST_TEXT)
-        console.print(Text(f"\n{shortened(asked, LONGEST_TEXT)}"))
+        asked = escaped(shortened("\n".join(sample.inputs.values()), LONGEST_TEXT))
+        answers = [*map(escaped, shortened_apart(sample.predicted, sample.references[0], LONGEST_TEXT))]
+        console.print(Text(f"\n{asked}"))
         console.print(Text(f"  answer: {answers[0]}\n  right:  {answers[1]}"))
     if report.slices is not None:
         console.print()
-        console.print(slice_table(report))
+        _print_slices(report.slices, list(report.metrics), file)
     for note in report.notes:
-        console.print(Text(note))
+        console.print(Text(sentence(note)))
 
 
-def score_table(report: Report) -> Table:
-    """Return one row for each metric: its value, its interval, and each baseline's value."""
-    table = _table("metric", ["value", "95 % interval", *map(baseline_name, report.baselines)])
+def _print_scores(report: Report, file: TextIO | None) -> None:
+    """A row for each metric: its value, its interval, and each baseline's value."""
+    columns = ["metric", "value", "95 % interval", *map(baseline_name, report.baselines)]
+    rows = []
     for name, figure in report.metrics.items():
         theirs = [number(scores[name].value) if name in scores else "" for scores in report.baselines.values()]
-        _row(table, [name, number(figure.value), interval(figure), *theirs])
-    return table
+        rows.append([name, number(figure.value), interval(figure), *theirs])
+    print_table(columns, rows, figures=True, file=file)
 
 
-def label_table(report: Report) -> Table:
-    """Return one row for each label: precision, recall and F1 with their intervals, and its support."""
-    table = _table("label", ["precision", "recall", "F1", "n"])
+def _print_labels(report: Report, file: TextIO | None) -> None:
+    """A row for each label: precision, recall and F1 with their intervals, and its support."""
+    rows = []
     for label, scores in report.per_label.items():
         figures = [with_interval(it) for it in (scores.precision, scores.recall, scores.f1)]
-        _row(table, [label, *figures, f"{scores.recall.n:,}"])
-    return table
+        rows.append([label, *figures, f"{scores.recall.n:,}"])
+    print_table(["label", "precision", "recall", "F1", "n"], rows, figures=True, file=file)
 
 
-def slice_table(report: Report) -> Table:
-    """Return one row for each value of the column that the report is sliced by: n and the metrics."""
-    if report.slices is None:
-        raise ValueError("this report has no slices")
-    names = list(report.metrics)
-    table = _table(report.slices.by, ["n", *names])
-    for value, scores in report.slices.metrics.items():
-        cells = [_sliced(scores, name, place) for place, name in enumerate(names)]
-        _row(table, [value, f"{next(iter(scores.values())).n:,}", *cells])
-    return table
+def _print_slices(slices: Slices, names: Sequence[str], file: TextIO | None) -> None:
+    """A row for each value of the column that the report is sliced by: n and the metrics."""
+    rows = [
+        [value, f"{next(iter(scores.values())).n:,}", *(_sliced(scores, name, at) for at, name in enumerate(names))]
+        for value, scores in slices.metrics.items()
+    ]
+    print_table([slices.by, "n", *names], rows, figures=True, file=file)
 
 
 def number(value: float) -> str:
@@ -111,15 +104,3 @@ def examples(n: int) -> str:
 def _sliced(scores: Mapping[str, Score], name: str, place: int) -> str:
     # The first metric says how far to trust a small slice; one interval a row is what a line holds.
     return number(scores[name].value) + (f" {interval(scores[name])}" if place == 0 else "")
-
-
-def _table(first: str, others: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(Text(first), overflow="fold")
-    for name in others:
-        table.add_column(Text(name), justify="right", no_wrap=True)
-    return table
-
-
-def _row(table: Table, cells: Sequence[str]) -> None:
-    table.add_row(*(Text(isolated(cell)) for cell in cells))

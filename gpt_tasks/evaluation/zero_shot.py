@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,7 @@ from gpt_tasks.evaluation.report import Report
 from gpt_tasks.files import machine_errors, temporary_folder
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler
+from gpt_tasks.shown import tell
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import refuse_useless_options, validated
 from gpt_tasks.threads import loaded_once
@@ -247,7 +247,7 @@ class ZeroShotModel(AnsweringModel):
         from gpt_tasks.scoring.cache import AnswerCache
 
         output.mkdir(parents=True, exist_ok=True)
-        say = partial(print, file=sys.stderr)
+        say = tell
         return AnswerCache(output / self.unfinished, self.responder.identity, say)
 
     def _predictor(self, task: Task, pool: Iterable[Example], *, own: bool) -> ZeroShotPredictor:
@@ -264,7 +264,7 @@ class ZeroShotModel(AnsweringModel):
             pool = list(stream.normalized(task, examples))
         stream.check()
         for note in (*source.notes, *stream.notes()):
-            print(note, file=sys.stderr)
+            tell(note)
         return task, pool
 
     def _labelled(self, data: Any, scratch: Path) -> tuple[Source, _Labelled]:

@@ -11,6 +11,7 @@ from gpt_tasks.errors import DataError, ModelError, UsageError
 from gpt_tasks.generation.conversation import Conversation, content_of
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.generator import Generator, open_writer
+from gpt_tasks.shown import quoted
 from gpt_tasks.tasks.chat_template import end_token
 from gpt_tasks.tasks.chat_window import history
 from gpt_tasks.tasks.turns import ASSISTANT, USER, Turn
@@ -109,13 +110,19 @@ def open_chat(
     if not writer.tokenizer.chat_template:
         raise ModelError(
             f"{model}: the tokenizer has no chat template, so the format of its turns is unknown",
-            f"Fine-tune it on conversations (gpt-tasks finetune dialogue --backbone {model}), or use generate.",
+            f"Fine-tune it on conversations (gpt-tasks finetune dialogue --backbone {quoted(model)}), or use generate.",
         )
     # For many models that are not chat models yet, only the template says how a turn ends; for some, not even that.
     with suppress(ModelError):
         writer.end_also_at([end_token(writer.tokenizer)])
     chat = Chat(writer, decoding, system)
     # Unusable settings are reported at once, and not after the first turn.
-    chat._room()
-    history(writer.tokenizer, [*chat.turns, Turn(USER, "?")], 0, f"--system {system!r}" if system else model)
+    room = chat._room()
+    named = f"--system {system!r}" if system else model
+    least = len(history(writer.tokenizer, [*chat.turns, Turn(USER, "?")], room, named).input_ids)
+    if system and least > room:
+        raise UsageError(
+            f"--system takes {least:,} tokens with the shortest question, and there is room for {room:,}",
+            "Shorten it, or leave more room: --max-new-tokens.",
+        )
     return chat

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import DataError, MachineError, UsageError
-from gpt_tasks.files import json_text
+from gpt_tasks.files import json_text, parse_json
 from gpt_tasks.generation.decoding import NEW_TOKENS, Decoding
-from gpt_tasks.tasks.turns import ASSISTANT, SYSTEM, USER, Turn, messages
-from gpt_tasks.types import Generation
+from gpt_tasks.tasks.turns import ASSISTANT, SYSTEM, USER, Turn, messages, read_turns
+from gpt_tasks.types import Generation, Row
 
 if TYPE_CHECKING:
     from gpt_tasks.scoring.responder import RegisteredResponder
@@ -61,6 +61,33 @@ class Conversation:
         except OSError as error:
             raise MachineError(f"{file}: {error.strerror or error}", "Give another place.") from error
         return len(self.turns)
+
+    def load(self, file: Path) -> int:
+        """Continue the last conversation of a file that `save` wrote; return the number of its turns.
+
+        Raises UsageError for a file that is not there or holds none, DataError for a row that is no conversation.
+        """
+        try:
+            last, place = "", 0
+            with file.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines, start=1):
+                    last, place = (line, number) if line.strip() else (last, place)
+        except (OSError, UnicodeDecodeError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UsageError(f"{file} cannot be read: {cause}", "Give a file that /save wrote.") from error
+        if not last:
+            raise UsageError(f"{file} holds no conversation", "Give a file that /save wrote.")
+        where = f"{file}:{place}"
+        try:
+            row = dict(parse_json(last))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{where}: this is no conversation: {error}", "Give a file that /save wrote.") from error
+        turns = read_turns(Row(row, where), "messages")
+        if turns[-1].role != ASSISTANT:
+            raise DataError(f"{where}: the last turn is the {turns[-1].role}'s", "End it with an answer.")
+        self.system = turns[0].content if turns[0].role == SYSTEM else None
+        self.turns, self.forgotten = list(turns), 0
+        return len(turns)
 
 
 class ResponderChat(Conversation):

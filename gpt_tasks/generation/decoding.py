@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gpt_tasks.errors import UsageError
 
 NEW_TOKENS = 100
+# Below it, logits divided by it leave the range of float32.
+LEAST_TEMPERATURE = 1e-4
 
 
 class Decoding(BaseModel):
@@ -16,16 +18,18 @@ class Decoding(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_new_tokens: int | None = Field(None, ge=1, description=f"The most tokens to write. Default: {NEW_TOKENS}.")
-    max_length: int | None = Field(None, ge=1, description="The most tokens of prompt and text together.")
+    max_new_tokens: int | None = Field(
+        None, ge=1, lt=2**31, description=f"The most tokens to write. Default: {NEW_TOKENS}."
+    )
+    max_length: int | None = Field(None, ge=1, lt=2**31, description="The most tokens of prompt and text together.")
     temperature: float | None = Field(
         None, ge=0, le=100, description="Draw tokens; below 1 the likely ones more often. 0 takes the likeliest."
     )
     top_p: float | None = Field(None, gt=0, le=1, description="Draw from the likeliest that together have this share.")
-    top_k: int | None = Field(None, ge=1, description="Draw from so many of the likeliest.")
-    num_return_sequences: int = Field(1, ge=1, description="So many texts for one prompt.")
+    top_k: int | None = Field(None, ge=1, lt=2**31, description="Draw from so many of the likeliest.")
+    num_return_sequences: int = Field(1, ge=1, lt=2**31, description="So many texts for one prompt.")
     repetition_penalty: float = Field(
-        1.0, gt=0, le=100, description="Above 1, tokens that already appear are less likely."
+        1.0, ge=0.01, le=100, description="Above 1, tokens that already appear are less likely."
     )
     num_beams: int = Field(
         1, ge=1, le=1000, description="So many texts are followed at a time, to find a likelier one."
@@ -45,6 +49,11 @@ class Decoding(BaseModel):
             raise UsageError(f"--{flag} {first['input']}: {cause}", "See gpt-tasks generate --help") from error
         if not all(found.stop):
             raise UsageError("--stop: the text to stop at is empty", "Give some text, or leave it out.")
+        if found.temperature and found.temperature < LEAST_TEMPERATURE:
+            raise UsageError(
+                f"--temperature {found.temperature:g} is below {LEAST_TEMPERATURE:g}: it draws the likeliest alone",
+                "Give 0, which takes the likeliest, or more.",
+            )
         if found.temperature == 0 and (found.top_p is not None or found.top_k is not None):
             useless = f"--top-k {found.top_k}" if found.top_p is None else f"--top-p {found.top_p}"
             raise UsageError(f"{useless} is of no use: --temperature 0 draws nothing", "Leave one out.")

@@ -18,6 +18,7 @@ from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import CachedLoop, Engine, Generating, can_loop
 from gpt_tasks.generation.int8 import int8_engine
 from gpt_tasks.generation.rows import BatchOutputs, GeneratedText
+from gpt_tasks.limits import machine_memory
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.tasks.encoding import encode_text, start_of_text
 from gpt_tasks.threads import LOADING
@@ -87,6 +88,7 @@ class Generator:
         if on_text is not None and (len(encoded) * decoding.num_return_sequences != 1 or decoding.num_beams > 1):
             raise ValueError("text can be shown as it comes for one prompt and one text only, without beams")
         max_new_tokens = [self._room(ids, decoding) for ids in encoded]
+        self._check_size(encoded, max_new_tokens, decoding)
         found: list[list[GeneratedText]] = [[] for _ in encoded]
         copies = decoding.num_return_sequences
         generator = torch.Generator(self._model.device).manual_seed(decoding.seed)
@@ -142,6 +144,24 @@ class Generator:
 
     def _bound(self, engine: Engine) -> int | None:
         return self.window if engine.stays_in_window else None
+
+    def _check_size(self, encoded: Sequence[Sequence[int]], room: Sequence[int], decoding: Decoding) -> None:
+        """Raise UsageError for more texts of one prompt than the memory of this machine holds the states of."""
+        config = self._model.config.get_text_config()
+        copies = max(decoding.num_return_sequences, decoding.num_beams)
+        longest = max((len(ids) + more for ids, more in zip(encoded, room, strict=True)), default=0)
+        heads = getattr(config, "num_attention_heads", None) or 1
+        share = (getattr(config, "num_key_value_heads", None) or heads) / heads
+        layers, width = (getattr(config, name, 0) for name in ("num_hidden_layers", "hidden_size"))
+        states = 2 * layers * width * share * self._model.dtype.itemsize
+        needed, there = copies * (longest * states + 4 * config.vocab_size), machine_memory()
+        if copies > 1 and needed > there:
+            flag = "--num-beams" if decoding.num_beams > 1 else "--num-return-sequences"
+            raise UsageError(
+                f"{flag} {copies}: so many texts of {longest:,} tokens take {needed / 1e9:,.0f} GB, and this machine "
+                f"has {there / 1e9:,.0f} GB",
+                "Give fewer, or lower --max-new-tokens.",
+            )
 
     def _room(self, ids: Sequence[int], decoding: Decoding) -> int:
         room = decoding.room(len(ids), self.window)

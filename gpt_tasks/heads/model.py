@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gpt_tasks.backbone import speed
 from gpt_tasks.data.encoded import IGNORE_INDEX
@@ -24,7 +25,8 @@ class HeadModel(nn.Module):
 
     `backbone` is the base model (`causal_lm.base_model`), wrapped by a tuning method or not; `loss` is the learner's.
     With `lm_weight` the texts' own language-modelling loss, by the output matrix `[vocabulary, hidden]`, is added with
-    that weight.
+    that weight. The sequences of a single example are computed in parts of at most `part_tokens`, so that a long text
+    takes no more memory than a batch; in training the parts are computed again in the backward pass.
     """
 
     # Trainer then passes `num_items_in_batch`, the number of labels of an accumulated batch on all ranks.
@@ -38,6 +40,7 @@ class HeadModel(nn.Module):
         *,
         output_matrix: Tensor | None = None,
         lm_weight: float = 0.0,
+        part_tokens: int | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -46,6 +49,7 @@ class HeadModel(nn.Module):
         # In a tuple, so that it is not part of this module's state: the backbone's own, or a frozen one.
         self._output_matrix = (output_matrix,)
         self.lm_weight = lm_weight
+        self.part_tokens = part_tokens
 
     def forward(
         self,
@@ -68,9 +72,12 @@ class HeadModel(nn.Module):
         there = attention_mask.any(dim=-1) if input_ids.dim() == 3 else None
         ids, mask = (input_ids, attention_mask) if there is None else (input_ids[there], attention_mask[there])
         with_texts = labels is not None and self.lm_weight > 0
-        last_only = getattr(self.head, "reads_last_token_only", False) and not with_texts
-        hidden, hidden_mask = last_hidden_state(self.backbone, ids, mask, last_only=last_only)
-        logits = self.head(hidden, hidden_mask)
+        counts = None
+        if with_texts and labels is not None:
+            counts = labels.reshape(len(input_ids), -1)[:, 0] != IGNORE_INDEX
+            counts = counts if there is None else counts[there.nonzero()[:, 0]]
+        one = there is not None and len(input_ids) == 1
+        logits, of_texts = (self._in_parts if one else self._read)(ids, mask, counts)
         if there is not None:
             logits = _joined(logits, there, choices)
         if labels is None:
@@ -80,13 +87,34 @@ class HeadModel(nn.Module):
         total = self.loss(logits.float(), labels) if values is None else self.loss(logits.float(), labels, values)
         if num_items_in_batch is None:
             num_items_in_batch = (labels != IGNORE_INDEX).sum().clamp(min=1)
-        if with_texts:
-            (matrix,) = self._output_matrix
-            assert matrix is not None
-            counts = labels.reshape(len(input_ids), -1)[:, 0] != IGNORE_INDEX
-            counts = counts if there is None else counts[there.nonzero()[:, 0]]
-            total = total + self.lm_weight * text_loss(hidden[counts], matrix, ids[counts], mask[counts])
+        if of_texts is not None:
+            total = total + self.lm_weight * of_texts
         return {"loss": total / num_items_in_batch, "logits": logits}
+
+    def _in_parts(self, ids: Tensor, mask: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the logits of sequences `[n, length]`, and the loss of the texts of those that count, if asked for."""
+        rows = len(ids) if self.part_tokens is None else max(1, self.part_tokens // ids.shape[1])
+        if rows >= len(ids):
+            return self._read(ids, mask, counts)
+        found = []
+        for start in range(0, len(ids), rows):
+            part = slice(start, start + rows)
+            given = ids[part], mask[part], None if counts is None else counts[part]
+            found.append(
+                checkpoint(self._read, *given, use_reentrant=False) if torch.is_grad_enabled() else self._read(*given)
+            )
+        losses = [loss for _, loss in found if loss is not None]
+        return torch.cat([logits for logits, _ in found]), torch.stack(losses).sum() if losses else None
+
+    def _read(self, ids: Tensor, mask: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        last_only = getattr(self.head, "reads_last_token_only", False) and counts is None
+        hidden, hidden_mask = last_hidden_state(self.backbone, ids, mask, last_only=last_only)
+        logits = self.head(hidden, hidden_mask)
+        if counts is None:
+            return logits, None
+        (matrix,) = self._output_matrix
+        assert matrix is not None
+        return logits, text_loss(hidden[counts], matrix, ids[counts], mask[counts])
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:
         """Recompute activations in the backward pass instead of storing them; Trainer calls this.

@@ -149,7 +149,14 @@ class Learner(ABC, Generic[P]):
         activations.
         """
         assert head is not None
-        return HeadModel(transformer, head, self.loss, output_matrix=output_matrix, lm_weight=lm_weight)
+        return HeadModel(
+            transformer,
+            head,
+            self.loss,
+            output_matrix=output_matrix,
+            lm_weight=lm_weight,
+            part_tokens=self.settings.batch_tokens or None,
+        )
 
     def untrained_backbone(self) -> Backbone:
         """Open the backbone that the training started from, also of a run that is loaded.

@@ -134,9 +134,10 @@ def fit_baselines(
     """Fit the baselines on texts (of pairs, joined by a line break) and labels, as learners of heads learn them.
 
     TF-IDF takes words (1-2 grams), or characters (1-3 grams) where most letters are of a script without spaces, at
-    most 50,000 terms and 50,000 rows, drawn from the seed. The inverse regularisation strength of what reads it, a
-    logistic or ridge regression, is 1 or 10, by accuracy or else by the loss on validation; where there is none, on a
-    fifth of the training rows. With `hashed` terms the baselines hold none. The same input gives the same baselines.
+    most 50,000 terms (of many labels 5 million by their number) and 50,000 rows, drawn from the seed. The inverse
+    regularisation strength of what reads it, a logistic or ridge regression, is 1 or 10, by accuracy or else by the
+    loss on validation; where there is none, on a fifth of the training rows. With `hashed` terms the baselines hold
+    none. The same input gives the same baselines.
     """
     texts, labels = _drawn(train_texts, train_labels, seed)
     notes = []

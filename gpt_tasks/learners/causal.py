@@ -27,6 +27,7 @@ from gpt_tasks.metrics.aggregate import perplexity
 from gpt_tasks.processes import all_gather, by_itself, rank, world_size
 from gpt_tasks.scoring.engine import BATCH_TOKENS
 from gpt_tasks.scoring.scorer import Scorer
+from gpt_tasks.shown import quoted
 from gpt_tasks.tasks.text_to_text import PERPLEXITY
 from gpt_tasks.threads import LOADING, loaded_once
 from gpt_tasks.types import Encoded, Example, Features, LogLikelihood, TextPrediction
@@ -206,7 +207,7 @@ class LanguageModelingLearner(CausalLearner[LogLikelihood]):
         if not scored:
             raise UsageError(
                 f"A model of task '{self.task.name}' answers nothing: it continues texts",
-                f'Take gpt-tasks generate {self.backbone.spec} "TEXT"',
+                f'Take gpt-tasks generate {quoted(self.backbone.spec)} "TEXT"',
             )
         return self._scored_by(self.backbone, examples)
 

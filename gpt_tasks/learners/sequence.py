@@ -110,7 +110,7 @@ class SequenceLearner(Learner[P]):
 
     def _features(self, head: LinearHead, encoded: EncodedExamples, rows: Iterable[int]) -> np.ndarray:
         """Return what a linear head reads of these rows, `[rows, features]`."""
-        model = HeadModel(self.model.backbone, HeadFeatures(head))
+        model = HeadModel(self.model.backbone, HeadFeatures(head), part_tokens=self.settings.batch_tokens)
         return np.stack(
             [
                 array

@@ -20,6 +20,8 @@ Loss = Literal["cross_entropy", "binary", "squared"]
 
 MOST_TERMS = 50_000
 MOST_BUCKETS = 2**20
+MOST_COEFFICIENTS = 5_000_000
+"""Of many labels fewer terms are read: fitting takes some twenty times the memory of the coefficients."""
 STEPS = 1_000
 
 # The logit of a label that training always saw, or never.
@@ -98,7 +100,8 @@ def fit_linear(
     With `hashed` terms the models hold none of the texts' words: there are half as many buckets as different terms.
     """
     classes = tuple(np.unique(labels).tolist()) if loss == "cross_entropy" else tuple(range(labels[:1].size))
-    counts, terms, buckets = _counted(texts, analyzer, hashed)
+    most = max(1, min(MOST_TERMS, MOST_COEFFICIENTS // len(classes)))
+    counts, terms, buckets = _counted(texts, analyzer, most, hashed)
     if counts is None:
         # No text holds a single word: only the prior is left.
         unread = prior(labels, max(classes) + 1, loss)[list(classes)]
@@ -116,8 +119,10 @@ def fit_linear(
     return found
 
 
-def _counted(texts: Sequence[str], analyzer: str, hashed: bool) -> tuple[csr_matrix | None, tuple[str, ...], int]:
-    """Return how often each text `[texts, columns]` has each term, the terms, or the number of buckets.
+def _counted(
+    texts: Sequence[str], analyzer: str, most: int, hashed: bool
+) -> tuple[csr_matrix | None, tuple[str, ...], int]:
+    """Return how often each text `[texts, columns]` has each of `most` terms, these, or the number of buckets.
 
     None where no text holds a single term.
     """
@@ -126,9 +131,9 @@ def _counted(texts: Sequence[str], analyzer: str, hashed: bool) -> tuple[csr_mat
     if hashed:
         terms = len(np.unique(_hashed(texts, analyzer, MOST_BUCKETS).indices))
         # So full, that a term has a bucket says next to nothing of whether it is one of the texts'.
-        buckets = min(MOST_TERMS, (terms + 1) // 2)
+        buckets = min(most, (terms + 1) // 2)
         return (_hashed(texts, analyzer, buckets), (), buckets) if buckets else (None, (), 0)
-    vectorizer = CountVectorizer(**_analysis(analyzer), max_features=MOST_TERMS)
+    vectorizer = CountVectorizer(**_analysis(analyzer), max_features=most)
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from gpt_tasks.errors import UsageError
 from gpt_tasks.extensions import Metric, Rows
+from gpt_tasks.files import parse_json
 from gpt_tasks.metrics.intervals import bootstrap_interval
 from gpt_tasks.paths import user_path
 
@@ -81,7 +81,7 @@ def metric_of_module(name: str) -> Metric:
 def _setting(value: str) -> Any:
     """Read the value of a setting: JSON, or else a text."""
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return value
 

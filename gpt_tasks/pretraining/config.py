@@ -11,10 +11,13 @@ from gpt_tasks.backbone.shapes import SHAPES, Shape
 from gpt_tasks.backbone.verify import PRETRAIN_RECORD as RECORD
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.files import write_json
+from gpt_tasks.limits import machine_memory
 from gpt_tasks.paths import OutputFolder, free_folder, user_path
 from gpt_tasks.saved_json import first_fault, read_json
 
 BUDGETS = ("epochs", "tokens", "minutes")
+# What the modules of one block take besides their weights.
+BYTES_OF_A_BLOCK = 20_000
 SCHEMA_VERSION = 1
 
 
@@ -32,9 +35,9 @@ class PretrainConfig(BaseModel):
     width: int | None = Field(None, ge=1, description="Hidden dimensions.")
     vocab_size: int | None = Field(None, ge=258, description="Entries of the byte-level BPE vocabulary.")
     context: int | None = Field(None, ge=8, description="Tokens in a window.")
-    epochs: float | None = Field(None, gt=0, description="Budget in passes over the text. Default: 1.")
-    tokens: int | None = Field(None, ge=1, description="Budget in tokens.")
-    minutes: float | None = Field(None, gt=0, description="Budget in minutes: the speed is measured first.")
+    epochs: float | None = Field(None, gt=0, le=10_000, description="Budget in passes over the text. Default: 1.")
+    tokens: int | None = Field(None, ge=1, le=10**15, description="Budget in tokens.")
+    minutes: float | None = Field(None, gt=0, le=10**7, description="Budget in minutes: the speed is measured first.")
     optimizer: Literal["muon", "adamw"] = Field("muon", description="muon: for matrices, with AdamW for the rest.")
     batch_tokens: int = Field(8192, ge=1, description="Tokens of one update, over all processes.")
     accumulate: int = Field(1, ge=1, description="Parts in which each process computes its share of an update.")
@@ -88,8 +91,23 @@ class PretrainConfig(BaseModel):
         least = self.shape().context * self.accumulate
         if self.batch_tokens < least:
             raise UsageError(f"--batch-tokens {self.batch_tokens} holds no window", f"Give at least {least}")
+        self._check_size()
         if self.about_text is not None:
             read_about(self.about_text)
+
+    def _check_size(self) -> None:
+        """Raise UsageError for a model that this machine's memory cannot hold while it is trained."""
+        shape = self.shape()
+        # On a CPU weights, gradients and two averages are there at a time, elsewhere the weights.
+        held = 16 if self.device == "cpu" else 4
+        needed, there = held * shape.parameters + BYTES_OF_A_BLOCK * shape.layers, machine_memory()
+        if needed > there:
+            sizes = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in shape.model_dump().items())
+            raise UsageError(
+                f"A model of {sizes} has {shape.parameters:,} parameters, which take {needed / 1e9:,.0f} GB: this "
+                f"machine has {there / 1e9:,.0f} GB",
+                "Give a smaller shape.",
+            )
 
     def refuse_useless(self) -> None:
         """Raise UsageError for a setting that is given and has no effect."""

@@ -23,6 +23,7 @@ from gpt_tasks.pretraining.config import PretrainConfig
 from gpt_tasks.pretraining.corpus import ValidationText
 from gpt_tasks.pretraining.optimizers import MuonAdamW, adamw_groups, muon_groups
 from gpt_tasks.pretraining.packed import PackedGPT2
+from gpt_tasks.progress import duration
 from gpt_tasks.tasks.encoding import encode_text
 from gpt_tasks.training.checkpoints import CheckpointedTrainer
 
@@ -117,10 +118,10 @@ class ProgressLines(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         pace = (time.time() - self.began) / max(1, state.global_step - self.began_at)
-        minutes = pace * (state.max_steps - state.global_step) / 60
+        left = duration(pace * (state.max_steps - state.global_step))
         self.say(
             f"update {state.global_step}/{state.max_steps}  loss {logs['loss']:.3f}  "
-            f"{self.config.batch_tokens / pace:,.0f} tokens/s  {minutes:.0f} min left"
+            f"{self.config.batch_tokens / pace:,.0f} tokens/s  {left} left"
         )
 
     def on_evaluate(

@@ -23,6 +23,7 @@ from gpt_tasks.pretraining.config import PretrainConfig, read_about
 from gpt_tasks.pretraining.corpus import Shards, ValidationText
 from gpt_tasks.pretraining.loop import PretrainTrainer, sample, spent
 from gpt_tasks.pretraining.packed import PackedGPT2
+from gpt_tasks.shown import markdown, markdown_code
 from gpt_tasks.threads import LOADING
 
 FIGURES = "training.json"
@@ -105,8 +106,8 @@ def model_card(figures: dict[str, Any], about_text: str) -> str:
         "## The text",
         "",
         f"{text['documents']:,} documents, {text['bytes'] / 1e6:,.1f} MB, {text['tokens'] / 1e6:,.2f} million tokens, "
-        f"from {', '.join(f'`{name}`' for name in text['files'])}. Windows are packed, and nothing attends across the "
-        "border of two documents.",
+        f"from {', '.join(f'`{markdown_code(name)}`' for name in text['files'])}. Windows are packed, and nothing "
+        "attends across the border of two documents.",
         "",
         about_text.strip(),
         "",
@@ -130,7 +131,7 @@ def model_card(figures: dict[str, Any], about_text: str) -> str:
         lines += [
             "## How well it predicts a text it has not seen",
             "",
-            f"On `{held_out['file']}` ({held_out['bytes']:,} bytes, {held_out['tokens']:,} tokens): "
+            f"On `{markdown_code(held_out['file'])}` ({held_out['bytes']:,} bytes, {held_out['tokens']:,} tokens): "
             f"**{held_out['bits_per_byte']:.3f} bits per byte**, each token given at least half a context of what came "
             f"before it; {held_out['bits_per_byte_plain_windows']:.3f} in windows that do not overlap. Counted are the "
             "bits of all tokens, the ends of documents among them, by the UTF-8 bytes of the text. "
@@ -139,7 +140,7 @@ def model_card(figures: dict[str, Any], about_text: str) -> str:
         ]
     lines += ["## What it writes", ""]
     for text_written in figures["samples"]:
-        lines += ["> " + text_written.strip().replace("\n", "\n> "), ""]
+        lines += [*(f"> {markdown(line)}" for line in text_written.strip().splitlines()), ""]
     lines += [
         "## What it is not for",
         "",

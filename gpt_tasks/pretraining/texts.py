@@ -12,6 +12,7 @@ from typing import TextIO
 
 from gpt_tasks.data.plain_text import Piece, read_documents
 from gpt_tasks.errors import DataError
+from gpt_tasks.files import parse_json
 from gpt_tasks.paths import check_rereadable, check_utf8, real, user_path
 
 PIECE_CHARACTERS = 1 << 16
@@ -65,7 +66,7 @@ def _read_jsonl(file: Path) -> Iterator[Piece]:
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
+            text = parse_json(line)["text"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{file}:{number}: not a JSON object with a field 'text'") from error
         if not isinstance(text, str) or not text.strip():

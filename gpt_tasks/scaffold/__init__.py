@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 import re
-import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from gpt_tasks.files import machine_errors
 from gpt_tasks.hookspecs import HOOKS_VERSION
 from gpt_tasks.paths import check_place, user_path
 from gpt_tasks.plugins import Plugins
+from gpt_tasks.shown import quoted
 from gpt_tasks.validation import why_reserved
 
 
@@ -111,8 +111,8 @@ def write_plugin(name: str, kind: str, folder: str | Path | None, plugins: Plugi
         finally:
             shutil.rmtree(written, ignore_errors=True)
     check = [f"gpt-tasks plugins check {name}"] if "tasks" in KINDS[kind].registries else []
-    used = use.substitute(words, package=shlex.quote(str(folder / module)))
-    return NewPlugin(folder, (f"pip install -e {shlex.quote(str(folder))}", *check, used))
+    used = use.substitute(words, package=quoted(folder / module))
+    return NewPlugin(folder, (f"pip install -e {quoted(folder)}", *check, used))
 
 
 def _check(name: str, kind: str, module: str, folder: Path, plugins: Plugins) -> None:

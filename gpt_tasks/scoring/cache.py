@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gpt_tasks.files import atomic_write
+from gpt_tasks.files import atomic_write, parse_json
 from gpt_tasks.scoring.requests import TokenizedRequest
 from gpt_tasks.types import Generation, LogLikelihood, Request, Response
 
@@ -71,7 +71,7 @@ class AnswerCache:
             return False
         try:
             with path.open(encoding="utf-8") as lines:
-                if json.loads(next(lines, "")) != self._header:
+                if parse_json(next(lines, "")) != self._header:
                     aside = path.with_name(path.name + ".aside")
                     say(
                         f"{path}: its answers are of another model, precision, engine or version: put aside as {aside}."

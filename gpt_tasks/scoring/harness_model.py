@@ -5,13 +5,14 @@ Where lm-evaluation-harness is not installed, importing this module raises Usage
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gpt_tasks.errors import ModelError, UsageError
+from gpt_tasks.errors import DataError, ModelError, UsageError
+from gpt_tasks.shown import tell
+from gpt_tasks.tasks.chat_template import rendering
 from gpt_tasks.types import Continuation, Generation, Request, Rolling
 
 try:
@@ -150,22 +151,23 @@ class HarnessModel(LM):  # type: ignore[misc]
         A template that refuses the messages (many know no system) gets them without those of the system. Raises
         ModelError where the tokenizer has no template.
         """
-        from jinja2 import TemplateError
 
         def rendered(messages: list[dict[str, str]]) -> str:
-            text: Any = self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=self._template,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
+            with rendering(template, "A request"):
+                text: Any = self.tokenizer.apply_chat_template(
+                    messages,
+                    chat_template=self._template,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=not add_generation_prompt,
+                )
             return str(text)
 
-        self._templates()
+        templates = self._templates()
+        template = templates if isinstance(templates, str) else templates.get(self._template or "default", "")
         try:
             return rendered(chat_history)
-        except TemplateError:
+        except DataError:
             return rendered([message for message in chat_history if message["role"] != "system"])
 
     def _templates(self) -> str | dict[str, str]:
@@ -181,11 +183,6 @@ class HarnessModel(LM):  # type: ignore[misc]
                 self._said.add(note)
                 self._say(note)
         return answered.answers
-
-
-def tell(line: str) -> None:
-    """Print a line on stderr."""
-    print(line, file=sys.stderr)
 
 
 def _generation(context: str, options: Mapping[str, Any]) -> Generation:

@@ -17,8 +17,9 @@ from gpt_tasks.files import machine_errors
 from gpt_tasks.metrics.intervals import Z, bounded_interval
 from gpt_tasks.paths import user_path
 from gpt_tasks.processes import broadcast
-from gpt_tasks.scoring.harness_model import HarnessModel, tell
+from gpt_tasks.scoring.harness_model import HarnessModel
 from gpt_tasks.scoring.results import TaskScores
+from gpt_tasks.shown import tell
 from gpt_tasks.types import Score
 
 if TYPE_CHECKING:

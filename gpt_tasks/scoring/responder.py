@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from gpt_tasks.extensions import Responder, ResponderSpec
 from gpt_tasks.paths import user_path
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import world_size
+from gpt_tasks.progress import progress
 from gpt_tasks.scoring.cache import AnswerCache, key_of_request
 from gpt_tasks.types import Continuation, Example, Generation, LogLikelihood, Request, Response
 from gpt_tasks.validation import NAME
@@ -72,14 +72,12 @@ class RegisteredResponder:
         Raises what the responder raises, PluginError where it gives something else than one response to each, and
         ModelError for a log-likelihood that is not a finite number.
         """
-        from gpt_tasks.scoring.progress import progress
-
         keys = [key_of_request(request) for request in requests]
         known: dict[str, Response] = {} if cache is None else cache.answers
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
         wanted = len(set(keys))
         given = iter(self._responder.respond(list(missing.values())) if missing else ())
-        with progress("answers", wanted, wanted - len(missing), show=sys.stderr.isatty()) as step:
+        with progress("answers", wanted, wanted - len(missing)) as step:
             for key, request in missing.items():
                 response = next(given, None)
                 if not isinstance(response, str if isinstance(request, Generation) else LogLikelihood):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.errors import UsageError
 from gpt_tasks.events import Observers
+from gpt_tasks.files import parse_json
 from gpt_tasks.paths import check_place, output_folder, user_path
 from gpt_tasks.processes import alone_in, barrier, rank
 
@@ -55,7 +55,7 @@ def refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
     """Raise UsageError where the folder holds scores with other settings."""
     file = folder / "scores.json"
     try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
+        saved = parse_json(file.read_text(encoding="utf-8"))
         held = {"model": saved["model"]["fingerprint"], "suite": saved["suite"]["sha256"], **saved["settings"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # nothing there, or nothing to be lost

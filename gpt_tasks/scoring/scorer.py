@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,13 +17,13 @@ from gpt_tasks.backbone.precision import Precision, in_precision, resolve_device
 from gpt_tasks.data.leaks import load_trained
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.processes import all_gather, broadcast, init_processes, rank, world_size
+from gpt_tasks.progress import progress
 from gpt_tasks.scoring.cache import AnswerCache, key_of_generation, key_of_path
 from gpt_tasks.scoring.engine import BATCH_TOKENS, Engine, EngineName, PlainEngine, TrieEngine
 from gpt_tasks.scoring.generate import generate
 from gpt_tasks.scoring.model import ScoredModel
 from gpt_tasks.scoring.probe import check_tree_attention
 from gpt_tasks.scoring.probe_memory import remembered
-from gpt_tasks.scoring.progress import progress
 from gpt_tasks.scoring.requests import Tokenization, TokenizedRequest
 from gpt_tasks.scoring.responder import Responses
 from gpt_tasks.scoring.trie import Trie
@@ -250,7 +249,7 @@ def open_scorer(
         precision=exact,
         engine=engine,
         batch_tokens=batch_tokens or BATCH_TOKENS,
-        show_progress=sys.stderr.isatty() and rank() == 0,
+        show_progress=rank() == 0,
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.errors import DataError, ModelError
+from gpt_tasks.errors import DataError, GptTasksError, ModelError
+from gpt_tasks.limits import check_template, time_limit
 from gpt_tasks.tasks.encoding import (
     encode_text,
     encode_with_offsets,
@@ -35,6 +38,7 @@ PLAIN = (
 """A line for each turn, with its speaker in front; what the assistant says ends with the end of text."""
 
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 _PROBE = (Turn(USER, "Hello"), Turn(ASSISTANT, "Hi"))
 
 
@@ -111,44 +115,72 @@ def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: s
 
     With `asked`, what comes before an answer is behind them.
     """
-    from jinja2 import TemplateError
-
-    _template(tokenizer)
-    try:
+    with rendering(_template(tokenizer), where):
         text = tokenizer.apply_chat_template(_literal(tokenizer, turns), tokenize=False, add_generation_prompt=asked)
-    except TemplateError as error:
-        raise _refused(where, error) from error
     return str(text)
+
+
+@contextmanager
+def rendering(template: str, where: str) -> Iterator[None]:
+    """Keep a chat template within limits while it is applied.
+
+    Raises DataError naming `where` the turns are from if the template refuses them, and ModelError for a template that
+    fails, or that computes for ever.
+    """
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    try:
+        _check(template)
+        with time_limit():
+            yield
+    except TemplateSyntaxError as error:
+        raise _failed(error) from error
+    except TemplateError as error:
+        raise DataError(
+            f"{where}: the model's chat template refuses this conversation: {' '.join(str(error).split())}",
+            "Change it so that the template takes it, or leave it out.",
+        ) from error
+    except GptTasksError:
+        raise
+    except Exception as error:
+        raise _failed(error) from error
+
+
+@cache
+def _check(template: str) -> None:
+    """Raise ValueError for a template that can compute what has no bounds."""
+    from jinja2 import Environment
+
+    check_template(Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_GENERATION.sub("", template)))
+
+
+def _failed(error: Exception) -> ModelError:
+    cause = " ".join(str(error).split())
+    return ModelError(
+        f"The model's chat template cannot be used: {type(error).__name__}{f': {cause}' if cause else ''}",
+        "Take another model, or give its tokenizer another template.",
+    )
 
 
 def _literal(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[dict[str, str]]:
     return messages([replace(turn, content=literal(tokenizer, turn.content)) for turn in turns])
 
 
-def _refused(where: str, error: Exception) -> DataError:
-    return DataError(
-        f"{where}: the model's chat template refuses this conversation: {' '.join(str(error).split())}",
-        "Change it so that the template takes it, or leave it out.",
-    )
-
-
 def _marked(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str
 ) -> tuple[str, Sequence[tuple[int, int]]]:
     """Return the text, and where the template itself marks what the assistant says."""
-    from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
     render: Any = render_jinja_template
-    try:
+    template = _template(tokenizer)
+    with rendering(template, where):
         texts, stretches = render(
             conversations=[_literal(tokenizer, turns)],
-            chat_template=_template(tokenizer),
+            chat_template=template,
             return_assistant_tokens_mask=True,
             **tokenizer.special_tokens_map,
         )
-    except TemplateError as error:
-        raise _refused(where, error) from error
     return texts[0], stretches[0]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pydantic import Field
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Metric
+from gpt_tasks.shown import quoted
 from gpt_tasks.tasks.base import TrainingExamples
 from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.classification import ClassificationOptions, labels_to_json
@@ -239,6 +239,6 @@ def _refuse_lists(observed: Mapping[str, int], where: str) -> None:
             if len(parts) > 1 and all(part and counts[part] > 1 for part in parts):
                 raise DataError(
                     f"{where}: the label {label[:60]!r} looks like a list of labels, with {separator!r} between them",
-                    f"If it is, give {option_advice('separator', shlex.quote(separator))}; if it is one label, "
-                    f"the same with {shlex.quote(DEFAULT_SEPARATOR)}.",
+                    f"If it is, give {option_advice('separator', quoted(separator))}; if it is one label, "
+                    f"the same with {quoted(DEFAULT_SEPARATOR)}.",
                 )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.extensions import Metric
+from gpt_tasks.limits import check_pattern, search, sub
 from gpt_tasks.metrics.text import exact_match
 from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.encoding import encode_continuation, encode_text, end_of_text, literal
@@ -67,8 +68,8 @@ class TextToTextOptions(PromptOptions):
     def _is_expression(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         for pattern in (value,) if isinstance(value, str) else value or ():
             try:
-                re.compile(pattern)
-            except re.error as error:
+                check_pattern(pattern)
+            except ValueError as error:
                 raise PydanticCustomError("pattern", "{cause}", {"cause": f"{pattern!r}: {error}"}) from None
         return value
 
@@ -276,10 +277,20 @@ class TextToTextTask(PromptedTask):
     def _extracted(self, answer: str) -> str | None:
         if self.extract is None:
             return answer
-        found = re.search(self.extract, answer)
+        with _in_time("extract"):
+            found = search(self.extract, answer)
         return None if found is None else next((group for group in found.groups() if group), found[0])
 
     def _bare(self, text: str) -> str:
         for pattern in self.ignore:
-            text = re.sub(pattern, "", text)
+            with _in_time("ignore"):
+                text = sub(pattern, "", text)
         return text.strip()
+
+
+@contextmanager
+def _in_time(option: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise UsageError(f"--{option}: {error} on one answer", "Write it without repetitions in each other.") from None

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from gpt_tasks.errors import DataError
+from gpt_tasks.files import parse_json
 from gpt_tasks.tasks.options import option_advice
 from gpt_tasks.types import Row
 
@@ -119,8 +120,8 @@ def transcript(turns: Sequence[Turn]) -> str:
 def _parsed(text: str) -> Any:
     """Return the list that a text is the JSON of, or else the text."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return text
     return value if isinstance(value, list) else text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from gpt_tasks.checksums import checksums, find_damage
 from gpt_tasks.errors import MachineError
-from gpt_tasks.files import write_json
+from gpt_tasks.files import parse_json, write_json
 
 COMPLETE = "COMPLETE"
 _STATE = "trainer_state.json"
@@ -88,7 +87,7 @@ def _damage(checkpoint: Path) -> str | None:
     marker = checkpoint / COMPLETE
     try:
         content = marker.read_bytes()
-        recorded = json.loads(content)["sha256"] if content else {}
+        recorded = parse_json(content)["sha256"] if content else {}
         return find_damage(checkpoint, dict(recorded))
     except FileNotFoundError:
         return f"{marker} is missing"
@@ -99,8 +98,8 @@ def _damage(checkpoint: Path) -> str | None:
 def _damage_of_best(checkpoint: Path) -> str | None:
     """Return what is damaged of the checkpoint that was the best until this one: at the end, its weights are taken."""
     try:
-        best = json.loads((checkpoint / _STATE).read_text(encoding="utf-8")).get("best_global_step")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        best = parse_json((checkpoint / _STATE).read_text(encoding="utf-8")).get("best_global_step")
+    except (OSError, ValueError, AttributeError):
         return f"{checkpoint / _STATE} is damaged"
     if best is None or best == _step(checkpoint):
         return None

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
-import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from gpt_tasks.paths import OutputFolder, user_path
 from gpt_tasks.plugins import OWN_DISTRIBUTION, Plugins, installed_plugins
 from gpt_tasks.processes import alone_in, barrier, broadcast, init_processes, rank
 from gpt_tasks.saved_json import first_fault
+from gpt_tasks.shown import quoted, tell
 from gpt_tasks.signals import uninterrupted
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
@@ -127,7 +125,7 @@ def _train_in(
 ) -> None:
     """Train in a folder that no other process works in, and leave in it a run, what it can be resumed from, or none."""
     if rank() == 0:
-        remove_damaged(folder.checkpoints, partial(print, file=sys.stderr))
+        remove_damaged(folder.checkpoints, tell)
     try:
         if rank() == 0 and not resume:
             began = {} if config.private else {FOLDER: str(Path.cwd())}
@@ -277,8 +275,7 @@ def _leave(folder: RunFolder, written: OutputFolder, name: str, config: Finetune
         written.clear()
     elif not isinstance(error, DataError):
         again = " --data FILE" if config.private and isinstance(config.data, str) else ""
-        print(
+        tell(
             "The unfinished run is saved. Continue with: "
-            f"gpt-tasks finetune {name} --output {shlex.quote(str(folder.path))} --resume{again}",
-            file=sys.stderr,
+            f"gpt-tasks finetune {name} --output {quoted(folder.path)} --resume{again}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
@@ -20,6 +19,7 @@ from gpt_tasks.paths import user_path
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.processes import rank
 from gpt_tasks.saved_json import read_json
+from gpt_tasks.shown import tell
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import TaskOptions, reading_options, validated
 from gpt_tasks.threads import loaded_once
@@ -273,7 +273,7 @@ def current_name(name: str, plugins: Plugins) -> str:
 @cache
 def _say_renamed(name: str, current: str) -> None:
     """Report the current name, once in a process."""
-    print(f"Task '{name}' is called '{current}' now.", file=sys.stderr)
+    tell(f"Task '{name}' is called '{current}' now.")
 
 
 def installed_task(plugins: Plugins, path: Path, name: str, distribution: str, version: str) -> Task:

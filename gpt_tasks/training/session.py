@@ -31,6 +31,7 @@ from gpt_tasks.files import write_json
 from gpt_tasks.learners.base import Learner, LearnerSettings
 from gpt_tasks.plugins import Plugin, Plugins
 from gpt_tasks.processes import rank
+from gpt_tasks.shown import tell
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.threads import LOADING
 from gpt_tasks.training.checkpoint_files import last_checkpoint
@@ -109,7 +110,7 @@ class Session:
         check_metrics(metrics, task, splits.train[0])
         settings = settings.choose_best_by(learner.validation_metrics(metrics), config.best_by, task)
         for note in splits.notes if rank() == 0 else ():
-            print(note, file=sys.stderr)
+            tell(note)
         head = None if task.head is None else registry.heads[task.head]
         if head is not None and method.frozen and head.frozen:
             head = registry.heads[head.frozen]
@@ -265,7 +266,7 @@ class Session:
         """Keep notes for the report, and print them."""
         self.splits = replace(self.splits, notes=(*self.splits.notes, *notes))
         for note in notes if rank() == 0 else ():
-            print(note, file=sys.stderr)
+            tell(note)
 
     def _mark(self) -> None:
         """Write run.json. The data and backbone of a resumed run must be those that it was started with."""

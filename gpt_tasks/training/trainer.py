@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from gpt_tasks.errors import MachineError
 from gpt_tasks.files import is_out_of_memory
 from gpt_tasks.learners.base import Learner
 from gpt_tasks.processes import rank, world_size
+from gpt_tasks.shown import tell
 from gpt_tasks.tasks.encoding import pad_token
 from gpt_tasks.training.checkpoints import CheckpointedTrainer, LossError, chosen_by_loss, one_device_a_process
 from gpt_tasks.training.settings import Settings
@@ -123,10 +123,7 @@ class LearnerTrainer(CheckpointedTrainer):
                 if self.learner.batch_examples is None
                 else (self.learner.batch_examples, "examples")
             )
-            print(
-                f"Out of memory: continuing with half a batch at a time ({whole // self.pieces} {unit})",
-                file=sys.stderr,
-            )
+            tell(f"Out of memory: continuing with half a batch at a time ({whole // self.pieces} {unit})")
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Validate, with any number of processes."""

@@ -224,6 +224,7 @@ EVERYWHERE = {
     "finetune": {
         *("--data", "--validation", "--test", "--limit", "--limit-validation", "--limit-test", "--backbone"),
         *("--batch-tokens", "--max-length", "--precision", "--device", "--seed", "--config", "--output", "--json"),
+        "--private",
         # Options of tasks: how rows are read and written, how a model answers.
         *("--prompt", "--labels", "--long-texts", "--max-tokens", "--empty-turns", "--threshold", "--separator"),
         *("--choice", "--equal-choices", "--answers", "--on-misaligned", "--language", "--longest-answer", "--mode"),
@@ -238,7 +239,10 @@ EVERYWHERE = {
         *("--precision", "--json"),
     },
     "next": {"--top", "--device", "--precision", "--json"},
-    "chat": {"--system", "--max-new-tokens", "--temperature", "--repetition-penalty", "--device", "--precision"},
+    "chat": {
+        *("--system", "--resume", "--max-new-tokens", "--temperature", "--repetition-penalty", "--device"),
+        "--precision",
+    },
     "pretrain": {
         *("--text", "--output", "--validation", "--preset", "--layers", "--heads", "--width", "--vocab-size"),
         *("--context", "--optimizer", "--batch-tokens", "--accumulate", "--learning-rate", "--warmup"),

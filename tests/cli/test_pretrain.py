@@ -52,6 +52,8 @@ def test_help_shows_every_setting(cli) -> None:
         (["--epochs", "-1"], 2, "--epochs"),
         (["--learning-rate", "nan"], 2, "--learning-rate"),
         (["--preset", "tinny"], 2, "tinny"),
+        (["--epochs", "1e300"], 2, "--epochs: '1e300'"),
+        (["--minutes", "1e308"], 2, "--minutes: '1e308'"),
         (["--width", "15"], 2, "--width"),
         (["--minutes", "10", "--epochs", "1"], 2, "--epochs"),
         (["--text", "no-such-file.txt"], 4, "no-such-file.txt"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.generation import generator
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.generator import Generator, open_writer
 
@@ -149,11 +150,16 @@ def test_the_next_tokens_are_a_distribution(small: Generator) -> None:
         ({"top_p": 0.0}, "--top-p 0.0"),
         ({"top_k": 0}, "--top-k 0"),
         ({"temperature": -1.0}, "--temperature -1.0"),
-        ({"temperature": 0.0, "top_p": 0.5}, "--temperature 0 draws nothing"),
+        ({"temperature": 1e-39}, "--temperature 1e-39 is below 0.0001"),
+        ({"temperature": float("nan")}, "--temperature nan"),
+        ({"repetition_penalty": 1e-39}, "--repetition-penalty 1e-39"),
+        ({"top_k": 10**30}, "--top-k 1000"),
+        ({"max_new_tokens": 10**30}, "--max-new-tokens 1000"),
+        ({"temperature": 0.0, "top_p": 0.5}, "--top-p 0.5 is of no use: --temperature 0 draws nothing"),
         ({"num_return_sequences": 2}, "--num-return-sequences 2: without drawing, all would be the same"),
         ({"repetition_penalty": 0.0}, "--repetition-penalty 0.0"),
         ({"num_beams": 0}, "--num-beams 0"),
-        ({"num_beams": 4, "temperature": 0.7}, "--num-beams 4 looks for the likeliest text"),
+        ({"num_beams": 4, "temperature": 0.7}, "--temperature 0.7 is of no use: --num-beams 4 looks for"),
         ({"num_beams": 2, "num_return_sequences": 3}, "--num-return-sequences 3: --num-beams 2 finds no more"),
         ({"max_new_tokens": 0}, "--max-new-tokens 0"),
         ({"max_length": 0}, "--max-length 0"),
@@ -166,3 +172,12 @@ def test_settings_that_cannot_be_are_named(settings: dict[str, object], told: st
         Decoding.checked(**settings)
     assert raised.value.message.startswith(told)
     assert raised.value.hint
+
+
+@pytest.mark.parametrize("asked", [{"num_return_sequences": 100_000_000, "top_k": 5}, {"num_beams": 1000}])
+def test_more_texts_than_memory_holds_are_refused_before_any_is_written(
+    tiny: Generator, asked: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generator, "machine_memory", lambda: 1e8)
+    with pytest.raises(UsageError, match=r"--num-\w+-?\w* \d+: so many texts of .* take [\d,]+ GB"):
+        tiny.write(["The soup"], Decoding.checked(**asked))

@@ -500,3 +500,33 @@ def test_the_scores_of_choices_are_the_means_of_their_sequences(left: bool) -> N
         found = model(*several(texts, left), choices=choices)["logits"]
     expected = torch.tensor([[*alone[0]], [(alone[1][0] + alone[1][2]) / 2, alone[1][1], -torch.inf]])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lm_weight", [0.0, 0.5])
+def test_the_sequences_of_one_example_are_computed_in_parts_with_the_same_gradients(lm_weight: float) -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(1, 50, (1, 7, 8))
+    mask = torch.ones_like(ids)
+    mask[0, 6, 3:] = 0
+    found = []
+    for part_tokens in (None, 16):
+        torch.manual_seed(1)
+        lm = GPT2LMHeadModel(GPT2Config(**GPT_SHAPE, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+        model = HeadModel(
+            lm.base_model,
+            SequenceHead(16, 3).eval(),
+            summed,
+            output_matrix=lm.transformer.wte.weight,
+            lm_weight=lm_weight,
+            part_tokens=part_tokens,
+        )
+        sizes: list[int] = []
+        lm.base_model.wte.register_forward_hook(
+            partial(lambda sizes, module, given, out: sizes.append(len(out)), sizes)
+        )
+        made = model(ids, mask, labels=torch.tensor([1]))
+        made["loss"].backward()
+        assert (max(sizes) <= 16) == (part_tokens is not None)
+        found.append((made["loss"].detach(), made["logits"].detach(), lm.transformer.h[0].mlp.c_fc.weight.grad))
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole)

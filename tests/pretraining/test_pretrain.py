@@ -318,6 +318,9 @@ def test_a_text_that_cannot_be_used_is_named(name: str, tmp_path: Path) -> None:
         ({"validation": Path("no/such.txt")}, "no/such.txt: no such text"),
         ({"batch_tokens": 1 << 20}, "too short"),
         ({"resume": True}, "holds no pretraining"),
+        ({"layers": 100_000_000}, "--layers 100000000, "),
+        ({"vocab_size": 99_999_999_999}, "--vocab-size 99999999999, "),
+        ({"width": 1_000_000_000, "heads": 1}, "this machine has"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(

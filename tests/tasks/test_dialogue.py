@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gpt_tasks import limits
 from gpt_tasks.errors import DataError, ModelError, UsageError
 from gpt_tasks.tasks.chat_template import conversation, end_token, give_template, prompt
 from gpt_tasks.tasks.chat_window import history
@@ -321,3 +322,35 @@ def test_the_most_frequent_answer_is_what_costs_nothing() -> None:
     assert fitted.baselines(example(*TALK[:3])) == {"most_frequent": "At eight."}
     assert TASK.restored(fitted.state()).baselines(example(*TALK)) == {"most_frequent": "At eight."}
     assert TASK.baselines(example(*TALK)) == {}
+
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (LOOP, "takes longer than 0.2 seconds"),
+        ("{% generation %}" + LOOP + "{% endgeneration %}", "takes longer than 0.2 seconds"),
+        ("{{ 10 ** (10 ** 9) }}", "a power may have no exponent"),
+        ("{{ 'a' * 99999999999 }}", "is larger than 100,000"),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "RecursionError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{% for", "TemplateSyntaxError"),
+    ],
+)
+def test_a_template_that_computes_for_ever_or_fails_is_the_models_fault(
+    tokenizer: PreTrainedTokenizerBase, template: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SECONDS", 0.2)
+    tokenizer.chat_template = template
+    with pytest.raises(ModelError) as raised:
+        conversation(tokenizer, turns(*TALK), "talk.jsonl:7")
+    assert raised.value.message.startswith("The model's chat template cannot be used: ")
+    assert told in raised.value.message
+
+
+def test_a_template_may_refuse_a_conversation(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = "{{ raise_exception('no system, please') }}"
+    with pytest.raises(DataError, match=r"talk\.jsonl:7: .* refuses this conversation: no system, please"):
+        conversation(tokenizer, turns(*TALK), "talk.jsonl:7")

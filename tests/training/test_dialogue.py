@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import gpt_tasks
-from gpt_tasks.errors import DataError, ModelError, UsageError
+from gpt_tasks.errors import DataError, GptTasksError, ModelError, UsageError
 from gpt_tasks.generation.chat import Chat, open_chat
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.tasks.turns import Turn
@@ -263,7 +263,7 @@ def test_the_command_talks_through_a_pipe(
     assert told[0] == f"4 turns were added to {file}"
     assert told[1] == "The conversation begins anew."
     assert told[2].startswith("There is no /dance. There are: /reset")
-    assert told[3] == "/save: where to? /save FILE"
+    assert told[3] == "/save: which file? /save FILE"
     assert "No such file or directory" in told[4]
     assert len(told) == 5
     assert json.loads(file.read_text(encoding="utf-8")) == {"messages": row(TALKS[0])}
@@ -284,3 +284,47 @@ def test_the_end_of_input_ends_the_chat_and_long_turns_do_not(
     assert capsys.readouterr().out == captured.out
     assert talk(run, "", monkeypatch, "--top-p", "1.5") == 2
     assert "--top-p 1.5" in capsys.readouterr().err
+
+
+def test_a_saved_conversation_is_continued(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, c, d = TALKS[0]
+    file = tmp_path / "talk.jsonl"
+    assert talk(run, f"{a}\n/save {file}", monkeypatch, "--max-new-tokens", "30") == 0
+    assert talk(run, f"{c}\n/save {file}\n/quit", monkeypatch, "--max-new-tokens", "30", "--resume", str(file)) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{b}\n{d}\n"
+    assert f"2 turns of {file} are continued" in captured.err
+    again = f"/load {file}\n/load\n/load {tmp_path / 'no.jsonl'}\n/save ~nosuch/x.jsonl"
+    assert talk(run, again, monkeypatch) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"4 turns of {file} are continued"
+    assert told[1] == "/load: which file? /load FILE"
+    assert "no.jsonl cannot be read: No such file or directory" in told[2]
+    assert "~nosuch/x.jsonl: there is no such user" in told[3]
+    assert json.loads(file.read_text(encoding="utf-8").splitlines()[-1]) == {"messages": row(TALKS[0])}
+    assert talk(run, "", monkeypatch, "--resume", str(file), "--system", "Be kind.") == 2
+    assert "--system has no effect with --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("", "holds no conversation"),
+        ("[" * 3000, "this is no conversation: it is nested too deep"),
+        ('{"messages": [{"role": "user", "content": "Hi!"}]}', "the last turn is the user's"),
+        ('{"messages": "Hi!"}', "not the turns of a conversation"),
+    ],
+)
+def test_what_is_no_conversation_cannot_be_continued(run: Any, tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "talk.jsonl").write_text(line)
+    chat = open_chat(str(run.path), GREEDY)
+    with pytest.raises(GptTasksError, match=told):
+        chat.load(tmp_path / "talk.jsonl")
+    assert chat.turns == []
+
+
+def test_a_system_prompt_that_never_fits_is_told_before_the_first_turn(run: Any) -> None:
+    with pytest.raises(UsageError, match=r"--system takes [\d,]+ tokens with the shortest question"):
+        open_chat(str(run.path), GREEDY, system="Be kind to everybody. " * 50)
