@@ -121,15 +121,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def machine_errors() -> Iterator[None]:
-    """Raise MachineError, naming the file and the way out, for what the disk, a permission or the memory refuses."""
+def machine_errors(*, of_files: bool = True) -> Iterator[None]:
+    """Raise MachineError, naming the file and the way out, for what the disk, a permission or the memory refuses.
+
+    With `of_files` every error of a file is the machine's, also that it is missing.
+    """
     try:
         yield
     except GptTasksError:
         raise
     except OSError as error:
-        # Of a file every error is the machine's; of the others, as those of a network, some are.
-        if error.filename is None and (error.errno not in REFUSALS or error.errno == errno.ENOENT):
+        is_file = of_files and error.filename is not None
+        if not is_file and (error.errno not in REFUSALS or error.errno == errno.ENOENT):
             raise
         where = "" if error.filename is None else f"{error.filename}: "
         raise MachineError(

@@ -79,16 +79,16 @@ def check_template(tree: Any) -> None:
         small = isinstance(power.right, nodes.Const) and _size(power.right) <= LARGEST_EXPONENT
         if not small or isinstance(power.left, nodes.Pow) or next(power.left.find_all(nodes.Pow), None):
             raise ValueError(f"a power may have no exponent but a number up to {LARGEST_EXPONENT}")
+        if isinstance(power.left, nodes.Const) and _size(power.left) ** _size(power.right) > LARGEST_CONSTANT:
+            raise ValueError(f"a power is larger than {LARGEST_CONSTANT:,}")
     compared = {id(each.expr) for each in tree.find_all((nodes.Compare, nodes.Operand))}
     for constant in tree.find_all(nodes.Const):
         if _size(constant) > LARGEST_CONSTANT and id(constant) not in compared:
             raise ValueError(f"{str(constant.value)[:20]} is larger than {LARGEST_CONSTANT:,}")
-    for product in tree.find_all(nodes.Mul):
-        size = 1.0
-        for constant in product.find_all(nodes.Const):
-            size *= max(1, _size(constant))
-        if size > LARGEST_CONSTANT:
-            raise ValueError(f"a product of numbers is larger than {LARGEST_CONSTANT:,}")
+    # What one product has made long, another one can make longer.
+    factors = {id(each): each for product in tree.find_all(nodes.Mul) for each in product.find_all(nodes.Const)}
+    if math.prod(max(1.0, _size(each)) for each in factors.values()) > LARGEST_CONSTANT:
+        raise ValueError(f"the product of its numbers is larger than {LARGEST_CONSTANT:,}")
 
 
 @contextmanager

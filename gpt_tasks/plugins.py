@@ -116,7 +116,8 @@ class Plugins:
         as its commands may. What libraries raise about what a foreign `suspect` gave them is attributed to it.
         """
         try:
-            with machine_errors():
+            # A file that a plugin misses is the plugin's fault.
+            with machine_errors(of_files=False):
                 yield
         except (GptTasksError, Terminated):
             raise

@@ -28,6 +28,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # A shell lets the jobs in its background ignore Ctrl-C, and so would all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# And nohup lets them ignore that their terminal is gone.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 END_OF_TEXT = "<|endoftext|>"
 SENTENCES = (

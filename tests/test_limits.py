@@ -55,6 +55,8 @@ def test_patterns_are_those_of_re() -> None:
         "1000 * (1000 * (1000 * 'a'))",
         "'a'.ljust(9999999999)",
         "'a' | center(10000000000)",
+        "'a' | center(10 ** 9)",
+        "1000 * x }}{{ 1000 * y",
     ],
 )
 def test_numbers_and_texts_without_bounds_are_refused(source: str) -> None:

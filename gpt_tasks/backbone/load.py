@@ -19,6 +19,7 @@ from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
 from gpt_tasks.paths import user_path
 from gpt_tasks.saved_json import read_json
+from gpt_tasks.tasks.encoding import encode_text
 from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase
                 folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
             tokens = tokenizer.get_vocab()
-            tokenizer.decode(tokenizer("Is it whole?")["input_ids"])
+            tokenizer.decode(encode_text(tokenizer, "Is it whole?"))
     except Exception as error:
         file = folder / TOKENIZER
         if file.is_file():

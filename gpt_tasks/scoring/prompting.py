@@ -18,6 +18,7 @@ from gpt_tasks.extensions import Reader
 from gpt_tasks.scoring.shots import Sampler, shots_for
 from gpt_tasks.scoring.suites import ScoredTask, suite_error
 from gpt_tasks.tasks.base import SHOT_SEPARATOR
+from gpt_tasks.tasks.chat_template import rendering
 from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling, Row
 
 if TYPE_CHECKING:
@@ -247,6 +248,7 @@ def chat_template(tokenizer: PreTrainedTokenizerBase | None, model: str) -> Call
 
     def template(content: str) -> str:
         messages = [{"role": "user", "content": content}]
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        with rendering(str(tokenizer.get_chat_template()), model):
+            return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     return template

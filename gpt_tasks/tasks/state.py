@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -17,7 +17,7 @@ def saved_value(kind: type, options: type[TaskOptions], name: str, value: Any) -
     Raises ValueError where the class annotates another type, or has a method of this name.
     """
     field = options.model_fields.get(name)
-    annotation: Any = Annotated[field.annotation, field] if field else _annotation(kind, name)
+    annotation: Any = field.annotation if field else _annotation(kind, name)
     if annotation is None and callable(getattr(kind, name, None)):
         raise ValueError(f"'{name}' is no attribute of the task")
     try:

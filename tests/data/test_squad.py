@@ -122,7 +122,7 @@ def test_a_list_of_objects_is_a_list_of_rows(tmp_path: Path) -> None:
     [
         ('{"data": [\n{"title": "a"]}', r"s\.json:2: this is not JSON: Expecting ',' delimiter \(column 14\)"),
         ('{"text": "a"}\n]\n', r"s\.json:2: this is not JSON: Expecting value"),
-        ("[" * 100_000, r"s\.json: this is not JSON: .*recursion"),
+        ("[" * 100_000, r"s\.json: this is not JSON: .*nested too deep"),
         ("", r"s\.json: the file is empty"),
     ],
 )

@@ -295,7 +295,10 @@ def test_a_label_more_than_the_head_has_outputs_is_reported_when_a_run_is_loaded
 
     learners = {learner.name: learner for learner in register_learners()}
     plugins: Any = SimpleNamespace(registry=SimpleNamespace(heads=HEADS, methods={}, learners=learners))
-    settings = {"settings": {"max_length": 32, "batch_tokens": 256, "seed": 0, "device": "cpu", "precision": "float32"}}
+    settings: Any = {
+        "config": {},
+        "settings": {"max_length": 32, "batch_tokens": 256, "seed": 0, "device": "cpu", "precision": "float32"},
+    }
     load = partial(
         load_learner,
         RunFolder(saved.parent),

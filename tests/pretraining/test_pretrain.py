@@ -33,7 +33,7 @@ DEEDS = ["mended", "sold", "forgot", "painted", "carried home", "laughed at", "d
 THINGS = ["a boat", "the clock", "three pears", "his own shadow", "a letter from Wien", "the green door"]
 SMALL: dict[str, Any] = {
     "layers": 2, "heads": 2, "width": 16, "vocab_size": 320, "context": 32, "batch_tokens": 256, "tokens": 3072,
-    "device": "cpu", "precision": "float32", "checkpoint_steps": 4, "evaluate_steps": 6,
+    "device": "cpu", "precision": "float32", "checkpoint_steps": 4,
 }  # fmt: skip
 
 
