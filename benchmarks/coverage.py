@@ -1,19 +1,19 @@
 """Do the intervals hold the truth 95 times in 100, do tests err 5 times in 100, and is what they can detect detected?
 
-    python benchmarks/coverage.py [--quick] [--only TEXT]
+    python benchmarks/coverage.py [--quick] [--draws N] [--only TEXT ...]
 
 Every figure that has an interval is drawn many times from sources whose true figure is known, for n = 20, 64, 200 and
 500 examples, independent ones and clusters of five that have half of the variance in common. The peer is the figure
 plus and minus 1.96 standard errors, as lm-evaluation-harness has it, with every example taken as independent. Paired
 tests are drawn without any difference, which gives their type I error, and with the smallest detectable one, which
-gives their power. `--only` takes the cases whose names hold a text.
+gives their power. `--only` takes the cases whose names hold one of the texts.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -35,7 +35,6 @@ from gpt_tasks.types import Score
 SIZES = (20, 64, 200, 500)
 CLUSTER = 5
 DRAWS, QUICK_DRAWS = 400, 100
-PAIRS, QUICK_PAIRS = 200, 80
 # Of the paired bootstrap; gpt-tasks compare draws 10,000.
 RESAMPLES = 2000
 LARGE = 400_000
@@ -68,25 +67,27 @@ class Source:
 
 
 def main() -> None:
-    quick = "--quick" in sys.argv
-    only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_DRAWS} draws, which take less than five minutes")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="of each figure; half as many of each test")
+    parser.add_argument("--only", nargs="*", default=[""], metavar="TEXT", help="the others stay unchanged")
+    args = parser.parse_args()
+    draws = QUICK_DRAWS if args.quick else args.draws
     significance.PAIRED_RESAMPLES = RESAMPLES
-    cases = []
     started = time.monotonic()
-    for case in [*coverages(QUICK_DRAWS if quick else DRAWS, only), *tests(QUICK_PAIRS if quick else PAIRS, only)]:
-        cases.append(case)
+    cases = [*coverages(draws, args.only), *tests(draws // 2, args.only)]
     print(f"\n{sum(not case['reached'] for case in cases)} of {len(cases)} cases short of their goal; ", end="")
     print(f"{time.monotonic() - started:.0f} s")
-    if not quick:
-        write_results("coverage", cases, keep_others=bool(only))
+    if not args.quick:
+        write_results("coverage", cases, keep_others=args.only != [""])
 
 
-def coverages(draws: int, only: str) -> Iterator[dict[str, Any]]:
+def coverages(draws: int, only: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield how often the interval of each figure holds the truth, and the peer's."""
     for source in sources():
         for clustered in (False, True):
             name = f"{source.name}{', clusters' if clustered else ''}"
-            if only not in name:
+            if not any(text in name for text in only):
                 continue
             truth, found = source.true_value(), []
             for n in SIZES:
@@ -269,13 +270,13 @@ def sources() -> Iterator[Source]:
 # Paired tests.
 
 
-def tests(pairs_drawn: int, only: str) -> Iterator[dict[str, Any]]:
+def tests(pairs_drawn: int, only: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the type I error and the power of the test of each kind of figure."""
     for name, compare in (("mcnemar", shares_test), ("mean", mean_test), ("perplexity", ratio_test), ("mcc", mcc_test)):
         for clustered in (False, True):
             for n in SIZES:
                 case = f"test, {name}{', clusters' if clustered else ''}, n = {n}"
-                if only not in case:
+                if not any(text in case for text in only):
                     continue
                 drawn = [compare(n, clustered, seed, 0.0) for seed in range(pairs_drawn)]
                 error = float(np.mean([result.p_value <= 0.05 for result in drawn]))

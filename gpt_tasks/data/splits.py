@@ -129,7 +129,7 @@ def load_splits(
     refuse_invalid(stream.error for stream in streams.values())
     notes += chain.from_iterable(stream.notes(private=private) for stream in streams.values())
     notes += _oddities(task, found)
-    splits = _without_leaks(task, found, seed, list(dict.fromkeys(notes)))
+    splits = _without_leaks(task, found, source.name, seed, list(dict.fromkeys(notes)))
     splits = _limited(splits, limit, {"validation": limit_validation, "test": limit_test}, seed)
     untested = untested_labels(label_counts(task, splits.train), label_counts(task, splits.test), "test")
     return replace(splits, notes=(*splits.notes, *untested))
@@ -185,7 +185,7 @@ def choose_split(source: Source, split: str | None) -> str:
     return split
 
 
-def _without_leaks(task: Task, found: dict[str, Examples], seed: int, notes: list[str]) -> Splits:
+def _without_leaks(task: Task, found: dict[str, Examples], name: str, seed: int, notes: list[str]) -> Splits:
     train = found["train"]
     wanted = [split for split in SPLITS[1:] if split not in found]
     if wanted:
@@ -193,7 +193,7 @@ def _without_leaks(task: Task, found: dict[str, Examples], seed: int, notes: lis
         for split in wanted:
             if not len(drawn[split]):
                 raise DataError(
-                    f"{len(train)} rows are too few to draw a {split} split from",
+                    f"{name}: {len(train)} rows are too few to draw a {split} split from",
                     f"Give at least {len(wanted) + 1} different texts"
                     f"{' of a label' if task.is_stratified else ''}, or a file with --{split}.",
                 )

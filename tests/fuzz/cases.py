@@ -230,7 +230,9 @@ def template(draw: st.DrawFn, world: Path) -> Case:
 def config(draw: st.DrawFn, world: Path) -> Case:
     """A configuration, changed; trained by."""
     content = draw(_as_yaml(CONFIG))
-    command = ("finetune", "sentiment", "--config", "config.yaml", "--output", OUTPUT)
+    # What a configuration leaves out makes no long run.
+    short = ("--data", "data.jsonl", "--backbone", "model", "--epochs", "1")
+    command = ("finetune", "sentiment", "--config", "config.yaml", *short, "--output", OUTPUT)
     return Case(command, {"config.yaml": content}, ("model", "data.jsonl"), ("config.yaml",))
 
 
@@ -266,7 +268,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "score": ("model", "--suite", "suite.yaml", "--output", OUTPUT),
     "compare": ("run", "run2"),
     "list": ("tasks",),
-    "new": (OUTPUT,),
+    "new": ("demo", "--output", OUTPUT),
 }
 # A large number of these is a long run, and no fault.
 LONG = (
@@ -301,9 +303,9 @@ def flags(draw: st.DrawFn, world: Path) -> Case:
             value = draw(st.one_of(st.sampled_from(choices), _values(option)) if choices else _values(option))
             given.append(value.replace("\x00", ""))
     takes = ("run", "run2", "model", "data.jsonl", "corpus.txt", "suite.yaml", "config.yaml")
-    return Case(
-        (name, *BASES[name], *given), {}, takes, tuple(dict.fromkeys(each for each in given if each.startswith("--")))
-    )
+    # A name that is not there is named by its kind and value.
+    culprits = tuple(dict.fromkeys(each for each in given if each))
+    return Case((name, *BASES[name], *given), {}, takes, culprits)
 
 
 def _values(option: str) -> st.SearchStrategy[str]:
@@ -321,10 +323,14 @@ def _options() -> dict[str, list[tuple[str, bool, list[str]]]]:
 
     found: dict[str, list[tuple[str, bool, list[str]]]] = {}
     for name, command in _command(installed_plugins()).commands.items():
-        for each in command.params:
+        # Each task is a command of finetune.
+        one: Any = command.get_command(None, "sentiment") if name == "finetune" else command
+        for each in one.params:
             if each.param_type_name == "option":
                 choices = getattr(getattr(each, "type", None), "choices", None) or ()
-                found.setdefault(name, []).append((each.opts[0], bool(each.is_flag), [str(one) for one in choices]))
+                found.setdefault(name, []).append(
+                    (each.opts[0], bool(each.is_flag), [str(choice) for choice in choices])
+                )
     return found
 
 

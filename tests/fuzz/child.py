@@ -111,13 +111,18 @@ def _message(case: Case, code: int, said: str) -> list[str]:
     faults = []
     if not said.strip():
         faults.append("says nothing")
-    elif case.culprits and not any(name in said for name in case.culprits):
+    elif case.culprits and not any(_seen(name) in said for name in case.culprits):
         faults.append(f"names none of {', '.join(case.culprits)}")
     if len(said) > MESSAGE:
         faults.append(f"says {len(said):,} characters")
     if "\x1b" in said or "\x07" in said:
         faults.append("shows control characters")
     return faults
+
+
+def _seen(name: str) -> str:
+    """Return the beginning of a name as a message shows it: escaped, and cut where it is long."""
+    return repr(name[:20])[1:-1] if name.isprintable() else ""
 
 
 def _files(code: int, before: dict[str, str], folder: Path) -> list[str]:
