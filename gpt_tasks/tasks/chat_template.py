@@ -66,7 +66,10 @@ def prompt(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str
     Raises ModelError where the tokenizer has no template, and DataError naming `where` the turns are from if the
     template refuses them.
     """
-    return encode_text(tokenizer, rendered(tokenizer, turns, where, asked=True), begins=False, control=True)
+    tokens = encode_text(tokenizer, rendered(tokenizer, turns, where, asked=True), begins=False, control=True)
+    if not tokens:
+        raise ModelError("The model's chat template writes nothing before an answer", "Copy the model again.")
+    return tokens
 
 
 def conversation(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], where: str) -> Encoded:

@@ -155,11 +155,13 @@ def run(draw: st.DrawFn, world: Path) -> Case:
 
 @st.composite
 def checkpoint(draw: st.DrawFn, world: Path) -> Case:
-    """A file of a stopped training, changed or gone; resumed for a last epoch."""
+    """A file of a stopped training, changed or gone; resumed to its end."""
     name = draw(st.sampled_from(_below(world / "stopped", "stopped")))
     content = None if draw(st.integers(0, 4)) == 0 else draw(_changed((world / name).read_bytes(), name))
-    command = ("finetune", "sentiment", "--resume", "stopped", "--epochs", "1")
-    return Case(command, {name: content}, ("stopped", "model", "data.jsonl"), ("stopped", "--", Path(name).name))
+    command = ("finetune", "sentiment", "--output", "stopped", "--resume")
+    return Case(
+        command, {name: content}, ("stopped", "model", "data.jsonl"), ("stopped", Path(name).name), changes=("stopped",)
+    )
 
 
 @st.composite
@@ -304,7 +306,7 @@ def flags(draw: st.DrawFn, world: Path) -> Case:
             given.append(value.replace("\x00", ""))
     takes = ("run", "run2", "model", "data.jsonl", "corpus.txt", "suite.yaml", "config.yaml")
     # A name that is not there is named by its kind and value.
-    culprits = tuple(dict.fromkeys(each for each in given if each))
+    culprits = ("--", *dict.fromkeys(each for each in given if each))
     return Case((name, *BASES[name], *given), {}, takes, culprits)
 
 

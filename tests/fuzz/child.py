@@ -29,7 +29,7 @@ class Case:
     """A command line, and what is mutated: files of a folder that is otherwise the world's.
 
     `takes` are the names in the world that are copied to the folder; a file of None is removed. Of `culprits` one must
-    be in the message of an error.
+    be in the message of an error. What is in the folders that it `changes` need not stay as it was.
     """
 
     arguments: tuple[str, ...]
@@ -37,6 +37,7 @@ class Case:
     takes: tuple[str, ...] = ()
     culprits: tuple[str, ...] = ()
     stdin: bytes = b""
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def run_case(case: Case, world: Path) -> Ended:
         code, peak = _waited(pid)
         said = (folder / STDERR).read_bytes().decode(errors="replace") if (folder / STDERR).is_file() else ""
         grown = max(0, peak - base) << 10
-        found = [*_ending(code, said, grown), *_message(case, code, said), *_files(code, before, folder)]
+        found = [*_ending(code, said, grown), *_message(case, code, said), *_files(case, code, before, folder)]
         return Ended(code, said, grown, tuple(found))
 
 
@@ -125,10 +126,14 @@ def _seen(name: str) -> str:
     return repr(name[:20])[1:-1] if name.isprintable() else ""
 
 
-def _files(code: int, before: dict[str, str], folder: Path) -> list[str]:
+def _files(case: Case, code: int, before: dict[str, str], folder: Path) -> list[str]:
     after = snapshot(folder)
-    faults = [f"changed {name}" for name, digest in before.items() if after.get(name) != digest]
-    new = [name for name in after if name not in before]
+    faults = [
+        f"changed {name}"
+        for name, digest in before.items()
+        if after.get(name) != digest and name.split("/")[0] not in case.changes
+    ]
+    new = [name for name in after if name not in before and name.split("/")[0] not in case.changes]
     if code in (2, 4):
         faults += [f"left {name}" for name in new]
     faults += [f"made {name}" for name in new if not name.split("/")[0].startswith(OUTPUT) and code not in (2, 4)]

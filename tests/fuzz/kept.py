@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
-from .child import Case
+from .child import OUTPUT, Case
 
-KEPT: dict[str, Case] = {}
+_MODEL = ("model", "data.jsonl", "suite.yaml")
+_SCORE = ("score", "model", "--suite", "suite.yaml", "--chat-template", "--output", OUTPUT)
+_CHAT = ("chat", "model", "--max-new-tokens", "2")
+
+
+def _template(text: str, *, scored: bool = False) -> Case:
+    files = {"model/chat_template.jinja": text.encode()}
+    return Case(_SCORE if scored else _CHAT, files, _MODEL, ("template",), b"" if scored else b"hello\n")
+
+
+KEPT: dict[str, Case] = {
+    "a template that writes a gigabyte": _template("{{ 'a' | center(10**9) }}"),
+    "a template that repeats a turn": _template("{{ messages[0]['content'] * 10**9 }}"),
+    "a template that includes another": _template("{% include 'x' %}"),
+    "a template with a range of a billion": _template("{% for x in range(10**9) %}{% endfor %}", scored=True),
+    "a template that looks into Python": _template("{{ ''.__class__.__mro__ }}", scored=True),
+    "a template that writes nothing": _template("\n"),
+    "too few rows": Case(
+        ("finetune", "sentiment", "--config", "config.yaml", "--data", "few.csv", "--output", OUTPUT),
+        {"few.csv": b"text,label\ngood,positive\nbad,negative\nworse,negative\nbetter,positive\n"},
+        ("model", "config.yaml"),
+        ("few.csv",),
+    ),
+}

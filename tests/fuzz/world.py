@@ -41,7 +41,7 @@ def make_world(folder: Path) -> Path:
     _gpt_tasks(folder, "finetune", "sentiment", "--config", "config.yaml", "--output", "run").wait()
     shutil.copytree(folder / "run", folder / "run2")
     stopped = _gpt_tasks(
-        folder, "finetune", "sentiment", "--config", "config.yaml", "--epochs", "200", "--output", "stopped"
+        folder, "finetune", "sentiment", "--config", "config.yaml", "--epochs", "30", "--output", "stopped"
     )
     ends = time.monotonic() + 300
     # A marker is written last, and says that its checkpoint is whole.
