@@ -58,11 +58,8 @@ def main() -> None:
         for number in range(rounds):
             ours.append(side("ours", folder, "all"))
             peer.append(side("peer", folder, "all", batch=best))
-            mine, theirs = ours[-1], peer[-1]
-            print(
-                f"round {number + 1}: {mine['seconds']:.1f} s (forward {mine['forward']:.1f}), {theirs:.1f} s",
-                flush=True,
-            )
+            seconds = ours[-1]["seconds"], ours[-1]["forward"], peer[-1]["seconds"]
+            print("round {}: {:.1f} s (forward {:.1f}), {:.1f} s".format(number + 1, *seconds), flush=True)
         tenth = side("ours", folder, "tenth")
     fast, slow = ([rows / each["seconds"] for each in both] for both in (ours, peer))
     whole, forward = ([each[name] for each in ours] for name in ("seconds", "forward"))
