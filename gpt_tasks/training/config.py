@@ -109,7 +109,7 @@ class FinetuneConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32, description="Draws splits, order, dropout and new weights.")
     private: bool = Field(False, description="Keep no text of the data in the run, and no full paths.")
     options: dict[str, Any] = Field(
-        {}, description="In a file: the task's own options, which may also stand beside the other settings."
+        {}, description="In a file: the task's own options, which can also be among the other settings."
     )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -362,3 +362,30 @@ def test_hidden_folders_are_no_classes_and_two_of_one_split_are_refused(tmp_path
         (tmp_path / "d" / "dev" / place / "1.txt").write_text("Another.")
     with pytest.raises(DataError, match="two folders could be the validation split"):
         open_source(tmp_path / "d", {})
+
+
+def test_a_damaged_parquet_file_ends_where_it_is_damaged_although_single_rows_may_be_left_out(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from gpt_tasks.data.parquet_files import read_parquet
+
+    file, met = tmp_path / "rows.parquet", []
+    table = pa.table({"text": [f"row {number}" for number in range(4000)]})
+    whole = {"row_group_size": 1000, "compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    parquet.write_table(table, file, **whole)
+    content = bytearray(file.read_bytes())
+    content[content.index(b"row 2500")] ^= 1
+    file.write_bytes(content)
+
+    def read() -> None:
+        for row in read_parquet(file):
+            try:
+                met.append(row.values["text"])
+            except DataError:
+                met.append(None)
+
+    with pytest.raises(DataError, match="column 'text' cannot be read"):
+        read()
+    assert met.index(None) == len(met) - 1
+    assert met[:1000] == [f"row {number}" for number in range(1000)]
