@@ -104,6 +104,7 @@ class CheckpointedTrainer(Trainer):
             # Figures of its history may be undefined, for which the Trainer writes what is no JSON.
             state = folder / TRAINER_STATE_NAME
             write_json(state, json.loads(state.read_text(encoding="utf-8")))
+        self.accelerator.wait_for_everyone()  # a draft that becomes a file meanwhile is on nobody's list of files
         if self.args.metric_for_best_model and self.state.best_model_checkpoint is None:
             self.state.best_model_checkpoint = str(folder)  # a metric that is no number is better nowhere
         sync(folder)
