@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
 from gpt_tasks.errors import MachineError
+from gpt_tasks.training import checkpoints
 from gpt_tasks.training.checkpoint_files import last_checkpoint, remove_damaged
 from gpt_tasks.training.checkpoints import CheckpointedTrainer, LossError
 
@@ -210,6 +211,20 @@ def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     remove_damaged(tmp_path, pytest.fail)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9", "checkpoint-of-mine"]
+
+
+def test_the_processes_wait_while_one_of_them_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainer(tmp_path, max_steps=2)
+    done: list[str] = []
+
+    def recorded(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: (done.append(name), call(*args, **kwargs))[1]
+
+    for name in ("write_json", "sync", "mark_complete"):
+        monkeypatch.setattr(checkpoints, name, recorded(name, getattr(checkpoints, name)))
+    monkeypatch.setattr(made.accelerator, "wait_for_everyone", lambda: done.append("wait"))
+    made.train()
+    assert done[done.index("write_json") :] == ["write_json", "wait", "sync", "wait", "mark_complete", "wait"]
 
 
 def test_the_best_checkpoint_is_checked_before_its_weights_are_taken(tmp_path: Path) -> None:
