@@ -8,10 +8,9 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile, ZipInfo
 
 import yaml
 from hypothesis import strategies as st
@@ -75,7 +74,9 @@ def written(kind: str, header: list[str], rows: list[dict[str, Any]]) -> bytes:
     if kind in ("jsonl", "json"):
         said = [json.dumps(row) for row in rows]
         return _bytes("\n".join(said) if kind == "jsonl" else f"[{','.join(said)}]")
-    binary = {"parquet": _parquet, "xlsx": _excel, "sqlite": _sqlite}
+    if kind == "xlsx":
+        return _excel(tuple(map(tuple, [header, *shown])))
+    binary = {"parquet": _parquet, "sqlite": _sqlite}
     if kind in binary:
         return binary[kind](header, shown)
     if kind == "conll":
@@ -100,21 +101,18 @@ def _parquet(header: list[str], cells: list[list[str]]) -> bytes:
     return file.getvalue()
 
 
-def _excel(header: list[str], cells: list[list[str]]) -> bytes:
+@cache
+def _excel(rows: tuple[tuple[str, ...], ...]) -> bytes:
+    """Make a workbook once: the time stands in it, and hypothesis draws places in bytes that must stay the same."""
     from openpyxl import Workbook
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
     book = Workbook()
     assert book.active is not None
-    # The same bytes for the same rows: hypothesis draws places in them.
-    book.properties.created = book.properties.modified = datetime(2026, 1, 1)
-    for row in [header, *cells]:
+    for row in rows:
         book.active.append([ILLEGAL_CHARACTERS_RE.sub("", _plain(cell))[:30_000] for cell in row])
-    saved, file = io.BytesIO(), io.BytesIO()
-    book.save(saved)
-    with ZipFile(saved) as parts, ZipFile(file, "w") as fixed:
-        for name in parts.namelist():
-            fixed.writestr(ZipInfo(name), parts.read(name))
+    file = io.BytesIO()
+    book.save(file)
     return file.getvalue()
 
 
