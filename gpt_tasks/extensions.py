@@ -117,11 +117,15 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class BackbonePreset:
-    """A short name for a causal language model: `location()` returns a hub id or the folder that holds it."""
+    """A short name for a causal language model: `location()` returns a hub id, or its folder or GGUF file.
+
+    `otherwise` says how else to have it where the hub cannot be reached.
+    """
 
     name: str
     description: str
     location: Callable[[], str | Path]
+    otherwise: str = ""
 
 
 @dataclass(frozen=True, slots=True)

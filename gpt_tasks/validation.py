@@ -170,7 +170,9 @@ def _name_of(hook: str, thing: Any, expected: type | tuple[type, ...]) -> str:
     prefix = getattr(thing, "prefix", "").removesuffix(":")
     name = prefix or getattr(thing, "name", None) or getattr(getattr(thing, "info", None), "name", None)
     for each in (name, *getattr(thing, "former_names", ())):
-        if not isinstance(each, str) or not NAME.fullmatch(each):
+        # Names of models have the dots of their sizes, as in 1.7b.
+        plain = str(each).replace(".", "") if isinstance(thing, BackbonePreset) else each
+        if not isinstance(each, str) or not NAME.fullmatch(plain) or each.strip(".") != each:
             raise ValueError(
                 f"{hook} returned a {type(thing).__name__} whose name {each!r} is not made of a-z, 0-9, single - and _"
             )

@@ -11,6 +11,7 @@ from gpt_tasks.errors import GptTasksError, ModelError
 from gpt_tasks.files import machine_errors, parse_json
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+HUB_FILE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?:(?P<file>[\w./-]+\.gguf)", re.ASCII)
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -42,8 +43,10 @@ def has_code(folder: Path) -> bool:
     return False
 
 
-def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) -> Snapshot:
+def fetch(repo: str, revision: str | None = None, *, with_code: bool = False, file: str | None = None) -> Snapshot:
     """Return a model repository's files: from the local cache where they are complete, downloaded otherwise.
+
+    Of a repository that holds several models in GGUF, `file` is the only one that is wanted.
 
     A cached snapshot is used without asking the hub for a newer one, so that the same spec stays the same model; a
     download by other means (`hf download OWNER/NAME`) renews it. `with_code` takes Python files too. Raises ModelError
@@ -51,13 +54,13 @@ def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) ->
     """
     from huggingface_hub import constants, snapshot_download
 
-    wanted = [CONFIG, *WEIGHT_FILES, *TOKENIZER_FILES, *_EXTRAS, *(_CODE if with_code else ())]
+    wanted = [file] if file else [CONFIG, *WEIGHT_FILES, *TOKENIZER_FILES, *_EXTRAS, *(_CODE if with_code else ())]
     try:
         cached = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True))
     # The cache is incomplete: nothing to report yet.
     except (OSError, ValueError):
         cached = None
-    if cached is not None and is_complete(cached):
+    if cached is not None and ((cached / file).is_file() if file else is_complete(cached)):
         return Snapshot(repo, cached.name, cached)
     spec = f"{repo}@{revision}" if revision else repo
     if constants.HF_HUB_OFFLINE:
@@ -79,6 +82,8 @@ def fetch(repo: str, revision: str | None = None, *, with_code: bool = False) ->
         raise
     except Exception as error:
         raise _translated(error, spec, repo, constants.ENDPOINT) from error
+    if file and not (folder / file).is_file():
+        raise ModelError(f"{spec}: the hub's model has no file '{file}'", f"{constants.ENDPOINT}/{repo} lists them.")
     return Snapshot(repo, folder.name, folder)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.backbone import hub
 from gpt_tasks.backbone.folder import BELONG, TOKENIZER, check_files
+from gpt_tasks.backbone.gguf.header import SUFFIX, only_file
+from gpt_tasks.backbone.gguf.model import checked_header, read_model
 from gpt_tasks.backbone.native import panics_caught
 from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.backbone.verify import RECORD, refuse_unfinished_folder, verify_run
@@ -30,13 +32,15 @@ if TYPE_CHECKING:
 class Location:
     """Where a spec leads: a folder on this machine, and the hub's commit where it is a snapshot of the hub.
 
-    `run` is the folder of the run that the model is of, by whose checksums it is checked when it is opened.
+    `run` is the folder of the run that the model is of, by whose checksums it is checked when it is opened. `gguf` is
+    the model's file in the folder where it is one in GGUF.
     """
 
     spec: str
     folder: Path
     commit: str | None = None
     run: Path | None = None
+    gguf: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,10 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The hub's commit, or the SHA-256 of configuration, weights and tokenizer, read when first asked for."""
+        """The hub's commit, or the SHA-256 of configuration, weights and tokenizer; of a GGUF file that of the file."""
+        if self.location.gguf:
+            with self.location.gguf.open("rb") as content:
+                return f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
         if self.location.commit:
             return f"commit:{self.location.commit}"
         digest = hashlib.sha256()
@@ -93,7 +100,7 @@ def load_backbone(
     location = locate(spec, presets, with_code=trust_remote_code)
     if not verify and location.run is None:
         raise UsageError(f"--no-verify has no effect: {spec} is not the folder of a finished run", "Leave it out.")
-    if trust_remote_code and not hub.has_code(location.folder):
+    if trust_remote_code and (location.gguf or not hub.has_code(location.folder)):
         raise UsageError(f"--trust-remote-code has no effect: {spec} has no code of its own", "Leave it out.")
     return open_backbone(
         location if verify else replace(location, run=None),
@@ -102,8 +109,9 @@ def load_backbone(
 
 
 def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool = False) -> Location:
-    """Find the folder of a preset, of a folder (or run folder) or of a hub id, in this order; downloads what is new.
+    """Find the folder of a preset, of a folder (or run folder), a GGUF file or a hub id, in this order.
 
+    What is new is downloaded.
     Imports no torch, so that a wrong spec or a missing network is reported at once.
     """
     place = presets[spec].location() if spec in presets else spec
@@ -112,15 +120,25 @@ def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool 
         refuse_unfinished_folder(folder)
         if not (folder / hub.CONFIG).is_file() and (folder / "model" / hub.CONFIG).is_file():
             return Location(spec, folder / "model", run=folder if (folder / RECORD).is_file() else None)
-        return Location(spec, folder)
+        return Location(spec, folder, gguf=None if (folder / hub.CONFIG).is_file() else only_file(folder))
+    if folder.suffix == SUFFIX and folder.is_file():
+        return Location(spec, folder.parent, gguf=folder)
+    hub_file = hub.HUB_FILE.fullmatch(str(place))
+    if hub_file:
+        snapshot = hub.fetch(hub_file["repo"], hub_file["revision"], file=hub_file["file"])
+        return Location(spec, snapshot.folder, snapshot.commit, gguf=snapshot.folder / hub_file["file"])
     hub_id = hub.HUB_ID.fullmatch(str(place))
     looks_like_path = isinstance(place, Path) or folder.is_absolute() or spec.startswith((".", "~")) or folder.exists()
     if hub_id and not looks_like_path:
-        snapshot = hub.fetch(hub_id["repo"], hub_id["revision"], with_code=with_code)
+        try:
+            snapshot = hub.fetch(hub_id["repo"], hub_id["revision"], with_code=with_code)
+        except ModelError as error:
+            otherwise = presets[spec].otherwise if spec in presets else ""
+            raise ModelError(error.message, f"{error.hint} {otherwise}".strip()) from error
         return Location(spec, snapshot.folder, snapshot.commit)
     if looks_like_path or os.sep in spec:
         kind = "a file, not a folder" if folder.is_file() else "no such folder"
-        raise ModelError(f"Backbone '{place}': {kind}", "Give a preset, a folder, or a hub id OWNER/NAME[@REVISION].")
+        raise ModelError(f"Backbone '{place}': {kind}", _PLACES)
     presets[spec]  # raises: the registry knows the nearest name and whether a failed plugin had this one
     raise AssertionError(spec)
 
@@ -133,33 +151,38 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Bac
     folder = location.folder
     if location.run is not None:
         verify_run(location.run)
-    check_files(folder)
+    header = checked_header(location.gguf) if location.gguf else None
+    if header is None:
+        check_files(folder)
+    # How transformers opens what is in the folder: a configuration, or a file in GGUF.
+    how = {"gguf_file": location.gguf.name} if location.gguf else {"trust_remote_code": trust_remote_code}
     with LOADING, quiet_transformers():
-        config = _config(folder, trust_remote_code)
-        model = _model(folder, config, trust_remote_code)
-        tokenizer = _tokenizer(folder, trust_remote_code)
+        config = _config(location, how)
+        model = read_model(header, config) if header else _model(folder, config, trust_remote_code)
+        tokenizer = _tokenizer(location, how)
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
     largest = max(tokenizer.get_vocab().values())
     if largest >= rows:
         raise ModelError(
-            f"{folder}: the tokenizer has {largest + 1} tokens, the model's embedding table {rows} rows",
+            f"{location.gguf or folder}: the tokenizer has {largest + 1} tokens, the embedding table {rows} rows",
             "Model and tokenizer must belong together.",
         )
     return Backbone(location, model, tokenizer)
 
 
-def _config(folder: Path, trust_remote_code: bool) -> Any:
+def _config(location: Location, how: Mapping[str, Any]) -> Any:
     from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig
 
+    file = location.gguf or location.folder / hub.CONFIG
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(location.folder, local_files_only=True, **how)
     except Exception as error:
-        raise ModelError(f"{folder / hub.CONFIG}: {hub.first_line(error)}", _ADVICE) from error
+        raise ModelError(f"{file}: {hub.first_line(error)}", _ADVICE) from error
     reads_both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if config.is_encoder_decoder or reads_both_ways:
         raise ModelError(
-            f"{folder / hub.CONFIG}: a model of type '{config.model_type}' is no causal language model",
+            f"{file}: a model of type '{config.model_type}' is no causal language model",
             "Take a GPT: a decoder that reads from left to right.",
         )
     return config
@@ -203,26 +226,28 @@ def _model(folder: Path, config: Any, trust_remote_code: bool) -> PreTrainedMode
     return model
 
 
-def _tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def _tokenizer(location: Location, how: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    folder = location.folder
+    where = location.gguf or folder
     tokenizer: PreTrainedTokenizerBase
     try:
         with panics_caught():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trust_remote_code
-            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **how)
             tokens = tokenizer.get_vocab()
             tokenizer.decode(encode_text(tokenizer, "Is it whole?"))
     except Exception as error:
         file = folder / TOKENIZER
-        if file.is_file():
+        if location.gguf is None and file.is_file():
             read_json(file)
-        where = file if file.is_file() else folder
+            where = file
         raise ModelError(f"{where}: the tokenizer cannot be loaded: {hub.first_line(error)}", _ADVICE) from error
     # Where files are missing, transformers builds a tokenizer that knows nothing but its special tokens.
     if len(tokens) <= len(tokenizer.all_special_ids):
-        raise ModelError(f"{folder}: the tokenizer is empty", "Save the model's tokenizer into the same folder.")
+        raise ModelError(
+            f"{location.gguf or folder}: the tokenizer is empty", "Save the model's tokenizer into the same folder."
+        )
     if not tokenizer.is_fast:
         raise ModelError(
             f"{folder}: the tokenizer '{type(tokenizer).__name__}' has no fast version (tokenizer.json)",
@@ -239,4 +264,5 @@ def _some(names: Mapping[str, Any] | list[str] | set[str]) -> str:
     return f"'{first}'" + (f" and {len(others)} more" if others else "")
 
 
+_PLACES = "Give a preset, a folder, a file in GGUF, a hub id OWNER/NAME[@REVISION], or hf:OWNER/NAME:FILE.gguf."
 _ADVICE = "Check that transformers knows this kind of model, and that the folder is whole."

@@ -38,7 +38,7 @@ def evaluate_run(
     run: Annotated[
         str,
         typer.Argument(
-            help="The folder of a finished run; with --task a preset, a folder, a hub id or openai:NAME.",
+            help="The folder of a finished run; with --task any model, as smollm2, FILE.gguf or openai:NAME.",
             metavar="RUN_OR_MODEL",
             show_default=False,
         ),

@@ -18,7 +18,7 @@ app = typer.Typer(name="generate", rich_markup_mode=None, add_completion=False)
 next_app = typer.Typer(name="next", rich_markup_mode=None, add_completion=False)
 
 Model = Annotated[
-    str, typer.Argument(help="A preset, a folder, a hub id or a finished run.", metavar="MODEL", show_default=False)
+    str, typer.Argument(help="A preset, a folder, a GGUF file, a hub id or a run.", metavar="MODEL", show_default=False)
 ]
 Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model run its own Python code.")]
 

@@ -57,7 +57,7 @@ def predict_texts(
     run: Annotated[
         str,
         typer.Argument(
-            help="The folder of a finished run; with --task a preset, a folder, a hub id or openai:NAME.",
+            help="The folder of a finished run; with --task any model, as smollm2, FILE.gguf or openai:NAME.",
             metavar="RUN_OR_MODEL",
             show_default=False,
         ),

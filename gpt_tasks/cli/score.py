@@ -24,7 +24,7 @@ def score_model(
     model: Annotated[
         str,
         typer.Argument(
-            help="A preset, a folder, a hub id, a finished run, or a responder's model, as in openai:NAME.",
+            help="A preset, a folder, a GGUF file, a hub id, a run, or a responder's model, as in openai:NAME.",
             metavar="MODEL",
             show_default=False,
         ),

@@ -78,7 +78,7 @@ class FinetuneConfig(BaseModel):
     )
     limit_validation: int | None = Field(None, ge=1, description="Validate on at most this many rows.")
     limit_test: int | None = Field(None, ge=1, description="Test on at most this many rows.")
-    backbone: Place = Field("tiny", description="A preset, a hub id OWNER/NAME[@REVISION], or a folder.")
+    backbone: Place = Field("tiny", description="A preset, a folder, a GGUF file, or a hub id OWNER/NAME[@REVISION].")
     method: str = Field("full", description="Which weights are trained: full, lora, head, or a plugin's.")
     epochs: float | None = Field(
         None, gt=0, le=10_000, description="Passes over the training data; by default at least 100 updates."
