@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from gpt_tasks.pretraining.pretrain import pretrain as pretrain
     from gpt_tasks.scoring.responder import open_responder as open_responder
     from gpt_tasks.scoring.score import score as score
+    from gpt_tasks.scoring.score import score_all as score_all
     from gpt_tasks.tasks.base import Task as Task
     from gpt_tasks.tasks.base import TrainingExamples as TrainingExamples
     from gpt_tasks.tasks.card import Display as Display
@@ -228,6 +229,7 @@ _HOMES = {
     "rouge": "gpt_tasks.metrics.text",
     "rows_of": "gpt_tasks.learners.inference",
     "score": "gpt_tasks.scoring.score",
+    "score_all": "gpt_tasks.scoring.score",
     "spearman": "gpt_tasks.metrics.aggregate",
     "text_of": "gpt_tasks.tasks.reading",
     "tokens_of": "gpt_tasks.learners.inference",

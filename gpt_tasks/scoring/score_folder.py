@@ -51,6 +51,27 @@ def score_folder(output: str | Path | None, default: str) -> Path:
     return folder
 
 
+def scores_folder(output: str | Path | None) -> Path:
+    """Return the folder that holds the folders of several scorings: the given one, or ./scores.
+
+    Raises UsageError where it is no folder, or itself that of a scoring or of something else.
+    """
+    folder = SCORES_FOLDER if output is None else user_path(output, "--output")
+    check_place(folder)
+    if not folder.exists():
+        return folder
+    if not folder.is_dir():
+        raise UsageError(f"--output {folder} is a file", "Give a folder.")
+    names = [path.name for path in folder.iterdir()]
+    taken = sorted(name for name in names if name in _OTHERS or _OWN.fullmatch(name))
+    if taken:
+        raise UsageError(
+            f"--output {folder} holds files of something else: {taken[0]}",
+            "Give a folder for the folders of all scorings, as in --output scores.",
+        )
+    return folder
+
+
 def refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
     """Raise UsageError where the folder holds scores with other settings."""
     file = folder / "scores.json"

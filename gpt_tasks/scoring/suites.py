@@ -21,6 +21,7 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import useless_options
 
 GROUP = "{group}"
+_GZIP = ".gz"
 _KEYS = {"question": "question", "label-word": "label_words"}
 
 
@@ -89,6 +90,8 @@ class ScoredTask:
     groups: tuple[str, ...] = ()
     group: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    is_local: bool = False
+    """Whether its data are read from --data-dir."""
 
     def parts(self) -> list[ScoredTask]:
         """Return the task for each of its groups, with the source of that group; or itself where it has none."""
@@ -141,6 +144,18 @@ def load_suite(
     return LoadedSuite(file.name, tuple(tasks), hashlib.sha256(content.encode()).hexdigest())
 
 
+def refuse_unread(data_dir: Path, suites: Sequence[LoadedSuite]) -> None:
+    """Raise UsageError for --data-dir where no task of the suites reads from it."""
+    if not any(task.is_local for suite in suites for task in suite.tasks):
+        names = ", ".join(suite.name for suite in suites)
+        raise UsageError(f"--data-dir {data_dir} has no effect: {names} comes with its data", "Leave it out.")
+
+
+def _comes_with_data(entry: Entry, path: Path) -> bool:
+    """Return whether the data of an entry are a file beside the suite's own, and no other is named for --data-dir."""
+    return entry.local is None and (path.parent / entry.source).exists()
+
+
 def _content(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -175,13 +190,17 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
     source, split, fields = _beside(entry.source, path.parent), entry.split, entry.fields or {}
     by, cluster, groups = entry.by, entry.cluster, tuple(entry.groups or ())
     shots_source, shots_split = source, entry.shots_split
-    if data_dir is not None:
+    is_local = data_dir is not None and not _comes_with_data(entry, path)
+    if data_dir is not None and is_local:
         if entry.local is None:
-            raise DataError(f"{where}: it has no local variant for --data-dir", "Leave --data-dir out: hub sources.")
+            raise DataError(
+                f"{where}: it names no local file for --data-dir",
+                "Leave --data-dir out, or say in the suite where the file is (local: {file: NAME}).",
+            )
         options |= entry.local.model_extra or {}
-        source = shots_source = str(data_dir / entry.local.file)
+        source = shots_source = _local_file(data_dir, entry.local.file)
         if entry.local.shots_file:
-            shots_source = str(data_dir / entry.local.shots_file)
+            shots_source = _local_file(data_dir, entry.local.shots_file)
         split, shots_split = "test", None
         fields = fields if entry.local.fields is None else entry.local.fields
         by, cluster, groups = entry.local.by, entry.local.cluster, ()
@@ -216,6 +235,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
         by=by,
         cluster=cluster or configured.cluster or None,
         groups=groups,
+        is_local=is_local,
     )
 
 
@@ -235,6 +255,12 @@ def _check_metrics(metrics: Sequence[str], task: Task, registry: Registries, whe
 
 def _askable(registry: Registries) -> str:
     return ", ".join(name for name, task in registry.tasks.items() if task.zero_shot().can_be_asked)
+
+
+def _local_file(data_dir: Path, name: str) -> str:
+    """A file under --data-dir: as it is named, or else with gzip where it is named without, and the other way round."""
+    other = data_dir / (name.removesuffix(_GZIP) if name.endswith(_GZIP) else f"{name}{_GZIP}")
+    return str(data_dir / name if (data_dir / name).exists() or not other.exists() else other)
 
 
 def _beside(source: str, folder: Path) -> str:

@@ -344,7 +344,7 @@ def test_a_flag_of_another_use_is_refused(cli, arguments, flag) -> None:
     ("arguments", "told"),
     [
         ("finetune sentiment --epochs 2 --epochs=3", "--epochs is given 2 times: 2, 3"),
-        ("score M --suite a --suite=b --suite c", "--suite is given 3 times: a, b, c"),
+        ("score M --suite a --output a --output=b --output c", "--output is given 3 times: a, b, c"),
         ("score M --suite a --no-verify --no-verify", "--no-verify is given 2 times"),
         ("finetune qa --skip-invalid --no-skip-invalid", "is given 2 times: --skip-invalid, --no-skip-invalid"),
     ],

@@ -70,6 +70,80 @@ def test_both_engines_say_the_same(cli: Any, suite: Any, tiny_backbone_folder: P
     assert values["trie"] == pytest.approx(values["plain"], abs=1e-4)
 
 
+def test_several_models_and_suites_are_scored_by_one_command(
+    cli: Any, suite: Any, tiny_backbone_folder: Path, finished_run: Path
+) -> None:
+    other = Path("other, too.yaml")
+    text = suite().read_text().replace("own", "other").replace("items.jsonl", str(suite().parent / "items.jsonl"))
+    other.write_text(text)
+    pair = ("--suite", suite(), "--suite", other)
+    outcome = cli("score", tiny_backbone_folder, finished_run, *pair, "--output", "all")
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in Path("all").iterdir()} == {
+        "tiny-gpt2-own", "tiny-gpt2-other", "run-own", "run-other"
+    }  # fmt: skip
+    header, *rows = outcome.out.splitlines()
+    assert header.split() == ["model", "own", "multiple-choice", "accuracy", "other", "multiple-choice", "accuracy"]
+    for model, row in zip((tiny_backbone_folder, finished_run), rows, strict=False):
+        told = json.loads(Path(f"all/{model.name}-own/scores.json").read_text())["tasks"][0]["metrics"]["accuracy"]
+        assert row.startswith(str(model))
+        assert row.count(f"{told['value']:.4f} ({told['low']:.4f} to {told['high']:.4f})") == 2
+    compared = cli("compare", "all/tiny-gpt2-own", "all/run-own")
+    assert compared.code == 0, compared.err
+    # One suite of each command is the same as several of one.
+    assert cli("score", tiny_backbone_folder, "--suite", suite(), "--output", "alone").code == 0
+    alone, among = (pq.read_table(f"{folder}/examples.parquet") for folder in ("alone", "all/tiny-gpt2-own"))
+    assert alone == among
+
+
+def test_suites_are_named_with_commas(cli: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    for name, columns in (("copa", {"context": "Ice fell, because"}), ("piqa", {"context": "Question: Cut ice"})):
+        (tmp_path / name).mkdir()
+        row = {**columns, "choices": ["it is cold.", "it is hot."], "answer": 0}
+        (tmp_path / name / "validation.jsonl").write_text(json.dumps(row) + "\n")
+    flags = ("--suite", "copa,piqa", "--suite", "starter", "--limit", 1, "--data-dir", tmp_path)
+    outcome = cli("score", tiny_backbone_folder, *flags, "--json")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)["scores"]
+    assert [scores["suite"]["name"] for scores in told] == ["copa", "piqa", "starter"]
+    assert [scores["folder"] for scores in told] == [f"scores/tiny-gpt2-{name}" for name in ("copa", "piqa", "starter")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("TINY", "--suite", "OWN,blimb"), 2, "Did you mean 'blimp'?"),
+        (("TINY", "--suite", "OWN", "--suite", "gone.yaml"), 2, "gone.yaml: there is no such file"),
+        (("TINY", "gone/model", "--suite", "OWN"), 5, "gone/model"),
+        (("TINY", "--suite", "OWN,OWN"), 2, "--suite OWN is given twice"),
+        (("TINY", "--suite", "OWN,"), 2, "a name is empty"),
+        (("TINY", "TINY", "--suite", "OWN"), 2, "MODEL TINY is given twice"),
+        (("TINY", "TINY/../tiny-gpt2", "--suite", "OWN"), 2, "would be scored into one folder, scores/tiny-gpt2-own"),
+        (("TINY", "tiny", "--suite", "OWN", "--chat-template"), 5, "the tokenizer of TINY has none"),
+        (("TINY", "tiny", "--suite", "lm-eval:piqa"), 2, "a task of lm-evaluation-harness is scored alone"),
+        (("TINY", "tiny", "--suite", "OWN", "--output", "OUT"), 2, "holds files of something else: "),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_scored(
+    cli: Any, suite: Any, tiny_backbone_folder: Path, finished_run: Path, monkeypatch: Any,
+    arguments: tuple[str, ...], code: int, told: str,
+) -> None:  # fmt: skip
+    from gpt_tasks.scoring.model import ScoredModel
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a model was asked")
+
+    monkeypatch.setattr(ScoredModel, "hidden", refuse)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    named = {"OWN": str(suite()), "TINY": str(tiny_backbone_folder), "OUT": str(finished_run)}
+    for word, meant in named.items():
+        arguments, told = tuple(each.replace(word, meant) for each in arguments), told.replace(word, meant)
+    outcome = cli("score", *arguments)
+    assert outcome.code == code, outcome.err
+    assert told in outcome.err
+    assert not Path("scores").exists()
+
+
 def test_items_that_belong_together_are_counted_together(cli: Any, suite: Any, tiny_backbone_folder: Path) -> None:
     for flags, parts in ((["--cluster", "kind"], {}), ([], {"cluster": "kind"})):
         outcome = cli("score", tiny_backbone_folder, "--suite", suite(**parts), "--output", f"out {len(flags)}", *flags)
