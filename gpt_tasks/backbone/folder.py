@@ -11,7 +11,7 @@ from gpt_tasks.errors import ModelError
 from gpt_tasks.saved_json import checked, read_json
 
 TOKENIZER = "tokenizer.json"
-_GENERATION = "generation_config.json"
+GENERATION = "generation_config.json"
 _SMALL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 BELONG = f"Weights and {hub.CONFIG} must belong together."
 
@@ -24,7 +24,7 @@ def check_files(folder: Path) -> None:
         )
     for name in (hub.CONFIG, *filter(lambda name: (folder / name).is_file(), _SMALL)):
         read_json(folder / name)
-    generation = folder / _GENERATION
+    generation = folder / GENERATION
     if generation.is_file():
         checked(generation, read_json(generation), _Generation)
     if (folder / hub.WEIGHTS).is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,35 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.backbone import hub
 from gpt_tasks.backbone.folder import BELONG, TOKENIZER, check_files
-from gpt_tasks.backbone.gguf.header import SUFFIX, only_file
 from gpt_tasks.backbone.gguf.model import checked_header, read_model
+from gpt_tasks.backbone.locate import Location, locate
 from gpt_tasks.backbone.native import panics_caught
 from gpt_tasks.backbone.quiet import quiet_transformers
-from gpt_tasks.backbone.verify import RECORD, refuse_unfinished_folder, verify_run
+from gpt_tasks.backbone.reference import ADAPTER, REFERENCE, read_reference, restore, verify_reference
+from gpt_tasks.backbone.verify import verify_run
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
-from gpt_tasks.paths import user_path
+from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.saved_json import read_json
 from gpt_tasks.tasks.encoding import encode_text
 from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a spec leads: a folder on this machine, and the hub's commit where it is a snapshot of the hub.
-
-    `run` is the folder of the run that the model is of, by whose checksums it is checked when it is opened. `gguf` is
-    the model's file in the folder where it is one in GGUF.
-    """
-
-    spec: str
-    folder: Path
-    commit: str | None = None
-    run: Path | None = None
-    gguf: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +66,7 @@ class Backbone:
         if self.location.commit:
             return f"commit:{self.location.commit}"
         digest = hashlib.sha256()
-        patterns = (hub.CONFIG, *hub.WEIGHT_FILES, *hub.TOKENIZER_FILES)
+        patterns = (hub.CONFIG, *hub.WEIGHT_FILES, *hub.TOKENIZER_FILES, REFERENCE, ADAPTER)
         for file in sorted({file for pattern in patterns for file in self.location.folder.glob(pattern)}):
             with file.open("rb") as content:
                 digest.update(f"{file.name}\0".encode() + hashlib.file_digest(content, "sha256").digest())
@@ -108,41 +93,6 @@ def load_backbone(
     )
 
 
-def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool = False) -> Location:
-    """Find the folder of a preset, of a folder (or run folder), a GGUF file or a hub id, in this order.
-
-    What is new is downloaded.
-    Imports no torch, so that a wrong spec or a missing network is reported at once.
-    """
-    place = presets[spec].location() if spec in presets else spec
-    folder = user_path(place, "model")
-    if folder.is_dir():
-        refuse_unfinished_folder(folder)
-        if not (folder / hub.CONFIG).is_file() and (folder / "model" / hub.CONFIG).is_file():
-            return Location(spec, folder / "model", run=folder if (folder / RECORD).is_file() else None)
-        return Location(spec, folder, gguf=None if (folder / hub.CONFIG).is_file() else only_file(folder))
-    if folder.suffix == SUFFIX and folder.is_file():
-        return Location(spec, folder.parent, gguf=folder)
-    hub_file = hub.HUB_FILE.fullmatch(str(place))
-    if hub_file:
-        snapshot = hub.fetch(hub_file["repo"], hub_file["revision"], file=hub_file["file"])
-        return Location(spec, snapshot.folder, snapshot.commit, gguf=snapshot.folder / hub_file["file"])
-    hub_id = hub.HUB_ID.fullmatch(str(place))
-    looks_like_path = isinstance(place, Path) or folder.is_absolute() or spec.startswith((".", "~")) or folder.exists()
-    if hub_id and not looks_like_path:
-        try:
-            snapshot = hub.fetch(hub_id["repo"], hub_id["revision"], with_code=with_code)
-        except ModelError as error:
-            otherwise = presets[spec].otherwise if spec in presets else ""
-            raise ModelError(error.message, f"{error.hint} {otherwise}".strip()) from error
-        return Location(spec, snapshot.folder, snapshot.commit)
-    if looks_like_path or os.sep in spec:
-        kind = "a file, not a folder" if folder.is_file() else "no such folder"
-        raise ModelError(f"Backbone '{place}': {kind}", _PLACES)
-    presets[spec]  # raises: the registry knows the nearest name and whether a failed plugin had this one
-    raise AssertionError(spec)
-
-
 def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Backbone:
     """Load the model and the tokenizer in a folder, while no other thread does.
 
@@ -151,6 +101,9 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Bac
     folder = location.folder
     if location.run is not None:
         verify_run(location.run)
+        verify_reference(folder)
+    if (folder / REFERENCE).is_file():
+        return _open_referred(location, trust_remote_code)
     header = checked_header(location.gguf) if location.gguf else None
     if header is None:
         check_files(folder)
@@ -169,6 +122,16 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Bac
             "Model and tokenizer must belong together.",
         )
     return Backbone(location, model, tokenizer)
+
+
+def _open_referred(location: Location, trust_remote_code: bool) -> Backbone:
+    """Load the backbone that a run's model refers to, and what the run added to it."""
+    reference = read_reference(location.folder)
+    base = open_backbone(reference.locate(location.folder), trust_remote_code=trust_remote_code)
+    with LOADING, quiet_transformers():
+        tokenizer = _tokenizer(location, {"trust_remote_code": trust_remote_code})
+        restore(base.model, base.tokenizer, location.folder, reference, installed_plugins().registry.methods)
+    return Backbone(location, base.model, tokenizer)
 
 
 def _config(location: Location, how: Mapping[str, Any]) -> Any:
@@ -264,5 +227,4 @@ def _some(names: Mapping[str, Any] | list[str] | set[str]) -> str:
     return f"'{first}'" + (f" and {len(others)} more" if others else "")
 
 
-_PLACES = "Give a preset, a folder, a file in GGUF, a hub id OWNER/NAME[@REVISION], or hf:OWNER/NAME:FILE.gguf."
 _ADVICE = "Check that transformers knows this kind of model, and that the folder is whole."

@@ -5,38 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.backbone.load import Backbone
-
 if TYPE_CHECKING:
     from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerBase
 
 
-def add_tokens(backbone: Backbone, tokens: Sequence[str]) -> None:
-    """Add the missing tokens to the tokenizer, and a row for each to the model's embedding.
+def add_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> list[str]:
+    """Add the missing tokens to the tokenizer, and a row for each to the model's embedding; return the missing ones.
 
     A new row starts as a copy of the end of text's, which also separates texts, or where there is none as the mean of
     all: on a frozen backbone, a random row would carry no information.
     """
     import torch
 
-    tokenizer, model = backbone.tokenizer, backbone.model
     known = tokenizer.get_vocab() if tokens else {}
-    lacking: list[str | AddedToken] = [token for token in tokens if token not in known]
+    lacking = [token for token in tokens if token not in known]
     if not lacking:
-        return
-    tokenizer.add_tokens(lacking, special_tokens=True)
-    whole: Any = model
-    rows, end = whole.get_input_embeddings().weight.shape[0], tokenizer.eos_token_id
+        return []
+    added: list[str | AddedToken] = [*lacking]
+    tokenizer.add_tokens(added, special_tokens=True)
+    rows, end = model.get_input_embeddings().weight.shape[0], tokenizer.eos_token_id
     # A vocabulary may have gaps, so that its largest id says how many rows it needs.
     needed = 1 + max(tokenizer.get_vocab().values())
     if needed > rows:
-        whole.resize_token_embeddings(needed, mean_resizing=False)
+        model.resize_token_embeddings(needed, mean_resizing=False)
     with torch.no_grad():
-        for module in (whole.get_input_embeddings(), whole.get_output_embeddings()):
+        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
             start = module.weight[:rows].mean(dim=0) if end is None else module.weight[end].clone()
             for token in lacking:
-                module.weight[tokenizer.convert_tokens_to_ids(str(token))] = start
+                module.weight[tokenizer.convert_tokens_to_ids(token)] = start
+    return lacking
 
 
 def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

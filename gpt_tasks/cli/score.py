@@ -27,7 +27,7 @@ def score_model(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="A preset, a folder, a GGUF file, a hub id, a run, a responder's model, as in openai:NAME; or several.",
+            help="A preset, a folder, a GGUF file, a hub id, a run, a responder's model as in openai:NAME; or several.",
             metavar="MODEL",
             show_default=False,
         ),

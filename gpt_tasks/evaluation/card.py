@@ -45,11 +45,13 @@ def model_card(
     data: str = "the task's embedded samples",
     fields: Sequence[str] = ("text",),
     plots: Sequence[str] = (),
+    referred: str = "",
 ) -> str:
     """Return the card as Markdown, with the front matter that model hubs read.
 
     `run` is the folder as commands should name it, `rows` how many each split holds, `settings` those of the training,
-    `fields` the names of an example's texts, `plots` those of the PNG files next to the card.
+    `fields` the names of an example's texts, `plots` those of the PNG files next to the card,
+    `referred` the place of a backbone that the run does not hold itself.
     """
     words = task.card()
     parts = [
@@ -66,6 +68,7 @@ def model_card(
         *_samples(report),
         "## How to use it",
         _usage(fields, run, words, task.command),
+        _referred(referred),
         "## Data",
         f"Read from {markdown(data)}.",
         _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
@@ -77,6 +80,15 @@ def model_card(
         _limits(report, words),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _referred(place: str) -> str:
+    if not place:
+        return ""
+    return (
+        "This folder does not hold the backbone's weights, and transformers alone cannot open it: gpt-tasks reads "
+        f"them from `{markdown_code(place)}`, and checks them by the SHA-256 in `model/backbone.json`."
+    )
 
 
 def _front_matter(report: Report, words: TaskCard, run: str, backbone: str) -> str:

@@ -12,20 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
+from torch import nn
 
 from gpt_tasks.backbone.folder import check_tensors
+from gpt_tasks.backbone.hub import CONFIG
 from gpt_tasks.backbone.isolation import OwnGenerator
-from gpt_tasks.backbone.load import Backbone, Location, open_backbone
+from gpt_tasks.backbone.load import Backbone, open_backbone
+from gpt_tasks.backbone.locate import Location
 from gpt_tasks.backbone.quiet import quiet_transformers
+from gpt_tasks.backbone.reference import ADAPTER, REFERENCE, Reference
+from gpt_tasks.backbone.tensors import fill, in_stored_precision, moving, write_tensors
 from gpt_tasks.errors import MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadSpec, Method
-from gpt_tasks.files import give_usual_rights, machine_errors
+from gpt_tasks.files import give_usual_rights, machine_errors, write_json
 from gpt_tasks.saved_json import checked, read_json
 from gpt_tasks.signals import uninterrupted
 from gpt_tasks.threads import LOADING
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEAD = "head.safetensors"
@@ -72,23 +77,33 @@ def save_model(
     head: nn.Module | None,
     record: TaskRecord,
     added: nn.Module | None = None,
+    *,
+    precision: torch.dtype = torch.float32,
+    reference: Reference | None = None,
+    adapter: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model so that `AutoModelForCausalLM` opens the folder, with its head and its task.
 
-    The trained weights of `added`, the model as a method prepared it, are saved too. The folder is written under
+    The trained weights of `added`, the model as a method prepared it, are saved too. Weights that were read in the
+    16-bit `precision`, and are still exact in it, are written in it. With a `reference` the folder refers to the
+    backbone instead of holding it, and holds its `adapter`, if there is one. The folder is written under
     another name and renamed when it is complete: whenever the process dies, `load_model` finds the old model or the new
     one. Raises MachineError where it cannot be written.
     """
-    from safetensors.torch import save_file
-
     with quiet_transformers(), _replacing(folder) as new:
-        causal_lm.save_pretrained(new)
+        if reference is None:
+            _save_weights(causal_lm, new, precision)
+        else:
+            causal_lm.config.save_pretrained(new)
+            if causal_lm.generation_config is not None:
+                causal_lm.generation_config.save_pretrained(new)
+            (new / REFERENCE).write_text(reference.model_dump_json(indent=2) + "\n", encoding="utf-8")
         tokenizer.save_pretrained(new)
-        beside = [(HEAD, head.state_dict())] if head is not None else []
-        beside += [(METHOD, _moving(added))] if added is not None else []
-        for name, tensors in beside:
-            state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(state, new / name, metadata={"format": "pt"})
+        parts: dict[str, Mapping[str, Tensor]] = {ADAPTER: adapter} if adapter else {}
+        parts |= {HEAD: head.state_dict()} if head is not None else {}
+        parts |= {METHOD: moving(added)} if added is not None else {}
+        for name, tensors in parts.items():
+            write_tensors(new / name, tensors)
         (new / TASK).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         give_usual_rights(new)
 
@@ -122,41 +137,22 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
     # What is drawn for new weights is filled over, and must not come from the generator by which another thread trains.
     with LOADING, OwnGenerator(torch.Generator()):
         head = heads[record.head].build(backbone.hidden_size, record.outputs)
-        _fill(head, head.state_dict(), folder / HEAD)
+        fill(head, head.state_dict(), folder / HEAD, "head")
         transformer: nn.Module = backbone.model.base_model
         if methods and record.method:
             check_tensors(folder / METHOD)
             transformer = methods[record.method].prepare(transformer)
-            _fill(transformer, _moving(transformer), folder / METHOD)
+            fill(transformer, moving(transformer), folder / METHOD, "method")
     return SavedModel(backbone, head.eval(), record, transformer.eval())
 
 
-def _moving(module: nn.Module) -> dict[str, Tensor]:
-    """Return the trainable weights, by name."""
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-
-def _fill(module: nn.Module, places: Mapping[str, Tensor], file: Path) -> None:
-    """Load the tensors `places` of a module from a file, which must hold all of them."""
-    from safetensors.torch import load_file
-
-    stored = load_file(file)
-    whose, asking = (
-        ("head", "the labels and the backbone ask")
-        if file.name == HEAD
-        else ("method", "the method and the backbone ask")
-    )
-    for name, tensor in places.items():
-        found = list(stored[name].shape) if name in stored else "missing"
-        if found != list(tensor.shape):
-            raise ModelError(
-                f"{file}: '{name}' is {found}, but {asking} for {list(tensor.shape)}",
-                "Labels, head, method and backbone must belong together; copy the run again.",
-            )
-    odd = sorted(set(stored) - set(places))
-    if odd:
-        raise ModelError(f"{file}: the {whose} has no place for '{odd[0]}'", "Was it saved by another version?")
-    module.load_state_dict(stored, strict=False)
+def _save_weights(causal_lm: PreTrainedModel, folder: Path, precision: torch.dtype) -> None:
+    with in_stored_precision(causal_lm, precision) as is_whole:
+        causal_lm.save_pretrained(folder)
+    if not is_whole:
+        # transformers names the precision of the first weight, by which others would open the trained ones.
+        file = folder / CONFIG
+        write_json(file, {**read_json(file), "dtype": "float32"})
 
 
 @contextmanager

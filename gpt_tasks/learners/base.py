@@ -130,8 +130,11 @@ class Learner(ABC, Generic[P]):
             )
 
     def prepare_backbone(self, train: Examples) -> None:
-        """Give the backbone what the task needs before it is trained: tokens, a chat template."""
-        add_tokens(self.backbone, self.task.special_tokens())
+        """Give the backbone what the task needs before it is trained: tokens, a chat template.
+
+        A run that keeps its backbone by reference adds the tokens again; another change of weights would be lost.
+        """
+        add_tokens(self.backbone.model, self.backbone.tokenizer, self.task.special_tokens())
 
     def join(
         self,

@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.backbone.load import Location
+from gpt_tasks.backbone.locate import Location
 from gpt_tasks.plugins import Plugin, Plugins
 from gpt_tasks.registry import Registry
 from gpt_tasks.tasks.base import Task

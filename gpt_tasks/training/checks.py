@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpt_tasks.backbone.locate import Location
 from gpt_tasks.errors import UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.plugins import Plugins
@@ -40,12 +41,24 @@ def refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
     if method.frozen:
         why = f"is of no use with --method {config.method}, which fits the head at once"
         useless |= dict.fromkeys(USELESS_WHERE_FROZEN, why)
+    if method.name == "full":
+        useless["backbone_by_reference"] = "is of no use with --method full, which trains every weight of the backbone"
     for name, why in useless.items():
         value = getattr(config, name)
-        if name in config.model_fields_set and value is not None:
+        if name in config.model_fields_set and value is not None and value is not False:
             shown = "" if isinstance(value, bool) else f": {value}"
             raise UsageError(f"--{name.replace('_', '-')} {why}{shown}", "Leave it out.")
     refuse_useless_options(task.Options, config.options, "trained", task.name)
+
+
+def check_reference(config: FinetuneConfig, location: Location, plugins: Plugins) -> None:
+    """Raise UsageError where a private run would keep the path of its backbone."""
+    named = location.commit or location.spec in plugins.registry.backbones
+    if config.backbone_by_reference and config.private and not named:
+        raise UsageError(
+            "--backbone-by-reference keeps the path of the backbone's folder, and --private keeps no full paths",
+            "Leave one of them out, or name a preset or a model of the hub as the backbone.",
+        )
 
 
 def check_learner(config: FinetuneConfig, task: Task, method: Method, plugins: Plugins) -> None:

@@ -80,6 +80,9 @@ class FinetuneConfig(BaseModel):
     limit_test: int | None = Field(None, ge=1, description="Test on at most this many rows.")
     backbone: Place = Field("tiny", description="A preset, a folder, a GGUF file, or a hub id OWNER/NAME[@REVISION].")
     method: str = Field("full", description="Which weights are trained: full, lora, head, or a plugin's.")
+    backbone_by_reference: bool = Field(
+        False, description="Keep where the backbone is, and its checksums, instead of its weights: head, lora."
+    )
     epochs: float | None = Field(
         None, gt=0, le=10_000, description="Passes over the training data; by default at least 100 updates."
     )

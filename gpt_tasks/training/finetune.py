@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gpt_tasks.backbone.load import Location, locate
+from gpt_tasks.backbone.locate import Location, locate
 from gpt_tasks.backbone.verify import RECORD
 from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
@@ -27,7 +27,7 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
 from gpt_tasks.threads import one_training
 from gpt_tasks.training.checkpoint_files import remove_damaged
-from gpt_tasks.training.checks import check_learner, refuse_useless
+from gpt_tasks.training.checks import check_learner, check_reference, refuse_useless
 from gpt_tasks.training.config import PLACES, ConfigFile, FinetuneConfig, configured, merged, read_config
 from gpt_tasks.training.record import FOLDER
 from gpt_tasks.training.run import Run, current_name, load
@@ -96,6 +96,7 @@ def _run(
     # Before torch is imported: a wrong name or a missing network is reported at once.
     location = locate(config.backbone, plugins.registry.backbones)
     if not resume:
+        check_reference(config, location, plugins)
         check_learner(config, task, method, plugins)
     init_processes(config.device)
     folder = folder or RunFolder(broadcast(default_folder(name)))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gpt_tasks.backbone.load import Backbone, locate, open_backbone
+from gpt_tasks.backbone.load import Backbone, open_backbone
+from gpt_tasks.backbone.locate import locate
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision, resolve_writing_precision
 from gpt_tasks.errors import GptTasksError, ModelError, said
 from gpt_tasks.heads.saved import TASK, TaskRecord, load_model

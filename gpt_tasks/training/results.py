@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from gpt_tasks.backbone.reference import read_reference, reference_to
+from gpt_tasks.backbone.tensors import moving, stored_precision
 from gpt_tasks.backbone.verify import CHECKSUMS, checksums_of
 from gpt_tasks.data.leaks import TRAINED_ROWS, load_trained, save_trained
 from gpt_tasks.evaluation.card import model_card
@@ -58,7 +60,15 @@ def finish(session: Session) -> Report:
 
 def save(session: Session) -> None:
     """Save the model, as the method leaves it, with its head and the task."""
-    model, method = session.learner.model, session.method
+    model, method, config = session.learner.model, session.method, session.config
+    by_reference, location = config.backbone_by_reference, session.backbone.location
+    # Before what is trained becomes part of the backbone.
+    apart = by_reference and not (method.saved_separately or method.frozen)
+    adapter = moving(model.backbone) if apart else {}
+    reference = None
+    if by_reference:
+        presets, tokens = session.plugins.registry.backbones, session.added_tokens
+        reference = reference_to(location, presets, tokens=tokens, method=method.name if apart else "")
     model.backbone = method.finish(model.backbone)
     plugin = session.plugin
     task = session.task.private() if session.config.private else session.task
@@ -78,11 +88,14 @@ def save(session: Session) -> None:
         model.head if session.head else None,
         record,
         added=model.backbone if method.saved_separately else None,
+        precision=stored_precision(location.folder),
+        reference=reference,
+        adapter=adapter,
     )
 
 
 def _write_card(session: Session, report: Report) -> None:
-    config = session.config.recorded()
+    config, model = session.config.recorded(), session.folder.model
     card = model_card(
         report,
         task=session.task,
@@ -94,6 +107,7 @@ def _write_card(session: Session, report: Report) -> None:
         data=config["data"] or "the task's embedded samples",
         fields=session.splits.train.fields,
         plots=sorted(plot.name for plot in session.folder.path.glob("*.png")),
+        referred=read_reference(model).place if session.config.backbone_by_reference else "",
     )
     with atomic_write(session.folder.path / "README.md") as file:
         file.write(card)

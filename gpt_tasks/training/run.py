@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from gpt_tasks.backbone.reference import verify_reference
 from gpt_tasks.backbone.verify import blaming_damage, refuse_unfinished, verify_run
 from gpt_tasks.errors import ModelError, PluginError, UsageError, said
 from gpt_tasks.evaluation.answering import AnsweringModel
@@ -124,6 +125,7 @@ class Run(AnsweringModel):
         with self.guarded():
             if self._verify:
                 verify_run(self.path)
+                verify_reference(self._folder.model)
             return load_learner(
                 self._folder,
                 self.record,

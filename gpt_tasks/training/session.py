@@ -16,7 +16,8 @@ from typing import Any, Self
 import torch
 from transformers import set_seed
 
-from gpt_tasks.backbone.load import Backbone, Location, open_backbone
+from gpt_tasks.backbone.load import Backbone, open_backbone
+from gpt_tasks.backbone.locate import Location
 from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
 from gpt_tasks.data.encoded import EncodedExamples, FeaturesError, store_features
 from gpt_tasks.data.examples import Examples, chunks
@@ -67,6 +68,7 @@ class Session:
     splits: Splits
     training: dict[str, Any] = field(default_factory=dict)
     validation: EncodedExamples | None = None
+    added_tokens: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -136,7 +138,11 @@ class Session:
     def _build(self) -> None:
         """Join the backbone, as the method prepares it, with a new head; new weights are drawn."""
         learner, settings = self.learner, self.settings
+        tokenizer = self.backbone.tokenizer
+        known = tokenizer.get_vocab().keys()
         learner.prepare_backbone(self.splits.train)
+        vocabulary = tokenizer.get_vocab()
+        self.added_tokens = tuple(sorted(vocabulary.keys() - known, key=vocabulary.__getitem__))
         causal_lm: Any = self.backbone.model
         head = None if self.head is None else self.head.build(self.backbone.hidden_size, learner.outputs)
         matrix = None

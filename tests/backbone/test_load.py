@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gpt_tasks.backbone import hub, presets
-from gpt_tasks.backbone.load import load_backbone, locate
+from gpt_tasks.backbone.load import load_backbone
+from gpt_tasks.backbone.locate import locate
 from gpt_tasks.backbone.native import panics_caught
 from gpt_tasks.errors import GptTasksError, ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
@@ -338,7 +339,7 @@ def test_no_network_is_reported_within_three_seconds(hub_answers: str, tmp_path:
     """From the start of the interpreter, in a separate process: nothing is warm."""
     code = (
         "import sys\n"
-        "from gpt_tasks.backbone.load import locate\n"
+        "from gpt_tasks.backbone.locate import locate\n"
         "from gpt_tasks.errors import ModelError\n"
         "try:\n"
         "    locate('acme/mini', {})\n"

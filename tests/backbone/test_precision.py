@@ -86,6 +86,6 @@ def test_a_writer_and_a_scorer_keep_them(tiny_tokenizer: Any, tmp_path: Path) ->
 
 
 def open_backbone_model(folder: Path) -> Any:
-    from gpt_tasks.backbone.load import Location
+    from gpt_tasks.backbone.locate import Location
 
     return open_backbone(Location(str(folder), folder)).model

@@ -134,6 +134,7 @@ USELESS = {
         "--lm-weight": "finetune summarization --lm-weight 0.5",
         "--class-weights": "finetune ner --class-weights balanced",
         "--method": "finetune ner --method head",
+        "--backbone-by-reference": "finetune sentiment --backbone-by-reference",
         "--metric": "finetune sentiment --metric accuracy",
         "--encoding": "finetune sentiment --encoding cp1251",
         "--skip-invalid": "finetune sentiment --skip-invalid",

@@ -34,7 +34,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from gpt_tasks.backbone.load import Location, open_backbone
+from gpt_tasks.backbone.load import open_backbone
+from gpt_tasks.backbone.locate import Location
 from gpt_tasks.errors import DataError, GptTasksError, MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadSpec, Method
 from gpt_tasks.heads import register_heads

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from gpt_tasks.backbone.load import Location, open_backbone
+from gpt_tasks.backbone.load import open_backbone
+from gpt_tasks.backbone.locate import Location
 from gpt_tasks.backbone.tokens import add_tokens
 from gpt_tasks.tasks.headed import DELIMITER
 from gpt_tasks.tasks.prompts import encode_windows
@@ -97,7 +98,7 @@ def test_the_delimiter_is_one_token_and_begins_as_the_end_of_text(tiny_backbone_
     task = Alike().fit(seen("a", "b"), "file")
     rows = len(backbone.tokenizer)
     for _ in range(2):
-        add_tokens(backbone, task.special_tokens())
+        add_tokens(backbone.model, backbone.tokenizer, task.special_tokens())
     ids = backbone.tokenizer(f"soup{DELIMITER}train")["input_ids"]
     assert ids.count(rows) == 1
     assert backbone.tokenizer.decode(ids) == f"soup{DELIMITER}train"

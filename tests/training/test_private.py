@@ -220,5 +220,7 @@ def test_the_docs_say_what_each_file_holds(home: Path, tmp_path: Path) -> None:
     for task in ("sentiment", "ner"):
         folder = trained(home, task, tmp_path / task).path
         files += [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    folder = trained(home, "sentiment", tmp_path / "head", epochs=None, method="head", backbone_by_reference=True).path
+    files += [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     assert [name for name in files if not any(name.match(row) for row in rows)] == []
     assert [row for row in rows if not any(name.match(row) for name in files)] == []
