@@ -120,12 +120,18 @@ def open_output(path: Path) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
     else:
-        place = real(path)
-        with atomic_path(place) as draft:
-            with draft.open("w", encoding="utf-8", newline="\n") as file:
-                yield file
-            if place.exists():
-                shutil.copymode(place, draft)
+        with output_draft(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+
+
+@contextmanager
+def output_draft(path: Path) -> Iterator[Path]:
+    """Yield the path of a draft to write, which then takes the place of a plain file, with the rights that it had."""
+    place = real(path)
+    with atomic_path(place) as draft:
+        yield draft
+        if place.exists():
+            shutil.copymode(place, draft)
 
 
 def _descriptor(path: Path) -> int | None:

@@ -72,7 +72,8 @@ def predict_texts(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="A .csv, .tsv or .jsonl for the rows of --input with their answers; - for stdout.", metavar="FILE"
+            help="A .csv, .tsv, .jsonl, .xlsx or .parquet for the rows of --input with their answers; - for stdout.",
+            metavar="FILE",
         ),
     ] = None,
     probabilities: Annotated[

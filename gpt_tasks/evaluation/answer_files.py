@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from gpt_tasks.data.invalid import InvalidRow, readable
 from gpt_tasks.errors import DataError, UsageError
+from gpt_tasks.evaluation.answer_tables import check_workbooks, write_delimited, write_parquet, write_workbook
 from gpt_tasks.files import json_safe, json_text
-from gpt_tasks.paths import check_output_file, is_stream, open_output, real
+from gpt_tasks.paths import check_output_file, is_stream, open_output, output_draft, real
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.types import Example, Row
 
 PREDICTION, CONFIDENCE, REASON = "prediction", "confidence", "reason"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (*DELIMITERS, ".jsonl")
+TABLES = {".xlsx": write_workbook, ".parquet": write_parquet}
+SUFFIXES = (*DELIMITERS, ".jsonl", *TABLES)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ class Answered(NamedTuple):
 def check_answer_file(output: Path, sources: Iterable[str | None]) -> None:
     """Raise UsageError where a file of answers cannot be written, or is one that `sources` are read from."""
     check_output_file(output, sources)
-    if _suffix(output) not in SUFFIXES:
+    suffix = _suffix(output)
+    if suffix in TABLES and is_stream(output):
+        raise UsageError(f"--output {output} is no file, and a {suffix} is written to one", "Write a .csv or a .jsonl.")
+    if suffix == ".xlsx":
+        check_workbooks(output)
+    if suffix not in SUFFIXES:
         raise UsageError(
             f"--output {output}: answers are written to {', '.join(SUFFIXES)}", "Give the file one of these endings."
         )
@@ -97,15 +103,20 @@ def write_answers(
     """Write rows, each with its prediction, to a file, as `open_output` does: JSON Lines where its name says nothing.
 
     The columns of the input come first, in their order. Raises DataError where one of them is called as one of the
-    answer, or where a later row of a .csv or .tsv has columns that the first has not.
+    answer, or where a later row of a table has columns that the first has not.
     """
-    rows = with_equal_keys(_rows(answered, task, columns))
+    rows, suffix = with_equal_keys(_rows(answered, task, columns)), _suffix(output)
+    if suffix in TABLES:
+        with output_draft(output) as draft:
+            TABLES[suffix](draft, *_uniform(rows))
+        return
     with open_output(output) as file:
-        delimiter = DELIMITERS.get(_suffix(output))
-        if delimiter is None:
+        if suffix not in DELIMITERS:
             file.writelines(f"{json.dumps(json_safe(row.values), ensure_ascii=False, default=str)}\n" for row in rows)
-        else:
-            _write_table(file, rows, delimiter)
+            return
+        header, uniform = _uniform(rows)
+        if header:
+            write_delimited(file, header, uniform, DELIMITERS[suffix])
 
 
 def answer_json(task: Task, example: Example, prediction: Any) -> dict[str, Any]:
@@ -171,38 +182,23 @@ def _rows(
         yield Answered(row.where, {**read, **values}, is_valid)
 
 
-def _write_table(file: TextIO, rows: Iterable[Answered], delimiter: str) -> None:
+def _uniform(rows: Iterable[Answered]) -> tuple[list[str], Iterator[tuple[str, Mapping[str, Any]]]]:
+    """Return the columns of the first row, and all rows. Raises DataError where a later one has others."""
     coming = iter(rows)
     first = next(coming, None)
-    if first is None:
-        return
-    header = list(first.values)
-    writer = csv.DictWriter(_Lines(file), header, restval="", delimiter=delimiter)
-    writer.writeheader()
-    for row in chain([first], coming):
-        odd = [name for name in row.values if name not in header]
-        if odd:
-            raise DataError(
-                f"{row.where}: the first row has no column '{odd[0]}'", "Write a .jsonl, whose rows may have their own."
-            )
-        writer.writerow({name: _cell(value) for name, value in row.values.items()})
+    header = [] if first is None else list(first.values)
 
+    def checked() -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for row in chain([] if first is None else [first], coming):
+            odd = [name for name in row.values if name not in header]
+            if odd:
+                raise DataError(
+                    f"{row.where}: the first row has no column '{odd[0]}'",
+                    "Write a .jsonl, whose rows may have their own.",
+                )
+            yield row.where, row.values
 
-class _Lines:
-    """Writes rows with a line feed at their end; the writer, whose rows end with both, quotes carriage returns too."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, row: str) -> None:
-        self._file.write(row.removesuffix("\r\n") + "\n")
-
-
-def _cell(value: Any) -> Any:
-    """Return a value as it is written to a cell: lists and mappings as JSON, nothing for null."""
-    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return header, checked()
 
 
 def _suffix(output: Path) -> str:

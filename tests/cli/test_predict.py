@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from gpt_tasks_plugins.ner.entities import Entities
 
+from gpt_tasks.data.sources import open_source
 from gpt_tasks.evaluation.answer_files import AnswerColumns, predictions_as_json
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.tasks.classification import ClassificationTask
@@ -96,6 +98,27 @@ def test_a_file_is_answered_in_the_format_of_its_name_with_all_its_columns(cli, 
             assert float(found["confidence"]) >= float(found["confidence_2"])
 
 
+@pytest.mark.parametrize("suffix", [".xlsx", ".parquet"])
+def test_a_table_has_the_columns_of_a_csv(cli, finished_run, tmp_path, suffix) -> None:
+    rows = [
+        {"id": 7, "text": "=What a garden.", "note": None},
+        {"id": 8, "text": "I regret\nit.", "note": "é"},
+    ]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("out.jsonl", f"out{suffix}"):
+        outcome = cli("predict", finished_run, "--input", tmp_path / "texts.jsonl", "--output", name, "--probabilities")
+        assert outcome.code == 0, outcome.err
+    wanted = answers(Path("out.jsonl").read_text())
+    found = [dict(row.values) for row in open_source(f"out{suffix}", {}).splits["all"]()]
+    assert found == wanted
+    assert [list(row) for row in found] == [list(row) for row in wanted]
+    assert {name: found[1][name] for name in rows[1]} == rows[1]
+    os.mkfifo(f"pipe{suffix}")
+    refused = cli("predict", finished_run, "--input", tmp_path / "texts.jsonl", "--output", f"pipe{suffix}")
+    assert refused.code == 2
+    assert f"--output pipe{suffix} is no file" in refused.err
+
+
 def test_lines_of_stdin_are_answered_in_a_file(cli, finished_run, monkeypatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(TEXTS) + "\n"))
     assert cli("predict", finished_run, "--input", "-", "--output", "out.csv").code == 0
@@ -132,9 +155,9 @@ def test_a_column_that_the_answers_need_is_named(cli, finished_run, tmp_path) ->
 
 
 def test_an_ending_that_nobody_writes_is_named_at_once(cli) -> None:
-    outcome = cli("predict", "any-run", "--input", "texts.jsonl", "--output", "out.xlsx")
+    outcome = cli("predict", "any-run", "--input", "texts.jsonl", "--output", "out.ods")
     assert outcome.code == 2
-    assert "--output out.xlsx: answers are written to .csv, .tsv, .jsonl" in outcome.err
+    assert "--output out.ods: answers are written to .csv, .tsv, .jsonl, .xlsx, .parquet" in outcome.err
 
 
 def test_a_row_that_cannot_be_used_leaves_an_earlier_answer_as_it_was(cli, finished_run, tmp_path) -> None:
