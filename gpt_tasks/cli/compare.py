@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpt_tasks.cli.arguments import Cluster, Json
-from gpt_tasks.cli.output import answering, first_process
+from gpt_tasks.cli.output import answering, first_process, tell_undrawn
 from gpt_tasks.paths import free_folder
 from gpt_tasks.shown import print_table, tell
 
@@ -52,6 +52,11 @@ def compare_folders(
     if output is not None:
         print()
         tell(f"The comparison is in {output}.", sys.stdout)
+        from gpt_tasks.evaluation.compare import PLOT
+        from gpt_tasks.evaluation.plots import compared_tasks, undrawn
+
+        tell_undrawn(undrawn(compared_tasks(comparison), "task"), PLOT)
+        tell_undrawn(undrawn([folder.path.name for folder in comparison.folders], "folder"), PLOT)
 
 
 def _show(comparison: Comparison) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from gpt_tasks.cli.arguments import Cluster, Column, DecodingSettings, Device, Encoding, Json, NoVerify, SkipInvalid
 from gpt_tasks.cli.flags import listed, pairs
-from gpt_tasks.cli.output import answering, first_process
+from gpt_tasks.cli.output import answering, first_process, tell_undrawn
 from gpt_tasks.cli.zero_shot import (
     FOR_TASK,
     Asked,
@@ -113,3 +113,7 @@ def evaluate_run(
         print_report(report)
         if report.verdict:
             tell(report.verdict, sys.stdout)
+        if output is not None and report.confusion_matrix:
+            from gpt_tasks.evaluation.plots import undrawn
+
+            tell_undrawn(undrawn(report.labels), "confusion_matrix.png")

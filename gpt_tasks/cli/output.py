@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gpt_tasks.files import json_text
-from gpt_tasks.shown import as_json
+from gpt_tasks.shown import as_json, tell
 
 
 @contextlib.contextmanager
@@ -27,6 +27,12 @@ def answering(asked: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
     with contextlib.redirect_stdout(sys.stderr) if asked else contextlib.nullcontext():
         yield answer
+
+
+def tell_undrawn(undrawn: Mapping[str, str], plot: str) -> None:
+    """Say what stands in a plot for names that no installed font can write, if it has any."""
+    for name, meant in undrawn.items():
+        tell(f"In {plot}, {name} is {meant}: no installed font has its characters.", sys.stdout)
 
 
 def first_process() -> bool:

@@ -63,6 +63,7 @@ def model_card(
         _scores(report, words),
         *(["## Labels", _labels(report)] if report.labels else []),
         *(f"![{plot.removesuffix('.png').replace('_', ' ')}]({plot})" for plot in plots),
+        _undrawn(report) if report.confusion_matrix and plots else "",
         *_slices(report),
         *_mistakes(report),
         *_samples(report),
@@ -170,6 +171,14 @@ def _labels(report: Report) -> str:
         for label, scores in report.per_label.items()
     ]
     return _table(["label", "precision", "recall", "F1", "n"], rows)
+
+
+def _undrawn(report: Report) -> str:
+    """Name the labels that the plot of the confusion matrix calls by their places."""
+    from gpt_tasks.evaluation.plots import undrawn
+
+    named = [f"{name} is {markdown(label)}" for name, label in undrawn(report.labels).items()]
+    return f"In the confusion matrix {', '.join(named)}: no installed font has their characters." if named else ""
 
 
 def _slices(report: Report) -> list[str]:

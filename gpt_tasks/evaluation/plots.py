@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,9 @@ DPI = 120
 LONGEST_LABEL = 22
 # What may be installed for labels in scripts that matplotlib's own font lacks, beside the other families of Noto Sans.
 FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
-_PLACE = "label {}"
+_TITLE = 11.0
+# The width of a letter in titles, in parts of their size: more than most have.
+_LETTER = 0.65
 MOST_COUNTED = 60
 NO_LABEL = "(none)"
 """The row and column of a confusion matrix for what has no label."""
@@ -54,8 +57,8 @@ def plot_confusion_matrix(report: Report, path: Path) -> None:
     steep = many > 6 or max(map(len, names)) * many > 40
     axes.set_xticks(range(many), names, fontsize=max(size, 6), rotation=90 if steep else 0, fontfamily=_fonts())
     axes.set_yticks(range(many), names, fontsize=max(size, 6), fontfamily=_fonts())
-    undrawable = any(name == _PLACE.format(place) != labels[place] for place, name in enumerate(names))
-    axes.set_xlabel("predicted label" + ("\n(numbers: places among the labels in metrics.json)" if undrawable else ""))
+    numbered = "\n(numbers: places from 0 among the labels in metrics.json)" if undrawn(report.labels) else ""
+    axes.set_xlabel(f"predicted label{numbered}")
     axes.set_ylabel("right label")
     # A long count would leave its cell.
     size *= min(1.0, 4 / len(f"{counts.max():,}")) if many > 3 else 1.0
@@ -71,7 +74,8 @@ def plot_confusion_matrix(report: Report, path: Path) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=28, pad=0.02)
     bar.set_label("share of the right label", color=GREY)
     bar.outline.set_visible(False)
-    axes.set_title(_title(report), fontsize=11, loc="left")
+    # Over all of the figure: labels leave little of its width to the axes.
+    figure.suptitle(_wrapped(_title(report), side + 2.0), fontsize=_TITLE, x=0.02, ha="left")
     _save(figure, path)
 
 
@@ -93,11 +97,11 @@ def plot_learning_curve(history: Sequence[Mapping[str, Any]], best_by: str, path
         losses.plot(*training.T, color=BLUE, linewidth=1.5, marker=_marker(training), markersize=4, label="training")
     if len(validation):
         losses.plot(*validation.T, color=ORANGE, linewidth=1.5, marker="o", markersize=4, label="validation")
-    losses.set_title("loss", loc="left", fontsize=11)
+    losses.set_title("loss", loc="left", fontsize=_TITLE)
     losses.legend(frameon=False)
     for axes in others:
         axes.plot(*metric.T, color=ORANGE, linewidth=1.5, marker="o", markersize=4)
-        axes.set_title(f"validation {best_by}", loc="left", fontsize=11)
+        axes.set_title(_wrapped(f"validation {best_by}", 4.0), loc="left", fontsize=_TITLE)
     for axes in (losses, *others):
         _tidy(axes)
     _save(figure, path)
@@ -114,13 +118,15 @@ def plot_comparison(comparison: Comparison, path: Path) -> None:
     for contrast in comparison.contrasts:
         panels.setdefault(contrast.metric, []).append(contrast)
     several = len(comparison.folders) > 2
+    tasks = compared_tasks(comparison)
     rows = [len(contrasts) for contrasts in panels.values()]
     figure = Figure(figsize=(7.5, min(0.9 + sum(0.95 + 0.3 * row for row in rows), 40.0)), layout="constrained")
     drawn = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[row + 1 for row in rows])[:, 0]
     for axes, (metric, contrasts) in zip(drawn, panels.items(), strict=True):
         names = []
         for place, it in enumerate(contrasts):
-            names.append(_drawable(it.task, place) + (f": {it.name} - A" if several else ""))
+            name = _drawable(it.task, tasks.index(it.task), "task")
+            names.append(name + (f": {it.name} - A" if several else ""))
             sure = it.corrected_p_value < SIGNIFICANT
             axes.plot([it.low, it.high], [place, place], color=BLUE, linewidth=1.6, solid_capstyle="butt")
             axes.plot(it.difference, place, "o", color=BLUE, markerfacecolor=BLUE if sure else "white", markersize=6)
@@ -133,10 +139,13 @@ def plot_comparison(comparison: Comparison, path: Path) -> None:
         axes.tick_params(axis="y", length=0)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
-        axes.set_title(f"{metric}, {'difference from A' if several else 'B - A'}", fontsize=11, loc="left")
-    said = [f"{folder.name}: {_drawable(folder.path.name, place)}" for place, folder in enumerate(comparison.folders)]
+        title = f"{metric}, {'difference from A' if several else 'B - A'}"
+        axes.set_title(_wrapped(title, 4.5), fontsize=_TITLE, loc="left")
+    said = [f"{it.name}: {_drawable(it.path.name, place, 'folder')}" for place, it in enumerate(comparison.folders)]
     figure.supxlabel(
-        "   ".join(said) + "\n95 % intervals; filled: p < 0.05 after Holm's correction", color=GREY, fontsize=9
+        _wrapped("   ".join(said), 7.5) + "\n95 % intervals; filled: p < 0.05 after Holm's correction",
+        color=GREY,
+        fontsize=9,
     )
     _save(figure, path)
 
@@ -172,12 +181,31 @@ def _title(report: Report) -> str:
     )
 
 
-def _drawable(label: str, place: int) -> str:
+def _wrapped(title: str, width: float) -> str:
+    """Return a title in lines that are no wider than so many inches."""
+    letters = int(width * 72 / (_TITLE * _LETTER))
+    return "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, letters))
+
+
+def undrawn(labels: Sequence[str], kind: str = "label") -> dict[str, str]:
+    """Return what stands in a plot for the labels that no installed font can write, and these labels."""
+    shown = {_drawable(label, place, kind): label for place, label in enumerate(labels)}
+    return {name: label for name, label in shown.items() if not _is_drawable(label)}
+
+
+def compared_tasks(comparison: Comparison) -> list[str]:
+    """Return the tasks of a comparison, by whose places the plot calls those that no font can write."""
+    return list(dict.fromkeys(contrast.task for contrast in comparison.contrasts))
+
+
+def _drawable(label: str, place: int, kind: str = "label") -> str:
     """Return a label as the plot can write it: shortened, or by its place where no font has its characters."""
-    shown = shortened(label, LONGEST_LABEL)
-    characters = {ord(character) for character in shown}
     # A dollar sign would start a formula.
-    return shown.replace("$", r"\$") if characters <= _glyphs() else _PLACE.format(place)
+    return shortened(label, LONGEST_LABEL).replace("$", r"\$") if _is_drawable(label) else f"{kind} {place}"
+
+
+def _is_drawable(label: str) -> bool:
+    return {ord(character) for character in shortened(label, LONGEST_LABEL)} <= _glyphs()
 
 
 @cache

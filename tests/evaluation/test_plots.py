@@ -5,14 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from gpt_tasks.evaluation.plots import plot_confusion_matrix, plot_learning_curve
+from gpt_tasks.evaluation import plots
+from gpt_tasks.evaluation.card import model_card
+from gpt_tasks.evaluation.plots import plot_confusion_matrix, plot_learning_curve, undrawn
 from gpt_tasks.evaluation.report import Report
+from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.types import Score
 
 HISTORY = [
@@ -45,6 +51,60 @@ def test_labels_that_no_font_has_and_formulas_draw_without_a_warning(tmp_path: P
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plot_confusion_matrix(report(["负面", "$\\frac{", "x" * 300, "नमस्ते"]), tmp_path / "c.png")
+
+
+def texts_of(figure: Figure) -> dict[str, Any]:
+    """The texts of a figure and where they are drawn, in parts of it."""
+    from matplotlib.text import Text
+
+    figure.draw_without_rendering()  # by which the layout is settled
+    found = {}
+    for text in figure.findobj(Text):
+        if text.get_text().strip():
+            found[text.get_text()] = text.get_window_extent().transformed(figure.transFigure.inverted())
+    return found
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved."""
+    found: list[Figure] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: found.append(figure))
+    return found
+
+
+def test_titles_are_within_the_figure(drawn: list[Figure], tmp_path: Path) -> None:
+    long = "a-task-of-a-plugin-with-a-long-name-" * 3
+    for labels in (["a", "b"], ["a label that is long, and longer", "another one, of like length"]):
+        plot_confusion_matrix(replace(report(labels), task=long), tmp_path / "c.png")
+    plot_learning_curve([{"eval_loss": 0.6, f"eval_{long}": 0.7, "step": 20}], long, tmp_path / "l.png")
+    for figure in drawn:
+        titles = {text: box for text, box in texts_of(figure).items() if "-of-a-plugin-" in text}
+        assert titles
+        for text, box in titles.items():
+            assert len(text.splitlines()) > 2
+            assert 0 <= box.x0 < box.x1 <= 1
+            assert 0 <= box.y0 < box.y1 <= 1
+
+
+def test_labels_that_no_font_has_have_a_key(drawn: list[Figure], tmp_path: Path) -> None:
+    # Of a private use area, so that no font has it.
+    labels = ["plain", "\uf8f0\uf8f1 a", "$x", "\uf8f2" * 40]
+    assert undrawn(labels) == {"label 1": labels[1], "label 3": labels[3]}
+    assert undrawn(labels[::2]) == {}
+    plot_confusion_matrix(report(labels), tmp_path / "c.png")
+    assert {"plain", "label 1", r"\$x", "label 3"} <= set(texts_of(drawn[0]))
+    assert any("places from 0 among the labels" in text for text in texts_of(drawn[0]))
+    card = model_card(
+        report(labels), task=installed_plugins().registry.tasks["classification"], run="r", backbone="tiny",
+        method="full", rows={}, settings={}, plots=["confusion_matrix.png"],
+    )  # fmt: skip
+    assert f"In the confusion matrix label 1 is {labels[1]}, label 3 is {labels[3]}: no installed font" in card
+    plain = model_card(
+        report(labels[:1]), task=installed_plugins().registry.tasks["classification"], run="r", backbone="tiny",
+        method="full", rows={}, settings={}, plots=["confusion_matrix.png"],
+    )  # fmt: skip
+    assert "no installed font" not in plain
 
 
 def test_right_answers_are_highlighted(tmp_path: Path) -> None:
