@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 from gpt_tasks.shown import tell
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 LINE_SECONDS = 30.0
 
 T = TypeVar("T")
+_counting: ContextVar[Callable[[int], None] | None] = ContextVar("counting", default=None)
 
 
 @contextmanager
@@ -43,6 +45,23 @@ def counted(items: Iterable[T], what: str, total: int | None = None, *, show: bo
         for item in items:
             yield item
             step()
+
+
+@contextmanager
+def counting(count: Callable[[int], None]) -> Iterator[None]:
+    """Let `count` know of everything that `advance` says is done within the block."""
+    token = _counting.set(count)
+    try:
+        yield
+    finally:
+        _counting.reset(token)
+
+
+def advance(number: int) -> None:
+    """Say that so many are done, to whoever counts them."""
+    count = _counting.get()
+    if count is not None:
+        count(number)
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpt_tasks import progress as room
-from gpt_tasks.progress import counted, duration, progress
+from gpt_tasks.progress import advance, counted, counting, duration, progress
 
 
 def test_a_log_has_a_line_every_half_minute(
@@ -28,6 +28,18 @@ def test_what_is_short_or_not_to_be_shown_says_nothing(capsys: pytest.CaptureFix
     with progress("answers", 3, 3) as step:
         step()
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_done_within_is_counted() -> None:
+    found: list[int] = []
+    advance(1)
+    with counting(found.append):
+        advance(3)
+        with counting(lambda number: found.append(-number)):
+            advance(2)
+        advance(4)
+    advance(5)
+    assert found == [3, -2, 4]
 
 
 def test_times_are_written_by_their_largest_unit() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ from gpt_tasks.extensions import Metric
 from gpt_tasks.files import write_json
 from gpt_tasks.metrics.aggregate import signatures_of
 from gpt_tasks.metrics.clusters import Clustering
+from gpt_tasks.progress import counting, progress
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.card import Display
 from gpt_tasks.types import Example, Score
@@ -81,6 +82,7 @@ def evaluate(
     notes: Sequence[str] = (),
     output: Path | None = None,
     private: bool = False,
+    show_progress: bool = False,
 ) -> Report:
     """Return the report, computed a chunk of examples at a time.
 
@@ -89,7 +91,7 @@ def evaluate(
     arXiv 2411.00640, section 2.2). By default it is the task's own, if it has one. With
     `output` metrics.json, predictions.jsonl and parts.parquet are written there, and the confusion matrix where the
     task has one; `private`, they and the report hold no text of the examples. Raises DataError where there is no
-    example, PluginError where a metric fails.
+    example, PluginError where a metric fails. `show_progress` says on stderr how many examples are answered.
     """
     task = predictor.task
     tally = Tally(task, metrics)
@@ -104,9 +106,9 @@ def evaluate(
     fields: dict[str, None] = {}
     display, line = private_views(task) if private else (task.display, task.line)
 
-    def lines() -> Iterator[Mapping[str, Any]]:
+    def lines(step: Callable[[], None]) -> Iterator[Mapping[str, Any]]:
         for chunk in chunks(examples, predictor.chunk):
-            predictions = predictor.predict(chunk, scored=True)
+            predictions = _predicted(predictor, chunk, step)
             tally.add(chunk, predictions)
             for name, others in predictor.baselines(chunk).items():
                 baselines.setdefault(name, Tally(task, metrics)).add(chunk, others)
@@ -127,7 +129,8 @@ def evaluate(
                     slices.append(example.extra[by])
                 yield {"where": where[-1], **line(example, prediction)}
 
-    write_lines(output, lines())
+    with progress("examples", len(examples) if isinstance(examples, Sized) else None, show=show_progress) as step:
+        write_lines(output, lines(step))
     if not where:
         raise DataError(f"The {split} split is empty", "Give rows to evaluate on.")
     clusters = clustering.numbers
@@ -136,8 +139,7 @@ def evaluate(
     compared = {name: theirs.scores(clusters=clusters) for name, theirs in baselines.items()}
     signatures, worse = _signatures(metrics, references), _worse_than_before(metrics, figures, compared)
     per_label = decisions.scores(task.labels, clustered=clusters is not None)
-    more += _few_examples(len(where))
-    more += _of_intervals(figures, clustering)
+    more += [*_few_examples(len(where)), *_of_intervals(figures, clustering)]
     more += untested_labels(per_label, [label for label, scores in per_label.items() if scores.recall.n], split)
     report = Report(
         task=task.name,
@@ -166,6 +168,23 @@ def evaluate(
             plot_confusion_matrix(report, output / "confusion_matrix.png")
         write_json(output / "metrics.json", report.to_json())
     return report
+
+
+def _predicted(predictor: Predictor, chunk: Sequence[Example], step: Callable[[], None]) -> Sequence[Any]:
+    """Return predictions for a metric's use, and say of each example that it is answered, once."""
+    done = 0
+
+    def count(number: int) -> None:
+        nonlocal done
+        # An example may be computed in parts, and twice.
+        for _ in range(min(number, len(chunk) - done)):
+            done += 1
+            step()
+
+    with counting(count):
+        predictions = predictor.predict(chunk, scored=True)
+    count(len(chunk))
+    return predictions
 
 
 def _keep_worst(

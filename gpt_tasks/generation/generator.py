@@ -20,6 +20,7 @@ from gpt_tasks.generation.int8 import int8_engine
 from gpt_tasks.generation.rows import BatchOutputs, GeneratedText
 from gpt_tasks.limits import machine_memory
 from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.progress import advance
 from gpt_tasks.tasks.encoding import encode_text, start_of_text
 from gpt_tasks.threads import LOADING
 
@@ -107,6 +108,7 @@ class Generator:
                 texts = rows.written()
                 for number, place in enumerate(batch):
                     found[place] = texts[number * copies : (number + 1) * copies]
+                advance(len(batch))
         return found
 
     def next_tokens(self, text: str, number: int) -> list[NextToken]:

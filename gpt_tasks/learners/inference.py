@@ -14,6 +14,7 @@ from gpt_tasks.backbone.finite import require_finite
 from gpt_tasks.backbone.isolation import evaluating
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.files import is_out_of_memory
+from gpt_tasks.progress import advance
 from gpt_tasks.types import Features
 
 Reduce = Callable[[Mapping[str, Tensor], Any], Sequence[np.ndarray]]
@@ -52,6 +53,7 @@ def forward(
                 for row, array in zip(rows, _computed(batch, compute, reduce), strict=True):
                     require_finite(name, array.dtype.kind != "f" or bool(np.isfinite(array).all()))
                     found[row] = array
+            advance(len(rows))
     return found
 
 

@@ -55,6 +55,7 @@ def finish(session: Session) -> Report:
         notes=session.splits.notes,
         output=session.folder.path,
         private=session.config.private,
+        show_progress=True,
     )
 
 

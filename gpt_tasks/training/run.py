@@ -216,6 +216,7 @@ class Run(AnsweringModel):
                 *(_not_kept(learner) if private else ()),
             ],
             output=output,
+            show_progress=rank() == 0,
         )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gpt_tasks import progress
+
 
 @pytest.fixture
 def judged(tmp_path) -> Path:
@@ -33,6 +35,27 @@ def test_a_report_is_shown(cli, finished_run, judged) -> None:
     assert "4 examples" in outcome.out
     assert "accuracy" in outcome.out
     assert "TF-IDF" in outcome.out
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_how_far_an_evaluation_is_is_said_on_stderr(
+    cli, finished_run, judged, tmp_path, monkeypatch, tiny_backbone_folder, writes
+) -> None:
+    # Of one chunk, by its batches.
+    now = iter(range(0, 10**6, 20))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)))
+    run, data, columns = finished_run, judged, COLUMNS
+    if writes:
+        rows = [{"document": f"It was {n}.", "summary": f"{n}"} for n in range(20)]
+        data, run, columns = tmp_path / "rows.jsonl", tmp_path / "writes", []
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        flags = ["--data", data, "--backbone", tiny_backbone_folder, "--epochs", 1, "--max-tokens", 4, "--output", run]
+        assert cli("finetune", "summarization", *flags).code == 0
+    outcome = cli("evaluate", run, "--data", data, *columns, *(["--split", "all"] if writes else []))
+    assert outcome.code == 0, outcome.err
+    lines = [line for line in outcome.err.splitlines() if line.startswith("examples: ")]
+    assert lines[0].startswith("examples: 2/20, " if writes else "examples: 2/4, ")
+    assert "examples: 2/" not in outcome.out
 
 
 def test_json_is_one_object_with_slices(cli, finished_run, judged) -> None:

@@ -12,6 +12,7 @@ from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.generation import generator
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.generator import Generator, open_writer
+from gpt_tasks.progress import counting
 
 PROMPTS = [
     "The old house stood",
@@ -51,7 +52,10 @@ def test_a_batch_writes_what_each_prompt_writes_alone(tiny: Generator) -> None:
     decoding = Decoding(max_new_tokens=24)
     together = [texts[0] for texts in tiny.write(PROMPTS, decoding)]
     one_by_one = [tiny.write([prompt], decoding)[0][0] for prompt in PROMPTS]
-    pairs = tiny.write(PROMPTS, decoding, batch_tokens=100)
+    said: list[int] = []
+    with counting(said.append):
+        pairs = tiny.write(PROMPTS, decoding, batch_tokens=100)
+    assert sum(said) == len(PROMPTS) > said[0]
     assert any(len(each.text) > 20 for each in together)
     for prompt, *found in zip(PROMPTS, together, one_by_one, [texts[0] for texts in pairs], strict=True):
         texts = [each.text for each in found]

@@ -19,6 +19,7 @@ from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.sequence import SequenceHead
 from gpt_tasks.heads.span import SpanHead
 from gpt_tasks.learners.inference import forward, numbers_of, rows_of, tokens_of
+from gpt_tasks.progress import counting
 from gpt_tasks.types import Features
 
 Kind = Literal["rows", "choices", "tokens", "losses"]
@@ -301,3 +302,11 @@ def test_labels_are_seen_where_they_are_wanted_alone(models: dict[Kind, Any]) ->
 
 def test_no_features_give_no_results(models: dict[Kind, Any]) -> None:
     assert computed("rows", models["rows"], []) == []
+
+
+def test_each_batch_says_how_many_are_computed(models: dict[Kind, Any]) -> None:
+    said: list[int] = []
+    with counting(said.append):
+        computed("rows", models["rows"], features_of("rows"))
+    assert sum(said) == len(LENGTHS)
+    assert len(said) > 2
