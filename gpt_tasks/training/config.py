@@ -88,7 +88,9 @@ class FinetuneConfig(BaseModel):
     )
     learning_rate: float | None = Field(None, gt=0, le=1, description="The peak learning rate.")
     warmup: float | None = Field(None, ge=0, lt=1, description="The share of all updates spent warming up.")
-    weight_decay: float | None = Field(None, ge=0, le=1, description="AdamW's decoupled weight decay.")
+    weight_decay: float | None = Field(
+        None, ge=0, le=1, description="AdamW's decoupled weight decay; of embedding rows, those of used tokens."
+    )
     batch_tokens: int | None = Field(None, ge=1, description="Tokens in a batch, padding included.")
     accumulate: int | None = Field(
         None, ge=1, description="Batches whose gradients make one update. Default: 1, more where texts are long."

@@ -211,10 +211,10 @@ def test_it_is_not_used_where_another_forward_is_wanted() -> None:
 USED = torch.tensor([3, 4, 7, 20, 41])
 
 
-def trained(model: GPT2LMHeadModel, steps: int = 6) -> None:
-    """A few updates by AdamW without weight decay, on the used tokens."""
+def trained(model: GPT2LMHeadModel, steps: int = 6, weight_decay: float = 0.0) -> None:
+    """A few updates by AdamW, on the used tokens."""
     base = model.transformer
-    optimizer = torch.optim.AdamW(base.parameters(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(base.parameters(), lr=1e-2, weight_decay=weight_decay)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
         input_ids = USED[torch.randint(len(USED), (4, 6), generator=generator)]
@@ -246,6 +246,17 @@ def test_training_the_used_rows_alone_gives_the_weights_of_training_all() -> Non
         torch.testing.assert_close(weights[name], weight, atol=1e-6, rtol=1e-5, msg=name)
     moved = (embedding.weight != before).any(dim=-1)
     assert moved.nonzero().flatten().tolist() == USED.tolist()
+
+
+def test_rows_that_no_token_uses_do_not_decay() -> None:
+    model = fresh()
+    before = model.transformer.wte.weight.detach().clone()
+    unused = [row for row in range(len(before)) if row not in USED.tolist()]
+    with training_used_rows(model.transformer, USED):
+        trained(model, weight_decay=0.5)
+    assert torch.equal(model.transformer.wte.weight[unused], before[unused])
+    trained(model, weight_decay=0.5)
+    assert (model.transformer.wte.weight[unused].abs() < before[unused].abs()).all()
 
 
 def test_unused_tokens_are_embedded_during_training_as_ever() -> None:
