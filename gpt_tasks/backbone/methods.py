@@ -95,7 +95,7 @@ def _add_lora(backbone: nn.Module) -> nn.Module:
 
     model: Any = backbone
     kind = model.config.model_type
-    targets: Any = _outside_kernels(model) if kind in _MAMBA else TARGETS.get(kind, "all-linear")
+    targets: Any = _linear_layers(model) if kind in _MAMBA or kind not in TARGETS else TARGETS[kind]
     config = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=LORA_DROPOUT, target_modules=targets)
     with ignoring_warnings():  # peft warns that it transposes GPT-2's Conv1D
         try:
@@ -106,12 +106,17 @@ def _add_lora(backbone: nn.Module) -> nn.Module:
             ) from error
 
 
-def _outside_kernels(model: nn.Module) -> list[str]:
-    """Return the linear layers that are called: of the others a kernel takes the weights, without what peft adds."""
-    from torch import nn
+def _linear_layers(model: Any) -> list[str]:
+    """Return the names of the linear layers, without those of experts, which peft adapts only without dropout.
 
-    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return sorted(linear - {"dt_proj", "out_proj"})
+    Of Mamba two are never called: a kernel takes their weights, without what peft adds.
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    in_kernels = {"dt_proj", "out_proj"} if model.config.model_type in _MAMBA else set()
+    return sorted({name.rpartition(".")[2] for name in linear} - in_kernels)
 
 
 def _merge(backbone: nn.Module) -> nn.Module:
