@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import math
 import os
@@ -55,6 +56,31 @@ def remove_drafts(folder: Path) -> None:
     """Remove what processes that were killed had begun to write in a folder. No other process may work there."""
     for draft in folder.rglob(f".*{_DRAFT}"):
         draft.unlink(missing_ok=True)
+
+
+def is_draft(path: Path) -> bool:
+    """Return whether a file is one that is, or was, being written."""
+    return path.name[0] == "." and path.name.endswith(_DRAFT)
+
+
+def remove_left_drafts(path: Path) -> None:
+    """Remove what processes that were killed had begun to write in the place of a file. Others may still write it."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*{_DRAFT}"):
+        number = draft.name.removesuffix(_DRAFT).rpartition(".")[2]
+        if number.isdecimal() and not _is_running(int(number)):
+            draft.unlink(missing_ok=True)
+
+
+def _is_running(number: int) -> bool:
+    if os.name != "posix":  # Elsewhere there is no such question.
+        return True
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # It is another user's.
+    return True
 
 
 @contextmanager
