@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import math
 import os
@@ -36,6 +37,8 @@ REFUSALS = {
 _DRAFT = ".draft"
 # Libraries written in other languages report a full disk only in the message.
 _FULL = re.compile(r"no space left|file too large|\(os error (28|27|122)\)|file write failed|unexpected pos", re.I)
+# How libraries say that another process of a run has gone; torch's own errors have classes that are not imported here.
+_GONE = re.compile(r"gloo/transport|(closed|reset) by (remote )?peer|broken pipe|NCCL|TCPStore|process group", re.I)
 
 
 @contextmanager
@@ -55,6 +58,31 @@ def remove_drafts(folder: Path) -> None:
     """Remove what processes that were killed had begun to write in a folder. No other process may work there."""
     for draft in folder.rglob(f".*{_DRAFT}"):
         draft.unlink(missing_ok=True)
+
+
+def is_draft(path: Path) -> bool:
+    """Return whether a file is one that is, or was, being written."""
+    return path.name[0] == "." and path.name.endswith(_DRAFT)
+
+
+def remove_left_drafts(path: Path) -> None:
+    """Remove what processes that were killed had begun to write in the place of a file. Others may still write it."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*{_DRAFT}"):
+        number = draft.name.removesuffix(_DRAFT).rpartition(".")[2]
+        if number.isdecimal() and not _is_running(int(number)):
+            draft.unlink(missing_ok=True)
+
+
+def _is_running(number: int) -> bool:
+    if os.name != "posix":  # Elsewhere there is no such question.
+        return True
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # It is another user's.
+    return True
 
 
 @contextmanager
@@ -120,6 +148,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)
 
 
+def _is_of_other_process(error: BaseException) -> bool:
+    """Return whether an error of communication means that another process of a run on several has ended."""
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    return several and isinstance(error, RuntimeError) and _GONE.search(said(error)) is not None
+
+
 @contextmanager
 def machine_errors(*, of_files: bool = True) -> Iterator[None]:
     """Raise MachineError, naming the file and the way out, for what the disk, a permission or the memory refuses.
@@ -142,6 +176,11 @@ def machine_errors(*, of_files: bool = True) -> Iterator[None]:
         if is_out_of_memory(error):
             raise MachineError(
                 "The memory is used up", "Shorten the texts; finetune, pretrain and score take a lower --batch-tokens."
+            ) from error
+        if _is_of_other_process(error):
+            raise MachineError(
+                "Another process of this run has ended, and this one cannot go on without it",
+                "The message of that process says why; where it has none, it was killed. Then continue with --resume.",
             ) from error
         if "re-initialize CUDA in forked" in said(error):
             raise MachineError(

@@ -10,17 +10,19 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Self, TextIO
 
 from gpt_tasks.errors import DataError, MachineError, UsageError
-from gpt_tasks.files import REFUSALS, atomic_path
-from gpt_tasks.processes import LOCK
+from gpt_tasks.files import REFUSALS, atomic_path, is_draft, remove_left_drafts
+from gpt_tasks.processes import LOCK, alone_in
 from gpt_tasks.signals import uninterrupted
 
 STDOUT = "-"
+UNFINISHED = ".unfinished"
+"""In an output folder until all is written; where it is left, a process was killed, and what it wrote is replaced."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -128,6 +130,7 @@ def open_output(path: Path) -> Iterator[TextIO]:
 def output_draft(path: Path) -> Iterator[Path]:
     """Yield the path of a draft to write, which then takes the place of a plain file, with the rights that it had."""
     place = real(path)
+    remove_left_drafts(place)
     with atomic_path(place) as draft:
         yield draft
         if place.exists():
@@ -202,15 +205,21 @@ def check_place(path: Path) -> None:
         raise MachineError(f"--output {path}: nothing can be written in {nearest}: {error.strerror}", hint) from error
 
 
-def free_folder(given: str | os.PathLike[str] | None, flag: str = "--output") -> Path | None:
-    """Return an output folder. Raises UsageError where it is no folder or not empty, MachineError as `check_place`."""
+def free_folder(
+    given: str | os.PathLike[str] | None, flag: str = "--output", *, unfinished: bool = False
+) -> Path | None:
+    """Return an output folder. Raises UsageError where it is no folder or not empty, MachineError as `check_place`.
+
+    With `unfinished` it may hold what a process that was killed in `output_folder` left.
+    """
     if given is None:
         return None
     path = user_path(given, flag)
     if path.exists() and not path.is_dir():
         raise UsageError(f"{flag} {path} is {'a file' if path.is_file() else _kind(path)}", _FREE)
-    # The lock alone is what a killed process leaves that had not begun.
-    if path.is_dir() and {each.name for each in path.iterdir()} - {LOCK}:
+    # The lock and drafts alone are what a killed process leaves that had not begun.
+    held = {each.name for each in path.iterdir() if not is_draft(each)} - {LOCK} if path.is_dir() else set()
+    if held and not (unfinished and UNFINISHED in held):
         raise UsageError(f"{flag} {path} is not empty", _FREE)
     check_place(path)
     return path
@@ -265,18 +274,32 @@ class OutputFolder:
 
 @contextmanager
 def output_folder(path: Path | None, keep: str = "") -> Iterator[None]:
-    """Make a folder, if one is given; where the block fails, clear it: see `OutputFolder.clear`."""
+    """Make a folder, if one is given, for this process alone; where the block fails, clear it (`OutputFolder.clear`).
+
+    A process that is killed in the block leaves a mark, by which the next one knows that the folder was free before.
+    Raises UsageError where another process works there.
+    """
     if path is None:
         yield
         return
-    folder = OutputFolder.of(path)
+    folder, mark = OutputFolder.of(path), path / UNFINISHED
     try:
         folder.make()
-        yield
-    except BaseException:
+        with alone_in(path):
+            before = frozenset(each.name for each in path.iterdir())
+            if before <= {LOCK} or UNFINISHED in before:
+                before = frozenset({LOCK})
+                mark.touch()
+            try:
+                yield
+                mark.unlink(missing_ok=True)
+            except BaseException:
+                with uninterrupted():
+                    replace(folder, before=before).clear(keep)
+                raise
+    finally:
         with uninterrupted():
-            folder.clear(keep)
-        raise
+            folder.remove_empty()
 
 
 def real(path: Path) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -229,3 +231,40 @@ def test_a_folder_with_files_is_not_free(tmp_path) -> None:
     with pytest.raises(UsageError, match=r"leads through|is a file"):
         free_folder(tmp_path / "file" / "out")
     assert free_folder(None) is None
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "made" / "out"
+    with output_folder(out):
+        (out / "half").write_text("")
+        left = {each.name for each in out.iterdir()}
+        with pytest.raises(UsageError, match="Another process works in"), output_folder(out):
+            pass
+        assert left == {each.name for each in out.iterdir()}
+    assert [each.name for each in out.iterdir()] == ["half"]
+    with pytest.raises(UsageError, match="is not empty"):
+        free_folder(out, unfinished=True)
+    for name in left:
+        (out / name).touch()
+    (out / ".whole.1.draft").touch()
+    with pytest.raises(UsageError, match="is not empty"):
+        free_folder(out)
+    assert free_folder(out, unfinished=True) == out
+    with pytest.raises(ValueError, match="again"), output_folder(out):
+        raise ValueError("again")
+    assert list(out.iterdir()) == []
+    (out / ".run.json.1.draft").touch()
+    assert free_folder(out) == out
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed_and_no_one_elses(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead, alive = (tmp_path / f".answers[1].csv.{number}.draft" for number in (process.pid, os.getppid()))
+    for each in (dead, alive, tmp_path / ".answers[1].csv.draft"):
+        each.touch()
+    with open_output(tmp_path / "answers[1].csv") as file:
+        file.write("all of it")
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
+        [".answers[1].csv.draft", alive.name, "answers[1].csv"]
+    )

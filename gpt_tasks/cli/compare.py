@@ -41,7 +41,7 @@ def compare_folders(
     from gpt_tasks.evaluation.compare import compare, write_comparison
 
     with answering(as_json) as answer:
-        output = free_folder(output)
+        output = free_folder(output, unfinished=True)
         comparison = compare(folders, cluster=cluster, seed=seed)
         if output is not None and first_process():
             write_comparison(output, comparison)

@@ -20,7 +20,7 @@ from gpt_tasks.files import machine_errors
 from gpt_tasks.paths import check_utf8
 from gpt_tasks.plugins import Plugins, installed_plugins
 from gpt_tasks.shown import escaped, tell
-from gpt_tasks.signals import ignore_signals, unwind_on_signals
+from gpt_tasks.signals import ignore_signals, send_dropped_again, signal_behind, taken, unwind_on_signals
 from gpt_tasks.threads import spin_briefly
 
 TRACE = "--trace"
@@ -30,6 +30,7 @@ def main() -> NoReturn:
     """Run the command line of this process and exit."""
     prepare_streams()
     unwind_on_signals()
+    send_dropped_again()
     spin_briefly()
     code = run(sys.argv[1:])
     ignore_signals()
@@ -54,24 +55,35 @@ def run(arguments: Sequence[str]) -> int:
             with plugins.attribute_errors(may_exit=True), _usage_errors():
                 code = _command(plugins).main(arguments, prog_name="gpt-tasks", standalone_mode=False)
                 return code if isinstance(code, int) else 0
-    except KeyboardInterrupt as error:
-        return _tell(error, "Interrupted", "", INTERRUPTED, trace)
-    except GptTasksError as error:
-        return _tell(error, f"{type(error).__name__}: {error.message}", error.hint, error.exit_code, trace)
     except SystemExit:
+        taken()
         raise
     # Native code that panics raises what is no Exception.
     except BaseException as error:
-        if type(error).__name__ == "PanicException":
-            hint = "A file of the model, such as its tokenizer.json, may be damaged: copy it again."
-            return _tell(error, f"ModelError: native code panicked: {said(error)}", hint, ModelError.exit_code, trace)
-        return _tell(
-            error,
-            f"This is a bug of gpt-tasks: {type(error).__name__}: {said(error)}",
-            f"Please report it, with what {TRACE} shows." if not trace else "Please report it.",
-            GptTasksError.exit_code,
-            trace,
-        )
+        came = signal_behind(error)
+        if came is not None:
+            taken()
+        if isinstance(came, SystemExit):
+            raise came from None
+        if came is not None:
+            return _tell(error, "Interrupted", "", INTERRUPTED, trace)
+        return _failed(error, trace)
+
+
+def _failed(error: BaseException, trace: bool) -> int:
+    """Tell what went wrong, and return the exit code."""
+    if isinstance(error, GptTasksError):
+        return _tell(error, f"{type(error).__name__}: {error.message}", error.hint, error.exit_code, trace)
+    if type(error).__name__ == "PanicException":
+        hint = "A file of the model, such as its tokenizer.json, may be damaged: copy it again."
+        return _tell(error, f"ModelError: native code panicked: {said(error)}", hint, ModelError.exit_code, trace)
+    return _tell(
+        error,
+        f"This is a bug of gpt-tasks: {type(error).__name__}: {said(error)}",
+        f"Please report it, with what {TRACE} shows." if not trace else "Please report it.",
+        GptTasksError.exit_code,
+        trace,
+    )
 
 
 class Root(StrictGroup):

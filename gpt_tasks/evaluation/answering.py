@@ -163,7 +163,7 @@ class AnsweringModel(ABC):
 
         folder = None if output is None else user_path(output, "--output")
         if folder is None or not self._is_unfinished(folder):
-            folder = free_folder(folder)
+            folder = free_folder(folder, unfinished=True)
         with (
             self.guarded(),
             temporary_folder() as scratch,
@@ -185,7 +185,8 @@ class AnsweringModel(ABC):
                     source, split, columns, by, metrics, folder, Path(scratch), skip_invalid, cluster
                 )
                 observers.send("evaluated", report.values())
-                observers.finish(report.values(), sorted(folder.iterdir()) if folder else ())
+                written = folder.iterdir() if folder else ()
+                observers.finish(report.values(), sorted(each for each in written if each.name[0] != "."))
             return report
 
     @abstractmethod

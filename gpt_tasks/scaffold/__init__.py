@@ -105,6 +105,8 @@ def write_plugin(name: str, kind: str, folder: str | Path | None, plugins: Plugi
     words["use"] = use.substitute(words)
     written = folder.with_name(f".{folder.name}-new")
     with machine_errors():
+        # A process that was killed may have left one.
+        shutil.rmtree(written, ignore_errors=True)
         try:
             _write(_contents(kind, words), words, written)
             written.rename(folder)

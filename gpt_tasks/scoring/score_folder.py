@@ -12,7 +12,7 @@ from gpt_tasks.errors import UsageError
 from gpt_tasks.events import Observers
 from gpt_tasks.files import parse_json
 from gpt_tasks.paths import check_place, output_folder, user_path
-from gpt_tasks.processes import alone_in, barrier, rank
+from gpt_tasks.processes import barrier, rank
 
 if TYPE_CHECKING:
     from gpt_tasks.scoring.cache import AnswerCache
@@ -93,7 +93,7 @@ def refuse_others(folder: Path, asked: Mapping[str, Any]) -> None:
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
     """Make the folder, and let no other process work in it. What fails leaves its answers there, and nothing else."""
-    with output_folder(folder if rank() == 0 else None, keep="answers*.jsonl"), alone_in(folder):
+    with output_folder(folder if rank() == 0 else None, keep="answers*.jsonl"):
         yield
 
 

@@ -95,13 +95,26 @@ NUMBERS = [each for each in ALL if is_number(each.values[2])]
 
 
 @pytest.mark.parametrize(("path", "command", "parameter"), NUMBERS)
-@pytest.mark.parametrize("value", ["-7", "nan", "1e999", "yes", "1:30"])
+@pytest.mark.parametrize(
+    "value",
+    [*("-7", "nan", "-inf", "1e999", "-1e300", "yes", "1:30"), pytest.param("9" * 5000, id="digits")],
+)
 def test_a_number_out_of_range_is_refused(cli, path, command, parameter, value) -> None:
     told(cli(*given(path, command, f"{parameter.opts[0]}={value}", *OTHERS.get(path[0], ()))), parameter.opts[0])
 
 
+@pytest.mark.parametrize(("path", "command", "parameter"), NUMBERS)
+@pytest.mark.parametrize("value", ["0", "1e-39", "1e300", str(10**18), "-0.0"])
+def test_an_extreme_number_ends_no_command_badly(cli, path, command, parameter, value) -> None:
+    """Some flags take some of these: then it is the file or model `x` which is not there."""
+    outcome = cli(*given(path, command, f"{parameter.opts[0]}={value}", *OTHERS.get(path[0], ())))
+    assert outcome.code in (2, 4, 5), outcome.err
+    assert list(Path().iterdir()) == []
+
+
 # What these commands must be given before a number can be wrong.
 OTHERS = {
+    "finetune": ["--data=x"],
     "evaluate": ["--data=x", "--task=sentiment"],
     "score": ["--suite=x"],
     "pretrain": ["--text=x", "--output=y"],

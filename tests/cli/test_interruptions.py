@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 
 from gpt_tasks.cli.main import run
 from gpt_tasks.errors import Terminated
-from gpt_tasks.signals import uninterrupted, unwind_on_signals
+from gpt_tasks.signals import Interrupted, send_dropped_again, taken, uninterrupted, unwind_on_signals
 
 
 class Moments:
@@ -28,7 +30,7 @@ class Moments:
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self.seen, self.first = 0, 0
+        self.seen, self.first, self.last_write = 0, 0, 0
         self.signals: list[int] = []
         self.error = 0
 
@@ -42,6 +44,7 @@ class Moments:
         if self.seen >= self.first and self.signals:
             os.kill(os.getpid(), self.signals.pop(0))
         writes = event in ("os.mkdir", "os.rename") or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        self.last_write = self.seen if writes else self.last_write
         if self.error and writes and self.seen >= self.first:
             raise OSError(self.error, os.strerror(self.error), os.fsdecode(arguments[0]))
 
@@ -59,6 +62,7 @@ def handlers() -> Iterator[None]:
     before = [signal.getsignal(number) for number in numbers]
     unwind_on_signals()
     yield
+    taken()
     MOMENTS.folder, MOMENTS.signals, MOMENTS.error = None, [], 0
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
@@ -154,11 +158,10 @@ def test_a_disk_that_refuses_leaves_the_old_state_whole(
 
     assert run(command(0)) == 0
     assert ended(command(1), folder, 0) == 0
-    moments = MOMENTS.seen
+    moments = MOMENTS.last_write
     errors = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
     for number, error in enumerate(errors, start=2):
-        # The last tenth is after the last writing.
-        first = max(1, moments * 9 * (number - 1) // (10 * len(errors)))
+        first = max(1, moments * (number - 1) // len(errors))
         capsys.readouterr()
         assert ended(command(number), folder, first, error=error) == 6, (error, first, moments)
         told = capsys.readouterr().err
@@ -176,11 +179,13 @@ def test_a_disk_that_refuses_leaves_the_old_state_whole(
 
 def test_what_is_cleared_up_is_so_as_a_whole() -> None:
     done: list[str] = []
-    with pytest.raises(Terminated), uninterrupted():  # noqa: PT012 - it is raised at the end
+    with pytest.raises(Terminated) as raised, uninterrupted():  # noqa: PT012 - it is raised at the end
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         done.append("all of it")
     assert done == ["all of it"]
+    assert raised.value.code == 143
+    taken()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
@@ -238,3 +243,47 @@ def test_the_process_ends_with_the_number_of_its_signal(site: Any) -> None:
         check=False,
     )
     assert (process.returncode, process.stdout, process.stderr) == (129, "cleared up\n", "")
+
+
+SWALLOWED = """
+import os
+import time
+
+try:
+    os.kill(os.getpid(), {number})
+except BaseException as error:
+    {handling}
+time.sleep(10)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("handling", ["pass", "raise ImportError from error", "raise ImportError"])
+def test_a_signal_that_an_import_swallows_ends_the_command(
+    handling: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "swallowing.py").write_text(SWALLOWED.format(number=int(number), handling=handling))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "swallowing", raising=False)
+    monkeypatch.setattr("gpt_tasks.cli.main._command", lambda plugins: importlib.import_module("swallowing"))
+    assert ended([], tmp_path, 0) == 128 + number
+    assert "bug" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_what_nothing_can_be_raised_from_comes_again(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    send_dropped_again()
+    with pytest.raises((Terminated, KeyboardInterrupt)) as raised:  # noqa: PT012 - it is raised at some line after
+        Closing()
+        time.sleep(10)
+    assert raised.type in (Terminated, Interrupted)
+    taken()
+    assert told == []

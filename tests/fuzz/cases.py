@@ -188,15 +188,82 @@ def model(draw: st.DrawFn, world: Path) -> Case:
     return Case(command, {name: content}, ("model", "data.jsonl", "suite.yaml", "config.yaml"), ("model",))
 
 
+# Suites that can be scored, and values that a person might give a field of one; a good half can be scored, too.
+ENTRIES: tuple[dict[str, Any], ...] = (
+    {"task": "sentiment", "source": "data.jsonl", "prompt": "{text}\nIt is", "metrics": ["accuracy"]},
+    {"task": "sentiment", "source": "data.jsonl", "shots": 2},
+    {"task": "multiple-choice", "source": "choices.jsonl"},
+    {"task": "text-to-text", "source": "data.jsonl", "fields": {"source": "text", "target": "label"}},
+    {"task": "language-modeling", "source": "data.jsonl"},
+)
+PLAUSIBLE: dict[str, tuple[Any, ...]] = {
+    "task": ("sentiment", "multiple-choice", "text-to-text", "language-modeling", "sentiments"),
+    "name": ("other", "small", "a-b_c", "Small", "two words", "0"),
+    "source": ("data.jsonl", "choices.jsonl", "./data.jsonl", "corpus.txt", "nosuch.jsonl", "."),
+    "split": ("test", "train", "all", "validation"),
+    "shots_split": ("train", "test", "all"),
+    "shots": (0, 1, 2, 5, 22, 23, 24, 25, 1000, -1, 10**18),
+    "prompt": (
+        "{text}",
+        "{text}\nIt is",
+        "{text} {text}:",
+        "{question}\nA:",
+        "It is",
+        "{",
+        "{text!r}",
+        "",
+        "\n{text}\n\n",
+    ),
+    "metrics": (["accuracy"], ["accuracy", "macro_f1"], ["mcc"], ["ece"], ["bleu", "chrf"], ["rmse"], ["nosuch"], []),
+    "by": ("label", "text", "thing", "answer", "nosuch"),
+    "cluster": ("label", "text", "thing", "nosuch"),
+    "groups": (["data"], ["data", "choices"], []),
+    "fields": ({"text": "text", "label": "label"}, {"text": "label", "label": "label"}, {"label": "label"}, {}),
+    "question": ("How is it? {text}", "Is it {text}?", "?"),
+    "label_words": (
+        {"positive": "good", "negative": "bad"},
+        {"positive": "good"},
+        {"positive": "good", "negative": "good"},
+        {"positive": "", "negative": "bad"},
+        {"good": "positive"},
+        {"positive": "good thing", "negative": "\u65e5\u672c"},
+    ),
+    "local": ({"file": "data.jsonl"}, {"file": "nosuch.jsonl"}, {}),
+}
+SCORE_FLAGS: tuple[tuple[str, ...], ...] = (
+    ("--limit", "1"),
+    ("--limit", "3"),
+    ("--shots", "1"),
+    ("--shots", "3", "--shots-sampler", "fixed"),
+    ("--shots", "2", "--seed", "0"),
+    ("--cluster", "thing"),
+    ("--batch-tokens", "64"),
+    ("--engine", "plain"),
+    ("--chat-template",),
+    ("--data-dir", "."),
+)
+
+
 @st.composite
 def suite(draw: st.DrawFn, world: Path) -> Case:
-    """A suite, changed; scored."""
-    content = draw(_as_yaml(SUITE))
+    """A suite that can be scored, of which a field or two have other plausible values; at times a damaged one."""
+    flags: tuple[str, ...] = ()
+    if draw(st.integers(0, 5)) == 0:
+        content = draw(_as_yaml(SUITE))
+    else:
+        entries = [dict(draw(st.sampled_from(ENTRIES))) for _ in range(draw(st.integers(1, 2)))]
+        for place, entry in enumerate(entries):
+            entry["name"] = f"task{place}"
+        for _ in range(draw(st.integers(0, 2))):
+            name = draw(st.sampled_from(sorted(PLAUSIBLE)))
+            draw(st.sampled_from(entries))[name] = draw(st.sampled_from(PLAUSIBLE[name]))
+        content = yaml.safe_dump({"name": "small", "tasks": entries}, allow_unicode=True).encode()
+        flags = draw(st.one_of(st.just(()), st.sampled_from(SCORE_FLAGS)))
     return Case(
-        ("score", "model", "--suite", "suite.yaml", "--output", OUTPUT),
+        ("score", "model", "--suite", "suite.yaml", "--output", OUTPUT, *flags),
         {"suite.yaml": content},
-        ("model", "data.jsonl"),
-        ("suite", "data.jsonl"),
+        ("model", "data.jsonl", "choices.jsonl", "corpus.txt"),
+        ("suite", "data.jsonl", "choices.jsonl", "corpus.txt", *flags[:1]),
     )
 
 
@@ -296,20 +363,50 @@ LONG = (
 )
 
 
+# Values of the right type, near their limits; a name that takes none of them is a number.
+NUMBERS = ("1", "2", "0", "0.5", "-1", "0.999999", "1e-8", "3", "16", "64", "1.5")
+LIKELY: dict[str, tuple[str, ...]] = {
+    "--data": ("data.jsonl", "choices.jsonl"),
+    "--backbone": ("model", "run"),
+    "--config": ("config.yaml",),
+    "--input": ("data.jsonl", "-"),
+    "--column": ("text=text", "label=label", "text=label", "text=nosuch"),
+    "--split": ("test", "all", "train"),
+    "--by": ("label", "text", "nosuch"),
+    "--cluster": ("label", "text", "nosuch"),
+    "--metric": ("accuracy", "mcc", "bleu", "nosuch"),
+    "--metrics": ("accuracy", "mcc", "bleu", "nosuch"),
+    "--task": ("sentiment", "text-to-text"),
+    "--question": ("How is it? {text}",),
+    "--label-word": ("positive=good",),
+    "--encoding": ("utf-8", "cp1252", "utf-16", "nosuch"),
+    "--decoding": ("num_beams=2", "temperature=0.5", "stop=a", "max_new_tokens=0"),
+    "--stop": ("a", "\n"),
+    "--validation": ("data.jsonl", "corpus.txt"),
+    "--test": ("data.jsonl",),
+    "--kind": ("task", "metric"),
+    "--suite": ("suite.yaml", "starter"),
+    "--option": ("prompt={text}",),
+    "--by-column": ("label",),
+}
+
+
 @st.composite
 def flags(draw: st.DrawFn, world: Path) -> Case:
     """A command with one to three flags of it, whose values are odd."""
     name = draw(st.sampled_from(sorted(BASES)))
     options = _options()[name]
     given: list[str] = []
+    plausible = draw(st.integers(0, 2)) > 0
     for option, is_switch, choices in draw(st.lists(st.sampled_from(options), min_size=1, max_size=3)):
         if option in ("--output", "--help", "--about-text"):
             continue
         given.append(option)
         if not is_switch:
-            value = draw(st.one_of(st.sampled_from(choices), _values(option)) if choices else _values(option))
+            of_type = st.sampled_from(choices or LIKELY.get(option, NUMBERS))
+            value = draw(of_type if plausible else st.one_of(of_type, _values(option)))
             given.append(value.replace("\x00", ""))
-    takes = ("run", "run2", "model", "data.jsonl", "corpus.txt", "suite.yaml", "config.yaml")
+    takes = ("run", "run2", "model", "data.jsonl", "choices.jsonl", "corpus.txt", "suite.yaml", "config.yaml")
     # A name that is not there is named by its kind and value.
     culprits = ("--", *dict.fromkeys(each for each in given if each))
     return Case((name, *BASES[name], *given), {}, takes, culprits)

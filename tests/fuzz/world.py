@@ -6,9 +6,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -18,6 +17,10 @@ ROWS = [
     {"text": f"The {thing} was {word} and I would {again} come back.", "label": LABELS[word in ("fine", "lovely")]}
     for thing in ("soup", "room", "film", "train", "concert", "tea")
     for word, again in (("cold", "not"), ("lovely", "gladly"), ("dull", "never"), ("fine", "surely"))
+]
+CHOICES = [
+    {"question": f"How was the {thing}?", "choices": ["cold", "lovely", "dull"], "answer": place % 3, "thing": thing}
+    for place, thing in enumerate(("soup", "room", "film", "train", "concert", "tea"))
 ]
 TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
 SUITE = {
@@ -34,24 +37,21 @@ def make_world(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row) + "\n" for row in ROWS)
     (folder / "data.jsonl").write_text(lines, encoding="utf-8")
+    asked = "".join(json.dumps(row) + "\n" for row in CHOICES)
+    (folder / "choices.jsonl").write_text(asked, encoding="utf-8")
     (folder / "corpus.txt").write_text("".join(row["text"] + "\n" for row in ROWS), encoding="utf-8")
     (folder / "suite.yaml").write_text(yaml.safe_dump(SUITE), encoding="utf-8")
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
     make_model(folder / "model")
-    _gpt_tasks(folder, "finetune", "sentiment", "--config", "config.yaml", "--output", "run").wait()
+    _finetuned(folder, "run")
     shutil.copytree(folder / "run", folder / "run2")
-    stopped = _gpt_tasks(
-        folder, "finetune", "sentiment", "--config", "config.yaml", "--epochs", "30", "--output", "stopped"
-    )
-    ends = time.monotonic() + 300
     # A marker is written last, and says that its checkpoint is whole.
-    while len(list((folder / "stopped").rglob("COMPLETE"))) < 2 and time.monotonic() < ends:
-        if stopped.poll() is not None:
-            break
-        time.sleep(0.05)
-    stopped.send_signal(signal.SIGKILL)
-    stopped.wait()
+    _finetuned(folder, "stopped", "--checkpoint-steps", "1", until=lambda: _checkpoints(folder / "stopped") >= 2)
     return folder
+
+
+def _checkpoints(folder: Path) -> int:
+    return len(list(folder.rglob("COMPLETE")))
 
 
 def make_model(folder: Path) -> None:
@@ -78,7 +78,25 @@ def make_model(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _gpt_tasks(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-m", "gpt_tasks", *arguments], cwd=folder, env=environment, **quiet)
+def _finetuned(folder: Path, output: str, *flags: str, until: Callable[[], bool] = lambda: False) -> None:
+    """Train in a forked process, which has what this one has imported; kill it once `until` is true."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            os.chdir(folder)
+            for number in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            from gpt_tasks.cli.main import run
+
+            epochs = ("--epochs", "30") if flags else ()
+            code = run(["finetune", "sentiment", "--config", "config.yaml", "--output", output, *epochs, *flags])
+        finally:
+            os._exit(code)
+    ends = time.monotonic() + 300
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        if until() or time.monotonic() > ends:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(0.02)

@@ -39,6 +39,8 @@ if "KILL_AT_SAVE" in os.environ:
 def observe(event):
     if event.kind == "step" and event.step == int(os.environ.get("KILL_AT_STEP", -1)):
         kill()
+    if event.kind == "step" and event.step == int(os.environ.get("FAIL_AT_STEP", -1)):
+        raise ValueError("no more")
 """
 
 
@@ -73,6 +75,8 @@ for line in sys.stdin:
         os.environ.update(variables)
         os.chdir(variables.get("FOLDER", "."))
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        if "SAID" in variables:
+            os.dup2(os.open(variables["SAID"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
         os.dup2(2, 1)
         code = run(arguments)
         sys.stderr.flush()
@@ -124,7 +128,7 @@ def command(workplace: Path, backbone: Path, name: str, *, resume: bool = False)
     ]  # fmt: skip
 
 
-def run_on_both(launchers: tuple[Launcher, Launcher], arguments: list[str]) -> list[int]:
+def run_on_both(launchers: tuple[Launcher, Launcher], arguments: list[str], **more: str) -> list[int]:
     """Run a command on two ranks without torchrun, which would import everything again."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -132,7 +136,7 @@ def run_on_both(launchers: tuple[Launcher, Launcher], arguments: list[str]) -> l
     sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     with ThreadPoolExecutor() as pool:
         started = [
-            pool.submit(launcher.run, arguments, RANK=str(rank), LOCAL_RANK=str(rank), **sizes, **place)
+            pool.submit(launcher.run, arguments, RANK=str(rank), LOCAL_RANK=str(rank), **sizes, **place, **more)
             for rank, launcher in enumerate(launchers)
         ]
         return [each.result() for each in started]
@@ -237,3 +241,15 @@ def test_killed_run_on_two_ranks_resumes_to_the_same_weights(
     assert json.loads((workplace / "two-killed" / "run.json").read_text())["status"] == "unfinished"
     assert torchrun_on_two([*killed, "--resume"], workplace) == 0
     assert weights(workplace, "two-killed") == weights(workplace, "two-whole"), ANYWHERE_ON_TWO
+
+
+@pytest.mark.parametrize(("how", "code"), [({"KILL_AT_STEP": "5"}, -9), ({"FAIL_AT_STEP": "5"}, 3)])
+def test_where_one_rank_ends_the_other_says_so(
+    workplace: Path, tiny_backbone_folder: Path, launchers: tuple[Launcher, Launcher], how: dict[str, str], code: int
+) -> None:
+    name = f"two-{-code}"
+    said = workplace / f"{name}.txt"
+    started = command(workplace, tiny_backbone_folder, name)
+    assert run_on_both(launchers, started, **how, GPT_TASKS_STRICT="1", SAID=str(said)) == [code, 6]
+    assert "[process 1] MachineError: Another process of this run has ended" in said.read_text()
+    assert "bug" not in said.read_text()
