@@ -199,7 +199,7 @@ ENTRIES: tuple[dict[str, Any], ...] = (
 PLAUSIBLE: dict[str, tuple[Any, ...]] = {
     "task": ("sentiment", "multiple-choice", "text-to-text", "language-modeling", "sentiments"),
     "name": ("other", "small", "a-b_c", "Small", "two words", "0"),
-    "source": ("data.jsonl", "choices.jsonl", "./data.jsonl", "corpus.txt", "nosuch.jsonl", "."),
+    "source": ("data.jsonl", "choices.jsonl", "./data.jsonl", "corpus.txt", "nosuch.jsonl", "model"),
     "split": ("test", "train", "all", "validation"),
     "shots_split": ("train", "test", "all"),
     "shots": (0, 1, 2, 5, 22, 23, 24, 25, 1000, -1, 10**18),
@@ -263,7 +263,7 @@ def suite(draw: st.DrawFn, world: Path) -> Case:
         ("score", "model", "--suite", "suite.yaml", "--output", OUTPUT, *flags),
         {"suite.yaml": content},
         ("model", "data.jsonl", "choices.jsonl", "corpus.txt"),
-        ("suite", "data.jsonl", "choices.jsonl", "corpus.txt", *flags[:1]),
+        ("suite", "data.jsonl", "choices.jsonl", "corpus.txt", "model", *flags[:1]),
     )
 
 
@@ -365,6 +365,7 @@ LONG = (
 
 # Values of the right type, near their limits; a name that takes none of them is a number.
 NUMBERS = ("1", "2", "0", "0.5", "-1", "0.999999", "1e-8", "3", "16", "64", "1.5")
+FEW = ("0.001", "0", "-1", "1e-39")
 LIKELY: dict[str, tuple[str, ...]] = {
     "--data": ("data.jsonl", "choices.jsonl"),
     "--backbone": ("model", "run"),
@@ -387,7 +388,6 @@ LIKELY: dict[str, tuple[str, ...]] = {
     "--kind": ("task", "metric"),
     "--suite": ("suite.yaml", "starter"),
     "--option": ("prompt={text}",),
-    "--by-column": ("label",),
 }
 
 
@@ -403,7 +403,8 @@ def flags(draw: st.DrawFn, world: Path) -> Case:
             continue
         given.append(option)
         if not is_switch:
-            of_type = st.sampled_from(choices or LIKELY.get(option, NUMBERS))
+            likely = FEW if any(part in option for part in LONG) else NUMBERS
+            of_type = st.sampled_from(choices or LIKELY.get(option, likely))
             value = draw(of_type if plausible else st.one_of(of_type, _values(option)))
             given.append(value.replace("\x00", ""))
     takes = ("run", "run2", "model", "data.jsonl", "choices.jsonl", "corpus.txt", "suite.yaml", "config.yaml")
