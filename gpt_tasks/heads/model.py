@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from gpt_tasks.backbone import speed
 from gpt_tasks.data.encoded import IGNORE_INDEX
 from gpt_tasks.errors import UsageError
 from gpt_tasks.heads.lm import text_loss
+from gpt_tasks.heads.parts import in_parts
 
 Loss = Callable[..., Tensor]
 """From logits and labels, and the examples' `values` where they have some, to the loss summed over examples."""
@@ -96,15 +96,14 @@ class HeadModel(nn.Module):
         rows = len(ids) if self.part_tokens is None else max(1, self.part_tokens // ids.shape[1])
         if rows >= len(ids):
             return self._read(ids, mask, counts)
-        found = []
-        for start in range(0, len(ids), rows):
-            part = slice(start, start + rows)
-            given = ids[part], mask[part], None if counts is None else counts[part]
-            found.append(
-                checkpoint(self._read, *given, use_reentrant=False) if torch.is_grad_enabled() else self._read(*given)
-            )
-        losses = [loss for _, loss in found if loss is not None]
-        return torch.cat([logits for logits, _ in found]), torch.stack(losses).sum() if losses else None
+
+        def read(part: int) -> tuple[Tensor, ...]:
+            which = slice(part * rows, (part + 1) * rows)
+            logits, loss = self._read(ids[which], mask[which], None if counts is None else counts[which])
+            return (logits,) if loss is None else (logits, loss)
+
+        logits, *losses = in_parts(read, -(-len(ids) // rows), self)
+        return logits, losses[0] if losses else None
 
     def _read(self, ids: Tensor, mask: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
         last_only = getattr(self.head, "reads_last_token_only", False) and counts is None
