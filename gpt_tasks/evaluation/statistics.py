@@ -184,8 +184,8 @@ def whole_figure(metric: Metric, rows: Rows, *, seed: int = 0) -> Score:
     """Return the figure of a metric that is not a mean, with its own interval or that of a bootstrap over rows.
 
     The interval is within the metric's range. It is NaN where the value is, and where resamples say nothing of it: they
-    are undefined for the most part, or all the same. Raises PluginError where
-    the metric's function raises or returns no number.
+    are undefined for the most part, all the same, or on one side of the value. Raises PluginError where the metric's
+    function raises or returns no number.
     """
     value = whole_value(metric, rows)
     if not math.isfinite(value):
@@ -200,6 +200,9 @@ def whole_figure(metric: Metric, rows: Rows, *, seed: int = 0) -> Score:
             return math.nan
 
         low, high = bootstrap_interval(computed, len(rows), seed, rows.clusters)
+        # As of rare labels, of which a resample lacks many: what it is of others is not what it is of these rows.
+        if not low <= value <= high:
+            low = high = math.nan
     least, most = metric.range
     # NaN comes first, so that it stays.
     return Score(value, max(min(low, value), least), min(max(high, value), most), len(rows))

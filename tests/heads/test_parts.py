@@ -66,7 +66,8 @@ for parts in (2, 60):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
-def test_a_long_example_takes_the_memory_of_a_short_one() -> None:
+def test_a_long_example_takes_no_more_memory_than_a_short_one() -> None:
     found = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     two, many = map(int, found.stdout.split())
-    assert many < 2 * two, f"{many} KiB for 60 parts, {two} KiB for 2"
+    # The nodes of sixty graphs would keep it from using 200 MB again.
+    assert many - two < 2**16, f"{many} KiB for 60 parts, {two} KiB for 2"

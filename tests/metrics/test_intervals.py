@@ -311,6 +311,26 @@ def test_a_generic_bootstrap_draws_whole_clusters() -> None:
     assert (found.high - found.low) / (alone.high - alone.low) == pytest.approx(2, rel=0.15)
 
 
+def test_500_labels_have_an_interval_around_their_macro_f1_or_none() -> None:
+    random = np.random.default_rng(0)
+    labels = tuple(f"label{number}" for number in range(500))
+    references = np.arange(500)
+    predictions = np.where(random.random(500) < 0.25, references, random.integers(0, 500, 500))
+    rows = rows_of(references, predictions, np.zeros((500, 1)), labels)
+    found = whole_figure(BY_NAME["macro_f1"], rows)
+    assert found.low < found.value < found.high
+    # A resample lacks a third of the labels, so that a plain bootstrap lies below the figure.
+    alone = whole_figure(replace(BY_NAME["macro_f1"], interval=None, whole=f1_of_all), rows)
+    assert alone.value > 0.1
+    assert np.isnan([alone.low, alone.high]).all()
+
+
+def f1_of_all(rows: Rows) -> float:
+    """Macro F1 over all 500 labels, those that no row has among them."""
+    right = [a for a, b in zip(rows.predictions, rows.references, strict=True) if a == b]
+    return len(set(right)) / 500
+
+
 def test_one_cluster_has_no_interval() -> None:
     from gpt_tasks.extensions import Rows
     from gpt_tasks.metrics.confusion import macro_f1_interval, mcc_interval
