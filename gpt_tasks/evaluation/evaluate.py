@@ -245,7 +245,8 @@ def _of_intervals(figures: Mapping[str, Score], clustering: Clustering) -> list[
         return [] if note is None else [note]
     return [
         *([] if note is None else [note]),
-        f"{', '.join(without)}: no interval, as so few examples, clusters or rows of a label do not show how much it varies.",
+        f"{', '.join(without)}: no interval, as so few examples, clusters or rows of a label do not show how much it "
+        "varies.",
     ]
 
 

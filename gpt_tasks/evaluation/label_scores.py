@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -40,27 +40,48 @@ class LabelCounts:
 
     def scores(self, labels: Sequence[str], *, clustered: bool = False) -> dict[str, LabelScores]:
         """Return precision, recall and F1 of each label, by clusters if `clustered`; none where nothing was counted."""
-        of = self._clustered if clustered else self._counted
-        return {label: of(label) for label in labels} if self.counts else {}
+        if not self.counts:
+            return {}
+        if not clustered:
+            return self._counted(labels)
+        return {label: _of_clusters(*columns) for label, columns in self._by_label(labels)}
 
-    def _counted(self, label: str) -> LabelScores:
-        right = self.counts[label, label]
-        given = sum(count for (_, answer), count in self.counts.items() if answer == label)
-        support = sum(count for (reference, _), count in self.counts.items() if reference == label)
-        return LabelScores(
-            precision=proportion(right, given),
-            recall=proportion(right, support),
-            f1=f1_of_share(proportion(right, support + given - right), support),
-        )
+    def _counted(self, labels: Sequence[str]) -> dict[str, LabelScores]:
+        support: Counter[str | None] = Counter()
+        given: Counter[str | None] = Counter()
+        for (reference, answer), count in self.counts.items():
+            support[reference] += count
+            given[answer] += count
+        found = {}
+        for label in labels:
+            right = self.counts[label, label]
+            found[label] = LabelScores(
+                precision=proportion(right, given[label]),
+                recall=proportion(right, support[label]),
+                f1=f1_of_share(proportion(right, support[label] + given[label] - right), support[label]),
+            )
+        return found
 
-    def _clustered(self, label: str) -> LabelScores:
-        right, given, support = np.zeros((3, self._clusters), dtype=np.int64)
+    def _by_label(self, labels: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield of each label how often it was right, given and to be given in each cluster, `[3, clusters]`."""
+        entries: dict[str, list[tuple[int, int, int]]] = {label: [] for label in labels}
         for (cluster, reference, answer), count in self._by_cluster.items():
-            right[cluster] += count * (label == reference == answer)
-            given[cluster] += count * (answer == label)
-            support[cluster] += count * (reference == label)
-        return LabelScores(
-            precision=clustered_proportion(right, given),
-            recall=clustered_proportion(right, support),
-            f1=f1_of_share(clustered_proportion(right, support + given - right), int(support.sum())),
-        )
+            if reference in entries:
+                entries[reference].append((2, cluster, count))
+            if answer in entries:
+                entries[answer].append((1, cluster, count))
+                if reference == answer:
+                    entries[answer].append((0, cluster, count))
+        for label, each in entries.items():
+            rows, clusters, counts = np.array(each, dtype=np.int64).reshape(-1, 3).T
+            columns = np.zeros((3, self._clusters), dtype=np.int64)
+            np.add.at(columns, (rows, clusters), counts)
+            yield label, columns
+
+
+def _of_clusters(right: np.ndarray, given: np.ndarray, support: np.ndarray) -> LabelScores:
+    return LabelScores(
+        precision=clustered_proportion(right, given),
+        recall=clustered_proportion(right, support),
+        f1=f1_of_share(clustered_proportion(right, support + given - right), int(support.sum())),
+    )

@@ -20,6 +20,8 @@ ProbeKind = Literal["multinomial", "binary", "ridge"]
 C_VALUES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Far below what a validation set of thousands can resolve, and three times faster than scikit-learn's default.
 _TOLERANCE = 1e-3
+# Of validation data, which can be a tenth of millions of rows, with a thousand labels each.
+_LOGITS_AT_ONCE = 2_000_000
 # The largest of the other logits is never below zero, so that this one means a probability below 1e-13.
 _NEVER = -30.0
 
@@ -54,14 +56,18 @@ def fit_probe(
 
     weights = numpy.ones(outputs) if class_weights is None else class_weights
     scaler = StandardScaler().fit(train)
-    fitted, mean_loss = _KINDS[kind]
+    fitted, loss = _KINDS[kind]
+    rows = max(1, _LOGITS_AT_ONCE // outputs)
     fit = fitted(scaler.transform(train), train_labels, weights)
     best, least = None, numpy.inf
     for strength in C_VALUES:
         coefficients, intercepts = fit(strength)
         weight = (coefficients / scaler.scale_).astype(numpy.float32)
         bias = (intercepts - weight @ scaler.mean_).astype(numpy.float32)
-        found = mean_loss(validation @ weight.T + bias, validation_labels, weights)
+        found = 0.0
+        for start in range(0, len(validation), rows):
+            some = slice(start, start + rows)
+            found += loss(validation[some] @ weight.T + bias, validation_labels[some], weights)
         if best is not None and found >= least:
             break
         best, least = Probe(weight, bias, strength), found

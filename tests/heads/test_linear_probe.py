@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy
 import pytest
 import torch
@@ -52,6 +54,23 @@ def test_c_is_chosen_on_the_validation_data() -> None:
     hopeless = fit_probe(features[:900], noise[:900], features[900:], noise[900:], 3).C
     assert hopeless == C_VALUES[0]
     assert C_VALUES[0] < easy
+
+
+def test_validation_data_take_no_memory_for_all_their_logits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = numpy.arange(20_000) % 50
+    features = numpy.stack([numpy.cos(labels), numpy.sin(labels)], axis=1).astype(numpy.float32)
+    train = (features[:100], labels[:100])
+    whole = fit_probe(*train, features, labels, 50)
+    monkeypatch.setattr(linear_probe, "_LOGITS_AT_ONCE", 50 * 500)
+    tracemalloc.start()
+    try:
+        found = fit_probe(*train, features, labels, 50)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.C == whole.C
+    assert numpy.array_equal(found.weight, whole.weight)
+    assert peak < 20_000 * 50 * 8 / 2
 
 
 def test_a_label_without_training_rows_is_never_likely() -> None:
