@@ -59,7 +59,7 @@ class _Recomputed(torch.autograd.Function):
                 for number, gradient in enumerate(found):
                     if gradient is not None:
                         before = sums[number]
-                        sums[number] = gradient if before is None else before.add_(gradient)
+                        sums[number] = gradient if before is None else before + gradient
         return None, None, *sums
 
 
