@@ -18,7 +18,7 @@ from gpt_tasks.plugins import installed_plugins
 
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w*-])")
 # Flags of pip, of lm-evaluation-harness, and of other programs.
-OTHERS = {"apply-chat-template", "model-args", "gen-kwargs", "model", "batch-size"}
+OTHERS = {"apply-chat-template", "model-args", "gen-kwargs", "model", "batch-size", "no-deps", "merge"}
 
 
 def flags_of_commands() -> set[str]:

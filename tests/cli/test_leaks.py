@@ -134,7 +134,7 @@ def test_shots_are_from_train_and_never_the_text_that_is_asked_about(
 def test_a_suite_on_one_file_draws_other_rows(
     notes: Any, suite: Any, tiny_backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gpt_tasks.scoring import score as scoring
+    from gpt_tasks.scoring import opened_suite as scoring
 
     rows = [{"question": f"Question {number}?", "choices": ["yes", "no"], "answer": 0} for number in range(6)]
     data = jsonl(tmp_path / "rows.jsonl", rows)
