@@ -91,7 +91,9 @@ def neighbour(computes: bool) -> Iterator[None]:
     if not computes:
         yield
         return
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+    # It ends with this process, also where this one is killed.
+    computing = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(1_000_000))"
+    with subprocess.Popen([sys.executable, "-c", computing]) as process:
         try:
             yield
         finally:

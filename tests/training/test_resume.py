@@ -253,5 +253,5 @@ def test_where_one_rank_ends_the_other_says_so(
     assert run_on_both(launchers, started, **how, GPT_TASKS_STRICT="1", SAID=str(said)) == [code, 6]
     assert "[process 1] MachineError: " in said.read_text()
     assert "bug" not in said.read_text()
-    if "KILL_AT_STEP" in how:  # One that fails clears up, so that the other may miss a file before it is told.
+    if "KILL_AT_STEP" in how:  # One that fails clears up, so that the other may miss a file first.
         assert "[process 1] MachineError: Another process of this run has ended" in said.read_text()

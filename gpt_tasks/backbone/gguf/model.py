@@ -1,4 +1,4 @@
-"""A model from a GGUF file: its tensors are read one after the other, and never stand beside the whole model."""
+"""A model from a GGUF file, whose tensors are read one after the other: none is in memory twice for long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2", "phi3")
-"""Those of which a test compares what is computed with what transformers computes from the same file."""
+"""Those of which a test compares the weights and logits with those of the model that was written into the file."""
 _VALUES_AT_ONCE = 1 << 21
 _SCALED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
