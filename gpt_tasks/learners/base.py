@@ -161,6 +161,9 @@ class Learner(ABC, Generic[P]):
             part_tokens=self.settings.batch_tokens or None,
         )
 
+    def begin(self) -> None:
+        """Set weights of the new model that a learner knows better than by chance. Called once, before a training."""
+
     def untrained_backbone(self) -> Backbone:
         """Open the backbone that the training started from, also of a run that is loaded.
 

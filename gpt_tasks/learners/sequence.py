@@ -36,6 +36,7 @@ from gpt_tasks.learners.baselines import (
     plain_texts,
 )
 from gpt_tasks.learners.tfidf import Loss
+from gpt_tasks.tasks.encoding import encode_texts
 from gpt_tasks.types import Example, Features, MultiLabelPrediction, Prediction
 
 P = TypeVar("P")
@@ -199,6 +200,23 @@ class ClassificationLearner(SequenceLearner[Prediction]):
             # A label without rows has no part in the loss, so that its weight is free.
             weights = counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum())
             self.class_weights = torch.tensor(weights, dtype=torch.float32, device=self.settings.device)
+
+    def begin(self) -> None:
+        """Begin where the language model stands: a label's row is that of its word in the model's output layer.
+
+        Of a word of several tokens it is the mean of their rows. A head that reads more than the last token, or texts
+        that no word can follow, begins at random.
+        """
+        head, layer = self.model.head, self.backbone.model.get_output_embeddings()
+        is_last = (
+            isinstance(head, LinearHead) and head.reads_last_token_only and getattr(self.task, "label_follows", False)
+        )
+        if layer is None or not is_last or head.linear.in_features != layer.weight.shape[1]:
+            return
+        words = [f" {self.task.word(label).replace('_', ' ')}" for label in self.task.labels]
+        with torch.no_grad():
+            for row, ids in enumerate(encode_texts(self.backbone.tokenizer, words, begins=False)):
+                head.linear.weight[row] = layer.weight[ids].float().mean(dim=0)
 
     def label(self, target: str) -> Any:
         """Return the label's index."""

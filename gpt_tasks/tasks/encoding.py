@@ -128,6 +128,12 @@ def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.eos_token_id)
 
 
+def puts_space_in_front(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer puts a space in front of a text that has none, as that of Llama 2 does."""
+    first = _backend(tokenizer).encode("a", add_special_tokens=False).tokens[:1]
+    return first != [] and first[0][:1] in ("▁", "Ġ")
+
+
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the token to pad with: any will do, because the attention mask identifies padding."""
     return int(tokenizer.pad_token_id or 0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -14,7 +14,8 @@ from pydantic_core import PydanticCustomError
 from gpt_tasks.tasks.base import Task, TrainingExamples
 from gpt_tasks.tasks.fixtures import Fixtures, longer_inputs, with_column
 from gpt_tasks.tasks.options import TRAINED, TaskOptions
-from gpt_tasks.tasks.prompts import encode_prompts, encode_windows, prompt_fields
+from gpt_tasks.tasks.pieces import LongTexts, encode_pieces
+from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import choose_columns, refuse_unknown_fields, require_columns
 from gpt_tasks.types import Encoded, Example, Row
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 DELIMITER = "<|delimiter|>"
 """Separates the texts of a pair: a special token that is added to the model (Radford et al. 2018)."""
 
-LongTexts = Literal["windows", "truncate"]
 LONG_TEXTS: Any = Field(
     None,
     description="windows: read a text that is too long in parts that overlap; truncate: read its beginning.",
@@ -35,7 +35,9 @@ LONG_TEXTS: Any = Field(
 class HeadOptions(TaskOptions):
     """The options of every task that a head answers."""
 
-    prompt: str | None = Field(None, min_length=1, description="How an example reads as text, as in '{text}'.")
+    prompt: str | None = Field(
+        None, min_length=1, description="How an example reads as text, as in '{text}', in place of the task's own."
+    )
     long_texts: LongTexts | None = LONG_TEXTS
 
     @field_validator("prompt")
@@ -108,11 +110,11 @@ class HeadTask(Task):
         """
         if not examples:
             return []
-        prompt = self.prompt_for(examples[0].inputs)
-        encoded = self.encoding(prompt, [example.inputs for example in examples], tokenizer, max_length)
+        prompt, inputs = self.trained_prompt(examples[0].inputs), [example.inputs for example in examples]
+        encoded = encode_pieces(prompt, inputs, tokenizer, max_length, self.long_texts)
         if not self.symmetric or len(examples[0].inputs) != 2:
             return encoded
-        turned = self.encoding(prompt, [_turned(example.inputs) for example in examples], tokenizer, max_length)
+        turned = encode_pieces(prompt, list(map(_turned, inputs)), tokenizer, max_length, self.long_texts)
         return [
             replace(
                 one,
@@ -123,19 +125,18 @@ class HeadTask(Task):
             for one, other in zip(encoded, turned, strict=True)
         ]
 
-    @property
-    def encoding(self) -> Callable[..., list[Encoded]]:
-        """How filled prompts become tokens: cut where they are too long, or in windows."""
-        return encode_prompts if self.long_texts == "truncate" else encode_windows
-
     def special_tokens(self) -> tuple[str, ...]:
         """Return the tokens that the model must be given to read what the task was fitted to."""
-        return (DELIMITER,) if DELIMITER in self.prompt_for(dict.fromkeys(self.inputs, "")) else ()
+        return (DELIMITER,) if DELIMITER in self.trained_prompt(dict.fromkeys(self.inputs, "")) else ()
 
     def prompt_for(self, inputs: Mapping[str, str]) -> str:
         """Return the prompt for texts: that of pairs where they are one."""
         paired = self.pair_prompt and set(inputs) != set(prompt_fields(self.prompt))
         return str(self.pair_prompt) if paired else self.prompt
+
+    def trained_prompt(self, inputs: Mapping[str, str]) -> str:
+        """Return the prompt that a trained model reads texts by: by default `prompt_for`."""
+        return self.prompt_for(inputs)
 
     def fixtures(self) -> Fixtures:
         """Another row's target, and longer texts."""
@@ -150,7 +151,7 @@ class HeadTask(Task):
 
     def _prompt_ending(self, example: Example) -> str:
         """Return the prompt's own words after its last text."""
-        ending, field, *_ = list(string.Formatter().parse(self.prompt_for(example.inputs)))[-1]
+        ending, field, *_ = list(string.Formatter().parse(self.trained_prompt(example.inputs)))[-1]
         return ending if field is None else ""
 
     def state(self) -> dict[str, Any]:

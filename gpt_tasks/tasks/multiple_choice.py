@@ -15,8 +15,9 @@ from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.choice_answers import AnswerForm, choose_form, read_answer, read_choices, write_answer
 from gpt_tasks.tasks.classification import labels_to_json, softmax
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, with_column
-from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, HeadTask, LongTexts
+from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, HeadTask
 from gpt_tasks.tasks.options import READING, TaskOptions
+from gpt_tasks.tasks.pieces import LongTexts, encode_pieces
 from gpt_tasks.tasks.prompted import PromptedTask, PromptOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import extra_columns, plain_text
@@ -148,7 +149,7 @@ class MultipleChoiceTask(PromptedTask, HeadTask):
         """Encode each choice after the prompt, in a separate sequence, or in several where it is too long."""
         prompt = f"{self.prompt}{DELIMITER}{self.choice.strip()}"
         filled = [{**example.inputs, CHOICE: choice} for example in examples for choice in example.choices]
-        encoded = iter(self.encoding(prompt, filled, tokenizer, max_length))
+        encoded = iter(encode_pieces(prompt, filled, tokenizer, max_length, self.long_texts))
         found = []
         for example in examples:
             some = [next(encoded) for _ in example.choices]

@@ -15,11 +15,6 @@ from gpt_tasks.types import Encoded
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The share of a window's tokens that the next one holds too.
-OVERLAP = 0.25
-# If the other texts leave the longest one less than this share of the window, they are cut, and it with them.
-LEAST_ROOM = 0.25
-
 
 def prompt_fields(prompt: str) -> list[str]:
     """Return the names of the fields that a prompt reads, in order.
@@ -70,29 +65,6 @@ def encode_prompts(
     return encoded
 
 
-def encode_windows(
-    prompt: str,
-    inputs: Sequence[Mapping[str, str]],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-) -> list[Encoded]:
-    """Encode a filled prompt for each of `inputs`; one of more than `max_length` tokens in several sequences.
-
-    Each sequence is the whole prompt, with a window of its longest text: windows overlap by a quarter, and every token
-    of the text is in one. Where the other texts leave too little room for that, the texts are cut as by
-    `encode_prompts`. Raises DataError where the prompt without any text is already too long.
-    """
-    texts = [filled(prompt, values, tokenizer) for values in inputs]
-    encoded = []
-    for values, ids in zip(inputs, encode_texts(tokenizer, texts, control=True), strict=True):
-        sequences = [ids] if len(ids) <= max_length else _windows(prompt, values, tokenizer, max_length)
-        if sequences:
-            encoded.append(Encoded(sequences[0], more_sequences=tuple(sequences[1:]), windows=len(sequences)))
-        else:
-            encoded += encode_prompts(prompt, [values], tokenizer, max_length)
-    return encoded
-
-
 def filled(prompt: str, values: Mapping[str, str], tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a prompt with texts in it, to be encoded with the control tokens that the prompt itself writes."""
     return prompt.format_map({field: literal(tokenizer, text) for field, text in values.items()})
@@ -123,33 +95,3 @@ def _shortened(
         }
         ids = encode_text(tokenizer, filled(prompt, values, tokenizer), control=True)
     return ids
-
-
-def _windows(
-    prompt: str, values: Mapping[str, str], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[list[int]]:
-    """Return the token ids of the prompt with each window of its longest text; none where there is no room for one."""
-    places = offsets_of(values, tokenizer)
-    field = max(places, key=lambda each: len(places[each]))
-    text, tokens = values[field], places[field]
-    others = filled(prompt, {**values, field: ""}, tokenizer)
-    room = max_length - len(encode_text(tokenizer, others, control=True))
-    if room < max(2, LEAST_ROOM * max_length):
-        return []
-    sequences: list[list[int]] = []
-    start = 0
-    while True:
-        end = min(start + room, len(tokens))
-        while True:
-            part = text[tokens[start][0] : tokens[end - 1][1]]
-            ids = encode_text(tokenizer, filled(prompt, {**values, field: part}, tokenizer), control=True)
-            # At its edges a part may fall into more tokens than the whole does.
-            if len(ids) <= max_length or end == start + 1:
-                break
-            end = max(start + 1, end - (len(ids) - max_length))
-        if len(ids) > max_length:
-            return []
-        sequences.append(ids)
-        if end == len(tokens):
-            return sequences
-        start = max(start + 1, end - int(OVERLAP * room))

@@ -155,6 +155,7 @@ class Session:
         if settings.gradient_checkpointing:
             model.activation_checkpointing_enable()
         learner.model = model.to(settings.device)
+        learner.begin()
 
     def train(self, observers: Observers) -> None:
         """Train, from the last checkpoint where there is one."""

@@ -128,14 +128,14 @@ class TestClassification:
     def test_the_task_says_what_is_read_and_an_example_without_a_target_has_no_label(
         self, tiny_tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        learner = learner_of(Mood(), max_length=8)
+        learner = learner_of(Mood(), max_length=16)
         learner.backbone = SimpleNamespace(tokenizer=tiny_tokenizer)
         examples = [Example({"text": "Soup."}, "sad", "r:1"), Example({"text": "Cold soup. " * 9}, None, "r:2")]
         short, long = learner.encode(examples)
-        assert short == Features([tiny_tokenizer("Soup.")["input_ids"]], labels=1)
+        assert short == Features([tiny_tokenizer("Soup.\nLabel:")["input_ids"]], labels=1)
         assert long.labels is None
         assert long.windows == len(long.sequences) > 1
-        assert all(len(ids) <= 8 for ids in long.sequences)
+        assert all(len(ids) <= 16 for ids in long.sequences)
         assert learner.holds_target(short)
 
     def test_class_weights_weigh_examples_and_are_not_saved(self, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from gpt_tasks.tasks.encoding import (
     plain,
     start_of_text,
 )
-from gpt_tasks.tasks.prompts import encode_prompts, encode_windows
+from gpt_tasks.tasks.pieces import encode_pieces
+from gpt_tasks.tasks.prompts import encode_prompts
 from gpt_tasks.tasks.text_to_text import TextToTextTask
 from gpt_tasks.tasks.turns import ASSISTANT, USER, Turn
 from gpt_tasks.types import Continuation, Example, Generation, Rolling
@@ -90,7 +91,7 @@ def test_encode_cut_join_offsets_and_round_trip(family: Any, sentences: Any, dat
     # Cut: to the length, with the prompt's own words.
     room = len(encode_text(tokenizer, PROMPT.format(text=""))) + 4
     (cut,) = encode_prompts(PROMPT, [{"text": text}], tokenizer, room)
-    (windows,) = encode_windows(PROMPT, [{"text": text}], tokenizer, room + 8)
+    (windows,) = encode_pieces(PROMPT, [{"text": text}], tokenizer, room + 8, "windows")
     for ids in (cut.input_ids, *windows.sequences):
         assert len(ids) <= room + 8
         assert ids[: len(front)] == front

@@ -204,7 +204,10 @@ def test_methods_that_move_less_learn_too(
 
     if method == "head":
         settings = {name: value for name, value in settings.items() if name not in ("epochs", "learning_rate")}
-    run = gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path / "run", method=method, **settings)
+    # What follows a text is the same for all: a random model has little of the text there.
+    run = gpt_tasks.finetune(
+        "sentiment", data=str(data), output=tmp_path / "run", method=method, options={"prompt": "{text}"}, **settings
+    )
     assert run.report.metrics["accuracy"].value > 0.6
     after = AutoModelForCausalLM.from_pretrained(run.path / "model").state_dict()
     before = AutoModelForCausalLM.from_pretrained(tiny_backbone_folder).state_dict()
@@ -519,3 +522,29 @@ def test_bad_rows_of_an_evaluation_are_left_out_if_that_is_wanted(run: gpt_tasks
     report = run.evaluate(others, skip_invalid=True)
     assert report.n == 20
     assert any(note.startswith("Left out 1 of 21 rows of list") for note in report.notes)
+
+
+def test_a_head_begins_with_the_rows_of_the_labels_words(
+    data: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpt_tasks.learners.sequence import ClassificationLearner
+    from gpt_tasks.tasks.encoding import encode_texts
+
+    begun = []
+    begin = ClassificationLearner.begin
+
+    def noted(learner: ClassificationLearner) -> None:
+        before = learner.model.head.linear.weight.detach().clone()
+        begin(learner)
+        words = encode_texts(learner.backbone.tokenizer, [" negative", " positive"], begins=False)
+        rows = learner.backbone.model.get_output_embeddings().weight
+        wanted = torch.stack([rows[ids].mean(dim=0) for ids in words])
+        begun.append((before, learner.model.head.linear.weight.detach().clone(), wanted))
+
+    monkeypatch.setattr(ClassificationLearner, "begin", noted)
+    few = {**settings, "epochs": 1, "limit": 24}
+    for number, options in enumerate(({}, {"prompt": "{text}"}, {"prompt": "{text} It was"})):
+        gpt_tasks.finetune("sentiment", data=str(data), output=tmp_path / str(number), options=options, **few)
+    for (before, after, wanted), by_words in zip(begun, (True, False, True), strict=True):
+        torch.testing.assert_close(after, wanted if by_words else before)
+        assert not torch.equal(before, wanted)

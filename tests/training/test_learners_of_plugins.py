@@ -136,7 +136,7 @@ def history(run: Any) -> list[dict[str, float]]:
 
 
 def test_a_learner_as_it_should_be_is_trained_and_answers(finetune: Finetune) -> None:
-    run = finetune({}, epochs=20)
+    run = finetune({}, epochs=20, options={"prompt": "{text}"})
     assert run.report.metrics["accuracy"].value == 1
     assert run.predict("this is wild").label == "wild"
 
