@@ -1,10 +1,10 @@
 """How fast is a fine-tuning on this machine's CPU, compared with transformers' Trainer? And does it learn the same?
 
-    python benchmarks/finetune_speed.py [--quick] [--data FOLDER] [--tokenizer FOLDER]
+    python benchmarks/finetune_speed.py [--quick] [--data FOLDER] [--model gpt2|smollm2|FOLDER] [--tokenizer FOLDER]
 
-A GPT-2 small with random weights is fine-tuned to SST-2, two labels, by the public entry points of both: the same rows,
-the same number of updates, the same AdamW, schedule and dropout. Timed is from the start, tokenizing included, to the
-end of the last update. Each run is a separate process, and the sides take turns.
+A GPT-2 small with random weights, or another model, is fine-tuned to SST-2, two labels, by the public entry points of
+both: the same rows as bare texts, the same number of updates, the same AdamW, schedule and dropout. Timed is from the
+start, tokenizing included, to the end of the last update. Each run is a separate process, and the sides take turns.
 
 - `default`: Trainer as run_glue sets it up: float32, every text padded to 128 tokens, batches of 32.
 - `best`: Trainer with the best flags it has: bf16 where it is native, padding to the longest of a batch, batches
@@ -29,9 +29,9 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from _models import GPT2, SHARED, add_model, case_of, write_model
 from _results import print_table, write_results
 
-SHARED = Path(__file__).parents[2] / "shared"
 LABELS = ("negative", "positive")
 BATCH = 32
 PADDED = 128
@@ -39,13 +39,14 @@ LEARNING_RATE, TINY_LEARNING_RATE = 5e-5, 3e-4
 WARMUP, WEIGHT_DECAY = 0.1, 0.0
 # The goals hold where the CPU multiplies bfloat16 natively, and where it does not.
 GOALS = {"bf16": {"default": 15, "best": 2}, "float32": {"default": 6, "best": 1.5}}
+LLAMA_GOALS = {"default": 35, "best": 3}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of 160 rows, and 640 rows on tiny")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds sentiment/sst2")
-    parser.add_argument("--tokenizer", type=Path, default=SHARED / "models" / "gpt2-tokenizer", help="GPT-2's")
+    add_model(parser)
     parser.add_argument("--only", choices=("speed", "learning"), help="one half; the other's results stay unchanged")
     parser.add_argument("--run", nargs=3, metavar=("SIDE", "FOLDER", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -54,31 +55,28 @@ def main() -> None:
         print(json.dumps(SIDES[side](Path(folder), int(seed))))
         return
     sst2 = args.data / "sentiment" / "sst2"
-    for folder, flag in ((sst2, "--data"), (args.tokenizer, "--tokenizer")):
-        if not folder.is_dir():
-            raise SystemExit(f"There is no folder {folder}: say where it is with {flag}")
+    if not sst2.is_dir():
+        raise SystemExit(f"There is no folder {sst2}: say where it is with --data")
     cases: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         if args.only != "learning":
-            cases += speed(sst2, args.tokenizer, Path(scratch) / "speed", *((1, 160) if args.quick else (3, 640)))
+            folder = Path(scratch) / "speed"
+            write_model(args.model, args.tokenizer, folder / "backbone")
+            cases += speed(sst2, args.model, folder, *((1, 160) if args.quick else (3, 640)))
         if args.only != "speed":
             cases += learning(sst2, Path(scratch) / "learning", *((1, 640) if args.quick else (3, None)))
     print_table(cases)
     if not args.quick:
-        write_results("finetune_speed", cases, keep_others=bool(args.only))
+        write_results("finetune_speed", cases, keep_others=bool(args.only) or args.model != GPT2)
 
 
-def speed(sst2: Path, tokenizer: Path, folder: Path, rounds: int, rows: int) -> list[dict[str, Any]]:
+def speed(sst2: Path, model: str, folder: Path, rounds: int, rows: int) -> list[dict[str, Any]]:
     """Time both sides in turn, and the Trainer's default on a fifth of the rows."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, set_seed
 
     from gpt_tasks.backbone.precision import resolve_precision
 
     prepare(folder, sst2, rows=rows, validation=64, learning_rate=LEARNING_RATE)
-    set_seed(0)
-    GPT2LMHeadModel(GPT2Config()).save_pretrained(folder / "backbone")
-    GPT2TokenizerFast.from_pretrained(tokenizer).save_pretrained(folder / "backbone")
     milliseconds: dict[str, list[float]] = {"ours": [], "best": [], "default": []}
     for number in range(rounds):
         for side, takes in milliseconds.items():
@@ -86,11 +84,11 @@ def speed(sst2: Path, tokenizer: Path, folder: Path, rounds: int, rows: int) -> 
             assert taken["updates"] == -(-taken["rows"] // BATCH), taken
             takes.append(1000 * taken["seconds"] / taken["rows"])
             print(f"round {number + 1}, {side}: {takes[-1]:.1f} ms an example", flush=True)
-    goals = GOALS[resolve_precision("auto", torch.device("cpu"))]
+    goals = GOALS[resolve_precision("auto", torch.device("cpu"))] if model == GPT2 else LLAMA_GOALS
     ours = milliseconds["ours"]
     return [
         {
-            "case": case,
+            "case": case_of(model, case),
             "ours": median(ours),
             "peer": median(milliseconds[case]),
             "unit": "ms an example",
@@ -187,6 +185,7 @@ def ours(folder: Path, seed: int) -> dict[str, Any]:
             warmup=WARMUP,
             weight_decay=WEIGHT_DECAY,
             seed=seed,
+            options={"prompt": "{text}"},
         )
         texts, labels = read(folder, "validation")
         predictions = trained.predict(texts)
@@ -245,9 +244,9 @@ def trainer(
     """Fine-tune by transformers' Trainer from the weights that ours starts with, on one row of `share`."""
     import torch
     from transformers import (
+        AutoModelForSequenceClassification,
         AutoTokenizer,
         DataCollatorWithPadding,
-        GPT2ForSequenceClassification,
         Trainer,
         TrainerCallback,
         TrainingArguments,
@@ -258,7 +257,7 @@ def trainer(
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "backbone")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = GPT2ForSequenceClassification.from_pretrained(
+    model = AutoModelForSequenceClassification.from_pretrained(
         folder / "backbone",
         num_labels=len(LABELS),
         pad_token_id=tokenizer.pad_token_id,
@@ -266,7 +265,7 @@ def trainer(
     )
     set_seed(seed)
     with torch.no_grad():
-        model.score.weight.copy_(SequenceHead(model.config.n_embd, len(LABELS)).linear.weight)
+        model.score.weight.copy_(SequenceHead(model.config.hidden_size, len(LABELS)).linear.weight)
     times: list[float] = []
 
     class Clock(TrainerCallback):
