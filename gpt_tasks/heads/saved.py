@@ -20,7 +20,7 @@ from gpt_tasks.backbone.isolation import OwnGenerator
 from gpt_tasks.backbone.load import Backbone, open_backbone
 from gpt_tasks.backbone.locate import Location
 from gpt_tasks.backbone.quiet import quiet_transformers
-from gpt_tasks.backbone.reference import ADAPTER, REFERENCE, Reference
+from gpt_tasks.backbone.reference import ADAPTER, REFERENCE, Reference, recorded_method
 from gpt_tasks.backbone.tensors import fill, in_stored_precision, moving, write_tensors
 from gpt_tasks.errors import MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadSpec, Method
@@ -43,7 +43,7 @@ class TaskRecord(BaseModel):
 
     `plugin` is the distribution that provides the task, `head` the kind of head (none where the model generates) and
     `outputs` the number of its logits, `state` what restores the task (its labels in order, its prompt), `method` the
-    one whose weights are saved separately, where there is one.
+    one whose weights are saved separately, where there is one, with its `method_options`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +55,7 @@ class TaskRecord(BaseModel):
     outputs: int
     state: Mapping[str, Any]
     method: str = ""
+    method_options: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
         transformer: nn.Module = backbone.model.base_model
         if methods and record.method:
             check_tensors(folder / METHOD)
-            transformer = methods[record.method].prepare(transformer)
+            method = recorded_method(methods[record.method], record.method_options, folder / TASK)
+            transformer = method.prepare(transformer)
             fill(transformer, moving(transformer), folder / METHOD, "method")
     return SavedModel(backbone, head.eval(), record, transformer.eval())
 
