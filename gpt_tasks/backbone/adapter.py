@@ -101,7 +101,11 @@ def merge_adapter(causal_lm: Any, folder: Path) -> None:
             if found != asked:
                 raise ModelError(f"{file}: '{name}' is {found}, the base model asks for {asked}", _FIT)
         set_peft_model_state_dict(adapted, state)
-        adapted.merge_and_unload()
+        try:
+            # Each weight is replaced, and not changed in place: other models may have the same in memory.
+            adapted.merge_and_unload(safe_merge=True)
+        except (ValueError, NotImplementedError) as error:
+            raise ModelError(f"{file}: peft cannot merge it: {said(error)}", _FIT) from error
     causal_lm.requires_grad_(True).eval()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from gpt_tasks.backbone.locate import Location, locate
 from gpt_tasks.backbone.native import panics_caught
 from gpt_tasks.backbone.quiet import quiet_transformers
 from gpt_tasks.backbone.reference import MODEL_FILES, base_of, read_reference, refers, restore, verify_reference
+from gpt_tasks.backbone.shared import SharedBackbones, own_embeddings
 from gpt_tasks.backbone.verify import verify_run
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
@@ -90,10 +91,17 @@ def load_backbone(
     )
 
 
-def open_backbone(location: Location, *, trust_remote_code: bool = False, quantization: Any = None) -> Backbone:
+def open_backbone(
+    location: Location,
+    *,
+    trust_remote_code: bool = False,
+    quantization: Any = None,
+    shared: SharedBackbones | None = None,
+) -> Backbone:
     """Load the model and the tokenizer in a folder, while no other thread does.
 
-    With a `quantization` of transformers, the weights are in that, and on the GPU.
+    With a `quantization` of transformers, the weights are in that, and on the GPU. What a folder refers to is taken
+    from the `shared` backbones, if there are any.
     Raises ModelError naming the file that is missing, broken, or not the one that was trained.
     """
     folder = location.folder
@@ -102,7 +110,7 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False, quanti
     if location.run is not None or location.adapter:
         verify_reference(folder)
     if refers(folder):
-        return _open_referred(location, trust_remote_code)
+        return _open_referred(location, trust_remote_code, shared)
     header = checked_header(location.gguf) if location.gguf else None
     if header is None:
         check_files(folder)
@@ -115,16 +123,25 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False, quanti
     return _belonging(Backbone(location, model, tokenizer))
 
 
-def _open_referred(location: Location, trust_remote_code: bool) -> Backbone:
+def _open_referred(location: Location, trust_remote_code: bool, shared: SharedBackbones | None) -> Backbone:
     """Load the backbone that a run's model, or an adapter, refers to, and what that adds to it."""
     folder = location.folder
     found = base_of(folder)
     # What is further down has been verified, unless it is not to be.
-    base = open_backbone(replace(found, adapter=False), trust_remote_code=trust_remote_code)
+    found = replace(found, adapter=False)
+    reference = read_reference(folder)
+    opening = partial(open_backbone, trust_remote_code=trust_remote_code)
+    # What a method fills in, it fills in in place.
+    if shared is None or reference.method:
+        base = opening(found)
+    else:
+        base = opening(found, shared=shared) if refers(found.folder) else shared.open(found, opening)
+        if reference.tokens:
+            own_embeddings(base.model)
     with LOADING, quiet_transformers():
         own = hub.has_tokenizer(folder)
         tokenizer = _tokenizer(location, {"trust_remote_code": trust_remote_code}) if own else base.tokenizer
-        restore(base.model, base.tokenizer, folder, read_reference(folder), installed_plugins().registry.methods)
+        restore(base.model, base.tokenizer, folder, reference, installed_plugins().registry.methods)
     return _belonging(Backbone(location, base.model, tokenizer))
 
 
