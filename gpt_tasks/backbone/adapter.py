@@ -83,6 +83,7 @@ def merge_adapter(causal_lm: Any, folder: Path) -> None:
     with OwnGenerator(torch.Generator()), ignoring_warnings():
         try:
             config: Any = PeftConfig.from_pretrained(str(folder))
+            _check_kind(config, folder)
             config.task_type, config.inference_mode = None, True
             state = _without_heads(config, state, causal_lm)
             adapted: Any = get_peft_model(causal_lm, config)
@@ -91,11 +92,6 @@ def merge_adapter(causal_lm: Any, folder: Path) -> None:
             raise ModelError(
                 f"{folder / ADAPTER_CONFIG}: peft cannot add it to the base model: {said(error)}", _FIT
             ) from error
-        if not hasattr(adapted.base_model, "merge_and_unload"):
-            raise ModelError(
-                f"{folder / ADAPTER_CONFIG}: 'peft_type': an adapter of type {known.peft_type} cannot be merged",
-                "Take an adapter of LoRA, or of another kind that peft merges.",
-            )
         for name in sorted(expected.keys() | state.keys()):
             found, asked = (list(each[name].shape) if name in each else "missing" for each in (state, expected))
             if found != asked:
@@ -143,6 +139,17 @@ def _place(causal_lm: Any, base: nn.Module) -> str:
     names = (name for name, module in causal_lm.named_modules() if module is base)
     name = next(names, causal_lm.base_model_prefix)
     return f"{name}." if name else ""
+
+
+def _check_kind(config: Any, folder: Path) -> None:
+    """Raise ModelError for an adapter that adds something else than to weights."""
+    from peft import PEFT_TYPE_TO_TUNER_MAPPING
+
+    if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type), "merge_and_unload"):
+        raise ModelError(
+            f"{folder / ADAPTER_CONFIG}: 'peft_type': an adapter of type {config.peft_type.value} cannot be merged",
+            "Take an adapter of LoRA, or of another kind that peft merges.",
+        )
 
 
 def _check_rank(config: AdapterConfig, state: dict[str, Tensor], folder: Path) -> None:

@@ -162,7 +162,8 @@ def _verify(reference: Reference, model: Path, folder: Path) -> None:
     if damage is not None and hub.is_adapter(model):
         raise ModelError(
             f"{model / REFERENCE}: 'checksums': the adapter was trained on another base model than {folder}: {damage}",
-            f"Restore that file, or name the right base model in {hub.ADAPTER_CONFIG}: 'base_model_name_or_path'.",
+            f"Restore that file, or name the right base model in {hub.ADAPTER_CONFIG}: 'base_model_name_or_path'. "
+            "A run is opened unchecked with --no-verify.",
         )
     if damage is not None:
         raise ModelError(

@@ -241,14 +241,14 @@ def _typed(method: Method, name: str, value: Any) -> Any:
         return value
 
 
-def settings_of_files(options: type[TaskOptions], methods: Mapping[str, Method]) -> tuple[str, ...]:
+def settings_of_files(options: type[TaskOptions], methods: Mapping[str, Method] | None = None) -> tuple[str, ...]:
     """Return the names that a YAML file may hold: the settings of every training, and the options of a task and of the
     methods.
     """
-    return (*FinetuneConfig.model_fields, *options.model_fields, *methods)
+    return (*(methods or ()), *FinetuneConfig.model_fields, *options.model_fields)
 
 
-def read_config(file: Path, options: type[TaskOptions], methods: Mapping[str, Method]) -> ConfigFile:
+def read_config(file: Path, options: type[TaskOptions], methods: Mapping[str, Method] | None = None) -> ConfigFile:
     """Read settings from a YAML file, a task's `options` under their names or under `options`.
 
     `methods` are those that have options, by the options' names: these stand likewise, or under `method_options`.
@@ -256,6 +256,7 @@ def read_config(file: Path, options: type[TaskOptions], methods: Mapping[str, Me
     Types are strict: a number is no text, and `yes` no boolean. Raises UsageError, naming the line, for a file that is
     missing or no mapping, and for a setting that is unknown, repeated, empty or of another type.
     """
+    methods = methods or {}
     try:
         parsed = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -307,5 +308,6 @@ def _having(
 
 def _flat(settings: Mapping[str, Any]) -> list[str]:
     """Return the names of settings, those of columns and options as in `column.text`."""
-    nested = [f"{name}.{inner}" for name in NESTED for inner in settings.get(name) or {}]
+    mappings = {name: settings[name] for name in NESTED if isinstance(settings.get(name), dict)}
+    nested = [f"{name}.{inner}" for name, mapping in mappings.items() for inner in mapping]
     return [name for name, value in settings.items() if name not in NESTED and value is not None] + nested
