@@ -106,11 +106,18 @@ def merge_adapter(causal_lm: Any, folder: Path) -> None:
 
 
 def write_adapter(
-    folder: Path, adapted: Any, causal_lm: Any, tokenizer: PreTrainedTokenizerBase, *, base: str, revision: str | None
+    folder: Path,
+    adapted: Any,
+    causal_lm: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    base: str,
+    revision: str | None,
 ) -> None:
     """Write the adapter of a `PeftModel` around the base model of a language model, as peft opens it for the latter.
 
-    `base` is what the configuration names as the base model, `revision` its commit where it is of the hub.
+    `base` is what the configuration names as the base model, `revision` its commit where it is of the hub. Without a
+    tokenizer it is read with the base model's.
     """
     from peft import get_peft_model_state_dict
 
@@ -128,7 +135,8 @@ def write_adapter(
     config.base_model_name_or_path, config.revision = base, revision
     config.task_type, config.inference_mode = "CAUSAL_LM", True
     config.save_pretrained(str(folder))
-    tokenizer.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
     if causal_lm.generation_config is not None:
         causal_lm.generation_config.save_pretrained(folder)
     give_usual_rights(folder)

@@ -114,7 +114,8 @@ def keep_adapter(session: Session) -> Reference:
     elif place in presets and not session.config.private:
         # So that peft, which knows no presets, opens it as well.
         place = str(backbone.location.gguf or backbone.location.folder)
-    adapted, tokenizer = session.learner.model.backbone, backbone.tokenizer
+    adapted = session.learner.model.backbone
+    tokenizer = backbone.tokenizer if session.added_tokens or session.head is None else None
     write_adapter(folder, adapted, backbone.model, tokenizer, base=place, revision=revision)
     (folder / REFERENCE).write_text(reference.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Reference(place=f"../{folder.name}", checksums=checksums(folder))

@@ -25,6 +25,7 @@ ROWS = [
     for thing in ("film", "dinner", "hotel", "walk", "concert", "novel", "museum", "train", "soup", "tram")
 ]
 TEXT = "What a splendid tram."
+COMMITS = {"base": "a" * 40, "tuned": "b" * 40}
 IDS = torch.tensor([[3, 70, 11, 9, 4]])
 
 
@@ -153,26 +154,27 @@ def test_an_adapter_of_the_hub_is_a_backbone(
         ("tuned", lambda folder: foreign(tiny_backbone_folder, folder, LoraConfig(task_type="CAUSAL_LM"))),
     ):
         repository = tmp_path / "cache" / f"models--owner--{name}"
-        make(repository / "snapshots" / f"abc{name}")
+        make(repository / "snapshots" / COMMITS[name])
         (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text(f"abc{name}")
-    edit(repository / "snapshots" / "abctuned", base_model_name_or_path="owner/base", revision="abcbase")
+        (repository / "refs" / "main").write_text(COMMITS[name])
+    edit(repository / "snapshots" / COMMITS[name], base_model_name_or_path="owner/base", revision=COMMITS["base"])
     expected = logits(opened(Path("owner/tuned")))
     assert not torch.allclose(expected, logits(opened(tiny_backbone_folder)), atol=1e-3)
     assert torch.equal(logits(load_backbone("hf:owner/tuned", {}).model), expected)
     run = trained("owner/tuned", tmp_path / "run", keep_adapter=True)
     config = json.loads((run.path / "adapter" / "adapter_config.json").read_text())
-    assert (config["base_model_name_or_path"], config["revision"]) == ("owner/tuned", "abctuned")
+    assert (config["base_model_name_or_path"], config["revision"]) == ("owner/tuned", COMMITS["tuned"])
 
 
 def test_a_base_that_has_moved_is_found_by_its_new_name(instead: Path) -> None:
-    before = gpt_tasks.load(instead).predict(TEXT)
+    adapter, expected = instead / "adapter", logits(opened(instead / "adapter"))
     moved = (instead.parent / "backbone").rename(instead.parent / "elsewhere")
-    edit(instead / "adapter", base_model_name_or_path=str(moved))
-    # The run's checksums are those of the file that was edited.
+    edit(adapter, base_model_name_or_path=str(moved))
+    assert torch.equal(logits(opened(adapter)), expected)
+    # Of a run, the file that was edited is no longer the one that training left.
     with pytest.raises(ModelError, match=r"adapter_config\.json is damaged"):
         gpt_tasks.load(instead).predict(TEXT)
-    assert gpt_tasks.load(instead, verify=False).predict(TEXT) == before
+    assert gpt_tasks.load(instead, verify=False).predict(TEXT).label in ("positive", "negative")
 
 
 def shape(folder: Path) -> None:
