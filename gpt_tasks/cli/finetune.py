@@ -176,7 +176,8 @@ class TaskCommand(TyperCommand):
         with formatter.section("Settings of --config, one 'name: value' a line"):
             formatter.write_text(", ".join(self.settings))
             formatter.write_text(
-                "column and options are mappings; the task's own may also stand below options, the method's below method_options."
+                "column and options are mappings; the task's own may also stand below options, the method's below "
+                "method_options."
             )
         names = list(dict.fromkeys(name for settings in self.defaults.values() for name in settings))
         with formatter.section("Defaults by method and size of the backbone"):
