@@ -34,8 +34,10 @@ class AdapterConfig(BaseModel):
     base_model_name_or_path: str | None = None
     revision: str | None = None
     r: int | None = Field(None, ge=1)
-    modules_to_save: list[str] | None = None
+    rank_pattern: dict[str, int] | None = None
+    # These would import a module, and build another model.
     megatron_config: None = None
+    layer_replication: None = None
 
     @property
     def base(self) -> str:
@@ -76,6 +78,8 @@ def merge_adapter(causal_lm: Any, folder: Path) -> None:
     from gpt_tasks.backbone.isolation import OwnGenerator
 
     known, file = read_adapter_config(folder), folder / ADAPTER_WEIGHTS
+    ends = causal_lm.get_input_embeddings(), causal_lm.get_output_embeddings()
+    tied = ends[0].weight is ends[1].weight
     check_adapter(folder)
     state = load_file(file)
     _check_rank(known, state, folder)
@@ -88,7 +92,9 @@ def merge_adapter(causal_lm: Any, folder: Path) -> None:
             state = _without_heads(config, state, causal_lm)
             adapted: Any = get_peft_model(causal_lm, config)
             expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, ImportError) as error:
+        except (MemoryError, ModelError):
+            raise
+        except Exception as error:
             raise ModelError(
                 f"{folder / ADAPTER_CONFIG}: peft cannot add it to the base model: {said(error)}", _FIT
             ) from error
@@ -96,11 +102,15 @@ def merge_adapter(causal_lm: Any, folder: Path) -> None:
             found, asked = (list(each[name].shape) if name in each else "missing" for each in (state, expected))
             if found != asked:
                 raise ModelError(f"{file}: '{name}' is {found}, the base model asks for {asked}", _FIT)
-        set_peft_model_state_dict(adapted, state)
         try:
+            set_peft_model_state_dict(adapted, state)
+            if tied and ends != (causal_lm.get_input_embeddings(), causal_lm.get_output_embeddings()):
+                _untie(causal_lm, ends[1])
             # Each weight is replaced, and not changed in place: other models may have the same in memory.
             adapted.merge_and_unload(safe_merge=True)
-        except (ValueError, NotImplementedError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:
             raise ModelError(f"{file}: peft cannot merge it: {said(error)}", _FIT) from error
     causal_lm.requires_grad_(True).eval()
 
@@ -162,12 +172,21 @@ def _check_kind(config: Any, folder: Path) -> None:
 
 def _check_rank(config: AdapterConfig, state: dict[str, Tensor], folder: Path) -> None:
     """Raise ModelError for a rank that none of the matrices has: a wrong one could be as large as the memory."""
-    found = {tensor.shape[0] for name, tensor in state.items() if ".lora_A." in name and tensor.ndim == 2}
-    if config.peft_type == "LORA" and found and config.r is not None and config.r > max(found):
-        raise ModelError(
-            f"{folder / ADAPTER_CONFIG}: 'r': {config.r}, but the matrices in {ADAPTER_WEIGHTS} have rank {max(found)}",
-            _FIT,
-        )
+    found = [tensor.shape[0] for name, tensor in state.items() if ".lora_A." in name and tensor.ndim == 2]
+    named = {"r": config.r, **{f"rank_pattern.{name}": rank for name, rank in (config.rank_pattern or {}).items()}}
+    for name, rank in named.items():
+        if config.peft_type == "LORA" and found and rank is not None and not 1 <= rank <= max(found):
+            told = f"'{name}': {rank}, but the matrices in {ADAPTER_WEIGHTS} have rank {max(found)}"
+            raise ModelError(f"{folder / ADAPTER_CONFIG}: {told}", _FIT)
+
+
+def _untie(causal_lm: Any, output: Any) -> None:
+    """Give the output matrix weights of its own: an adapter changes the embedding alone, or this matrix alone."""
+    from torch import nn
+
+    output.weight = nn.Parameter(output.weight.detach().clone())
+    causal_lm.config.tie_word_embeddings = False
+    causal_lm.all_tied_weights_keys = {}
 
 
 def _without_heads(config: Any, state: dict[str, Tensor], causal_lm: Any) -> dict[str, Tensor]:

@@ -77,11 +77,13 @@ def _targets(model: Any, given: Sequence[str]) -> list[str]:
     linear = _linear_layers(model)
     if not given:
         return linear if kind in _MAMBA or kind not in TARGETS else list(TARGETS[kind])
+    hidden = _hidden_from_lora(model)
     for name in given:
-        if name != ALL_LINEAR and (name in _hidden_from_lora(model) or not any(_named(model, [name]))):
+        found = list(_named(model, [name]))
+        if name != ALL_LINEAR and not (found and all(_is_linear(each) for each in found) and name not in hidden):
             raise UsageError(
-                f"--lora-target-modules {name}: a backbone of type '{kind}' has no such layer to adapt",
-                f"Its linear layers are {', '.join(linear)}; {ALL_LINEAR} means all of them.",
+                f"--lora-target-modules {name}: a backbone of type '{kind}' has no such linear layer",
+                f"It has {', '.join(linear)}; {ALL_LINEAR} means all of them.",
             )
     return sorted({*given, *linear} - {ALL_LINEAR}) if ALL_LINEAR in given else list(given)
 
@@ -95,11 +97,15 @@ def _named(model: nn.Module, targets: Sequence[str]) -> Iterator[nn.Module]:
 
 def _linear_layers(model: Any) -> list[str]:
     """Return the names of the linear layers, without those of experts, which peft adapts only without dropout."""
+    linear = {name for name, module in model.named_modules() if _is_linear(module)}
+    return sorted({name.rpartition(".")[2] for name in linear} - _hidden_from_lora(model))
+
+
+def _is_linear(module: nn.Module) -> bool:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    return sorted({name.rpartition(".")[2] for name in linear} - _hidden_from_lora(model))
+    return isinstance(module, nn.Linear | Conv1D)
 
 
 def _hidden_from_lora(model: Any) -> frozenset[str]:

@@ -120,7 +120,8 @@ def test_a_value_that_is_not_allowed_is_named(options: dict[str, Any], told: str
         ),
         (llama, {"lora_target_modules": ["lm_head"]}, "--lora-target-modules lm_head: ", "all-linear"),
         (llama, {"lora_target_modules": ["q_proj,v_proj"]}, "--lora-target-modules q_proj,v_proj: ", "q_proj, up_proj"),
-        (llama, {"lora_target_modules": ["mlp"]}, "--lora-target-modules mlp: peft cannot adapt them", "Name linear"),
+        (llama, {"lora_target_modules": ["mlp"]}, "--lora-target-modules mlp: ", "up_proj, v_proj; all-linear"),
+        (llama, {"lora_target_modules": ["embed_tokens"]}, "--lora-target-modules embed_tokens: ", "up_proj, v_proj"),
         (mamba, {"lora_target_modules": ["out_proj"]}, "--lora-target-modules out_proj: ", "in_proj"),
         (llama, {"lora_r": 17}, "--lora-r 17: the layers that are adapted have at most 16 dimensions", "below 16"),
         (

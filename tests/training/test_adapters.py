@@ -135,6 +135,23 @@ def test_an_adapter_of_peft_is_a_backbone(tiny_backbone_folder: Path, tmp_path: 
     assert gpt_tasks.load(run.path).predict(TEXT).label in ("positive", "negative")
 
 
+@pytest.mark.parametrize("options", [{"target_modules": ["wte"]}, {"modules_to_save": ["wte"]}])
+def test_an_adapter_of_the_embedding_leaves_the_output_matrix_as_it_was(
+    tiny_backbone_folder: Path, tmp_path: Path, options: Any
+) -> None:
+    adapter = foreign(tiny_backbone_folder, tmp_path / "adapter", LoraConfig(task_type="CAUSAL_LM", **options))
+    if "modules_to_save" in options:
+        file = adapter / "adapter_model.safetensors"
+        save_file({name: tensor + 0.1 * ("wte" in name) for name, tensor in load_file(file).items()}, file)
+    base = AutoModelForCausalLM.from_pretrained(tiny_backbone_folder)
+    expected = logits(PeftModel.from_pretrained(base, str(adapter)))
+    torch.testing.assert_close(logits(opened(adapter)), expected, atol=1e-5, rtol=1e-5)
+    frozen: dict[str, Any] = {"method": "head", "epochs": None, "learning_rate": None}
+    saved = trained(adapter, tmp_path / "run", **frozen).path / "model"
+    for model in (AutoModelForCausalLM.from_pretrained(saved), opened(saved.parent)):
+        torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_classifiers_head_is_left_behind(tiny_backbone_folder: Path, tmp_path: Path) -> None:
     model = GPT2ForSequenceClassification.from_pretrained(tiny_backbone_folder)
     adapter = foreign(tiny_backbone_folder, tmp_path / "adapter", LoraConfig(task_type="SEQ_CLS"), model)
@@ -225,6 +242,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no type": (without("peft_type"), ["adapter_config.json: 'peft_type'"]),
     "unknown type": (lambda folder: edit(folder, peft_type="LORRA"), ["adapter_config.json: ", "LORRA"]),
     "a huge rank": (lambda folder: edit(folder, r=10**9), ["adapter_config.json: 'r': 1000000000", "rank 3"]),
+    "a huge rank of a layer": (
+        lambda folder: edit(folder, rank_pattern={"c_fc": 10**9}),
+        ["adapter_config.json: 'rank_pattern.c_fc': 1000000000", "rank 3"],
+    ),
+    "other layers": (lambda folder: edit(folder, layer_replication=[[0, 1]]), ["json: 'layer_replication'"]),
     "rank 0": (lambda folder: edit(folder, r=0), ["adapter_config.json: 'r'"]),
     "other targets": (lambda folder: edit(folder, target_modules=["q_proj"]), ["adapter_config.json: peft cannot"]),
     "fewer targets": (lambda folder: edit(folder, target_modules=["c_fc"]), ["asks for missing"]),
@@ -273,6 +295,30 @@ def test_where_no_adapter_is_kept_the_flag_is_refused(
         trained(tiny_backbone_folder, tmp_path / "run", **settings)
     assert caught.value.message.startswith(told)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_private_run_names_its_preset(tmp_path: Path) -> None:
+    run = trained("tiny", tmp_path / "run", private=True, keep_adapter=True, epochs=1, limit=8)
+    held = (run.path / "adapter" / "adapter_config.json").read_text()
+    assert json.loads(held)["base_model_name_or_path"] == "tiny"
+    assert not any("/" in str(value) for value in json.loads(held).values())
+    torch.testing.assert_close(logits(opened(run.path / "adapter")), logits(opened(run.path)), atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_that_writes_is_opened_from_its_adapter(tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    told = [{"role": "assistant", "content": "Well."}]
+    rows = [{"messages": [{"role": "user", "content": f"How are you, {n}?"}, *told]} for n in range(12)]
+    how: dict[str, Any] = {"data": rows, "backbone": tiny_backbone_folder, "method": "lora", "device": "cpu"}
+    how |= {"epochs": 1, "max_length": 64, "options": {"max_tokens": 8}, "output": tmp_path / "run"}
+    run = gpt_tasks.finetune("dialogue", backbone_by_reference=True, **how)
+    reference = json.loads((run.path / "adapter" / "backbone.json").read_text())
+    assert reference["tokens"]
+    alone: Any = gpt_tasks.load(run.path).predictor.backbone
+    (together,) = gpt_tasks.load_all([run.path])
+    adapter = load_backbone(str(run.path / "adapter"), installed_plugins().registry.backbones)
+    for other in (together.predictor.backbone, adapter):
+        assert other.tokenizer.get_vocab() == alone.tokenizer.get_vocab()
+        assert torch.equal(logits(other.model), logits(alone.model))
 
 
 def test_runs_on_one_backbone_share_its_weights(runs: dict[str, Any], tmp_path: Path) -> None:
