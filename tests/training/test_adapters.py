@@ -305,19 +305,29 @@ def test_a_private_run_names_its_preset(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(opened(run.path / "adapter")), logits(opened(run.path)), atol=1e-4, rtol=1e-4)
 
 
-def test_a_model_that_writes_is_opened_from_its_adapter(tiny_backbone_folder: Path, tmp_path: Path) -> None:
-    told = [{"role": "assistant", "content": "Well."}]
-    rows = [{"messages": [{"role": "user", "content": f"How are you, {n}?"}, *told]} for n in range(12)]
+@pytest.mark.parametrize("task", ["dialogue", "entailment"])
+def test_what_a_task_gives_its_backbone_is_there_with_the_adapter(
+    tiny_backbone_folder: Path, tmp_path: Path, task: str
+) -> None:
+    """A chat template, a token and its row."""
+    turns = [[("user", f"How are you, {n}?"), ("assistant", "Well.")] for n in range(12)]
+    rows = [{"messages": [{"role": role, "content": said} for role, said in each]} for each in turns]
+    if task == "entailment":
+        rows = [
+            {"premise": row["text"], "hypothesis": "So.", "label": ("entailment", "neutral")[n % 2]}
+            for n, row in enumerate(ROWS)
+        ]
     how: dict[str, Any] = {"data": rows, "backbone": tiny_backbone_folder, "method": "lora", "device": "cpu"}
-    how |= {"epochs": 1, "max_length": 64, "options": {"max_tokens": 8}, "output": tmp_path / "run"}
-    run = gpt_tasks.finetune("dialogue", backbone_by_reference=True, **how)
+    how |= {"epochs": 1, "max_length": 64, "options": {"max_tokens": 8} if task == "dialogue" else {}}
+    run = gpt_tasks.finetune(task, output=tmp_path / "run", backbone_by_reference=True, **how)
     reference = json.loads((run.path / "adapter" / "backbone.json").read_text())
-    assert reference["tokens"]
+    assert bool(reference["tokens"]) == (task == "entailment")
     alone: Any = gpt_tasks.load(run.path).predictor.backbone
     (together,) = gpt_tasks.load_all([run.path])
     adapter = load_backbone(str(run.path / "adapter"), installed_plugins().registry.backbones)
     for other in (together.predictor.backbone, adapter):
         assert other.tokenizer.get_vocab() == alone.tokenizer.get_vocab()
+        assert other.tokenizer.chat_template == alone.tokenizer.chat_template
         assert torch.equal(logits(other.model), logits(alone.model))
 
 
