@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gpt_tasks.extensions import HeadSpec as HeadSpec
     from gpt_tasks.extensions import LearnerSpec as LearnerSpec
     from gpt_tasks.extensions import Method as Method
+    from gpt_tasks.extensions import MethodOptions as MethodOptions
     from gpt_tasks.extensions import Metric as Metric
     from gpt_tasks.extensions import Responder as Responder
     from gpt_tasks.extensions import ResponderSpec as ResponderSpec
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from gpt_tasks.training.finetune import finetune as finetune
     from gpt_tasks.training.run import Run as Run
     from gpt_tasks.training.run import load as load
+    from gpt_tasks.training.run import load_all as load_all
     from gpt_tasks.types import Continuation as Continuation
     from gpt_tasks.types import Event as Event
     from gpt_tasks.types import Example as Example
@@ -157,6 +159,7 @@ _HOMES = {
     "LogLikelihood": "gpt_tasks.types",
     "MachineError": "gpt_tasks.errors",
     "Method": "gpt_tasks.extensions",
+    "MethodOptions": "gpt_tasks.extensions",
     "Metric": "gpt_tasks.extensions",
     "ModelError": "gpt_tasks.errors",
     "MultiLabelPrediction": "gpt_tasks.types",
@@ -215,6 +218,7 @@ _HOMES = {
     "last_hidden_state": "gpt_tasks.heads.model",
     "literal": "gpt_tasks.tasks.encoding",
     "load": "gpt_tasks.training.run",
+    "load_all": "gpt_tasks.training.run",
     "longer_inputs": "gpt_tasks.tasks.fixtures",
     "most_frequent_spellings": "gpt_tasks.tasks.labels",
     "open_responder": "gpt_tasks.scoring.responder",

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pydantic import BaseModel, ConfigDict
+
 from gpt_tasks.types import Request, Response, Row, Statistic
 
 if TYPE_CHECKING:
@@ -156,6 +158,15 @@ class LearnerSpec:
 SET_BY_METHODS = ("epochs", "learning_rate", "batch_tokens", "warmup", "weight_decay")
 
 
+class MethodOptions(BaseModel):
+    """A method's own settings. Each field becomes a flag of `gpt-tasks finetune TASK`, and a setting of its file.
+
+    Its name begins with the method's, as `lora_r` does, and it has a default.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A way of tuning: which weights of the backbone move.
@@ -170,16 +181,21 @@ class Method:
     run is loaded; only tasks with a head can be trained so. Their module is called with `input_ids` and
     `attention_mask`, both `[batch, length]`, and `use_cache=False`, and returns what has a `last_hidden_state`
     `[batch, length, hidden]`. `num_virtual_tokens` is how many positions of the model's window the method takes.
+
+    With fields of its own, `options` are given to `prepare` after the backbone; `num_virtual_tokens` can be a function
+    of them. With `adapter`, what `prepare` returns is a `PeftModel` of peft, whose adapter a run can keep.
     """
 
     name: str
     description: str
-    prepare: Callable[[nn.Module], nn.Module]
+    prepare: Callable[..., nn.Module]
     finish: Callable[[nn.Module], nn.Module]
     defaults: Callable[[int], Mapping[str, float | int]]
     frozen: bool = False
     saved_separately: bool = False
-    num_virtual_tokens: int = 0
+    num_virtual_tokens: int | Callable[[Any], int] = 0
+    options: type[MethodOptions] = MethodOptions
+    adapter: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from gpt_tasks.extensions import (
     HeadSpec,
     LearnerSpec,
     Method,
+    MethodOptions,
     Metric,
     ResponderSpec,
     SourceScheme,
@@ -203,10 +204,18 @@ def _check_task(task: Task) -> None:
 
 
 def _check_method(method: Method) -> None:
-    if not isinstance(method.num_virtual_tokens, int) or method.num_virtual_tokens < 0:
-        raise TypeError(
-            f"method '{method.name}': its num_virtual_tokens is {method.num_virtual_tokens!r}, not a number of places"
-        )
+    if not (isinstance(method.options, type) and issubclass(method.options, MethodOptions)):
+        raise TypeError(f"method '{method.name}': its options {method.options!r} are no subclass of MethodOptions")
+    prefix = f"{method.name.replace('-', '_')}_"
+    for name, field in method.options.model_fields.items():
+        if not name.startswith(prefix):
+            raise ValueError(f"method '{method.name}': the name of its option '{name}' does not begin with '{prefix}'")
+        if field.is_required():
+            raise ValueError(f"method '{method.name}': its option '{name}' has no default")
+    places = method.num_virtual_tokens
+    places = places(method.options()) if callable(places) else places
+    if not isinstance(places, int) or places < 0:
+        raise TypeError(f"method '{method.name}': its num_virtual_tokens is {places!r}, not a number of places")
     for size in SIZES:
         defaults = method.defaults(size)
         if not isinstance(defaults, Mapping):

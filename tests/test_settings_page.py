@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from gpt_tasks.backbone.methods import option_owners
 from gpt_tasks.plugins import OWN_DISTRIBUTION, installed_plugins
 from gpt_tasks.training.config import FLAGS_ALONE, FinetuneConfig, settings_of_files
 
@@ -30,6 +31,12 @@ OPTIONS = """## Options of the tasks
 A task's own options stand in a file beside the other settings, or below `options`. From Python they are in `options`,
 as in `options={"prompt": "..."}`.
 """
+METHODS = """## Options of the methods
+
+They are given where the method is, in the same ways: as `--lora-r 8`, as a line `lora_r: 8` of a file (or below
+`method_options`), or as `lora_r=8` from Python. `run.json` records those of the training in
+`settings.method_options`. A plugin's method has options likewise: [hooks.md](hooks.md#register_methods).
+"""
 FLAGS = """{} are flags alone: they say where one run is written and how it is
 shown, and are refused in a file."""
 
@@ -45,11 +52,16 @@ def page() -> str:
         for name, field in options.model_fields.items():
             having.setdefault((name, str(field.description)), []).append(task)
     rows = [[f"`{name}`", ", ".join(tasks), cell(said)] for (name, said), tasks in sorted(having.items())]
+    methods = plugins.registry.methods
+    mine = [method for name, method in methods.items() if methods.owner(name) in ours]
+    of_methods = [row for method in mine for row in settings(method.options)]
     flags = ", ".join(f"`{name}`" for name in FLAGS_ALONE)
     parts = [
         INTRODUCTION,
         table(["setting", "default", "what it is"], settings(FinetuneConfig)),
         FLAGS.format(flags) + "\n",
+        METHODS,
+        table(["option", "default", "what it is"], of_methods),
         OPTIONS,
         table(["option", "tasks", "what it is"], rows),
     ]
@@ -86,7 +98,8 @@ def test_help_lists_the_settings_of_a_file(capsys: pytest.CaptureFixture[str]) -
     assert run(["finetune", "ner", "--help"]) == 0
     said = capsys.readouterr().out
     listed = " ".join(said.partition("Settings of --config")[2].partition("column and options")[0].split())
-    names = settings_of_files(installed_plugins().registry.tasks["ner"].Options)
+    registry = installed_plugins().registry
+    names = settings_of_files(registry.tasks["ner"].Options, option_owners(registry.methods.values()))
     assert listed.endswith(", ".join(names))
 
 

@@ -18,10 +18,6 @@ BELONG = f"Weights and {hub.CONFIG} must belong together."
 
 def check_files(folder: Path) -> None:
     """Raise ModelError naming what of a backbone's folder is missing, truncated, or no such file."""
-    if not (folder / hub.CONFIG).is_file() and (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{folder}: holds an adapter, not a model", "Merge it into its base model first (peft's merge_and_unload)."
-        )
     for name in (hub.CONFIG, *filter(lambda name: (folder / name).is_file(), _SMALL)):
         read_json(folder / name)
     generation = folder / GENERATION

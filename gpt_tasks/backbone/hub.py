@@ -10,12 +10,14 @@ from pathlib import Path
 from gpt_tasks.errors import GptTasksError, ModelError
 from gpt_tasks.files import machine_errors, parse_json
 
-HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+HUB_ID = re.compile(r"(hf:)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 HUB_FILE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?:(?P<file>[\w./-]+\.gguf)", re.ASCII)
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 WEIGHT_FILES = ("model.safetensors", "model-*-of-*.safetensors", WEIGHTS_INDEX)
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken")
 _EXTRAS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "*.jinja")
 _CODE = ("*.py",)
@@ -54,7 +56,9 @@ def fetch(repo: str, revision: str | None = None, *, with_code: bool = False, fi
     """
     from huggingface_hub import constants, snapshot_download
 
-    wanted = [file] if file else [CONFIG, *WEIGHT_FILES, *TOKENIZER_FILES, *_EXTRAS, *(_CODE if with_code else ())]
+    adapter = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+    of_model = (CONFIG, *WEIGHT_FILES, *TOKENIZER_FILES, *adapter, *_EXTRAS, *(_CODE if with_code else ()))
+    wanted = [file] if file else list(of_model)
     try:
         cached = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True))
     # The cache is incomplete: nothing to report yet.
@@ -111,7 +115,9 @@ def why_unreachable() -> str:
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether a folder holds a configuration, a tokenizer and all weights."""
+    """Return whether a folder holds a configuration, a tokenizer and all weights; or a whole adapter."""
+    if is_adapter(folder):
+        return (folder / ADAPTER_WEIGHTS).is_file()
     if not (folder / CONFIG).is_file() or not has_tokenizer(folder):
         return False
     if (folder / WEIGHTS).is_file():
@@ -121,6 +127,13 @@ def is_complete(folder: Path) -> bool:
         return all((folder / shard).is_file() for shard in index["weight_map"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds an adapter, which refers to its base model, and no model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not any(
+        (folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX)
+    )
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from gpt_tasks.backbone.gguf.model import checked_header, read_model
 from gpt_tasks.backbone.locate import Location, locate
 from gpt_tasks.backbone.native import panics_caught
 from gpt_tasks.backbone.quiet import quiet_transformers
-from gpt_tasks.backbone.reference import ADAPTER, REFERENCE, read_reference, restore, verify_reference
+from gpt_tasks.backbone.reference import MODEL_FILES, base_of, read_reference, refers, restore, verify_reference
+from gpt_tasks.backbone.shared import SharedBackbones, own_embeddings
 from gpt_tasks.backbone.verify import verify_run
 from gpt_tasks.errors import ModelError, UsageError
 from gpt_tasks.extensions import BackbonePreset
@@ -44,7 +45,10 @@ class Backbone:
     @property
     def parameters(self) -> int:
         """The number of parameters; shared ones count once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        model: Any = self.model
+        # Of weights of 4 bits two are held as one.
+        packed = getattr(model, "is_loaded_in_4bit", False)
+        return int(model.num_parameters()) if packed else sum(each.numel() for each in model.parameters())
 
     @property
     def hidden_size(self) -> int:
@@ -59,18 +63,11 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The hub's commit, or the SHA-256 of configuration, weights and tokenizer; of a GGUF file that of the file."""
-        if self.location.gguf:
-            with self.location.gguf.open("rb") as content:
-                return f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
-        if self.location.commit:
-            return f"commit:{self.location.commit}"
-        digest = hashlib.sha256()
-        patterns = (hub.CONFIG, *hub.WEIGHT_FILES, *hub.TOKENIZER_FILES, REFERENCE, ADAPTER)
-        for file in sorted({file for pattern in patterns for file in self.location.folder.glob(pattern)}):
-            with file.open("rb") as content:
-                digest.update(f"{file.name}\0".encode() + hashlib.file_digest(content, "sha256").digest())
-        return f"sha256:{digest.hexdigest()}"
+        """The hub's commit, or the SHA-256 of configuration, weights and tokenizer; of a GGUF file that of the file.
+
+        Of an adapter, the SHA-256 of its files and of its base model's fingerprint.
+        """
+        return _fingerprint(self.location)
 
 
 def load_backbone(
@@ -85,7 +82,8 @@ def load_backbone(
     location = locate(spec, presets, with_code=trust_remote_code)
     if not verify and location.run is None:
         raise UsageError(f"--no-verify has no effect: {spec} is not the folder of a finished run", "Leave it out.")
-    if trust_remote_code and (location.gguf or not hub.has_code(location.folder)):
+    folder = base_of(location.folder).folder if hub.is_adapter(location.folder) else location.folder
+    if trust_remote_code and (location.gguf or not hub.has_code(folder)):
         raise UsageError(f"--trust-remote-code has no effect: {spec} has no code of its own", "Leave it out.")
     return open_backbone(
         location if verify else replace(location, run=None),
@@ -93,17 +91,26 @@ def load_backbone(
     )
 
 
-def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Backbone:
+def open_backbone(
+    location: Location,
+    *,
+    trust_remote_code: bool = False,
+    quantization: Any = None,
+    shared: SharedBackbones | None = None,
+) -> Backbone:
     """Load the model and the tokenizer in a folder, while no other thread does.
 
+    With a `quantization` of transformers, the weights are in that, and on the GPU. What a folder refers to is taken
+    from the `shared` backbones, if there are any.
     Raises ModelError naming the file that is missing, broken, or not the one that was trained.
     """
     folder = location.folder
     if location.run is not None:
         verify_run(location.run)
+    if location.run is not None or location.adapter:
         verify_reference(folder)
-    if (folder / REFERENCE).is_file():
-        return _open_referred(location, trust_remote_code)
+    if refers(folder):
+        return _open_referred(location, trust_remote_code, shared)
     header = checked_header(location.gguf) if location.gguf else None
     if header is None:
         check_files(folder)
@@ -111,27 +118,61 @@ def open_backbone(location: Location, *, trust_remote_code: bool = False) -> Bac
     how = {"gguf_file": location.gguf.name} if location.gguf else {"trust_remote_code": trust_remote_code}
     with LOADING, quiet_transformers():
         config = _config(location, how)
-        model = read_model(header, config) if header else _model(folder, config, trust_remote_code)
+        model = read_model(header, config) if header else _model(folder, config, trust_remote_code, quantization)
         tokenizer = _tokenizer(location, how)
-    embedding: Any = model.get_input_embeddings()
+    return _belonging(Backbone(location, model, tokenizer))
+
+
+def _open_referred(location: Location, trust_remote_code: bool, shared: SharedBackbones | None) -> Backbone:
+    """Load the backbone that a run's model, or an adapter, refers to, and what that adds to it."""
+    folder = location.folder
+    found = base_of(folder)
+    # What is further down has been verified, unless it is not to be.
+    found = replace(found, adapter=False)
+    reference = read_reference(folder)
+    opening = partial(open_backbone, trust_remote_code=trust_remote_code)
+    # What a method fills in, it fills in in place.
+    if shared is None or reference.method:
+        base = opening(found)
+    else:
+        base = opening(found, shared=shared) if refers(found.folder) else shared.open(found, opening)
+        if reference.tokens:
+            own_embeddings(base.model)
+    with LOADING, quiet_transformers():
+        own = hub.has_tokenizer(folder)
+        tokenizer = _tokenizer(location, {"trust_remote_code": trust_remote_code}) if own else base.tokenizer
+        restore(base.model, base.tokenizer, folder, reference, installed_plugins().registry.methods)
+    return _belonging(Backbone(location, base.model, tokenizer))
+
+
+def _belonging(backbone: Backbone) -> Backbone:
+    """Return a backbone. Raises ModelError where its tokenizer has more tokens than its embedding has rows."""
+    embedding: Any = backbone.model.get_input_embeddings()
     rows = embedding.weight.shape[0]
-    largest = max(tokenizer.get_vocab().values())
+    largest = max(backbone.tokenizer.get_vocab().values())
     if largest >= rows:
+        where = backbone.location.gguf or backbone.location.folder
         raise ModelError(
-            f"{location.gguf or folder}: the tokenizer has {largest + 1} tokens, the embedding table {rows} rows",
+            f"{where}: the tokenizer has {largest + 1} tokens, the embedding table {rows} rows",
             "Model and tokenizer must belong together.",
         )
-    return Backbone(location, model, tokenizer)
+    return backbone
 
 
-def _open_referred(location: Location, trust_remote_code: bool) -> Backbone:
-    """Load the backbone that a run's model refers to, and what the run added to it."""
-    reference = read_reference(location.folder)
-    base = open_backbone(reference.locate(location.folder), trust_remote_code=trust_remote_code)
-    with LOADING, quiet_transformers():
-        tokenizer = _tokenizer(location, {"trust_remote_code": trust_remote_code})
-        restore(base.model, base.tokenizer, location.folder, reference, installed_plugins().registry.methods)
-    return Backbone(location, base.model, tokenizer)
+def _fingerprint(location: Location) -> str:
+    if location.gguf:
+        with location.gguf.open("rb") as content:
+            return f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
+    is_adapter = hub.is_adapter(location.folder)
+    if location.commit and not is_adapter:
+        return f"commit:{location.commit}"
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in MODEL_FILES for file in location.folder.glob(pattern)}):
+        with file.open("rb") as content:
+            digest.update(f"{file.name}\0".encode() + hashlib.file_digest(content, "sha256").digest())
+    if is_adapter:
+        digest.update(_fingerprint(base_of(location.folder)).encode())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _config(location: Location, how: Mapping[str, Any]) -> Any:
@@ -151,7 +192,7 @@ def _config(location: Location, how: Mapping[str, Any]) -> Any:
     return config
 
 
-def _model(folder: Path, config: Any, trust_remote_code: bool) -> PreTrainedModel:
+def _model(folder: Path, config: Any, trust_remote_code: bool, quantization: Any) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -169,6 +210,7 @@ def _model(folder: Path, config: Any, trust_remote_code: bool) -> PreTrainedMode
             # Reported below, with the names and shapes, instead of by an error that has neither.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            quantization_config=quantization,
         )
     except MemoryError:
         raise

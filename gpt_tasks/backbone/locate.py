@@ -22,7 +22,8 @@ class Location:
     """Where a spec leads: a folder on this machine, and the hub's commit where it is a snapshot of the hub.
 
     `run` is the folder of the run that the model is of, by whose checksums it is checked when it is opened. `gguf` is
-    the model's file in the folder where it is one in GGUF.
+    the model's file in the folder where it is one in GGUF. With `adapter` the folder holds an adapter, and its base is
+    checked by the checksums that the adapter has of it.
     """
 
     spec: str
@@ -30,6 +31,7 @@ class Location:
     commit: str | None = None
     run: Path | None = None
     gguf: Path | None = None
+    adapter: bool = False
 
 
 def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool = False) -> Location:
@@ -42,6 +44,8 @@ def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool 
     folder = user_path(place, "model")
     if folder.is_dir():
         refuse_unfinished_folder(folder)
+        if hub.is_adapter(folder):
+            return Location(spec, folder, adapter=True)
         if not (folder / hub.CONFIG).is_file() and (folder / "model" / hub.CONFIG).is_file():
             return Location(spec, folder / "model", run=folder if (folder / RECORD).is_file() else None)
         return Location(spec, folder, gguf=None if (folder / hub.CONFIG).is_file() else only_file(folder))
@@ -59,7 +63,7 @@ def locate(spec: str, presets: Mapping[str, BackbonePreset], *, with_code: bool 
         except ModelError as error:
             otherwise = presets[spec].otherwise if spec in presets else ""
             raise ModelError(error.message, f"{error.hint} {otherwise}".strip()) from error
-        return Location(spec, snapshot.folder, snapshot.commit)
+        return Location(spec, snapshot.folder, snapshot.commit, adapter=hub.is_adapter(snapshot.folder))
     if looks_like_path or os.sep in spec:
         kind = "a file, not a folder" if folder.is_file() else "no such folder"
         raise ModelError(f"Backbone '{place}': {kind}", _PLACES)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gpt_tasks.errors import ModelError, said
+from gpt_tasks.backbone.lora import LoraOptions, add_lora, merge_lora
+from gpt_tasks.errors import UsageError
 from gpt_tasks.extensions import Method
 from gpt_tasks.hookspecs import hookimpl
-from gpt_tasks.threads import ignoring_warnings
+from gpt_tasks.tasks.options import validated
 
 if TYPE_CHECKING:
     from torch import nn
-
-LORA_RANK = 16
-LORA_ALPHA = 32
-LORA_DROPOUT = 0.05
-_MAMBA = frozenset(["falcon_h1", "falcon_mamba", "mamba", "mamba2"])
 
 
 def _settings(learning_rate: float, epochs: float, batch_tokens: int) -> Mapping[str, float | int]:
@@ -51,11 +48,13 @@ _DEFAULTS: Mapping[str, Sequence[tuple[float, Mapping[str, float | int]]]] = {
 @hookimpl
 def register_methods() -> Sequence[Method]:
     """Register `full`, `lora` and `head`."""
-    return [
-        _method("full", "Every weight of the backbone is trained.", _unfreeze, _unchanged),
-        _method("lora", "Low-rank matrices are trained, and merged at the end.", _add_lora, _merge),
-        _method("head", "The backbone is frozen; its features are computed once.", _freeze, _unchanged, frozen=True),
-    ]
+    says = "Every weight of the backbone is trained."
+    full = Method("full", says, _unfreeze, _unchanged, partial(defaults, "full"))
+    says = "Low-rank matrices are trained, and merged at the end."
+    lora = Method("lora", says, add_lora, merge_lora, partial(defaults, "lora"), options=LoraOptions, adapter=True)
+    says = "The backbone is frozen; its features are computed once."
+    head = Method("head", says, _freeze, _unchanged, partial(defaults, "head"), frozen=True)
+    return [full, lora, head]
 
 
 def defaults(method: str, parameters: int) -> Mapping[str, float | int]:
@@ -63,14 +62,44 @@ def defaults(method: str, parameters: int) -> Mapping[str, float | int]:
     return next(settings for largest, settings in _DEFAULTS[method] if parameters <= largest)
 
 
-def _method(
-    name: str,
-    description: str,
-    prepare: Callable[[nn.Module], nn.Module],
-    finish: Callable[[nn.Module], nn.Module],
-    frozen: bool = False,
-) -> Method:
-    return Method(name, description, prepare, finish, partial(defaults, name), frozen)
+def with_options(method: Method, values: Mapping[str, Any]) -> Method:
+    """Return a method that has these options, which its `prepare` is given, and the default of all others.
+
+    Raises UsageError, naming the option, for one that the method does not have or that has a wrong value.
+    """
+    if not method.options.model_fields and not values:
+        return method
+    options = validated(method.options, dict(values))
+    places = method.num_virtual_tokens
+    return replace(
+        method,
+        prepare=partial(_prepared, method, options),
+        num_virtual_tokens=places(options) if callable(places) else places,
+    )
+
+
+def option_owners(methods: Iterable[Method]) -> dict[str, Method]:
+    """Return the options of all methods, by their names, each with its method."""
+    return {name: method for method in methods for name in method.options.model_fields}
+
+
+def refuse_other_options(method: Method, given: Mapping[str, Any], owners: Mapping[str, Method]) -> None:
+    """Raise UsageError for an option that is given and is another method's, or nobody's."""
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name not in owners:
+            raise UsageError(
+                f"{flag}: no method has such an option: {value}",
+                f"There are {', '.join(owners)}." if owners else "Leave it out.",
+            )
+        if name not in method.options.model_fields:
+            raise UsageError(
+                f"{flag} is for --method {owners[name].name}, and the method is {method.name}: {value}", "Leave it out."
+            )
+
+
+def _prepared(method: Method, options: Any, backbone: nn.Module) -> nn.Module:
+    return method.prepare(backbone, options)
 
 
 def _unfreeze(backbone: nn.Module) -> nn.Module:
@@ -83,43 +112,3 @@ def _freeze(backbone: nn.Module) -> nn.Module:
 
 def _unchanged(backbone: nn.Module) -> nn.Module:
     return backbone
-
-
-def _add_lora(backbone: nn.Module) -> nn.Module:
-    """Add low-rank matrices (Hu et al., 2021, https://arxiv.org/abs/2106.09685) to the linear layers peft names.
-
-    Raises ModelError for a model that peft adapts nowhere.
-    """
-    from peft import LoraConfig, get_peft_model
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
-
-    model: Any = backbone
-    kind = model.config.model_type
-    targets: Any = _linear_layers(model) if kind in _MAMBA or kind not in TARGETS else TARGETS[kind]
-    config = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=LORA_DROPOUT, target_modules=targets)
-    with ignoring_warnings():  # peft warns that it transposes GPT-2's Conv1D
-        try:
-            return get_peft_model(model, config)
-        except ValueError as error:
-            raise ModelError(
-                f"--method lora: peft adapts no model of type '{kind}': {said(error)}", "Take --method full or head."
-            ) from error
-
-
-def _linear_layers(model: Any) -> list[str]:
-    """Return the names of the linear layers, without those of experts, which peft adapts only without dropout.
-
-    Of Mamba two are never called: a kernel takes their weights, without what peft adds.
-    """
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    in_kernels = {"dt_proj", "out_proj"} if model.config.model_type in _MAMBA else set()
-    return sorted({name.rpartition(".")[2] for name in linear} - in_kernels)
-
-
-def _merge(backbone: nn.Module) -> nn.Module:
-    model: Any = backbone
-    merged: nn.Module = model.merge_and_unload()
-    return merged

@@ -19,7 +19,7 @@ RECORD = "run.json"
 PRETRAIN_RECORD = "pretrain.json"
 CHECKSUMS = "checksums"
 """In a run's record: the SHA-256 of each file that is read back to answer or to evaluate, by its path in the run."""
-_READ_BACK = ("model", "baselines", "trained_rows.npy", "metrics.json")
+_READ_BACK = ("model", "adapter", "baselines", "trained_rows.npy", "metrics.json")
 
 
 def refuse_unfinished(run: Path, record: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
+from gpt_tasks.backbone.methods import option_owners
 from gpt_tasks.cli.flags import flag, flags, given, taking
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.cli.strict import StrictGroup
@@ -81,7 +82,8 @@ def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
     settled = {name for method in registry.methods.values() for name in method.defaults(SIZES["tiny, 9M"])}
     words = {**dict.fromkeys(settled, "by method, see below"), "best_by": task.best_metric}
     parameters = [
-        *flags(FinetuneConfig, omit=("options",), defaults=words),
+        *flags(FinetuneConfig, omit=("options", "method_options"), defaults=words),
+        *(each for method in registry.methods.values() for each in flags(method.options)),
         *flags(task.Options, omit=useless_options(task.Options, "trained")),
         flag("config", Path | None, "A YAML file of settings, see below; flags win over it.", metavar="FILE"),
         flag("output", Path | None, "The run's folder. [default: runs/TASK-TIME]", metavar="DIR"),
@@ -90,6 +92,14 @@ def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
     ]
     names = [parameter.name for parameter in parameters]
     taken = sorted({name for name in names if names.count(name) > 1})
+    owners = option_owners(registry.methods.values())
+    if taken and taken[0] in owners:
+        method = owners[taken[0]].name
+        raise PluginError(
+            f"Method '{method}' of plugin '{registry.methods.owner(method)}' has an option '{taken[0]}', which is a "
+            f"setting of every task, an option of another method, or of task '{task.name}'",
+            "The plugin must give its option another name.",
+        )
     if taken:
         raise PluginError(
             f"Task '{task.name}' of plugin '{registry.tasks.owner(task.name)}' has an option '{taken[0]}', "
@@ -100,7 +110,7 @@ def _task_command(name: str, task: Task, registry: Registries) -> TyperCommand:
     single.command(task.name, cls=TaskCommand, help=task.description)(taking(_finetuning(name, task), parameters))
     command = typer.main.get_command(single)
     assert isinstance(command, TaskCommand)
-    command.settings = settings_of_files(task.Options)
+    command.settings = settings_of_files(task.Options, owners)
     command.defaults = {
         (method.name, size): {**method.defaults(parameters), **task.defaults(method.name, parameters)}
         for method in registry.methods.values()
@@ -119,6 +129,8 @@ def _finetuning(name: str, task: Task) -> Callable[..., None]:
         options = given(task.Options, values)
         if options:
             settings["options"] = options
+        for method in installed_plugins().registry.methods.values():
+            settings |= given(method.options, values)
         with answering(values["json"]) as answer:
             run = finetune(name, config=values["config"], output=values["output"], resume=values["resume"], **settings)
             answer({**run.report.to_json(), "run": str(run.path)})
@@ -163,7 +175,10 @@ class TaskCommand(TyperCommand):
         """Write the settings of a file, and the methods' defaults as a table."""
         with formatter.section("Settings of --config, one 'name: value' a line"):
             formatter.write_text(", ".join(self.settings))
-            formatter.write_text("column and options are mappings; the task's own may also stand below options.")
+            formatter.write_text(
+                "column and options are mappings; the task's own may also stand below options, the method's below "
+                "method_options."
+            )
         names = list(dict.fromkeys(name for settings in self.defaults.values() for name in settings))
         with formatter.section("Defaults by method and size of the backbone"):
             formatter.write(_line("method", "backbone", [name.replace("_", "-") for name in names]))

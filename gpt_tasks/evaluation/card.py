@@ -88,7 +88,7 @@ def _referred(place: str) -> str:
         return ""
     return (
         "This folder does not hold the backbone's weights, and transformers alone cannot open it: gpt-tasks reads "
-        f"them from `{markdown_code(place)}`, and checks them by the SHA-256 in `model/backbone.json`."
+        f"them from `{markdown_code(place)}`, and checks them by the SHA-256 in its `backbone.json`."
     )
 
 

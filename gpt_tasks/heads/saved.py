@@ -20,7 +20,8 @@ from gpt_tasks.backbone.isolation import OwnGenerator
 from gpt_tasks.backbone.load import Backbone, open_backbone
 from gpt_tasks.backbone.locate import Location
 from gpt_tasks.backbone.quiet import quiet_transformers
-from gpt_tasks.backbone.reference import ADAPTER, REFERENCE, Reference
+from gpt_tasks.backbone.reference import ADAPTER, REFERENCE, Reference, recorded_method
+from gpt_tasks.backbone.shared import SharedBackbones
 from gpt_tasks.backbone.tensors import fill, in_stored_precision, moving, write_tensors
 from gpt_tasks.errors import MachineError, ModelError, PluginError
 from gpt_tasks.extensions import HeadSpec, Method
@@ -43,7 +44,7 @@ class TaskRecord(BaseModel):
 
     `plugin` is the distribution that provides the task, `head` the kind of head (none where the model generates) and
     `outputs` the number of its logits, `state` what restores the task (its labels in order, its prompt), `method` the
-    one whose weights are saved separately, where there is one.
+    one whose weights are saved separately, where there is one, with its `method_options`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,7 @@ class TaskRecord(BaseModel):
     outputs: int
     state: Mapping[str, Any]
     method: str = ""
+    method_options: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,13 @@ def save_model(
         give_usual_rights(new)
 
 
-def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str, Method] | None = None) -> SavedModel:
-    """Load what `save_model` wrote, in evaluation mode.
+def load_model(
+    folder: Path,
+    heads: Mapping[str, HeadSpec],
+    methods: Mapping[str, Method] | None = None,
+    shared: SharedBackbones | None = None,
+) -> SavedModel:
+    """Load what `save_model` wrote, in evaluation mode; a backbone that it refers to, from the `shared` ones.
 
     Raises ModelError naming the file that is missing, broken or does not fit the others, and PluginError where the
     plugin that provides the head, or the method, is not installed.
@@ -119,8 +126,10 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
     if not folder.is_dir():
         raise ModelError(f"{folder}: there is no such folder", "Give the folder of a run that has ended.")
     record = checked(folder / TASK, read_json(folder / TASK), TaskRecord, "Copy the run again.")
+    # What a method fills in, it fills in in place.
+    shared = None if record.method else shared
     if not record.head:
-        backbone = open_backbone(Location(str(folder), folder))
+        backbone = open_backbone(Location(str(folder), folder), shared=shared)
         return SavedModel(backbone, None, record, backbone.model.base_model)
     if record.head not in heads:
         raise PluginError(
@@ -133,7 +142,7 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
             "Install the plugin that it was trained with; gpt-tasks plugins lists the installed ones.",
         )
     check_tensors(folder / HEAD)
-    backbone = open_backbone(Location(str(folder), folder))
+    backbone = open_backbone(Location(str(folder), folder), shared=shared)
     # What is drawn for new weights is filled over, and must not come from the generator by which another thread trains.
     with LOADING, OwnGenerator(torch.Generator()):
         head = heads[record.head].build(backbone.hidden_size, record.outputs)
@@ -141,7 +150,8 @@ def load_model(folder: Path, heads: Mapping[str, HeadSpec], methods: Mapping[str
         transformer: nn.Module = backbone.model.base_model
         if methods and record.method:
             check_tensors(folder / METHOD)
-            transformer = methods[record.method].prepare(transformer)
+            method = recorded_method(methods[record.method], record.method_options, folder / TASK)
+            transformer = method.prepare(transformer)
             fill(transformer, moving(transformer), folder / METHOD, "method")
     return SavedModel(backbone, head.eval(), record, transformer.eval())
 

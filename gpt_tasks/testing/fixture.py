@@ -145,6 +145,7 @@ class TaskFixture:
     def new_session(self, method: str = "full") -> Session:
         """Open a fine-tuning of the rows by a method. Raises SkipError for a task that trains nothing."""
         needs_training(self.task)
+        from gpt_tasks.backbone.methods import with_options
         from gpt_tasks.training.config import configured
         from gpt_tasks.training.run_folder import RunFolder
         from gpt_tasks.training.session import Session
@@ -156,8 +157,8 @@ class TaskFixture:
         folder.write({"task": self.task.name, "config": config.model_dump()}, "unfinished")
         # Notes about the data are for users who train on them.
         with contextlib.redirect_stderr(io.StringIO()):
-            methods = self.plugins.registry.methods
-            return Session.open(self.task, methods[method], self.backbone, config, folder, self.plugins)
+            prepared = with_options(self.plugins.registry.methods[method], {})
+            return Session.open(self.task, prepared, self.backbone, config, folder, self.plugins)
 
 
 def needs_training(task: Task) -> None:

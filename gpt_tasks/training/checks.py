@@ -16,7 +16,10 @@ USELESS_WHERE_FROZEN = (
     "epochs",
     "learning_rate",
     "warmup",
+    "layer_lr_decay",
     "weight_decay",
+    "optimizer",
+    "freeze_layers",
     "accumulate",
     "patience",
     "best_by",
@@ -43,6 +46,13 @@ def refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
         useless |= dict.fromkeys(USELESS_WHERE_FROZEN, why)
     if method.name == "full":
         useless["backbone_by_reference"] = "is of no use with --method full, which trains every weight of the backbone"
+    if not method.adapter:
+        useless["keep_adapter"] = f"is of no use with --method {config.method}, which trains no adapter"
+        useless["load_in"] = (
+            f"is of no use with --method {config.method}: only an adapter is trained beside such weights"
+        )
+    elif config.backbone_by_reference:
+        useless["keep_adapter"] = "is of no use with --backbone-by-reference, which keeps it"
     for name, why in useless.items():
         value = getattr(config, name)
         if name in config.model_fields_set and value is not None and value is not False:
@@ -54,11 +64,31 @@ def refuse_useless(config: FinetuneConfig, task: Task, method: Method) -> None:
 def check_reference(config: FinetuneConfig, location: Location, plugins: Plugins) -> None:
     """Raise UsageError where a private run would keep the path of its backbone."""
     named = location.commit or location.spec in plugins.registry.backbones
-    if config.backbone_by_reference and config.private and not named:
+    keeping = [name for name in ("backbone_by_reference", "keep_adapter") if getattr(config, name)]
+    if keeping and config.private and not named:
         raise UsageError(
-            "--backbone-by-reference keeps the path of the backbone's folder, and --private keeps no full paths",
+            f"--{keeping[0].replace('_', '-')} keeps the path of the backbone's folder, and --private keeps no full "
+            "paths",
             "Leave one of them out, or name a preset or a model of the hub as the backbone.",
         )
+
+
+def check_machine(config: FinetuneConfig, location: Location) -> None:
+    """Raise MachineError where this machine lacks what settings need, UsageError where the backbone cannot be so."""
+    from gpt_tasks.backbone.precision import resolve_device
+    from gpt_tasks.backbone.quantized import NEEDING_BITSANDBYTES, check_bitsandbytes
+    from gpt_tasks.backbone.reference import refers
+
+    needing = f"--optimizer {config.optimizer}" if config.optimizer in NEEDING_BITSANDBYTES else ""
+    if config.load_in:
+        needing = f"--load-in {config.load_in}"
+        if location.gguf or refers(location.folder):
+            raise UsageError(
+                f"{needing}: the weights in {location.spec} are not those of a plain model in safetensors",
+                "Leave it out, or save the model as a folder first.",
+            )
+    if needing:
+        check_bitsandbytes(needing, resolve_device(config.device))
 
 
 def check_learner(config: FinetuneConfig, task: Task, method: Method, plugins: Plugins) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -17,20 +17,23 @@ from pydantic import (
     InstanceOf,
     PlainSerializer,
     PrivateAttr,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
 )
 from pydantic_core import PydanticCustomError
 
 from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.errors import GptTasksError, UsageError
-from gpt_tasks.extensions import Method
+from gpt_tasks.extensions import Method, MethodOptions
 from gpt_tasks.paths import base_name, user_path
 from gpt_tasks.strict_yaml import YamlError, parse_yaml
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import TaskOptions, check_setting, validated
 
 OPTIONS = "options"
-NESTED = ("column", OPTIONS)
+METHOD_OPTIONS = "method_options"
+NESTED = ("column", OPTIONS, METHOD_OPTIONS)
 FLAGS_ALONE = ("config", "output", "resume", "json")
 """What is no setting: it says where one run is written and how it is shown."""
 PLACES = ("data", "validation", "test", "backbone")
@@ -83,13 +86,28 @@ class FinetuneConfig(BaseModel):
     backbone_by_reference: bool = Field(
         False, description="Keep where the backbone is, and its checksums, instead of its weights: head, lora."
     )
+    keep_adapter: bool = Field(
+        False, description="Keep what lora trained as a peft adapter, too: in adapter/, beside the merged model."
+    )
+    freeze_layers: int | None = Field(
+        None, ge=0, description="Leave the embeddings and this many of the first layers as they are."
+    )
+    load_in: Literal["8bit", "4bit"] | None = Field(
+        None, description="Train lora beside weights of 8 or 4 bits (QLoRA): bitsandbytes, on a GPU."
+    )
     epochs: float | None = Field(
         None, gt=0, le=10_000, description="Passes over the training data; by default at least 100 updates."
     )
     learning_rate: float | None = Field(None, gt=0, le=1, description="The peak learning rate.")
+    layer_lr_decay: float | None = Field(
+        None, gt=0, le=1, description="A layer's learning rate is that of the layer above it times this."
+    )
     warmup: float | None = Field(None, ge=0, lt=1, description="The share of all updates spent warming up.")
     weight_decay: float | None = Field(
         None, ge=0, le=1, description="AdamW's decoupled weight decay; of embedding rows, those of used tokens."
+    )
+    optimizer: Literal["adamw_torch_fused", "adafactor", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"] = Field(
+        "adamw_torch_fused", description="By transformers' name; 8bit and paged need bitsandbytes, and a GPU."
     )
     batch_tokens: int | None = Field(None, ge=1, description="Tokens in a batch, padding included.")
     accumulate: int | None = Field(
@@ -116,6 +134,9 @@ class FinetuneConfig(BaseModel):
     options: dict[str, Any] = Field(
         {}, description="In a file: the task's own options, which can also be among the other settings."
     )
+    method_options: dict[str, Any] = Field(
+        {}, description="In a file: the method's own options, which can also be among the other settings."
+    )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -135,7 +156,8 @@ class FinetuneConfig(BaseModel):
             found = re.match(r"--([a-z][a-z0-9-]*)(?: ([^ =]+)=)?", error.message)
             if found:
                 name = found[1].replace("-", "_")
-                origins = [self._origins.get(full) for full in (name, f"{OPTIONS}.{name}", f"{name}.{found[2]}")]
+                places = (name, f"{OPTIONS}.{name}", f"{METHOD_OPTIONS}.{name}", f"{name}.{found[2]}")
+                origins = [self._origins.get(full) for full in places]
                 place = next(filter(None, origins), "given")
                 if ":" in place:  # the others are words, as `given` and `default`
                     error.message = f"{place}: {name}{error.message[found.end(1) :]}"
@@ -194,17 +216,47 @@ def merged(settings: dict[str, Any], winning: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def settings_of_files(options: type[TaskOptions]) -> tuple[str, ...]:
-    """Return the names that a YAML file may hold: the settings of every training, and a task's own `options`."""
-    return (*FinetuneConfig.model_fields, *options.model_fields)
+def with_method_options(settings: dict[str, Any], methods: Mapping[str, Method]) -> dict[str, Any]:
+    """Return settings with those that are options of methods, by whose names `methods` are, below `method_options`.
+
+    The values are of the options' types where they can be: whoever resumes a run may give a number as text.
+    """
+    mine = {name: value for name, value in settings.items() if name in methods and value is not None}
+    rest = {name: value for name, value in settings.items() if name not in methods}
+    others = rest.get(METHOD_OPTIONS, {})
+    if not isinstance(others, dict) or not (mine or others):
+        return rest
+    both = {**mine, **others}
+    typed = {name: _typed(methods[name], name, value) if name in methods else value for name, value in both.items()}
+    return {**rest, METHOD_OPTIONS: typed}
 
 
-def read_config(file: Path, options: type[TaskOptions]) -> ConfigFile:
+def _typed(method: Method, name: str, value: Any) -> Any:
+    """Return the value of an option in its type, or as it is where it is no value of it: another error says so."""
+    field = method.options.model_fields[name]
+    kind: Any = Annotated[field.annotation, field]
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return value
+
+
+def settings_of_files(options: type[TaskOptions], methods: Mapping[str, Method] | None = None) -> tuple[str, ...]:
+    """Return the names that a YAML file may hold: the settings of every training, and the options of a task and of the
+    methods.
+    """
+    return (*(methods or ()), *FinetuneConfig.model_fields, *options.model_fields)
+
+
+def read_config(file: Path, options: type[TaskOptions], methods: Mapping[str, Method] | None = None) -> ConfigFile:
     """Read settings from a YAML file, a task's `options` under their names or under `options`.
+
+    `methods` are those that have options, by the options' names: these stand likewise, or under `method_options`.
 
     Types are strict: a number is no text, and `yes` no boolean. Raises UsageError, naming the line, for a file that is
     missing or no mapping, and for a setting that is unknown, repeated, empty or of another type.
     """
+    methods = methods or {}
     try:
         parsed = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -223,24 +275,39 @@ def read_config(file: Path, options: type[TaskOptions]) -> ConfigFile:
             raise UsageError(f"{place}: {name} is no mapping", "Write its entries below it, as in 'text: review'.")
         is_option = name in options.model_fields
         for inner, each in value.items() if name in NESTED else [(name, value)]:
-            full = f"{name}.{inner}" if name in NESTED else f"{OPTIONS}.{name}" if is_option else name
+            home_of = OPTIONS if is_option else METHOD_OPTIONS if name in methods else ""
+            full = f"{name}.{inner}" if name in NESTED else f"{home_of}.{name}" if home_of else name
             if full in places:
                 raise UsageError(f"{place}: {inner} is given twice, first in {places[full]}", "Give it once.")
             if name in FLAGS_ALONE and not is_option:
                 raise UsageError(f"{place}: {name} is no setting of a file", f"Give it as a flag: --{name}.")
             if name == "column":
                 check_setting(FinetuneConfig, name, {inner: each}, place)
-            elif full.startswith(f"{OPTIONS}."):
-                check_setting(options, inner, each, place)
             else:
-                check_setting(FinetuneConfig, inner, each, place, known=settings_of_files(options))
+                model, known = _having(full, options, methods)
+                check_setting(model, inner, each, place, known=known)
             places[full] = place
             home = settings.setdefault(full.partition(".")[0], {}) if "." in full else settings
             home[inner] = each
     return ConfigFile(settings, places)
 
 
+def _having(
+    name: str, options: type[TaskOptions], methods: Mapping[str, Method]
+) -> tuple[type[BaseModel], Sequence[str]]:
+    """Return the model that a setting is of, by its full name, and the names of all that could be meant."""
+    home, _, option = name.rpartition(".")
+    match home:
+        case "options":
+            return options, ()
+        case "method_options":
+            return methods[option].options if option in methods else MethodOptions, tuple(methods)
+        case _:
+            return FinetuneConfig, settings_of_files(options, methods)
+
+
 def _flat(settings: Mapping[str, Any]) -> list[str]:
     """Return the names of settings, those of columns and options as in `column.text`."""
-    nested = [f"{name}.{inner}" for name in NESTED for inner in settings.get(name) or {}]
+    mappings = {name: settings[name] for name in NESTED if isinstance(settings.get(name), dict)}
+    nested = [f"{name}.{inner}" for name, mapping in mappings.items() for inner in mapping]
     return [name for name, value in settings.items() if name not in NESTED and value is not None] + nested

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gpt_tasks.backbone.locate import Location, locate
+from gpt_tasks.backbone.methods import option_owners, refuse_other_options, with_options
 from gpt_tasks.backbone.verify import RECORD
 from gpt_tasks.data.in_memory import InMemory
 from gpt_tasks.errors import DataError, ModelError, PluginError, UsageError
@@ -27,8 +28,16 @@ from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.options import validated
 from gpt_tasks.threads import one_training
 from gpt_tasks.training.checkpoint_files import remove_damaged
-from gpt_tasks.training.checks import check_learner, check_reference, refuse_useless
-from gpt_tasks.training.config import PLACES, ConfigFile, FinetuneConfig, configured, merged, read_config
+from gpt_tasks.training.checks import check_learner, check_machine, check_reference, refuse_useless
+from gpt_tasks.training.config import (
+    PLACES,
+    ConfigFile,
+    FinetuneConfig,
+    configured,
+    merged,
+    read_config,
+    with_method_options,
+)
 from gpt_tasks.training.record import FOLDER
 from gpt_tasks.training.run import Run, current_name, load
 from gpt_tasks.training.run_folder import RunFolder, default_folder
@@ -47,11 +56,11 @@ def finetune(
 ) -> Run:
     """Fine-tune a backbone to `task` and return the finished run.
 
-    `settings` are the fields of FinetuneConfig, as in `data="reviews.csv", backbone="gpt2", epochs=3`; they win over
-    those of the YAML file `config`. `data` may also be a data frame of pandas or polars, a `datasets.Dataset`, a list
-    of mappings, or a mapping of these by split. `output` is the run's folder, by default a new one under ./runs. With
-    `resume` the unfinished run in `output` continues from its last checkpoint, with the settings it was started with;
-    others are refused, given here or in `config`.
+    `settings` are the fields of FinetuneConfig and the method's options, as in `data="reviews.csv", backbone="gpt2",
+    epochs=3, method="lora", lora_r=8`; they win over those of the YAML file `config`. `data` may also be a data frame
+    of pandas or polars, a `datasets.Dataset`, a list of mappings, or a mapping of these by split. `output` is the run's
+    folder, by default a new one under ./runs. With `resume` the unfinished run in `output` continues from its last
+    checkpoint, with the settings it was started with; others are refused, given here or in `config`.
 
     Raises UsageError, DataError, ModelError, PluginError or MachineError, each saying what to do. Before its first
     checkpoint a run that fails leaves nothing behind. Trainings in several threads wait for each other.
@@ -75,7 +84,9 @@ def _finetune(
         raise UsageError("--resume needs the run to continue", "Name its folder with --output.")
     name = current_name(name, plugins)
     task = fine_tunable(name, plugins)
-    read = read_config(file, task.Options) if file else ConfigFile()
+    owners = option_owners(plugins.registry.methods.values())
+    read = read_config(file, task.Options, owners) if file else ConfigFile()
+    settings = with_method_options(settings, owners)
     config = configured(settings, read)
     if folder and resume:
         with config.named_by_origin():
@@ -90,7 +101,9 @@ def _run(
     name: str, task: Task, config: FinetuneConfig, folder: RunFolder | None, resume: bool, plugins: Plugins
 ) -> Run:
     task = task.configured(validated(task.Options, config.options)).resolved()
-    method = plugins.registry.methods[config.method]
+    methods = plugins.registry.methods
+    refuse_other_options(methods[config.method], config.method_options, option_owners(methods.values()))
+    method = with_options(methods[config.method], config.method_options)
     if not resume:
         refuse_useless(config, task, method)
     # Before torch is imported: a wrong name or a missing network is reported at once.
@@ -98,6 +111,7 @@ def _run(
     if not resume:
         check_reference(config, location, plugins)
         check_learner(config, task, method, plugins)
+    check_machine(config, location)
     init_processes(config.device)
     folder = folder or RunFolder(broadcast(default_folder(name)))
     written = OutputFolder(folder.path)

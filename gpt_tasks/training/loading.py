@@ -9,6 +9,7 @@ from typing import Any
 from gpt_tasks.backbone.load import Backbone, open_backbone
 from gpt_tasks.backbone.locate import locate
 from gpt_tasks.backbone.precision import resolve_device, resolve_precision, resolve_writing_precision
+from gpt_tasks.backbone.shared import SharedBackbones
 from gpt_tasks.errors import GptTasksError, ModelError, said
 from gpt_tasks.heads.saved import TASK, TaskRecord, load_model
 from gpt_tasks.learners.base import Learner, LearnerSettings
@@ -26,6 +27,7 @@ def load_learner(
     device: str,
     precision: str,
     decoding: Mapping[str, Any] | None,
+    shared: SharedBackbones | None = None,
 ) -> Learner[Any]:
     """Return the learner of a run, its model in evaluation mode on the device.
 
@@ -35,7 +37,7 @@ def load_learner(
     where = resolve_device(device)
     own = record["settings"]["precision"] if str(record["settings"]["device"]).startswith(where.type) else "auto"
     precision = own if precision == "auto" else precision
-    saved = load_model(folder.model, registry.heads, registry.methods)
+    saved = load_model(folder.model, registry.heads, registry.methods, shared)
     task = _restored(find_task(saved.record), saved.record.state, folder.model / TASK)
     if task.learner is None or (task.head is None) != (saved.head is None):
         raise ModelError(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from gpt_tasks.backbone.reference import read_reference, reference_to
+from gpt_tasks.backbone.adapter import write_adapter
+from gpt_tasks.backbone.hub import HUB_ID
+from gpt_tasks.backbone.reference import REFERENCE, Reference, reference_to
 from gpt_tasks.backbone.tensors import moving, stored_precision
 from gpt_tasks.backbone.verify import CHECKSUMS, checksums_of
+from gpt_tasks.checksums import checksums
 from gpt_tasks.data.leaks import TRAINED_ROWS, load_trained, save_trained
 from gpt_tasks.evaluation.card import model_card
 from gpt_tasks.evaluation.evaluate import evaluate
 from gpt_tasks.evaluation.report import Report
+from gpt_tasks.extensions import Method
 from gpt_tasks.files import atomic_write
 from gpt_tasks.heads.saved import TaskRecord, save_model
 from gpt_tasks.signals import uninterrupted
@@ -62,14 +66,13 @@ def finish(session: Session) -> Report:
 def save(session: Session) -> None:
     """Save the model, as the method leaves it, with its head and the task."""
     model, method, config = session.learner.model, session.method, session.config
-    by_reference, location = config.backbone_by_reference, session.backbone.location
     # Before what is trained becomes part of the backbone.
-    apart = by_reference and not (method.saved_separately or method.frozen)
+    by_reference, location = config.backbone_by_reference, session.backbone.location
+    reference = keep_adapter(session) if method.adapter and (by_reference or config.keep_adapter) else None
+    apart = by_reference and not (method.saved_separately or method.frozen or method.adapter)
     adapter = moving(model.backbone) if apart else {}
-    reference = None
-    if by_reference:
-        presets, tokens = session.plugins.registry.backbones, session.added_tokens
-        reference = reference_to(location, presets, tokens=tokens, method=method.name if apart else "")
+    if by_reference and reference is None:
+        reference = _reference(session, method if apart else None)
     model.backbone = method.finish(model.backbone)
     plugin = session.plugin
     task = session.task.private() if session.config.private else session.task
@@ -81,6 +84,7 @@ def save(session: Session) -> None:
         outputs=session.learner.outputs,
         state=task.state(),
         method=method.name if method.saved_separately else "",
+        method_options=session.settings.method_options if method.saved_separately else {},
     )
     save_model(
         session.folder.model,
@@ -90,13 +94,46 @@ def save(session: Session) -> None:
         record,
         added=model.backbone if method.saved_separately else None,
         precision=stored_precision(location.folder),
-        reference=reference,
+        reference=reference if by_reference else None,
         adapter=adapter,
     )
 
 
+def keep_adapter(session: Session) -> Reference:
+    """Write what was trained as an adapter in peft's layout, and return the reference by which a model is opened so.
+
+    It has a reference of its own, with the checksums of its base model.
+    """
+    folder, backbone = session.folder.adapter, session.backbone
+    reference = _reference(session)
+    presets = session.plugins.registry.backbones
+    place, revision = reference.place, None
+    of_hub = HUB_ID.fullmatch(place) if backbone.location.commit else None
+    if of_hub:
+        place, revision = of_hub["repo"], of_hub["revision"]
+    elif place in presets and not session.config.private:
+        # So that peft, which knows no presets, opens it as well.
+        place = str(backbone.location.gguf or backbone.location.folder)
+    adapted = session.learner.model.backbone
+    tokenizer = backbone.tokenizer if session.added_tokens or session.head is None else None
+    write_adapter(folder, adapted, backbone.model, tokenizer, base=place, revision=revision)
+    (folder / REFERENCE).write_text(reference.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return Reference(place=f"../{folder.name}", checksums=checksums(folder))
+
+
+def _reference(session: Session, method: Method | None = None) -> Reference:
+    """Return the reference to the backbone of a training, to which `method` adds what is stored beside it."""
+    return reference_to(
+        session.backbone.location,
+        session.plugins.registry.backbones,
+        tokens=session.added_tokens,
+        method=method,
+        options=session.settings.method_options if method else {},
+    )
+
+
 def _write_card(session: Session, report: Report) -> None:
-    config, model = session.config.recorded(), session.folder.model
+    config = session.config.recorded()
     card = model_card(
         report,
         task=session.task,
@@ -108,7 +145,7 @@ def _write_card(session: Session, report: Report) -> None:
         data=config["data"] or "the task's embedded samples",
         fields=session.splits.train.fields,
         plots=sorted(plot.name for plot in session.folder.path.glob("*.png")),
-        referred=read_reference(model).place if session.config.backbone_by_reference else "",
+        referred=_reference(session).place if session.config.backbone_by_reference else "",
     )
     with atomic_write(session.folder.path / "README.md") as file:
         file.write(card)

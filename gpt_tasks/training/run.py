@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from gpt_tasks.backbone.reference import verify_reference
+from gpt_tasks.backbone.shared import SharedBackbones
 from gpt_tasks.backbone.verify import blaming_damage, refuse_unfinished, verify_run
 from gpt_tasks.errors import ModelError, PluginError, UsageError, said
 from gpt_tasks.evaluation.answering import AnsweringModel
@@ -75,6 +76,20 @@ def load(
     return Run(folder, record, report, plugins, task.learner, device, precision, decoding, verify, reading)
 
 
+def load_all(
+    paths: Sequence[str | Path], *, device: str = "auto", precision: str = "auto", verify: bool = True
+) -> list[Run]:
+    """Open several runs. Those that keep the same backbone by reference have it in memory once.
+
+    Each has but its head to itself, and the weights that its adapter is merged into: see `load`, also for the errors.
+    """
+    shared = SharedBackbones(device)
+    runs = [load(path, device=device, precision=precision, verify=verify) for path in paths]
+    for run in runs:
+        run._shared = shared
+    return runs
+
+
 class Run(AnsweringModel):
     """A fine-tuned model with its task. `path` is its folder, `report` what it scored on its test split.
 
@@ -107,6 +122,7 @@ class Run(AnsweringModel):
         self._decoding = decoding
         self._verify = verify
         self._reading = reading
+        self._shared: SharedBackbones | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         how: dict[str, Any] = {"device": self._device, "precision": self._precision, "decoding": self._decoding}
@@ -134,6 +150,7 @@ class Run(AnsweringModel):
                 device=self._device,
                 precision=self._precision,
                 decoding=self._decoding,
+                shared=self._shared,
             )
 
     @property

@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def adapter(self) -> Path:
+        """What an adapter's method trained, as peft opens it, where it is kept."""
+        return self.path / "adapter"
+
+    @property
     def checkpoints(self) -> Path:
         """What training resumes from."""
         return self.path / "checkpoints"

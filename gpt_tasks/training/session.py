@@ -16,14 +16,18 @@ from typing import Any, Self
 import torch
 from transformers import set_seed
 
+from gpt_tasks.backbone.layers import freeze_layers
 from gpt_tasks.backbone.load import Backbone, open_backbone
 from gpt_tasks.backbone.locate import Location
+from gpt_tasks.backbone.precision import resolve_device, resolve_precision
+from gpt_tasks.backbone.quantized import quantization
 from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
+from gpt_tasks.backbone.tensors import moving
 from gpt_tasks.data.encoded import EncodedExamples, FeaturesError, store_features
 from gpt_tasks.data.examples import Examples, chunks
 from gpt_tasks.data.leaks import load_trained, note_on_training
 from gpt_tasks.data.splits import Splits, load_splits
-from gpt_tasks.errors import DataError, PluginError
+from gpt_tasks.errors import DataError, PluginError, UsageError
 from gpt_tasks.evaluation.plots import plot_learning_curve
 from gpt_tasks.evaluation.statistics import check_metrics
 from gpt_tasks.events import Observers
@@ -69,6 +73,7 @@ class Session:
     training: dict[str, Any] = field(default_factory=dict)
     validation: EncodedExamples | None = None
     added_tokens: tuple[str, ...] = ()
+    frozen: tuple[Any, ...] = ()
 
     @classmethod
     def open(
@@ -100,7 +105,10 @@ class Session:
             schemes=registry.sources,
             scratch=scratch,
         )
-        backbone = open_backbone(location)
+        quantized = None
+        if config.load_in:
+            quantized = quantization(config.load_in, resolve_precision(config.precision, resolve_device(config.device)))
+        backbone = open_backbone(location, quantization=quantized)
         task = splits.task
         seen = [f"test: {note}" for note in note_on_training(splits.test, load_trained(location.folder))]
         splits = replace(splits, notes=(*splits.notes, *seen))
@@ -151,7 +159,13 @@ class Session:
             # An untied output matrix stays unchanged.
             matrix = matrix if matrix is embedding else matrix.detach()
         transformer = self.method.prepare(causal_lm.base_model)
+        if settings.freeze_layers is not None:
+            self.frozen = tuple(freeze_layers(transformer, settings.freeze_layers))
         model: Any = learner.join(transformer, head, output_matrix=matrix, lm_weight=settings.lm_weight)
+        if self.frozen and not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UsageError(
+                f"--freeze-layers {settings.freeze_layers}: nothing is left that could be trained", "Freeze fewer."
+            )
         if settings.gradient_checkpointing:
             model.activation_checkpointing_enable()
         learner.model = model.to(settings.device)
@@ -166,6 +180,12 @@ class Session:
             self._fit_frozen(train, validation)
         else:
             self._fit(train, validation, observers)
+            # What the method trains is saved as a whole.
+            for parameter in self.frozen:
+                parameter.requires_grad_(True)
+            if self.settings.load_in:
+                with LOADING:
+                    self._unquantize()
         seconds = time.monotonic() - started
         self.training |= {
             "seconds": round(seconds, 3),
@@ -222,6 +242,21 @@ class Session:
             plot_learning_curve(
                 trainer.state.log_history, self.settings.best_by, self.folder.path / "learning_curve.png"
             )
+
+    def _unquantize(self) -> None:
+        """Put the weights of the backbone's own precision in the place of the quantized ones, beside what was trained.
+
+        So what is evaluated is what is saved.
+        """
+        trained, head = moving(self.learner.model.backbone), getattr(self.learner.model, "head", None)
+        backbone = open_backbone(self.backbone.location)
+        self.learner = type(self.learner)(self.task, backbone, self.learner.settings)
+        self.learner.prepare_backbone(self.splits.train)
+        causal_lm: Any = backbone.model
+        transformer = self.method.prepare(causal_lm.base_model)
+        transformer.load_state_dict(trained, strict=False)
+        joined: Any = self.learner.join(transformer, head)
+        self.learner.model = joined.to(self.settings.device).eval()
 
     def _accumulate(self, train: EncodedExamples) -> None:
         """Make an update of several batches where texts are so long that one batch holds next to no examples.

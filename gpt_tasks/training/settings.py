@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,8 +24,10 @@ class Settings:
 
     epochs: float
     learning_rate: float
+    layer_lr_decay: float | None
     warmup: float
     weight_decay: float
+    optimizer: str
     batch_tokens: int
     accumulate: int
     max_length: int
@@ -35,10 +37,13 @@ class Settings:
     class_weights: str
     lm_weight: float
     gradient_checkpointing: bool
+    freeze_layers: int | None
+    load_in: str | None
     checkpoint_steps: int | None
     precision: str
     device: str
     seed: int
+    method_options: Mapping[str, Any]
 
     def choose_best_by(self, metrics: Sequence[Metric], given: str | None, task: Task) -> Settings:
         """Return these settings with what chooses the best checkpoint: the given metric, or the task's.
@@ -57,21 +62,25 @@ class Settings:
         """Return the settings as JSON values; null is what a method that moves no weights has no use for."""
         values = asdict(self)
         if not self.epochs:
-            values |= dict.fromkeys(("epochs", "learning_rate", "warmup", "weight_decay", "accumulate", "lm_weight"))
+            useless = ("epochs", "learning_rate", "warmup", "weight_decay", "optimizer", "accumulate", "lm_weight")
+            values |= dict.fromkeys(useless)
         return values
 
 
 def settle(config: FinetuneConfig, task: Task, method: Method, parameters: int, context: int | None) -> Settings:
     """Settle the settings for a backbone of so many `parameters` and so many positions of `context`.
 
+    The `method` has its options.
     Raises UsageError for a device that is not there, and a window that the method fills.
     """
     defaults = {**method.defaults(parameters), **task.defaults(method.name, parameters)}
     device = resolve_device(config.device)
-    window = context - method.num_virtual_tokens if context else config.max_length
+    places = method.num_virtual_tokens
+    assert isinstance(places, int)
+    window = context - places if context else config.max_length
     if window < 1:
         raise UsageError(
-            f"--method {method.name} takes {method.num_virtual_tokens} places of the model's window of {context}",
+            f"--method {method.name} takes {places} places of the model's window of {context}",
             "Take another method, or a model with a longer window.",
         )
 
@@ -83,8 +92,10 @@ def settle(config: FinetuneConfig, task: Task, method: Method, parameters: int, 
     return Settings(
         epochs=float(chosen("epochs")),
         learning_rate=float(chosen("learning_rate")),
+        layer_lr_decay=config.layer_lr_decay,
         warmup=float(chosen("warmup")),
         weight_decay=float(chosen("weight_decay")),
+        optimizer=config.optimizer,
         batch_tokens=int(chosen("batch_tokens")),
         accumulate=config.accumulate or 1,
         max_length=min(config.max_length, window),
@@ -94,8 +105,11 @@ def settle(config: FinetuneConfig, task: Task, method: Method, parameters: int, 
         class_weights=config.class_weights,
         lm_weight=config.lm_weight,
         gradient_checkpointing=config.gradient_checkpointing,
+        freeze_layers=config.freeze_layers,
+        load_in=config.load_in,
         checkpoint_steps=config.checkpoint_steps,
         precision=resolve_precision(config.precision, device),
         device=device.type,
         seed=config.seed,
+        method_options=method.options(**config.method_options).model_dump(mode="json"),
     )

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from gpt_tasks.backbone.layers import rates_by_layer
 from gpt_tasks.data.batches import TokenBudgetBatches, collate
 from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.errors import MachineError
@@ -74,6 +75,35 @@ class LearnerTrainer(CheckpointedTrainer):
                 self.take_best(state)
                 return None
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Return the optimizer, by layers where their learning rates differ: the first group has the highest.
+
+        Raises UsageError for an architecture whose layers are not known.
+        """
+        if self.optimizer is None and self.settings.layer_lr_decay is not None:
+            trained: Any = self.model if model is None else model
+            rates, decaying = (
+                rates_by_layer(trained, self.settings.layer_lr_decay),
+                self.get_decay_parameter_names(trained),
+            )
+            groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+            for name, parameter in trained.named_parameters():
+                if parameter.requires_grad:
+                    groups.setdefault((rates[name], name in decaying), []).append(parameter)
+            kind, settings = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            self.optimizer = kind(
+                [
+                    {
+                        "params": groups[rate, decays],
+                        "lr": settings["lr"] * rate,
+                        "weight_decay": self.args.weight_decay if decays else 0.0,
+                    }
+                    for rate, decays in sorted(groups, reverse=True)
+                ],
+                **settings,
+            )
+        return super().create_optimizer(model)
 
     def compute_loss(
         self,
@@ -210,7 +240,7 @@ def _arguments(settings: Settings, updates: int, checkpoints: Path) -> TrainingA
         warmup_steps=int(settings.warmup * total),
         weight_decay=settings.weight_decay,
         lr_scheduler_type="linear",
-        optim="adamw_torch_fused",
+        optim=settings.optimizer,
         max_grad_norm=1.0,
         gradient_accumulation_steps=settings.accumulate,
         eval_strategy="steps",

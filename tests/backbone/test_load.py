@@ -245,6 +245,7 @@ def empty_tokenizer(folder: Path) -> None:
 
 def adapter_only(folder: Path) -> None:
     (folder / "config.json").rename(folder / "adapter_config.json")
+    (folder / "model.safetensors").unlink()
 
 
 BREAKAGES = {
@@ -263,7 +264,7 @@ BREAKAGES = {
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer"]),
     "an empty tokenizer": (empty_tokenizer, ["the tokenizer is empty"]),
     "a broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), ["tokenizer.json: truncated"]),
-    "an adapter": (adapter_only, ["holds an adapter"]),
+    "an adapter": (adapter_only, ["adapter_config.json", "'peft_type': field required"]),
 }
 
 

@@ -105,8 +105,9 @@ def test_columns_and_the_tasks_own_options_are_flags(cli, small, tmp_path) -> No
 def test_help_shows_every_setting_and_the_methods_defaults(cli) -> None:
     shown = cli("finetune", "sentiment", "--help")
     assert shown.code == 0
-    flags = {f"--{name.replace('_', '-')}" for name in FinetuneConfig.model_fields} - {"--options"}
-    flags |= {"--labels", "--prompt", "--config", "--output", "--resume", "--json"}
+    flags = {f"--{name.replace('_', '-')}" for name in FinetuneConfig.model_fields}
+    flags -= {"--options", "--method-options"}
+    flags |= {"--lora-r", "--lora-target-modules", "--labels", "--prompt", "--config", "--output", "--resume", "--json"}
     assert {flag for flag in flags if f"  {flag} " not in shown.out} == set()
     table = shown.out[shown.out.index("Defaults by method") :]
     for method in ("full", "lora", "head"):

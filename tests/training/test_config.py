@@ -106,7 +106,7 @@ def test_every_value_has_its_origin(tmp_path: Path) -> None:
     place = tmp_path / "settings.yaml"
     method = installed_plugins().registry.methods["full"]
     origins = config.origins(method, TASKS["qa"], 9_000_000)
-    assert set(origins) >= set(FinetuneConfig.model_fields) - {"column", "options"}
+    assert set(origins) >= set(FinetuneConfig.model_fields) - {"column", "options", "method_options"}
     assert {name: origins[name] for name in ("seed", "epochs", "patience", "column.question", "column.context")} == {
         "seed": "given",
         "epochs": "given",

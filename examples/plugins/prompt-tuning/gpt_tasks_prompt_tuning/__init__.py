@@ -1,15 +1,20 @@
 """Prompt tuning: a few vectors before the text are all of the backbone that moves (https://arxiv.org/abs/2104.08691)."""
 
-from gpt_tasks import Method, hookimpl
+from pydantic import Field
+
+from gpt_tasks import Method, MethodOptions, hookimpl
 
 GPT_TASKS_HOOKS = 1
-VECTORS = 16
 
 
-def prepare(transformer):
+class PromptOptions(MethodOptions):
+    prompt_vectors: int = Field(16, ge=1, description="So many vectors are put before every text.")
+
+
+def prepare(transformer, options):
     from gpt_tasks_prompt_tuning.module import Prompted
 
-    return Prompted(transformer, VECTORS)
+    return Prompted(transformer, options.prompt_vectors)
 
 
 def defaults(parameters):
@@ -18,15 +23,15 @@ def defaults(parameters):
 
 @hookimpl
 def register_methods():
-    says = f"{VECTORS} vectors before every text are trained, and saved next to the model."
     return [
         Method(
             "prompt",
-            says,
+            "Vectors before every text are trained, and saved next to the model.",
             prepare,
             lambda prompted: prompted,
             defaults,
             saved_separately=True,
-            num_virtual_tokens=VECTORS,
+            num_virtual_tokens=lambda options: options.prompt_vectors,
+            options=PromptOptions,
         )
     ]

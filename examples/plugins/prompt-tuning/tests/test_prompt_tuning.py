@@ -1,7 +1,9 @@
 import pytest
 import torch
-from gpt_tasks_prompt_tuning import VECTORS, prepare
+from gpt_tasks_prompt_tuning import PromptOptions, prepare
 from transformers import BloomConfig, BloomModel, GPT2Config, GPT2Model
+
+FIVE = PromptOptions(prompt_vectors=5)
 
 
 @pytest.fixture(params=["gpt2", "bloom"])
@@ -13,12 +15,12 @@ def transformer(request):
 
 
 def test_the_vectors_are_all_that_moves(transformer):
-    moving = [parameter.shape for parameter in prepare(transformer).parameters() if parameter.requires_grad]
-    assert moving == [(VECTORS, 16)]
+    moving = [parameter.shape for parameter in prepare(transformer, FIVE).parameters() if parameter.requires_grad]
+    assert moving == [(5, 16)]
 
 
 def test_a_text_sees_them_and_padding_changes_nothing_on_either_side(transformer):
-    prompted = prepare(transformer).eval()
+    prompted = prepare(transformer, FIVE).eval()
     ids = torch.tensor([[5, 6, 7]])
     alone = prompted(ids, torch.ones_like(ids)).last_hidden_state
     assert alone.shape == (1, 3, 16)
