@@ -26,7 +26,7 @@ from gpt_tasks.backbone.finite import FiniteLogits, check_logits
 from gpt_tasks.backbone.isolation import OwnGenerator
 from gpt_tasks.backbone.precision import WritingPrecision
 from gpt_tasks.generation.decoding import Decoding
-from gpt_tasks.generation.packed import PackedGPT2, can_pack
+from gpt_tasks.generation.packed import PackedDecoder, can_pack
 from gpt_tasks.generation.rows import BatchOutputs
 from gpt_tasks.tasks.encoding import pad_token
 
@@ -157,13 +157,13 @@ class _Each(StoppingCriteria):
 
 
 class CachedLoop:
-    """A GPT-2 that `can_loop`, with its weights at construction."""
+    """A model that `can_loop`, with its weights at construction."""
 
     stays_in_window = False
 
     def __init__(self, model: Any, precision: WritingPrecision) -> None:
         speed.keep_freed_memory()  # each step takes as much as the one before, megabytes for logits
-        self._gpt2 = PackedGPT2(model, precision)
+        self._decoder = PackedDecoder(model, precision)
         self._name = str(model.name_or_path)
 
     @torch.inference_mode()
@@ -173,7 +173,7 @@ class CachedLoop:
         """Write token by token; finished rows are removed."""
         copies = decoding.num_return_sequences
         standing = list(range(len(prompts) * copies))
-        memory, logits = self._gpt2.start(prompts, max(rows.max_new_tokens) - 1)
+        memory, logits = self._decoder.start(prompts, max(rows.max_new_tokens) - 1)
         if copies > 1:
             each = [row // copies for row in standing]
             memory.keep(each)
@@ -189,17 +189,17 @@ class CachedLoop:
                 memory.keep(left)
                 choose.keep(left)
                 standing, tokens = [standing[place] for place in left], tokens[left]
-            logits = self._gpt2.step(tokens, memory)
+            logits = self._decoder.step(tokens, memory)
 
     @torch.inference_mode()
     def logits(self, tokens: Sequence[int]) -> Tensor:
         """Return the logits after the tokens."""
-        _, logits = self._gpt2.start([tokens], 0)
+        _, logits = self._decoder.start([tokens], 0)
         return check_logits(self._name, logits[0])
 
 
 def can_loop(model: Any) -> bool:
-    """Whether `CachedLoop` writes what `generate` would: a plain GPT-2, whose config sets nothing unusual."""
+    """Whether `CachedLoop` writes what `generate` would: a plain decoder, whose config sets nothing unusual."""
     return can_pack(model) and not unsupported_settings(model)
 
 

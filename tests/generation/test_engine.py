@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import CachedLoop, Generating, can_loop
 from gpt_tasks.generation.generator import Generator, open_writer
-from gpt_tasks.generation.packed import PackedGPT2
+from gpt_tasks.generation.packed import PackedDecoder
 from gpt_tasks.generation.rows import BatchOutputs
 
 CLOSE = 1e-4
@@ -106,7 +106,7 @@ def test_greedy_tokens_of_the_embedded_gpt_are_those_of_generate() -> None:
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_padding_changes_no_logits(precision: Any) -> None:
     """Short prompts next to longer and longer ones."""
-    packed = PackedGPT2(random_gpt2(), precision)
+    packed = PackedDecoder(random_gpt2(), precision)
     short, *longer = random_prompts(5, 6, 20, 40)
     with torch.inference_mode():
         _, (alone,) = packed.start([short], 1)
@@ -124,7 +124,7 @@ def test_logits_are_the_models_as_near_as_the_precision_allows(precision: Any, a
     (ids,) = random_prompts(40)
     with torch.inference_mode():
         right = model(torch.tensor([ids])).logits[0]
-        found = PackedGPT2(model, precision).logits(ids)
+        found = PackedDecoder(model, precision).logits(ids)
     assert ((found - right).norm() / right.norm()) < apart
     assert (found == right).all() or precision != "float32" or (found - right).abs().max() < 1e-4
 
@@ -140,8 +140,8 @@ def test_rows_that_are_done_leave_and_the_others_write_on(tiny_tokenizer: PreTra
     class Watched(CachedLoop):
         def __init__(self) -> None:
             super().__init__(model, "float32")
-            step = self._gpt2.step
-            self._gpt2.step = lambda tokens, memory: (left.append(len(tokens)), step(tokens, memory))[1]  # type: ignore
+            step = self._decoder.step
+            self._decoder.step = lambda tokens, memory: (left.append(len(tokens)), step(tokens, memory))[1]  # type: ignore
 
     rows = BatchOutputs(tiny_tokenizer, prompts, max_new_tokens, ends=frozenset())
     Watched().write(prompts, Decoding.checked(max_new_tokens=40), rows, torch.Generator())

@@ -78,7 +78,7 @@ def test_the_embedded_gpt_is_hardly_worse_in_int8() -> None:
             torch.cat(
                 [
                     torch.nn.functional.cross_entropy(
-                        engine._gpt2.logits(window)[:-1], torch.tensor(window[1:]), reduction="none"
+                        engine._decoder.logits(window)[:-1], torch.tensor(window[1:]), reduction="none"
                     )
                     for window in (ids[start : start + 256] for start in range(0, len(ids), 256))
                 ]
