@@ -53,36 +53,44 @@ class Block:
     window: int | None = None
     softcap: float | None = None
 
-    def __call__(self, hidden: Tensor, cached: Tensor, at: Columns) -> Tensor:
-        """Return the next states `[rows * new, hidden]` of states; fill the new columns of `cached`."""
-        attended = self.out(self._attention(self.project(self.norm_attention(hidden)), cached, at))
+    def __call__(self, hidden: Tensor, keys: Tensor, values: Tensor, at: Columns) -> Tensor:
+        """Return the next states `[rows * new, hidden]` of states; fill in the new columns of keys and values."""
+        attended = self.out(self._attention(self.project(self.norm_attention(hidden)), keys, values, at))
         hidden = hidden + (attended if self.after_attention is None else self.after_attention(attended))
         inner = self.mlp(self.norm_mlp(hidden))
         return hidden + (inner if self.after_mlp is None else self.after_mlp(inner))
 
-    def _attention(self, projected: Tensor, cached: Tensor, at: Columns) -> Tensor:
+    def _attention(self, projected: Tensor, keys: Tensor, values: Tensor, at: Columns) -> Tensor:
         states = projected.view(len(projected), -1, self.head_dim)
         if self.head_norm is not None:
             states = torch.cat([self.head_norm(states[:, : -self.key_heads]), states[:, -self.key_heads :]], dim=1)
         if self.rotation is not None:
             pairs = torch.view_as_complex(states.float().unflatten(-1, (-1, 2)))
             states = torch.view_as_real(pairs * at.rotations[self.rotation])
-        states = states.view(at.rows, at.new, -1, self.head_dim)
+        query, key, value = states.view(at.rows, at.new, -1, self.head_dim).split(
+            [self.heads, self.key_heads, self.key_heads], dim=2
+        )
         end = at.start + at.new
-        both = states[:, :, self.heads :].unflatten(2, (2, -1))
-        cached[:, :, :, at.start : end] = both.permute(2, 0, 3, 1, 4)
-        query, mask = states[:, :, : self.heads].to(cached.dtype), at.masks[self.window]
+        keys[..., at.start : end] = key.permute(0, 2, 3, 1)
+        values[:, :, at.start : end] = value.transpose(1, 2)
+        query, mask = query.to(keys.dtype), at.masks[self.window]
         if at.new == 1 and mask is not None:
             # The queries that share keys are rows of one product. The fused kernel for CPUs takes twice as long.
-            keys, values = cached[:, :, :, : mask.shape[-1]]
+            columns = mask.shape[-1]
             grouped = query.reshape(at.rows, self.key_heads, -1, self.head_dim)
-            return self._weighed(grouped, keys, values, mask).view(len(projected), -1)
-        keys, values = cached[:, :, :, :end]
-        query = query.transpose(1, 2)
+            attended = self._weighed(grouped, keys[..., :columns], values[:, :, :columns], mask)
+            return attended.reshape(len(projected), -1)
+        query, keys, values = query.transpose(1, 2), keys[..., :end], values[:, :, :end]
         if self.softcap is None:
             seen = None if mask is None else mask.to(query.dtype)
             attended = functional.scaled_dot_product_attention(
-                query, keys, values, attn_mask=seen, is_causal=mask is None, scale=1.0, enable_gqa=True
+                query,
+                keys.transpose(-1, -2),
+                values,
+                attn_mask=seen,
+                is_causal=mask is None,
+                scale=1.0,
+                enable_gqa=True,
             )
         else:
             groups = self.heads // self.key_heads
@@ -92,12 +100,12 @@ class Block:
 
     def _weighed(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attention by plain products, `[rows, heads, queries, head_dim]`."""
-        scores = (query @ keys.transpose(-1, -2)).float()
+        scores = (query @ keys).float()
         if self.softcap is not None:
             scores = (scores / self.softcap).tanh_().mul_(self.softcap)
         if mask is None:
             mask = torch.full(scores.shape[-2:], float("-inf")).triu(1)
-        return (scores + mask).softmax(-1).to(values.dtype) @ values
+        return scores.add_(mask).softmax(-1).to(values.dtype) @ values
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,14 +25,14 @@ class Shape:
 class KVCache:
     """The keys and values of a batch, whose rows all end in the same column; padding is between columns.
 
-    `layers` hold `[2, rows, heads, columns, head_dim]` each, keys and then values, of which the first `length` columns
-    are filled. `positions` `[rows]` are those of the next tokens.
+    For each layer `keys` hold `[rows, heads, head_dim, columns]` and `values` `[rows, heads, columns, head_dim]`; the
+    first `length` columns are filled. `positions` `[rows]` are those of the next tokens.
     """
 
     def __init__(self, shape: Shape, rows: int, room: int) -> None:
         columns = -(-room // _COLUMNS) * _COLUMNS
-        sizes = 2, rows, shape.heads, columns, shape.head_dim
-        self.layers = [torch.zeros(sizes, dtype=shape.dtype) for _ in range(shape.layers)]
+        sizes = (rows, shape.heads, shape.head_dim, columns), (rows, shape.heads, columns, shape.head_dim)
+        self.keys, self.values = ([torch.zeros(size, dtype=shape.dtype) for _ in range(shape.layers)] for size in sizes)
         self.length = 0
         self.positions = torch.zeros(rows, dtype=torch.long)
         # The position of each column's token; -1 where there is none.
@@ -44,7 +44,7 @@ class KVCache:
     def extend(self, kept: Tensor) -> Tensor:
         """Add columns, `[rows, new]`, True where they hold a token; return the positions of the tokens, 0 for padding.
 
-        What is in `layers` for these columns is to be filled.
+        Their keys and values are to be filled in.
         """
         new = kept.shape[1]
         end = self.length + new
@@ -90,5 +90,6 @@ class KVCache:
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with these rows; one may appear several times."""
         chosen = torch.tensor(rows)
-        self.layers = [layer[:, chosen] for layer in self.layers]
+        self.keys = [keys[chosen] for keys in self.keys]
+        self.values = [values[chosen] for values in self.values]
         self.positions, self._places, self._bias = (each[chosen] for each in (self.positions, self._places, self._bias))

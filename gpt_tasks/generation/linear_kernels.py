@@ -60,6 +60,7 @@ def _int8(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
     added = torch.zeros(len(scales)) if bias is None else bias.to(torch.float32, copy=True)
 
     def multiply(states: Tensor) -> Tensor:
+        states = states.float()  # in bfloat16, the sum with 128 would lose a bit
         largest = states.abs().amax(-1, keepdim=True).clamp_(min=1e-12)
         # Above zero, with the middle at 128: oneDNN has no fast kernel for states of both signs.
         whole = (states * (_LARGEST / largest)).add_(128.5).to(torch.uint8)

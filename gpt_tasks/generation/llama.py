@@ -234,8 +234,16 @@ def _joined(layers: Sequence[tuple[Tensor, Tensor | None]], precision: WritingPr
 
 
 def _norm(norm: Any, family: Family) -> Norm:
-    weight, eps = _weight(norm, family), _eps(norm)
-    return lambda states: functional.rms_norm(states.float(), weight.shape, weight, eps)
+    """Return an RMS norm (Zhang and Sennrich 2019, eq. 4), in fewer operations than torch's own on a CPU."""
+    root = norm.weight.numel() ** 0.5
+    weight, least = _weight(norm, family) * root, torch.tensor(root * _eps(norm) ** 0.5)
+
+    def normalize(states: Tensor) -> Tensor:
+        states = states.float()
+        length = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
+        return (states * weight).div_(torch.hypot(length, least))
+
+    return normalize
 
 
 def _normalize_heads(weight: Tensor, eps: float, states: Tensor) -> Tensor:

@@ -87,8 +87,8 @@ class PackedDecoder:
             rotations={kind: rotation(positions) for kind, rotation in self._decoder.rotations.items()},
         )
         hidden = self._decoder.embed(ids.flatten(), positions)
-        for block, cached in zip(self._decoder.blocks, memory.layers, strict=True):
-            hidden = block(hidden, cached, at)
+        for block, keys, values in zip(self._decoder.blocks, memory.keys, memory.values, strict=True):
+            hidden = block(hidden, keys, values, at)
         return hidden.view(rows, new, -1)
 
 
