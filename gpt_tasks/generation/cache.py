@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gpt_tasks.generation.linear_kernels import FEW_ROWS
+
 # Keys and values are read in so many columns at a time, so that the kernels see few sizes.
 _COLUMNS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of what is cached: layers, heads of keys, features of a head; of which precision."""
+    """The sizes of what is cached: layers, heads of keys, features of a head; in which precision for many rows."""
 
     layers: int
     heads: int
@@ -32,7 +34,10 @@ class KVCache:
     def __init__(self, shape: Shape, rows: int, room: int) -> None:
         columns = -(-room // _COLUMNS) * _COLUMNS
         sizes = (rows, shape.heads, shape.head_dim, columns), (rows, shape.heads, columns, shape.head_dim)
-        self.keys, self.values = ([torch.zeros(size, dtype=shape.dtype) for _ in range(shape.layers)] for size in sizes)
+        self._shape = shape
+        self.keys, self.values = (
+            [torch.zeros(size, dtype=self._dtype(rows)) for _ in range(shape.layers)] for size in sizes
+        )
         self.length = 0
         self.positions = torch.zeros(rows, dtype=torch.long)
         # The position of each column's token; -1 where there is none.
@@ -90,6 +95,11 @@ class KVCache:
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with these rows; one may appear several times."""
         chosen = torch.tensor(rows)
-        self.keys = [keys[chosen] for keys in self.keys]
-        self.values = [values[chosen] for values in self.values]
+        dtype = self._dtype(len(rows))
+        self.keys = [keys[chosen].to(dtype) for keys in self.keys]
+        self.values = [values[chosen].to(dtype) for values in self.values]
         self.positions, self._places, self._bias = (each[chosen] for each in (self.positions, self._places, self._bias))
+
+    def _dtype(self, rows: int) -> torch.dtype:
+        """Few rows are in float32, whose small products take half the time; of many, half the memory is read."""
+        return torch.float32 if rows <= FEW_ROWS else self._shape.dtype

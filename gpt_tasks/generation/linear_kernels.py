@@ -14,9 +14,13 @@ from gpt_tasks.backbone.precision import WritingPrecision
 Product = Callable[[Tensor], Tensor]
 """Multiplies states `[n, inputs]` to `[n, outputs]`; what comes out is in float32 or in bfloat16."""
 
+FEW_ROWS = 4
+"""At most so many rows are few, for which other kernels are faster than for many."""
+
 _LARGEST = 127  # of an int8, with the same number below zero
 _onednn: Any = torch.ops.mkldnn
 _quantized: Any = torch.ops.onednn
+_fbgemm: Any = torch.ops.quantized
 
 
 def product(weight: Tensor, bias: Tensor | None, precision: WritingPrecision, *, gelu: bool = False) -> Product:
@@ -49,7 +53,44 @@ def _dense(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
         return multiply
     packed = _onednn._reorder_linear_weight(weight.contiguous())
     run, then, algorithm = _onednn._linear_pointwise, "gelu" if gelu else "none", "tanh" if gelu else ""
-    return lambda states: run(states.to(dtype), packed, bias, then, [], algorithm)
+
+    def multiply_many(states: Tensor) -> Tensor:
+        found: Tensor = run(states.to(dtype), packed, bias, then, [], algorithm)
+        return found
+
+    if dtype != torch.bfloat16 or not _reads_half(weight):
+        return multiply_many
+    multiply_few = _HalfPrecision(packed, bias, gelu)
+    return lambda states: multiply_few(states) if len(states) <= FEW_ROWS else multiply_many(states)
+
+
+class _HalfPrecision:
+    """Weights in float16, states in float32: for few rows FBGEMM reads them faster than oneDNN reads bfloat16.
+
+    They take as much memory again, from the first use on.
+    """
+
+    def __init__(self, packed: Tensor, bias: Tensor | None, gelu: bool) -> None:
+        self._source: Tensor | None = packed
+        self._bias = None if bias is None else bias.float()
+        self._gelu = gelu
+        self._packed: Any = None
+
+    def __call__(self, states: Tensor) -> Tensor:
+        if self._source is not None:
+            self._packed = _fbgemm.linear_prepack_fp16(self._source.to_dense().float(), self._bias)
+            self._source = None
+        found: Tensor = _fbgemm.linear_dynamic_fp16(states.float(), self._packed)
+        return functional.gelu(found, approximate="tanh") if self._gelu else found
+
+
+def _reads_half(weight: Tensor) -> bool:
+    """Whether torch has FBGEMM's product, and float16 holds the weight's largest numbers."""
+    return (
+        torch.backends.quantized.engine in ("x86", "fbgemm")
+        and hasattr(_fbgemm, "linear_dynamic_fp16")
+        and bool(weight.abs().max() <= torch.finfo(torch.float16).max)
+    )
 
 
 def _int8(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
