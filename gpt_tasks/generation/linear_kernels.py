@@ -67,7 +67,8 @@ def _dense(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
 class _HalfPrecision:
     """Weights in float16, states in float32: for few rows FBGEMM reads them faster than oneDNN reads bfloat16.
 
-    They take as much memory again, from the first use on.
+    A number of bfloat16 has the same value there, unless it is below 6e-5. They take as much memory again, from the
+    first use on.
     """
 
     def __init__(self, packed: Tensor, bias: Tensor | None, gelu: bool) -> None:
@@ -77,8 +78,9 @@ class _HalfPrecision:
         self._packed: Any = None
 
     def __call__(self, states: Tensor) -> Tensor:
-        if self._source is not None:
-            self._packed = _fbgemm.linear_prepack_fp16(self._source.to_dense().float(), self._bias)
+        source = self._source  # another thread may be here at the same time
+        if source is not None:
+            self._packed = _fbgemm.linear_prepack_fp16(source.to_dense().float(), self._bias)
             self._source = None
         found: Tensor = _fbgemm.linear_dynamic_fp16(states.float(), self._packed)
         return functional.gelu(found, approximate="tanh") if self._gelu else found
@@ -102,7 +104,7 @@ def _int8(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
 
     def multiply(states: Tensor) -> Tensor:
         states = states.float()  # in bfloat16, the sum with 128 would lose a bit
-        largest = states.abs().amax(-1, keepdim=True).clamp_(min=1e-12)
+        largest = torch.linalg.vector_norm(states, torch.inf, dim=-1, keepdim=True).clamp_(min=1e-12)
         # Above zero, with the middle at 128: oneDNN has no fast kernel for states of both signs.
         whole = (states * (_LARGEST / largest)).add_(128.5).to(torch.uint8)
         found = _quantized.qlinear_pointwise(

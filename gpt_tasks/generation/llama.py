@@ -66,9 +66,10 @@ def can_pack(model: Any) -> bool:
     }
     own |= {type(model), getattr(module, f"{name}TextModel", None) or getattr(module, f"{name}Model")}
     kinds = {type(each) for each in model.modules()}
-    acts = [layer.mlp.act_fn for layer in core.layers]
+    acts: list[Any] = [getattr(getattr(layer, "mlp", None), "act_fn", None) for layer in core.layers]
     return (
-        kinds <= own | _PLAIN | {type(act) for act in acts}
+        len(acts) == config.num_hidden_layers > 0
+        and kinds <= own | _PLAIN | {type(act) for act in acts}
         and all(type(act) in _ACTIVATIONS and not list(act.parameters()) for act in acts)
         and not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
         and not getattr(config, "use_bidirectional_attention", False)
@@ -247,7 +248,7 @@ def _norm(norm: Any, family: Family) -> Norm:
 
 
 def _normalize_heads(weight: Tensor, eps: float, states: Tensor) -> Tensor:
-    return functional.rms_norm(states.float(), weight.shape[-1:], None, eps).mul_(weight)
+    return weight * functional.rms_norm(states.float(), weight.shape[-1:], None, eps)
 
 
 def _weight(norm: Any, family: Family) -> Tensor:

@@ -59,6 +59,7 @@ def test_a_product_of_int8_is_near_the_whole_one_for_any_other_rows(gelu: bool) 
     found = multiply(states)
     assert ((found - right).norm(dim=1) < 0.02 * right.norm(dim=1)).all()
     torch.testing.assert_close(multiply(states[:1]), found[:1])
+    torch.testing.assert_close(multiply(states[:2].bfloat16()), multiply(states[:2].bfloat16().float()))
     torch.testing.assert_close(found[3], torch.nn.functional.gelu(bias, approximate="tanh") if gelu else bias)
 
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import CachedLoop, Generating, can_loop
 from gpt_tasks.generation.generator import Generator
-from gpt_tasks.generation.linear_kernels import multiplies_int8
+from gpt_tasks.generation.linear_kernels import multiplies_int8, product
 from gpt_tasks.generation.packed import PackedDecoder, can_pack
 from tests.generation.test_engine import parted_at_a_tie, random_prompts, tokens_by
 
@@ -147,6 +147,34 @@ def test_a_batch_is_as_its_rows_alone_in_any_precision(precision: Any) -> None:
                 assert (alone[0] - following[place]).norm() < 0.02 * alone.norm()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_copies_of_a_row_write_on_as_the_row_would(precision: Any) -> None:
+    """Many rows are computed by other kernels than few, and their keys and values are in another precision."""
+    packed = PackedDecoder(random_model("qwen3"), precision)
+    (prompt,) = random_prompts(9)
+    tokens = torch.tensor([5, 6, 7, 8, 9, 10])
+    with torch.inference_mode():
+        memory, _ = packed.start([prompt], 2)
+        memory.keep([0] * len(tokens))
+        together = packed.step(tokens, memory)
+        assert packed._shape.dtype == memory.keys[0].dtype
+        for token, logits in zip(tokens, together, strict=True):
+            memory, _ = packed.start([prompt], 2)
+            alone = packed.step(token[None], memory)[0]
+            assert (alone - logits).norm() < (1e-5 if precision == "float32" else 0.02) * alone.norm()
+
+
+def test_weights_beyond_float16_are_multiplied_in_bfloat16() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, states = torch.randn(48, 64, generator=generator), torch.randn(6, 64, generator=generator)
+    weight[3] *= 1e6
+    right = states @ weight.T
+    multiply = product(weight, None, "bf16")
+    for rows in (1, 6):
+        found = multiply(states[:rows]).float()
+        assert ((found - right[:rows]).norm(dim=0) < 0.02 * right[:rows].norm(dim=0) + 0.1).all()
+
+
 @pytest.mark.skipif(not multiplies_int8(), reason="this CPU does not multiply int8")
 def test_int8_is_near_the_model(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     model = random_model("llama")
@@ -172,6 +200,10 @@ def altered(change: str) -> Any:
             model.generation_config.suppress_tokens = [3]
         case "frequencies by length":
             return random_model("llama", rope_parameters=SCALED | {"rope_type": "dynamic"})
+        case "a layer less":
+            model.config.num_hidden_layers = 2
+        case "a layer without its parts":
+            model.model.layers[1] = torch.nn.Identity()
         case "attention both ways":
             return random_model("gemma3_text", head_dim=16, use_bidirectional_attention=True)
         case "another architecture":
@@ -187,6 +219,8 @@ def altered(change: str) -> Any:
         "a hook",
         "a generation config that asks for more",
         "frequencies by length",
+        "a layer less",
+        "a layer without its parts",
         "attention both ways",
         "another architecture",
     ],
