@@ -100,17 +100,21 @@ def _int8(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
     scales = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST
     packed = _quantized.qlinear_prepack((weight / scales[:, None]).round().to(torch.int8).contiguous(), None)
     zeros = torch.zeros(len(scales), dtype=torch.long)
-    added = torch.zeros(len(scales)) if bias is None else bias.to(torch.float32, copy=True)
+    added = None if bias is None else bias.to(torch.float32, copy=True)
+    middle = torch.tensor(128.5)
 
     def multiply(states: Tensor) -> Tensor:
         states = states.float()  # in bfloat16, the sum with 128 would lose a bit
         largest = torch.linalg.vector_norm(states, torch.inf, dim=-1, keepdim=True).clamp_(min=1e-12)
         # Above zero, with the middle at 128: oneDNN has no fast kernel for states of both signs.
-        whole = (states * (_LARGEST / largest)).add_(128.5).to(torch.uint8)
+        whole = torch.addcmul(middle, states, _LARGEST / largest).to(torch.uint8)
         found = _quantized.qlinear_pointwise(
             whole, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        found = torch.addcmul(added, found, largest, value=1 / _LARGEST)
+        if added is None:
+            found.mul_(largest.mul_(1 / _LARGEST))
+        else:
+            found = torch.addcmul(added, found, largest, value=1 / _LARGEST)
         return functional.gelu(found, approximate="tanh") if gelu else found
 
     return multiply

@@ -207,7 +207,7 @@ def _feed_forward(mlp: Any, factor: float, precision: WritingPrecision) -> Produ
 
     def feed_forward(states: Tensor) -> Tensor:
         gate, up = both(states).chunk(2, dim=-1)
-        return down(activation(gate) * up)
+        return down(activation(gate).mul_(up))
 
     return feed_forward
 
@@ -242,13 +242,15 @@ def _norm(norm: Any, family: Family) -> Norm:
     def normalize(states: Tensor) -> Tensor:
         states = states.float()
         length = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
-        return (states * weight).div_(torch.hypot(length, least))
+        normalized: Tensor = (states * weight).div_(torch.hypot(length, least))
+        return normalized
 
     return normalize
 
 
 def _normalize_heads(weight: Tensor, eps: float, states: Tensor) -> Tensor:
-    return weight * functional.rms_norm(states.float(), weight.shape[-1:], None, eps)
+    normalized: Tensor = functional.rms_norm(states.float(), weight.shape[-1:], None, eps)
+    return normalized * weight
 
 
 def _weight(norm: Any, family: Family) -> Tensor:
