@@ -1,11 +1,10 @@
 """How fast are texts written, compared with transformers' `generate` and CTranslate2?
 
-    python benchmarks/generation_speed.py [--model gpt2|smollm2|FOLDER] [--rounds N] [--data FOLDER]
+    python benchmarks/generation_speed.py [--quick] [--data FOLDER] [--model gpt2|smollm2|FOLDER] [--tokenizer FOLDER]
 
-A model writes 100 tokens, greedily, after one prompt of 32 tokens and after 16: a GPT-2 small with random weights (with
-the tokenizer in `--tokenizer`), the preset smollm2, or the model in a folder. Timed is the whole way from texts to
-texts, on a loaded model that has written once. Each side has a separate process, which waits while others write, and
-the sides take turns. The results of each model are kept.
+A GPT-2 small with random weights, or another model, writes 100 tokens, greedily, after one prompt of 32 tokens and
+after 16. Timed is the whole way from texts to texts, on a loaded model that has written once. Each side has a separate
+process, which waits while others write, and the sides take turns.
 
 - `batch 1`, `batch 16`: ours is a `Generator` as `gpt-tasks generate` opens it, in its default precision; the peer is
   the better of `generate` in float32 and in bf16, over the medians of all rounds.
@@ -31,12 +30,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from _models import GPT2, SHARED, add_model, case_of, write_model
 from _results import print_table, write_results
 
-SHARED = Path(__file__).parents[2] / "shared"
 PROMPT, NEW = 32, 100
 SIZES = (1, 16)
-GOALS = {"batch 1": 2.0, "batch 16": 2.0, "batch 1 int8": 1, "batch 16 int8": 1}
+GOALS = {"batch 1": 1.6, "batch 16": 2, "batch 1 int8": 1, "batch 16 int8": 1}
+LLAMA_GOALS = GOALS | {"batch 1": 2}
 CLOSE = 1e-4
 WINDOW = 256
 
@@ -46,56 +46,42 @@ Side = Callable[[list[str]], list[int]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="gpt2", help="gpt2, smollm2 or the folder of a model")
+    add_model(parser)
     parser.add_argument("--rounds", type=int, default=5, help="of all sides")
     parser.add_argument("--quick", action="store_true", help="one round, and less to compare; nothing is written")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds generation/wikitext2")
-    parser.add_argument("--tokenizer", type=Path, default=SHARED / "models" / "gpt2-tokenizer", help="GPT-2's")
+    parser.add_argument("--only", choices=("speed", "texts"), help="one half; the other's results stay unchanged")
     args = parser.parse_args()
     text = (args.data / "generation" / "wikitext2" / "test.txt").read_text(encoding="utf-8")
-    name = Path(args.model).name
+    cases: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        backbone = prepare(Path(scratch), args.model, args.tokenizer)
-        cases = speed(backbone, text, 1 if args.quick else args.rounds)
-        few = 2 if args.quick else 8
-        cases += same_tokens(str(backbone), text, few)
-        if name == "gpt2":
-            cases += [case | {"case": f"tiny {case['case']}"} for case in same_tokens("tiny", text, 2 * few)]
-        cases += perplexities("tiny" if name == "gpt2" else str(backbone), text, 4 if args.quick else 64)
-    cases = [case | {"case": f"{name} {case['case']}"} for case in cases]
+        backbone = Path(scratch) / "model"
+        write_model(args.model, args.tokenizer, backbone)
+        if args.only != "texts":
+            goals = GOALS if args.model == GPT2 else LLAMA_GOALS
+            cases += speed(backbone, text, goals, 1 if args.quick else args.rounds)
+        if args.only != "speed":
+            number, windows = (2, 4) if args.quick else (8, 64)
+            if args.model == GPT2:
+                cases += same_tokens(str(backbone), "random: ", text, number)
+                cases += same_tokens("tiny", "tiny: ", text, 2 * number)
+            else:
+                cases += same_tokens(str(backbone), "", text, number)
+            cases += perplexities("tiny" if args.model == GPT2 else str(backbone), text, windows)
+    cases = [case | {"case": case_of(args.model, case["case"])} for case in cases]
     print_table(cases)
     for case in cases:
         if "notes" in case:
             print(f"{case['case']}: {case['notes']}")
     if not args.quick:
-        write_results("generation_speed", cases, keep_others=True)
+        write_results("generation_speed", cases, keep_others=bool(args.only) or args.model != GPT2)
 
 
-def prepare(scratch: Path, model: str, tokenizer: Path) -> Path:
-    """Return the folder of a model, in `scratch` unless it is one, with CTranslate2's int8 of it in `scratch/int8`."""
-    import torch
-    from ctranslate2.converters import TransformersConverter
-    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
-
-    backbone = scratch / "model"
-    if model == "gpt2":
-        torch.manual_seed(0)
-        GPT2LMHeadModel(GPT2Config()).save_pretrained(backbone)
-        GPT2TokenizerFast.from_pretrained(tokenizer).save_pretrained(backbone)
-    elif Path(model).is_dir():
-        backbone.symlink_to(Path(model).absolute())
-    else:
-        from gpt_tasks.generation.generator import open_writer
-
-        writer = open_writer(model, device="cpu", precision="float32")
-        writer._model.to(torch.bfloat16).save_pretrained(backbone)
-        writer.tokenizer.save_pretrained(backbone)
-    TransformersConverter(str(backbone)).convert(str(scratch / "int8"), quantization="int8")
-    return backbone
-
-
-def speed(backbone: Path, text: str, rounds: int) -> list[dict[str, Any]]:
+def speed(backbone: Path, text: str, goals: dict[str, float], rounds: int) -> list[dict[str, Any]]:
     """Let all sides write in turn; return the four cases."""
+    from ctranslate2.converters import TransformersConverter
+
+    TransformersConverter(str(backbone)).convert(str(backbone.parent / "int8"), quantization="int8")
     prompts = cut(backbone, text, [PROMPT] * max(SIZES))
     with ExitStack() as stack:
         sides = {
@@ -119,7 +105,7 @@ def speed(backbone: Path, text: str, rounds: int) -> list[dict[str, Any]]:
                 told = ", ".join(f"{side} {size}: {figures[-1]:.1f}" for (side, size), figures in taken.items())
                 print(f"round {number + 1}, tokens/s: {told}", flush=True)
     cases = []
-    for name, goal in GOALS.items():
+    for name, goal in goals.items():
         size, int8 = int(name.split()[1]), name.endswith("int8")
         names = ("ours int8", ("CTranslate2",)) if int8 else ("ours", ("float32", "bf16"))
         mine, peers = taken[names[0], size], {peer: taken[peer, size] for peer in names[1]}
@@ -252,7 +238,7 @@ def ctranslate2(backbone: Path, _: str) -> Side:
     return write
 
 
-def same_tokens(model: str, text: str, number: int) -> list[dict[str, Any]]:
+def same_tokens(model: str, name: str, text: str, number: int) -> list[dict[str, Any]]:
     """Compare texts: in float32 with generate's, and those of a batch with those of each prompt alone; in bf16."""
     import torch
 
@@ -285,9 +271,9 @@ def same_tokens(model: str, text: str, number: int) -> list[dict[str, Any]]:
         return found
 
     return [
-        compared("as generate", causal_lm, None, prompts, alone, generated(causal_lm)),
-        compared("batch as single", causal_lm, None, prompts, together, alone),
-        compared("as generate, bf16", causal_lm, rough._model, prompts, roughly, generated(rough._model)),
+        compared(f"{name}as generate", causal_lm, None, prompts, alone, generated(causal_lm)),
+        compared(f"{name}batch as single", causal_lm, None, prompts, together, alone),
+        compared(f"{name}as generate, bf16", causal_lm, rough._model, prompts, roughly, generated(rough._model)),
     ]
 
 
