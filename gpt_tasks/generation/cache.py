@@ -1,4 +1,4 @@
-"""The keys and values of a batch that is being written, in memory that is allocated at the start."""
+"""The keys and values of a batch that is being written."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gpt_tasks.generation.linear_kernels import FEW_ROWS
 
-# Keys and values are read in so many columns at a time, so that the kernels see few sizes.
-_COLUMNS = 16
+# Columns are added so many at a time, and all are read: products of a part of them would copy it first.
+_COLUMNS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,17 @@ class KVCache:
     """
 
     def __init__(self, shape: Shape, rows: int, room: int) -> None:
-        columns = -(-room // _COLUMNS) * _COLUMNS
-        sizes = (rows, shape.heads, shape.head_dim, columns), (rows, shape.heads, columns, shape.head_dim)
-        self._shape = shape
+        self._shape, self._room = shape, -(-room // _COLUMNS) * _COLUMNS
         self.keys, self.values = (
-            [torch.zeros(size, dtype=self._dtype(rows)) for _ in range(shape.layers)] for size in sizes
+            [torch.zeros(size, dtype=self._dtype(rows)) for _ in range(shape.layers)]
+            for size in ((rows, shape.heads, shape.head_dim, 0), (rows, shape.heads, 0, shape.head_dim))
         )
         self.length = 0
         self.positions = torch.zeros(rows, dtype=torch.long)
         # The position of each column's token; -1 where there is none.
-        self._places = torch.full((rows, columns), -1)
+        self._places = torch.full((rows, 0), -1)
         # Added to scores: nothing attends to padding, or to columns that are not filled yet.
-        self._bias = torch.full((rows, 1, 1, columns), float("-inf"))
+        self._bias = torch.full((rows, 1, 1, 0), float("-inf"))
         self._padded = False
 
     def extend(self, kept: Tensor) -> Tensor:
@@ -53,6 +53,8 @@ class KVCache:
         """
         new = kept.shape[1]
         end = self.length + new
+        if end > self._places.shape[1]:
+            self._grow(end)
         if new == 1:  # a step: each row has its token
             positions = self.positions[:, None]
             self.positions = self.positions + 1
@@ -72,15 +74,13 @@ class KVCache:
         """Return what is added to the scores of the last `new` columns, `[rows or 1, 1, new, columns]`.
 
         With a `window` each token attends to so many, itself among them. None where each column attends to itself and
-        to all before it. For one column the scores are of some columns too many.
+        to all before it. For one column the scores are of all columns, filled or not.
         """
         if new == 1:
-            columns = -(-self.length // _COLUMNS) * _COLUMNS
-            bias = self._bias[..., :columns]
             if window is None or self.length <= window:
-                return bias
-            gone = self._places[:, None, None, :columns] <= (self.positions - 1 - window)[:, None, None, None]
-            return bias.masked_fill(gone, float("-inf"))
+                return self._bias
+            gone = self._places <= (self.positions - 1 - window)[:, None]
+            return self._bias.masked_fill(gone[:, None, None], float("-inf"))
         if not self._padded and self.length == new and (window is None or new <= window):
             return None
         places = self._places[:, : self.length]
@@ -99,6 +99,15 @@ class KVCache:
         self.keys = [keys[chosen].to(dtype) for keys in self.keys]
         self.values = [values[chosen].to(dtype) for values in self.values]
         self.positions, self._places, self._bias = (each[chosen] for each in (self.positions, self._places, self._bias))
+
+    def _grow(self, columns: int) -> None:
+        """Make room for at least so many columns, an eighth more than these where that is needed at all."""
+        columns = max(columns, min(self._room, -(-(columns + columns // 8) // _COLUMNS) * _COLUMNS))
+        new = columns - self._places.shape[1]
+        self.keys = [functional.pad(keys, (0, new)) for keys in self.keys]
+        self.values = [functional.pad(values, (0, 0, 0, new)) for values in self.values]
+        self._places = functional.pad(self._places, (0, new), value=-1)
+        self._bias = functional.pad(self._bias, (0, new), value=float("-inf"))
 
     def _dtype(self, rows: int) -> torch.dtype:
         """Few rows are in float32, whose small products take half the time; of many, half the memory is read."""
