@@ -60,6 +60,10 @@ class MachineError(GptTasksError):
 class Terminated(SystemExit):
     """The process received SIGTERM or SIGHUP: it unwinds, and exits with 128 plus the signal's number."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
 
 def said(error: BaseException) -> str:
     """Return what an error says, on one line: nothing where its own `str` raises."""

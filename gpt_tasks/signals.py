@@ -8,24 +8,32 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from gpt_tasks.errors import Terminated
 
-_UNWINDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_ENDING = [signal.SIGINT, *_UNWINDING]
-
-
-_watched: dict[weakref.ref[BaseException], int] = {}
-"""What handlers have raised and nobody has dealt with, and the numbers of the signals."""
-_again: list[int] = []
-"""Signals whose errors were dropped, until they have come again."""
-_AT_ONCE = 0.01
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# A signal that is sent again comes after the callback in which its error was dropped has returned.
+_SECONDS = 0.01
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, as the handler of `unwind_on_signals` raises it."""
+
+    number = signal.SIGINT
+
+
+@dataclass
+class _Pending:
+    """The last signal that must end the process; `error` is what its handler raised, None once that was `taken`."""
+
+    number: int = 0
+    error: weakref.ref[BaseException] | None = None
+
+
+_PENDING = _Pending()
 
 
 def unwind_on_signals() -> None:
@@ -43,12 +51,10 @@ def send_dropped_again() -> None:
     before = sys.unraisablehook
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
-        error = dropped.exc_value
-        if not isinstance(error, Terminated | KeyboardInterrupt):
+        if isinstance(dropped.exc_value, Interrupted | Terminated):
+            _watch(dropped.exc_value)
+        else:
             before(dropped)
-            return
-        _watched.clear()
-        _send_again(int(str(error.code)) - 128 if isinstance(error, Terminated) else signal.SIGINT)
 
     sys.unraisablehook = hook
 
@@ -58,13 +64,12 @@ def signal_behind(error: BaseException) -> Terminated | KeyboardInterrupt | None
     link: BaseException | None = error
     while link is not None and not isinstance(link, Terminated | KeyboardInterrupt):
         link = link.__cause__ or link.__context__
-    return _raised(_again[0]) if link is None and _again else link
+    return _error(_PENDING.number) if link is None and _PENDING.error is not None else link
 
 
 def taken() -> None:
     """Let no signal come again that has come so far: what was to be done about it is done."""
-    _watched.clear()
-    _again.clear()
+    _PENDING.error = None
 
 
 def ignore_signals() -> None:
@@ -81,12 +86,21 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     held: list[int] = []
+    holding = True
     before = {number: handler for number in _ENDING if callable(handler := signal.getsignal(number))}
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if holding:
+            held.append(number)
+        else:  # It comes while the handlers are put back, and may leave this one in its place.
+            before[number](number, frame)
+
     try:
         for number in before:
-            signal.signal(number, lambda number, frame: held.append(number))
+            signal.signal(number, hold)
         yield
     finally:
+        holding = False
         for number, handler in before.items():
             signal.signal(number, handler)
         if held:
@@ -94,41 +108,39 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
-    _again.clear()
-    error = _raised(number)
+    taken()  # Of several signals the last one counts.
+    error = _error(number)
     # Of Ctrl-C a program may make something of its own, but not while it is imported.
     if number != signal.SIGINT or _is_importing(frame):
-        _watched[weakref.ref(error, _dropped)] = number
+        _watch(error)
     try:
         raise error
     finally:
         del error  # Its traceback holds this frame, and the frame would hold it.
 
 
-def _raised(number: int) -> Terminated | KeyboardInterrupt:
-    return Interrupted() if number == signal.SIGINT else Terminated(128 + number)
+def _error(number: int) -> Terminated | Interrupted:
+    return Interrupted() if number == signal.SIGINT else Terminated(number)
 
 
-def _dropped(watch: weakref.ref[Any]) -> None:
-    number = _watched.pop(watch, None)
-    if number is not None:
-        _send_again(number)
+def _watch(error: Terminated | Interrupted) -> None:
+    """Send the error's signal again as soon as nobody holds the error, unless it was taken or another has come."""
+    _PENDING.number, _PENDING.error = error.number, weakref.ref(error, _send_again)
 
 
-def _send_again(number: int) -> None:
-    """Send a signal from another thread: what is raised here, where an object goes, would be dropped, too."""
-    _again.append(number)
+def _send_again(dropped: weakref.ref[BaseException]) -> None:
+    """Send it from another thread: what is raised here, where an object goes, would be dropped, too."""
 
     def send() -> None:
         main = threading.main_thread().ident
-        if number not in _again or main is None:
+        if _PENDING.error is not dropped or main is None:
             return
         if hasattr(signal, "pthread_kill"):
-            signal.pthread_kill(main, number)  # It wakes what waits in the main thread.
+            signal.pthread_kill(main, _PENDING.number)  # It wakes what waits in the main thread.
         else:
-            signal.raise_signal(number)
+            signal.raise_signal(_PENDING.number)
 
-    timer = threading.Timer(_AT_ONCE, send)
+    timer = threading.Timer(_SECONDS, send)
     timer.daemon = True
     timer.start()
 

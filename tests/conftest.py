@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,6 +34,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # And nohup lets them ignore that their terminal is gone.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Spare what the tests have imported from every garbage collection: each training asks for a whole one."""
+    gc.collect()
+    gc.freeze()
+
 
 END_OF_TEXT = "<|endoftext|>"
 SENTENCES = (
@@ -153,9 +164,175 @@ def _stands_in(module: ModuleType, folder: Path) -> bool:
     return file is not None and folder in Path(file).parents
 
 
+# Imports once what commands import, and forks for each of them: a new process would import torch again.
+SERVER = """
+import gc, importlib, json, os, sys, tempfile
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+from gpt_tasks.__main__ import main
+gc.freeze()
+
+ended = {}
+for line in sys.stdin:
+    asked = json.loads(line)
+    if isinstance(asked, int):
+        if asked not in ended:
+            child, status = os.waitpid(asked, os.WNOHANG)
+            if child:
+                ended[child] = os.waitstatus_to_exitcode(status)
+        print(json.dumps(ended.get(asked)), flush=True)
+        continue
+    streams = [os.open(path, os.O_RDWR | os.O_NOCTTY) for path in asked["streams"]]
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        for stream in streams:
+            os.close(stream)
+        continue
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = open(0, closefd=False)
+    sys.stdout = open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    os.chdir(asked["folder"])
+    os.environ.update(asked["variables"])
+    tempfile.tempdir = None
+    sys.path[:0] = asked["path"]
+    sys.argv = ["gpt-tasks", *asked["arguments"]]
+    if asked["code"]:
+        exec(asked["code"])
+        sys.exit()
+    main()
+"""
+IMPORTED = (
+    "gpt_tasks.evaluation.evaluate",
+    "gpt_tasks.pretraining.pretrain",
+    "gpt_tasks.scoring.score",
+    "gpt_tasks.scoring.scorer",
+    "gpt_tasks.training.session",
+    "transformers.models.gpt2.modeling_gpt2",
+    "sklearn.linear_model",
+    "sklearn.feature_extraction.text",
+    "matplotlib.pyplot",
+)
+
+
+@dataclass
+class Started:
+    """A command that runs in a process of its own, to which signals can be sent."""
+
+    server: CommandServer
+    pid: int
+    streams: list[Path]
+    arguments: list[str]
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, minus the number of a signal; None while it runs."""
+        return self.server.ask(self.pid)
+
+    def wait_until(self, holds: Callable[[], object]) -> None:
+        """Wait until something holds while the command runs. Raises TimeoutError after 300 seconds."""
+        until = time.monotonic() + 300
+        while not holds():
+            assert self.code is None, self.wait().stderr
+            if time.monotonic() > until:
+                os.kill(self.pid, signal.SIGKILL)
+                raise TimeoutError(" ".join(self.arguments))
+            time.sleep(0.02)
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        """Wait for the end of the command."""
+        until = time.monotonic() + 300
+        while (code := self.code) is None:
+            if time.monotonic() > until:
+                os.kill(self.pid, signal.SIGKILL)
+                raise TimeoutError(" ".join(self.arguments))
+            time.sleep(0.02)
+        out, err = (path.read_bytes().decode() if path.is_file() else "" for path in self.streams[1:])
+        return subprocess.CompletedProcess(self.arguments, code, out, err)
+
+
+class CommandServer:
+    """Runs `gpt-tasks ARGUMENTS`, each in a process of its own that has imported the libraries already."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, *IMPORTED],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, request: object) -> int | None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(
+        self,
+        *arguments: object,
+        given: bytes = b"",
+        folder: Path | None = None,
+        path: Sequence[Path] = (),
+        err: Path | None = None,
+        code: str = "",
+        **variables: str,
+    ) -> Started:
+        """Start a command, or Python code, in a folder.
+
+        `given` is its stdin, `err` the file of its stderr; `path` are folders of more distributions, `variables` of its
+        environment.
+        """
+        self.count += 1
+        streams = [self.folder / f"{self.count}.{name}" for name in ("in", "out", "err")]
+        for stream in streams:
+            stream.write_bytes(given if stream.suffix == ".in" else b"")
+        streams[2] = err or streams[2]
+        request = {
+            "arguments": list(map(str, arguments)),
+            "streams": list(map(str, streams)),
+            "folder": str(folder or self.folder),
+            "path": list(map(str, path)),
+            "variables": variables,
+            "code": code,
+        }
+        pid = self.ask(request)
+        assert pid is not None
+        return Started(self, pid, streams, list(map(str, arguments)))
+
+    def run(self, *arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
+        """Start a command as `start` does, and wait for its end."""
+        return self.start(*arguments, **how).wait()
+
+    def run_on_two(self, *arguments: object, **how: Any) -> list[subprocess.CompletedProcess[str]]:
+        """Run a command on two ranks, as torchrun starts them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        started = [
+            self.start(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), **sizes, **place, **how) for rank in range(2)
+        ]
+        return [each.wait() for each in started]
+
+
+@pytest.fixture(scope="session")
+def command_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """What runs commands in processes of their own, each of which starts at once."""
+    server = CommandServer(tmp_path_factory.mktemp("commands"))
+    yield server
+    server.process.communicate()
+
+
 @dataclass(frozen=True)
 class Environment:
-    """A folder of distributions that pip installed. What runs in it sees them next to the installed libraries."""
+    """A folder of installed distributions. What runs in it sees them next to the installed libraries."""
 
     path: Path
 
@@ -175,20 +352,51 @@ class Environment:
         )
 
 
+# Builds projects as pip does, by their build backend, but imports that once and forks for each.
+BUILD = """
+import contextlib, os, sys, zipfile
+from setuptools import build_meta
+
+site, *projects = sys.argv[1:]
+for project in projects:
+    child = os.fork()
+    if not child:
+        os.chdir(project)
+        with contextlib.redirect_stdout(sys.stderr):
+            wheel = build_meta.build_wheel(project)
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(site)
+        sys.exit()
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"{project} cannot be built")
+"""
+
+
 @pytest.fixture(scope="session")
-def pip_install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[Path]], Environment]:
-    """Install projects with pip, from copies and without a network, into a new folder."""
-    pytest.importorskip("pip")
+def install_projects() -> Callable[[Sequence[Path], Path], None]:
+    """Build projects and install their wheels into a folder; files are left next to the sources."""
+    pytest.importorskip("setuptools")
+
+    def install(projects: Sequence[Path], site: Path) -> None:
+        command = [sys.executable, "-c", BUILD, str(site), *map(str, projects)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def installed(
+    tmp_path_factory: pytest.TempPathFactory, install_projects: Callable[[Sequence[Path], Path], None]
+) -> Callable[[Sequence[Path]], Environment]:
+    """Install projects from copies, without a network, into a new folder."""
 
     def install(projects: Sequence[Path]) -> Environment:
         folder = tmp_path_factory.mktemp("installed")
         # setuptools writes next to the sources.
         kept_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
         copies = [shutil.copytree(path, folder / "sources" / path.name, ignore=kept_out) for path in projects]
-        options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "site")]
-        done = subprocess.run([*command, *map(str, copies)], capture_output=True, text=True, timeout=600, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        install_projects(copies, folder / "site")
         return Environment(folder / "site")
 
     return install

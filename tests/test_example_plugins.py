@@ -100,13 +100,13 @@ py-modules = ["gpt_tasks_urgency"]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory, pip_install):
-    """The examples, and the task of the page that uses some of them together, installed by pip."""
+def environment(tmp_path_factory, installed):
+    """The examples, and the task of the page that uses some of them together, installed."""
     project = tmp_path_factory.mktemp("urgency") / "urgency"
     project.mkdir()
     (project / "pyproject.toml").write_text(URGENCY_PROJECT)
     (project / "gpt_tasks_urgency.py").write_text(blocks("python", TOGETHER)[0])
-    return pip_install([*sorted(EXAMPLES.iterdir()), project])
+    return installed([*sorted(EXAMPLES.iterdir()), project])
 
 
 def test_all_load_next_to_each_other(environment) -> None:
@@ -118,15 +118,14 @@ def test_all_load_next_to_each_other(environment) -> None:
         assert brings in [*plugins[name]["brings"], *plugins[name]["hooks"]]
 
 
-def test_their_own_tests_pass(environment) -> None:
+def test_their_own_tests_pass(environment, command_server) -> None:
     tests = sorted(EXAMPLES.glob("*/tests"))
     assert len(tests) >= 14
     # Their observers are tested by themselves, and would track the trainings of the others.
     loaded = ",".join({*BRINGS} - {"mlflow", "wandb"})
-    # In two processes, as this is the longest test of all, and may be the last.
-    options = ("-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", "--import-mode=importlib")
-    command = ("-m", "pytest", *options, *tests)
-    done = environment.python(*command, GPT_TASKS_PLUGINS=loaded)
+    options = ("-q", "-n", "0", "-p", "no:cacheprovider", "--import-mode=importlib")
+    code = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    done = command_server.run(*options, *tests, code=code, path=[environment.path], GPT_TASKS_PLUGINS=loaded)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -142,7 +141,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 @pytest.fixture(scope="module")
-def told(environment, tmp_path_factory, tiny_backbone_folder):
+def told(environment, command_server, tmp_path_factory, tiny_backbone_folder):
     """What the commands of the page say, run one after another in one process; and the folder in which they ran."""
     folder = tmp_path_factory.mktemp("here")
     with sqlite3.connect(folder / "mail.db") as database:
@@ -161,10 +160,9 @@ def told(environment, tmp_path_factory, tiny_backbone_folder):
     samples = EXAMPLES / "sarcasm" / "gpt_tasks_sarcasm" / "samples" / "test.jsonl"
     opened = ["evaluate", "runs/sarcasm", "--data", str(samples), "--output", "evaluated"]
     asked = [*commands("4. Use it"), *commands(TOGETHER), opened]
-    script = folder / "run_all.py"
-    script.write_text(f"import os\nos.chdir({str(folder)!r})\n{RUN_ALL}")
     settings = {"GPT_SHELF": str(tiny_backbone_folder), "GPT_TASKS_PLUGINS": ",".join([*SHOWN, "urgency"])}
-    done = environment.python(script, json.dumps([[*each, *quick[each[0]]] for each in asked]), **settings)
+    lines = json.dumps([[*each, *quick[each[0]]] for each in asked])
+    done = command_server.run(lines, code=RUN_ALL, path=[environment.path], folder=folder, **settings)
     assert done.returncode == 0, done.stderr
     answers = {}
     for arguments, line in zip(asked, done.stdout.splitlines(), strict=True):

@@ -1,4 +1,4 @@
-"""Distributions that pip installed, each broken in its own way: none hurts another, each is reported with its cause."""
+"""Installed distributions, each broken in its own way: none hurts another, each is reported with its cause."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ py-modules = ["acme_{name}"]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory, pip_install):
+def environment(tmp_path_factory, installed):
     projects = []
     for name, source in {**{name: source for name, (source, _) in BROKEN.items()}, **GOOD}.items():
         project = tmp_path_factory.mktemp("projects") / name
@@ -69,7 +69,7 @@ def environment(tmp_path_factory, pip_install):
         (project / f"acme_{name}.py").write_text(textwrap.dedent(source))
         (project / "pyproject.toml").write_text(PROJECT.format(name=name))
         projects.append(project)
-    return pip_install(projects)
+    return installed(projects)
 
 
 def test_help_is_shown_and_each_failure_is_reported_in_one_line(environment) -> None:
@@ -83,8 +83,9 @@ def test_help_is_shown_and_each_failure_is_reported_in_one_line(environment) -> 
         assert re.fullmatch(rf"Plugin '{name}' \(acme-{name} 0.3\) is left out: {cause}", told[name])
 
 
-def test_a_command_that_needs_none_of_them_does_its_work(environment) -> None:
-    done = environment.run("generate", "tiny", "Once upon a time", "--max-new-tokens", "3", "--json")
+def test_a_command_that_needs_none_of_them_does_its_work(environment, command_server) -> None:
+    asked = ["generate", "tiny", "Once upon a time", "--max-new-tokens", "3", "--json"]
+    done = command_server.run(*asked, path=[environment.path])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
 

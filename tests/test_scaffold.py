@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
-import sysconfig
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -48,44 +46,33 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-class Environment:
-    """An environment with a plugin of every kind, named after its kind, which sees the installed libraries."""
+class Installed:
+    """A plugin of every kind, named after its kind: its project in `folder`, and all installed in `site`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, server: Any) -> None:
+        self.folder, self.site, self.server = folder, folder / "site", server
         self.made = {kind: write_plugin(f"my-{kind}", kind, folder / kind, load_plugins([])) for kind in KINDS}
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-        seen = [str(ROOT), str(ROOT / "plugins"), sysconfig.get_path("purelib")]
-        (Path(self.python("-c", code).strip()) / "seen.pth").write_text("\n".join(seen) + "\n", encoding="utf-8")
-        install = ["--python", str(self.executable), "install", "--quiet", "--no-index", "--no-deps"]
-        self._run(
-            sys.executable, "-m", "pip", *install, "--no-build-isolation", *(str(folder / kind) for kind in KINDS)
-        )
 
-    @property
-    def executable(self) -> Path:
-        return self.folder / "venv" / "bin" / "python"
-
-    def python(self, *arguments: str) -> str:
-        return self._run(str(self.executable), *arguments)
-
-    def _run(self, *command: str) -> str:
-        # On cores that others use too, several threads would mostly wait for each other.
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        clean["OMP_NUM_THREADS"] = "1"
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=self.folder, env=clean)
+    def run(self, *arguments: object, code: str = "") -> str:
+        """Run a command, or code, with the plugins; return what it prints."""
+        done = self.server.run(*arguments, code=code, path=[self.site], folder=self.folder)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return Environment(tmp_path_factory.mktemp("new"))
+def environment(tmp_path_factory: pytest.TempPathFactory, command_server: Any, install_projects: Any) -> Installed:
+    installed = Installed(tmp_path_factory.mktemp("new"), command_server)
+    by_pip, *others = (installed.folder / kind for kind in KINDS)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*command, "--target", installed.site, by_pip], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    install_projects(others, installed.site)
+    return installed
 
 
 @pytest.fixture(scope="module")
-def outputs(environment: Environment) -> dict[str, Any]:
+def outputs(environment: Installed) -> dict[str, Any]:
     """By kind, the output of the last command that `gpt-tasks new` prints; all run in one process."""
     commands = {}
     # The backbone is on the hub.
@@ -102,7 +89,7 @@ def outputs(environment: Environment) -> dict[str, Any]:
         commands[kind] = arguments
     commands["classification"] += ["--metric", "my-metric"]
     commands["command of a run"] = ["my-command", "run-family"]
-    lines = environment.python("-c", RUN_ALL, json.dumps(list(commands.values()))).splitlines()
+    lines = environment.run(json.dumps(list(commands.values())), code=RUN_ALL).splitlines()
     found: dict[str, Any] = {}
     for (kind, arguments), line in zip(commands.items(), lines, strict=True):
         output = json.loads(line)
@@ -110,11 +97,8 @@ def outputs(environment: Environment) -> dict[str, Any]:
     return found
 
 
-def test_what_is_installed_is_listed(environment: Environment) -> None:
-    listed = {
-        plugin["name"]: plugin
-        for plugin in json.loads(environment.python("-m", "gpt_tasks", "plugins", "--json"))["plugins"]
-    }
+def test_what_is_installed_is_listed(environment: Installed) -> None:
+    listed = {plugin["name"]: plugin for plugin in json.loads(environment.run("plugins", "--json"))["plugins"]}
     for kind in KINDS:
         plugin, name = listed[f"my-{kind}"], f"my-{kind}"
         assert plugin["state"] == "ok", plugin["error"]
@@ -129,9 +113,10 @@ def test_there_is_a_kind_for_every_hook() -> None:
     assert registries | {"observe"} == hooks
 
 
-def test_its_own_tests_pass(environment: Environment) -> None:
+def test_its_own_tests_pass(environment: Installed) -> None:
+    options = ["-q", "-n", "0", "--import-mode=importlib", "-p", "no:cacheprovider", "--rootdir", environment.folder]
     folders = [f"{kind}/tests" for kind in KINDS]
-    shown = environment.python("-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", *folders)
+    shown = environment.run(*options, *folders, code="import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))")
     assert "passed" in shown
     assert "failed" not in shown
 
@@ -145,7 +130,7 @@ def test_every_task_is_fine_tuned_or_evaluated_on_its_samples(outputs: dict[str,
 
 
 def test_what_is_no_task_is_used_by_the_command_that_is_printed(
-    outputs: dict[str, Any], environment: Environment
+    outputs: dict[str, Any], environment: Installed
 ) -> None:
     for kind, registry in (("metric", "metrics"), ("head", "heads")):
         assert f"my-{kind}" in [entry["name"] for entry in outputs[kind][registry]]
@@ -159,7 +144,7 @@ def test_what_is_no_task_is_used_by_the_command_that_is_printed(
     assert [line.partition(",")[0] for line in steps] == [str(number) for number in range(1, len(steps) + 1)]
 
 
-def test_the_method_moves_only_vectors(outputs: dict[str, Any], environment: Environment) -> None:
+def test_the_method_moves_only_vectors(outputs: dict[str, Any], environment: Installed) -> None:
     from safetensors.torch import load_file
 
     before = load_file(ROOT / "gpt_tasks" / "backbone" / "embedded" / "tiny" / "model.safetensors")

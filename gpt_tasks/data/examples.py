@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -24,6 +24,7 @@ T = TypeVar("T")
 UNKNOWN = -1
 """The code of an example whose target is not known."""
 
+MOST_CHARACTERS = 4_000_000
 _BATCH = 1024
 _MAPPED = 64
 _WHERE, _REFERENCES, _CHOICES = "where", "references", "choices"
@@ -166,11 +167,31 @@ class Examples(Sequence[Example]):
         return next(iter(replace(self, rows=self.rows[[index]])))
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of at most `size` items."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
+def chunks(items: Iterable[T], size: int, length: Callable[[T], int] | None = None) -> Iterator[list[T]]:
+    """Yield lists of at most `size` items; with the `length` of each, in characters, of at most 4 million or of one.
+
+    A token takes some hundred bytes until a model has read it.
+    """
+    if length is None:
+        iterator = iter(items)
+        while chunk := list(islice(iterator, size)):
+            yield chunk
+        return
+    chunk, characters = [], 0
+    for item in items:
+        more = length(item)
+        if chunk and (len(chunk) == size or characters + more > MOST_CHARACTERS):
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append(item)
+        characters += more
+    if chunk:
         yield chunk
+
+
+def text_length(example: Example) -> int:
+    """Return the number of characters of an example's inputs and choices."""
+    return sum(map(len, _texts(example)))
 
 
 def store_examples(examples: Iterable[Example], scratch: Path) -> Examples:

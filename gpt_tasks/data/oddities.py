@@ -6,11 +6,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from gpt_tasks.data.examples import Examples
+from gpt_tasks.data.examples import Examples, text_length
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.labels import known_label, seen_form
+from gpt_tasks.types import Example
 
 FEW_ROWS = 5
+VERY_LONG = 200_000
 _SHOWN = 5
 
 
@@ -78,6 +80,16 @@ def empty_answers(found: Mapping[str, Examples]) -> list[str]:
         if empty:
             notes.append(f"{len(empty):,} of {len(examples):,} answers of {split} are empty: {_listed(empty)}.")
     return notes
+
+
+def very_long(examples: Iterable[Example]) -> list[str]:
+    """Return a sentence about each example of more than 200,000 characters: a model may read it for minutes."""
+    lengths = ((example.where, text_length(example)) for example in examples)
+    return [
+        f"{where} has {length:,} characters, which take long to read."
+        for where, length in lengths
+        if length > VERY_LONG
+    ]
 
 
 def _shown(label: str) -> str:

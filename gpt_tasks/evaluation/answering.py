@@ -223,11 +223,17 @@ class AnsweringModel(ABC):
 
         The answer to what is no example is None.
         """
-        from gpt_tasks.data.examples import chunks
+        from gpt_tasks.data.examples import chunks, text_length
+        from gpt_tasks.data.oddities import very_long
+
+        def length(row: tuple[T, E]) -> int:
+            return text_length(row[1]) if isinstance(row[1], Example) else 0
 
         predictor = self.predictor
-        for chunk in chunks(rows, predictor.chunk):
+        for chunk in chunks(rows, predictor.chunk, length):
             examples = [example for _, example in chunk if isinstance(example, Example)]
+            for note in very_long(examples):
+                tell(note)
             answers = iter(predictor.predict(examples) if examples else ())
             for row, example in chunk:
                 yield row, example, next(answers) if isinstance(example, Example) else None

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gpt_tasks.data.examples import chunks
-from gpt_tasks.data.oddities import untested_labels
+from gpt_tasks.data.examples import chunks, text_length
+from gpt_tasks.data.oddities import untested_labels, very_long
 from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.label_scores import LabelCounts
 from gpt_tasks.evaluation.plots import plot_confusion_matrix
@@ -34,6 +34,7 @@ from gpt_tasks.files import write_json
 from gpt_tasks.metrics.aggregate import signatures_of
 from gpt_tasks.metrics.clusters import Clustering
 from gpt_tasks.progress import counting, progress
+from gpt_tasks.shown import tell
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.card import Display
 from gpt_tasks.types import Example, Score
@@ -107,7 +108,7 @@ def evaluate(
     display, line = private_views(task) if private else (task.display, task.line)
 
     def lines(step: Callable[[], None]) -> Iterator[Mapping[str, Any]]:
-        for chunk in chunks(examples, predictor.chunk):
+        for chunk in chunks(examples, predictor.chunk, text_length):
             predictions = _predicted(predictor, chunk, step)
             tally.add(chunk, predictions)
             for name, others in predictor.baselines(chunk).items():
@@ -173,6 +174,8 @@ def evaluate(
 def _predicted(predictor: Predictor, chunk: Sequence[Example], step: Callable[[], None]) -> Sequence[Any]:
     """Return predictions for a metric's use, and say of each example that it is answered, once."""
     done = 0
+    for note in very_long(chunk):
+        tell(note)
 
     def count(number: int) -> None:
         nonlocal done

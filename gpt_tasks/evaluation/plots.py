@@ -31,6 +31,8 @@ _TITLE = 11.0
 # The width of a letter in titles, in parts of their size: more than most have.
 _LETTER = 0.65
 MOST_COUNTED = 60
+# Names of more would lie upon each other, and each takes its time.
+MOST_NAMED = 120
 NO_LABEL = "(none)"
 """The row and column of a confusion matrix for what has no label."""
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9742b", "#666666"
@@ -41,7 +43,10 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def plot_confusion_matrix(report: Report, path: Path) -> None:
-    """Draw the confusion matrix: counts in the cells, up to 60 labels, coloured by the share of each right label."""
+    """Draw the confusion matrix: counts in the cells, up to 60 labels, coloured by the share of each right label.
+
+    Of more than 120 labels one in so many is named.
+    """
     from matplotlib.figure import Figure
 
     counts = np.array(report.confusion_matrix)
@@ -55,19 +60,23 @@ def plot_confusion_matrix(report: Report, path: Path) -> None:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = min(11.0, 290 * side / 15 / many)
     steep = many > 6 or max(map(len, names)) * many > 40
-    axes.set_xticks(range(many), names, fontsize=max(size, 6), rotation=90 if steep else 0, fontfamily=_fonts())
-    axes.set_yticks(range(many), names, fontsize=max(size, 6), fontfamily=_fonts())
+    step = math.ceil(many / MOST_NAMED)
+    places, shown = range(0, many, step), names[::step]
+    axes.set_xticks(places, shown, fontsize=max(size, 6), rotation=90 if steep else 0, fontfamily=_fonts())
+    axes.set_yticks(places, shown, fontsize=max(size, 6), fontfamily=_fonts())
     numbered = "\n(numbers: places from 0 among the labels in metrics.json)" if undrawn(report.labels) else ""
-    axes.set_xlabel(f"predicted label{numbered}")
-    axes.set_ylabel("right label")
+    some = f" (one in {step} is named)" if step > 1 else ""
+    axes.set_xlabel(f"predicted label{some}{numbered}")
+    axes.set_ylabel(f"right label{some}")
     # A long count would leave its cell.
     size *= min(1.0, 4 / len(f"{counts.max():,}")) if many > 3 else 1.0
     for row, column in zip(*np.nonzero(counts), strict=True) if many <= MOST_COUNTED else ():
         colour = "white" if shares[row, column] > 0.55 else "#222222"
         axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=size)
-    axes.set_xticks(np.arange(1, many) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, many) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.0 if many < 20 else 0.4)
+    if step == 1:
+        axes.set_xticks(np.arange(1, many) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, many) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.0 if many < 20 else 0.4)
     axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():
         spine.set_color("#bbbbbb")
@@ -227,5 +236,9 @@ def _glyphs() -> set[int]:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a figure under its name only once it is whole."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    # As `savefig` does, which draws it twice.
+    figure.set_dpi(DPI)
     with atomic_path(path) as draft, draft.open("wb") as file:
-        figure.savefig(file, format="png", dpi=DPI)
+        FigureCanvasAgg(figure).print_png(file)

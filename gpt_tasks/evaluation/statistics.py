@@ -25,12 +25,14 @@ from gpt_tasks.types import Example, Score
 STATISTICS = "parts.parquet"
 # This many rows are laid out at a time.
 _ROWS = 1024
+# Of more labels probabilities have seven digits: of a thousand, a hundred thousand examples take 400 MB.
+_EXACT_LABELS = 100
 
 
 class Tally:
     """Collects what examples contribute to metrics, as numbers in arrays: a million examples take a few MB.
 
-    Metrics that are not means store references and predictions of all examples.
+    Metrics that are not means store references and predictions of all examples, and the probability of every label.
     """
 
     def __init__(self, task: Task, metrics: Sequence[Metric]) -> None:
@@ -63,7 +65,8 @@ class Tally:
                 if known and self.task.labels:
                     probabilities.append([known[label] for label in self.task.labels])
         if probabilities:
-            self._probabilities.append(np.array(probabilities, dtype=np.float64))
+            kind = np.float64 if len(self.task.labels) <= _EXACT_LABELS else np.float32
+            self._probabilities.append(np.array(probabilities, dtype=kind))
         for name in columns.keys() | self._values.keys():
             if len(columns.get(name, ())) < self._examples - before or (before and name not in self._values):
                 raise PluginError(
@@ -137,7 +140,9 @@ class Tally:
             self._weights[metric.name] = [np.array([each.weight for each in found])]
 
     def _rows(self, chosen: np.ndarray | None, clusters: np.ndarray | None = None) -> Rows:
-        probabilities = np.concatenate(self._probabilities) if self._probabilities else None
+        if len(self._probabilities) > 1:
+            self._probabilities = [np.concatenate(self._probabilities)]
+        probabilities = self._probabilities[0] if self._probabilities else None
         rows = Rows(self._references, self._predictions, self.task.labels, probabilities, clusters)
         return rows if chosen is None else rows.take(chosen)
 

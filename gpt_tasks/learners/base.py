@@ -17,7 +17,7 @@ from gpt_tasks.backbone.tokens import add_tokens
 from gpt_tasks.data.encoded import IGNORE_INDEX, EncodedExamples
 from gpt_tasks.data.examples import Examples, chunks
 from gpt_tasks.errors import UsageError
-from gpt_tasks.evaluation.statistics import metric_values
+from gpt_tasks.evaluation.statistics import Tally
 from gpt_tasks.extensions import Metric
 from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.learners.inference import forward, rows_of, tokens_of
@@ -271,11 +271,12 @@ class Learner(ABC, Generic[P]):
         """Return `loss` and the metrics of the current model on validation; called at every checkpoint."""
         outputs = self.validation_outputs(encoded)
         learner = self.calibrated(outputs, encoded)
-        predictions = learner.decode(validation, outputs)
-        return {
-            "loss": self.mean_loss(outputs, encoded),
-            **metric_values(metrics, learner.task, validation, predictions),
-        }
+        tally = Tally(learner.task, metrics)
+        # The predictions of a thousand labels take ten times the memory of the outputs.
+        for start in range(0, len(outputs), self.chunk):
+            some = slice(start, start + self.chunk)
+            tally.add(validation[some], learner.decode(validation[some], outputs[some]))
+        return {"loss": self.mean_loss(outputs, encoded), **tally.values()}
 
     def validation_outputs(self, encoded: EncodedExamples) -> list[np.ndarray]:
         """Return what the model computes of the validation split, to which each process contributes its share."""

@@ -237,8 +237,12 @@ class ClassificationLearner(SequenceLearner[Prediction]):
 
     def mean_loss(self, outputs: Sequence[np.ndarray], encoded: EncodedExamples) -> float:
         """Return the mean cross-entropy, without weights of labels, in float64."""
-        log_likelihoods = log_softmax(stacked(outputs).astype(np.float64), axis=-1)
-        return -float(log_likelihoods[np.arange(len(encoded)), encoded.labels].mean())
+        right = []
+        for start in range(0, len(outputs), self.chunk):
+            some = slice(start, start + self.chunk)
+            log_likelihoods = log_softmax(stacked(outputs[some]).astype(np.float64), axis=-1)
+            right.append(log_likelihoods[np.arange(len(log_likelihoods)), encoded.labels[some]])
+        return -float(np.concatenate(right).mean())
 
     def baseline_predictions(self, logits: np.ndarray) -> list[Prediction]:
         """Turn a baseline's logits into labels and probabilities, in float32, unchanged."""

@@ -65,9 +65,11 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> dict
     except BaseException as error:
         useless = isinstance(error, GptTasksError) and not isinstance(error, MachineError)
         useless &= last_checkpoint(config.output / "checkpoints") is None
-        if begun and (useless or not (config.output / "tokenizer").is_dir()):
-            with uninterrupted():
+        with uninterrupted():
+            if begun and (useless or not (config.output / "tokenizer").is_dir()):
                 written.clear()
+            elif rank() == 0:
+                written.remove_empty()
         if isinstance(error, OSError):
             where = error.filename or config.output
             raise MachineError(f"{where}: {error.strerror}", "Make room, then continue with --resume") from error

@@ -21,6 +21,7 @@ from gpt_tasks.hookspecs import HOOKS_VERSION
 from gpt_tasks.paths import check_place, user_path
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.shown import quoted
+from gpt_tasks.signals import uninterrupted
 from gpt_tasks.validation import why_reserved
 
 
@@ -111,7 +112,8 @@ def write_plugin(name: str, kind: str, folder: str | Path | None, plugins: Plugi
             _write(_contents(kind, words), words, written)
             written.rename(folder)
         finally:
-            shutil.rmtree(written, ignore_errors=True)
+            with uninterrupted():
+                shutil.rmtree(written, ignore_errors=True)
     check = [f"gpt-tasks plugins check {name}"] if "tasks" in KINDS[kind].registries else []
     used = use.substitute(words, package=quoted(folder / module))
     return NewPlugin(folder, (f"pip install -e {quoted(folder)}", *check, used))

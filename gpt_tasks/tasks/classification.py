@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import numpy
 
 LABEL = "label"
-
+MOST_IN_A_LINE = 100
 
 _LABELS = "--labels A --labels B, with --task --option labels=A --option labels=B"
 
@@ -187,8 +188,8 @@ class ClassificationTask(HeadTask):
         return labels_to_json(prediction.label, prediction.probabilities)
 
     def line(self, example: Example, prediction: Prediction) -> Mapping[str, Any]:
-        """Return the texts, the right label, the one given and the probability of every one."""
-        return {**self.record(example), "label": example.target, **self.to_json(prediction)}
+        """Return the texts, the right label, the one given and the probabilities of the 100 most probable ones."""
+        return {**self.record(example), "label": example.target, **most_probable(self.to_json(prediction))}
 
     def table_row(self, text: str, prediction: Prediction) -> Mapping[str, str]:
         """Return label, probability and text."""
@@ -364,6 +365,17 @@ def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[s
     """Return what was predicted with the probability of every label, to six digits: the most probable first."""
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     return {"predicted": predicted, "probabilities": {label: round(p, 6) for label, p in ranked}}
+
+
+def most_probable(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `labels_to_json` says, with the probabilities of 100 labels at most: a line of a file is for people.
+
+    A file of all, of a thousand labels and a hundred thousand examples, would take 2.4 GB.
+    """
+    probabilities = said.get("probabilities", {})
+    if len(probabilities) <= MOST_IN_A_LINE:
+        return dict(said)
+    return {**said, "probabilities": dict(islice(probabilities.items(), MOST_IN_A_LINE))}
 
 
 def softmax(values: Sequence[float]) -> list[float]:

@@ -17,7 +17,7 @@ from gpt_tasks.extensions import Metric
 from gpt_tasks.shown import quoted
 from gpt_tasks.tasks.base import TrainingExamples
 from gpt_tasks.tasks.card import Display, TaskCard
-from gpt_tasks.tasks.classification import ClassificationOptions, labels_to_json
+from gpt_tasks.tasks.classification import ClassificationOptions, labels_to_json, most_probable
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.labels import by_value, known_label, label_text, most_frequent_spellings, refuse_two_readings
@@ -124,8 +124,9 @@ class MultiLabelTask(HeadTask):
         return (json.loads(str(example.target)),)
 
     def line(self, example: Example, prediction: MultiLabelPrediction) -> Mapping[str, Any]:
-        """Return the texts, the right labels as JSON, those given and the probability of every one."""
-        return {**self.record(example), "references": [example.target], **self.to_json(prediction)}
+        """Return the texts, the right labels as JSON, those given, and the 100 highest probabilities."""
+        said = most_probable(self.to_json(prediction))
+        return {**self.record(example), "references": [example.target], **said}
 
     def plain(self, prediction: MultiLabelPrediction) -> list[str]:
         """Return the labels."""

@@ -7,7 +7,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,8 +24,9 @@ from gpt_tasks.backbone.quantized import quantization
 from gpt_tasks.backbone.speed import keep_freed_memory, training_used_rows
 from gpt_tasks.backbone.tensors import moving
 from gpt_tasks.data.encoded import EncodedExamples, FeaturesError, store_features
-from gpt_tasks.data.examples import Examples, chunks
+from gpt_tasks.data.examples import Examples, chunks, text_length
 from gpt_tasks.data.leaks import load_trained, note_on_training
+from gpt_tasks.data.oddities import very_long
 from gpt_tasks.data.splits import Splits, load_splits
 from gpt_tasks.errors import DataError, PluginError, UsageError
 from gpt_tasks.evaluation.plots import plot_learning_curve
@@ -53,6 +54,7 @@ from gpt_tasks.training.settings import (
     settle,
 )
 from gpt_tasks.training.trainer import LearnerTrainer, updates_per_epoch
+from gpt_tasks.types import Example
 
 ENCODED_AT_ONCE = 1024
 
@@ -284,9 +286,7 @@ class Session:
             raise DataError(f"The {split} split is empty", "Give more rows.")
         encode = self.learner.encode_training if split == "train" else self.learner.encode
         try:
-            encoded = store_features(
-                (encode(chunk) for chunk in chunks(examples, ENCODED_AT_ONCE)), self.folder.scratch / f"rank-{rank()}"
-            )
+            encoded = store_features(map(encode, self._chunks(examples)), self.folder.scratch / f"rank-{rank()}")
         except FeaturesError as error:
             raise PluginError(
                 f"Learner '{self.task.learner}' ({self.learner_source()}): {error}", "Fix the learner."
@@ -298,6 +298,13 @@ class Session:
         if not len(encoded):
             raise DataError(f"No example of the {split} split can be learned", "Give other rows.")
         return encoded
+
+    def _chunks(self, examples: Examples) -> Iterator[list[Example]]:
+        """Yield examples to encode, and say which are very long."""
+        for chunk in chunks(examples, ENCODED_AT_ONCE, text_length):
+            for note in very_long(chunk) if rank() == 0 else ():
+                tell(note)
+            yield chunk
 
     def learner_source(self) -> str:
         """Return the plugin that provides the learner, with its distribution, as in `ner (gpt-tasks 0.1.0)`."""

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -314,44 +313,25 @@ def test_a_folder_that_not_even_root_can_add_to(cli, reviews, tiny_backbone_fold
     ends_well(outcome, ["/sys/the-run"])
 
 
-WITH_LITTLE_ROOM = """
-import resource, signal, sys
-from gpt_tasks.cli.main import run
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-sys.exit(run({arguments!r}))
-"""
-
-
 @pytest.mark.parametrize("limit", [300, 2_000, 30_000, 60_000])
-def test_a_disk_without_room(tmp_path, reviews, tiny_backbone_folder, limit) -> None:
+def test_a_disk_without_room(cli, reviews, tiny_backbone_folder, files_up_to, limit) -> None:
     """A limit on the size of files is met where a full disk would be: at run.json, data, checkpoints or weights."""
-    run = tmp_path / "run"
     arguments = ["finetune", "sentiment", "--data", reviews, "--backbone", tiny_backbone_folder, "--epochs", 1]
-    code = WITH_LITTLE_ROOM.format(limit=limit, arguments=[str(argument) for argument in [*arguments, "--output", run]])
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path
-    )
-    assert process.returncode == MACHINE, process.stderr
-    assert "Traceback" not in process.stderr
-    assert "MachineError" in process.stderr.splitlines()[-2]
-    assert not run.exists()
+    with files_up_to(limit):
+        outcome = cli(*arguments, "--output", "run")
+    assert outcome.code == MACHINE, outcome.err
+    assert "Traceback" not in outcome.err
+    assert "MachineError" in outcome.err.splitlines()[-2]
+    assert list(Path().iterdir()) == []
 
 
-def test_predicting_to_a_disk_without_room_leaves_no_half_file(tmp_path, finished_run) -> None:
-    data = jsonl(tmp_path / "texts.jsonl", GOOD * 20)
-    output = tmp_path / "answers.jsonl"
-    arguments = ["predict", str(finished_run), "--input", str(data), "--output", str(output)]
-    process = subprocess.run(
-        [sys.executable, "-c", WITH_LITTLE_ROOM.format(limit=10_000, arguments=arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert process.returncode == MACHINE, process.stderr
-    assert "Traceback" not in process.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"]
+def test_predicting_to_a_disk_without_room_leaves_no_half_file(cli, finished_run, files_up_to) -> None:
+    jsonl(Path("texts.jsonl"), GOOD * 20)
+    with files_up_to(10_000):
+        outcome = cli("predict", finished_run, "--input", "texts.jsonl", "--output", "answers.jsonl")
+    assert outcome.code == MACHINE, outcome.err
+    assert "Traceback" not in outcome.err
+    assert [path.name for path in Path().iterdir()] == ["texts.jsonl"]
 
 
 def ends_well(outcome, culprits: list[str]) -> None:

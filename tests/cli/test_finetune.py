@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -148,16 +147,6 @@ def test_an_option_that_is_a_setting_of_every_task_is_the_plugins_fault(cli, sit
     assert "Task 'greedy' of plugin 'greedy' has an option 'epochs'" in outcome.err
 
 
-def spawn(*arguments: object, **settings: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "gpt_tasks", *map(str, arguments)],
-        env={**os.environ, **settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 NOISY = """
     print("a plugin that talks on import")
     from gpt_tasks import hookimpl
@@ -170,71 +159,59 @@ NOISY = """
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_bar_shows_loss_and_time_left_on_a_terminal_only(small, tmp_path, terminal) -> None:
+def test_a_bar_shows_loss_and_time_left_on_a_terminal_only(command_server, small, tmp_path, terminal) -> None:
     import pty
 
-    ours, theirs = pty.openpty() if terminal else os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gpt_tasks", "finetune", "sentiment", *map(str, small), "--output", tmp_path / "run"],
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-    )
+    ours, theirs = pty.openpty()
+    how = {"TERM": "xterm", "COLUMNS": "200"} | ({"err": Path(os.ttyname(theirs))} if terminal else {})
+    started = command_server.start("finetune", "sentiment", *small, "--output", tmp_path / "run", **how)
     os.close(theirs)
     shown = b""
     with contextlib.suppress(OSError):  # so ends a pseudo-terminal
-        while part := os.read(ours, 4096):
+        while terminal and (part := os.read(ours, 4096)):
             shown += part
     os.close(ours)
-    assert process.wait(300) == 0
-    bar = shown.decode(errors="replace")
+    ended = started.wait()
+    assert ended.returncode == 0
+    bar = shown.decode(errors="replace") if terminal else ended.stderr
     assert ("training" in bar and "loss" in bar and "0:00:" in bar) == terminal
     assert ("\x1b" in bar) == terminal
 
 
-def test_nothing_but_json_reaches_stdout_even_with_a_plugin_that_talks(site, small, tmp_path) -> None:
+def test_nothing_but_json_reaches_stdout_even_with_a_plugin_that_talks(command_server, site, small, tmp_path) -> None:
     site.install("noisy", NOISY)
-    path = os.pathsep.join([str(site.path), *sys.path])
-    process = spawn("finetune", "sentiment", *small, "--output", tmp_path / "run", "--json", PYTHONPATH=path)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    (line,) = out.splitlines()
+    arguments = ["finetune", "sentiment", *small, "--output", tmp_path / "run", "--json"]
+    ended = command_server.run(*arguments, path=[site.path])
+    assert ended.returncode == 0, ended.stderr
+    (line,) = ended.stdout.splitlines()
     assert json.loads(line)["task"] == "sentiment"
-    assert "a plugin that talks on import" in err
-    assert "a plugin that talks of run_ended" in err
+    assert "a plugin that talks on import" in ended.stderr
+    assert "a plugin that talks of run_ended" in ended.stderr
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_before_the_first_checkpoint_leaves_nothing(small, tmp_path, sent, code) -> None:
+def test_interrupted_before_the_first_checkpoint_leaves_nothing(command_server, small, tmp_path, sent, code) -> None:
     run = tmp_path / "run"
-    process = spawn(
-        "finetune", "sentiment", *small[:-2], "--epochs", 5000, "--checkpoint-steps", 100_000, "--output", run
-    )
-    deadline = time.monotonic() + 300
-    while not (run / "run.json").exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    flags = [*small[:-2], "--epochs", 5000, "--checkpoint-steps", 100_000, "--output", run]
+    started = command_server.start("finetune", "sentiment", *flags)
+    started.wait_until((run / "run.json").exists)
     time.sleep(0.5)
-    process.send_signal(sent)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
+    os.kill(started.pid, sent)
+    ended = started.wait()
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
     assert not run.exists()
 
 
-def test_interrupted_after_a_checkpoint_is_kept_for_resume_only(cli, small, tmp_path) -> None:
+def test_interrupted_after_a_checkpoint_is_kept_for_resume_only(cli, command_server, small, tmp_path) -> None:
     run = tmp_path / "run"
-    process = spawn("finetune", "sentiment", *small[:-2], "--epochs", 2000, "--checkpoint-steps", 2, "--output", run)
-    deadline = time.monotonic() + 300
-    while not list(run.glob("checkpoints/checkpoint-*/COMPLETE")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 130, err
-    assert f"--output {run} --resume" in err
+    flags = [*small[:-2], "--epochs", 2000, "--checkpoint-steps", 2, "--output", run]
+    started = command_server.start("finetune", "sentiment", *flags)
+    started.wait_until(lambda: list(run.glob("checkpoints/checkpoint-*/COMPLETE")))
+    os.kill(started.pid, signal.SIGINT)
+    ended = started.wait()
+    assert ended.returncode == 130, ended.stderr
+    assert f"--output {run} --resume" in ended.stderr
     assert json.loads((run / "run.json").read_text())["status"] == "unfinished"
 
     unfinished = cli("predict", run, "A text.")

@@ -86,7 +86,9 @@ def remains(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def commands(reviews: Path, tiny_backbone_folder: Path, finished_run: Path, tmp_path: Path) -> dict[str, list[str]]:
+def commands(
+    reviews: Path, tiny_backbone_folder: Path, finished_run: Path, own_run: Path, tmp_path: Path
+) -> dict[str, list[str]]:
     words = ("the", "train", "was", "late", "nobody", "minded", "view", "cold")
     lines = (" ".join(words[(n * k) % 8] for k in range(1, 9)) + f" {n}." for n in range(300))
     (tmp_path / "text.txt").write_text("\n\n".join(lines))
@@ -100,6 +102,8 @@ def commands(reviews: Path, tiny_backbone_folder: Path, finished_run: Path, tmp_
         "predict": ["predict", str(finished_run), "--input", rows],
         "evaluate": ["evaluate", str(finished_run), "--data", rows],
         "score": ["score", tiny, "--suite", str(tmp_path / "suite.yaml")],
+        "compare": ["compare", str(finished_run), str(own_run)],
+        "new": ["new", "moods"],
     }
     made["finetune"] += ["--epochs", "1", "--batch-tokens", "64"]
     return made
@@ -113,7 +117,7 @@ SIGNALS = {
 }
 
 
-@pytest.mark.parametrize("name", ["finetune", "pretrain", "predict", "evaluate", "score"])
+@pytest.mark.parametrize("name", ["finetune", "pretrain", "predict", "evaluate", "score", "compare", "new"])
 def test_no_signal_leaves_anything_half_done(name: str, commands: dict[str, list[str]], tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
@@ -143,7 +147,7 @@ def test_no_signal_leaves_anything_half_done(name: str, commands: dict[str, list
             assert remains(folder) == []
 
 
-@pytest.mark.parametrize("name", ["finetune", "predict", "evaluate", "score"])
+@pytest.mark.parametrize("name", ["finetune", "pretrain", "predict", "evaluate", "score", "compare", "new"])
 def test_a_disk_that_refuses_leaves_the_old_state_whole(
     name: str, commands: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,7 +171,10 @@ def test_a_disk_that_refuses_leaves_the_old_state_whole(
         told = capsys.readouterr().err
         assert os.strerror(error) in told, told
         assert remains(folder) == [], (error, first, moments)
-        record = folder / str(number) / "run.json"
+        record = folder / str(number) / ("run.json" if name == "finetune" else "pretrain.json")
+        left = {path.name for path in folder.glob(f"{number}/*")}
+        # What has been answered is kept.
+        assert record.is_file() or left <= ({"answers.jsonl"} if name == "score" else set()), (error, first, left)
         if record.is_file() and number == len(errors) + 1:
             assert run([*command(number), "--resume"]) == 0
     if name == "predict":
@@ -188,6 +195,25 @@ def test_what_is_cleared_up_is_so_as_a_whole() -> None:
     taken()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_while_handlers_are_put_back_ends_the_process_and_so_do_later_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held, put = uninterrupted(), signal.signal
+
+    def interrupted(number: int, handler: Any) -> Any:
+        monkeypatch.undo()
+        before = put(number, handler)
+        signal.raise_signal(number)
+        return before
+
+    held.__enter__()
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        held.__exit__(None, None, None)
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_in_another_thread_nothing_need_be_held_back() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +129,9 @@ def test_a_model_that_got_worse_says_so(tiny_backbone_folder: Path, tmp_path: Pa
     assert any("worse than the backbone was before" in note for note in run.report.notes)
 
 
-def test_two_processes_learn_what_one_does_and_report_once(tiny_backbone_folder: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does_and_report_once(
+    command_server: Any, tiny_backbone_folder: Path, tmp_path: Path
+) -> None:
     backbone = tmp_path / "backbone"
     shutil.copytree(tiny_backbone_folder, backbone)
     config = json.loads((backbone / "config.json").read_text())
@@ -146,12 +146,8 @@ def test_two_processes_learn_what_one_does_and_report_once(tiny_backbone_folder:
         "finetune", "generation", "--data", data, "--validation", other, "--test", rows(tmp_path / "t.jsonl", ["late"]),
         "--backbone", backbone, "--epochs", "2", "--batch-tokens", "64", "--precision", "float32", "--device", "cpu",
     ]  # fmt: skip
-    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for name, start, more in (("one", [], ["--accumulate", "2"]), ("two", two, [])):
-        command = [sys.executable, *start, "-m", "gpt_tasks", *common, *more, "--output", tmp_path / name]
-        done = subprocess.run(
-            list(map(str, command)), check=False, capture_output=True, text=True, timeout=240, cwd=tmp_path
-        )
-        assert done.returncode == 0, done.stderr
+    alone = command_server.run(*common, "--accumulate", "2", "--output", tmp_path / "one")
+    for ended in (alone, *command_server.run_on_two(*common, "--output", tmp_path / "two")):
+        assert ended.returncode == 0, ended.stderr
     one, both = (gpt_tasks.load(tmp_path / name).report.metrics["perplexity"].value for name in ("one", "two"))
     assert both == pytest.approx(one, rel=1e-4)

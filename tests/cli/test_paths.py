@@ -47,17 +47,12 @@ def test_an_argument_that_is_not_utf8_is_refused_by_every_command(cli, arguments
     assert r"'caf\xe9' is not UTF-8" in result.err
 
 
-def in_process(*arguments: str, given: bytes, cwd: Path) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "gpt_tasks", *arguments]
-    return subprocess.run(command, input=given, cwd=cwd, capture_output=True, check=False, timeout=300)
-
-
 @pytest.mark.parametrize("arguments", [["predict", "RUN", "--input", "-"], ["generate", "RUN", "-"]])
-def test_stdin_that_is_not_utf8_is_the_datas_fault(finished_run: Path, tmp_path: Path, arguments: list[str]) -> None:
+def test_stdin_that_is_not_utf8_is_the_datas_fault(command_server, finished_run: Path, arguments: list[str]) -> None:
     arguments = [str(finished_run) if each == "RUN" else each for each in arguments]
-    result = in_process(*arguments, given=b"fine\ncaf\xe9\n", cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (4, b"")
-    assert b"stdin:2: byte 0xe9 is not UTF-8" in result.stderr
+    result = command_server.run(*arguments, given=b"fine\ncaf\xe9\n")
+    assert (result.returncode, result.stdout) == (4, "")
+    assert "stdin:2: byte 0xe9 is not UTF-8" in result.stderr
 
 
 def test_names_in_folders_that_are_not_utf8_are_named(tmp_path: Path) -> None:
@@ -119,15 +114,21 @@ def test_what_cannot_be_a_path_is_refused_from_python(path: str, finished_run: P
             call()
 
 
-def test_answers_go_to_stdout_pipes_and_links(finished_run: Path, reviews: Path, tmp_path: Path) -> None:
-    (tmp_path / "link.csv").symlink_to("real.csv")
-    command = f"{sys.executable} -m gpt_tasks predict {finished_run} --input {reviews} --output"
-    script = f"{{ echo first; {command} -; echo last; }} > log; {command} >(cat > piped); {command} link.csv; sleep 0.2"
+def test_answers_go_to_stdout_pipes_and_links(cli, finished_run: Path, reviews: Path, tmp_path: Path) -> None:
+    predict = ["predict", str(finished_run), "--input", str(reviews), "--output"]
+    command = " ".join([sys.executable, "-m", "gpt_tasks", *predict])
+    script = f"{{ echo first; {command} -; echo last; }} > log"
     subprocess.run(["bash", "-ec", script], cwd=tmp_path, check=True, capture_output=True, timeout=300)
     log = (tmp_path / "log").read_text().splitlines()
     assert (log[0], log[-1]) == ("first", "last")
     assert '"prediction"' in log[1]
-    assert (tmp_path / "piped").read_text().splitlines() == log[1:-1]
+    reader, writer = os.pipe()
+    assert cli(*predict, f"/dev/fd/{writer}").code == 0
+    os.close(writer)
+    with os.fdopen(reader) as piped:
+        assert piped.read().splitlines() == log[1:-1]
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    assert cli(*predict, tmp_path / "link.csv").code == 0
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "real.csv").read_text().startswith("text,label,prediction,confidence\n")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -78,6 +80,27 @@ def test_a_plugin_is_checked_by_all_its_tasks_and_json_is_all_that_stdout_gets(c
     leak = states(outcome, "giveaway")["target_does_not_leak"]
     assert leak["status"] == "FAILED"
     assert leak["reason"] == next(check.reason for check in CHECKS if check.name == "target_does_not_leak")
+
+
+@pytest.mark.parametrize(
+    ("sent", "file"), [(signal.SIGTERM, "*.tokens"), (signal.SIGINT, "*.json"), (signal.SIGKILL, "*.json")]
+)
+def test_a_check_that_is_ended_leaves_nothing_and_starts_clean(command_server, tmp_path, sent, file) -> None:
+    here, scratch = tmp_path / "here", tmp_path / "scratch"
+    here.mkdir()
+    scratch.mkdir()
+    how = {"folder": here, "TMPDIR": str(scratch)}
+    started = command_server.start("plugins", "check", "sentiment", **how)
+    started.wait_until(lambda: list(scratch.rglob(file)))
+    os.kill(started.pid, sent)
+    ended = started.wait()
+    if sent == signal.SIGKILL:
+        assert ended.returncode == -sent
+        assert command_server.run("plugins", "check", "sentiment", **how).returncode == 0
+    else:
+        assert ended.returncode == 128 + sent, ended.stderr
+        assert list(scratch.iterdir()) == []
+    assert list(here.iterdir()) == []
 
 
 def test_samples_without_rows_are_reported_in_one_line(cli, moods) -> None:

@@ -381,3 +381,10 @@ def test_a_task_of_several_texts_reads_no_plain_text(cli, tiny_backbone_folder, 
     outcome = cli("predict", tiny_backbone_folder, "--task", "qa", "--input", tmp_path / "texts.txt")
     assert outcome.code == 4
     assert "reads context, question, not one text" in outcome.err
+
+
+def test_a_very_long_text_is_named_before_it_is_read(cli, finished_run, monkeypatch) -> None:
+    monkeypatch.setattr("gpt_tasks.data.oddities.VERY_LONG", 100)
+    Path("rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ("short", "long" * 50)))
+    told = "rows.jsonl:2 has 200 characters, which take long to read.\n"
+    assert cli("predict", finished_run, "--input", "rows.jsonl").err == told

@@ -67,3 +67,18 @@ def test_what_cannot_be_used_is_named_and_leaves_nothing(cli, text, flags, code,
     assert "Traceback" not in outcome.err
     assert culprit in "\n".join(outcome.err.splitlines()[-2:])
     assert not Path("my-gpt").exists()
+
+
+@pytest.mark.parametrize("limit", [300, 3_000, 15_000, 50_000])
+def test_a_disk_without_room_is_the_machines_error_and_with_room_it_goes_on(cli, text, files_up_to, limit) -> None:
+    """The limit is met at the record, the tokenizer, a checkpoint or what is left at the end."""
+    command = ["pretrain", "--text", text, "--output", "my-gpt", *SMALL]
+    with files_up_to(limit):
+        outcome = cli(*command)
+    assert outcome.code == 6, outcome.err
+    assert "Traceback" not in outcome.err
+    assert "MachineError" in outcome.err.splitlines()[-2]
+    left = Path("my-gpt").exists()
+    assert list(Path().rglob(".*")) == []
+    again = cli(*command, *(["--resume"] if left else []))
+    assert again.code == 0, again.err

@@ -85,6 +85,14 @@ def test_subsets_keep_their_order_and_may_be_subsets_of_subsets(examples: Exampl
     assert list(examples.subset([])) == []
 
 
+def test_chunks_hold_so_many_items_or_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(chunks("abcde", 2)) == [["a", "b"], ["c", "d"], ["e"]]
+    monkeypatch.setattr("gpt_tasks.data.examples.MOST_CHARACTERS", 6)
+    words = ["a", "bb", "ccc", "dddd", "eeeeeeeee", "f", "g", "h"]
+    assert list(chunks(words, 3, len)) == [["a", "bb", "ccc"], ["dddd"], ["eeeeeeeee"], ["f", "g", "h"]]
+    assert list(chunks([], 3, len)) == []
+
+
 def test_the_fingerprint_is_of_the_content(tmp_path: Path, examples: Examples) -> None:
     elsewhere = [Example(example.inputs, example.target, "elsewhere", example.extra) for example in WRITTEN]
     assert store_examples(elsewhere, tmp_path).fingerprint == examples.fingerprint

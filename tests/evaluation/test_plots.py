@@ -37,7 +37,7 @@ def report(labels: list[str], diagonal: int = 40) -> Report:
     return Report("intents", "test", figure.n, tuple(labels), {"accuracy": figure}, {}, matrix)
 
 
-@pytest.mark.parametrize("number", [2, 3, 12, 50, 80])
+@pytest.mark.parametrize("number", [2, 3, 12, 30, 80, 400])
 def test_confusion_matrices_of_few_and_many_labels(number: int, tmp_path: Path) -> None:
     path = tmp_path / "confusion_matrix.png"
     plot_confusion_matrix(report([f"label number {place}" for place in range(number)]), path)
@@ -105,6 +105,13 @@ def test_labels_that_no_font_has_have_a_key(drawn: list[Figure], tmp_path: Path)
         method="full", rows={}, settings={}, plots=["confusion_matrix.png"],
     )  # fmt: skip
     assert "no installed font" not in plain
+
+
+def test_of_many_labels_one_in_so_many_is_named(drawn: list[Figure], tmp_path: Path) -> None:
+    plot_confusion_matrix(report([f"number {place}" for place in range(1000)]), tmp_path / "c.png")
+    shown = texts_of(drawn[0])
+    assert {"number 0", "number 9", "predicted label (one in 9 is named)"} <= set(shown)
+    assert "number 1" not in shown
 
 
 def test_right_answers_are_highlighted(tmp_path: Path) -> None:

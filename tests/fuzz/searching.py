@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,9 @@ def warm_up() -> None:
     """Import what the children would each import."""
     for name in WARM:
         importlib.import_module(name)
+    # A child's garbage collections would copy every page that they look at.
+    gc.collect()
+    gc.freeze()
 
 
 def search(kind: str, world: Path, examples: int, number: int) -> Found:

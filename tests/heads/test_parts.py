@@ -1,7 +1,7 @@
 """Parts of a long example take no more memory than one, and have the gradients of the whole."""
 
-import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -66,8 +66,7 @@ for parts in (2, 60):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
-def test_a_long_example_takes_no_more_memory_than_a_short_one() -> None:
-    found = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
-    two, many = map(int, found.stdout.split())
+def test_a_long_example_takes_no_more_memory_than_a_short_one(command_server: Any) -> None:
+    two, many = map(int, command_server.run(code=PEAK).stdout.split())
     # The nodes of sixty graphs would keep it from using 200 MB again.
     assert many - two < 2**16, f"{many} KiB for 60 parts, {two} KiB for 2"

@@ -27,6 +27,7 @@ from gpt_tasks.learners.sequence import (
     MultipleChoiceLearner,
     RegressionLearner,
 )
+from gpt_tasks.metrics import METRICS
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.multi_label import MultiLabelTask
 from gpt_tasks.tasks.multiple_choice import MultipleChoiceTask
@@ -158,6 +159,24 @@ class TestClassification:
         encoded = store_features([[Features([[1]], labels=np.int64(place)) for place in (0, 1, 1)]], tmp_path)
         outputs = list(np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])))
         assert learner.mean_loss(outputs, encoded) == pytest.approx(-np.log([0.9, 0.8, 0.5]).mean())
+
+    def test_validation_is_decoded_a_chunk_at_a_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        learner = learner_of(Tone())
+        right = [0, 1, 1, 0, 1]
+        examples = store_examples((Example({"text": "Dear"}, Tone.labels[place], "") for place in right), tmp_path)
+        encoded = store_features([[Features([[1]], labels=np.int64(place)) for place in right]], tmp_path)
+        outputs = list(np.random.default_rng(0).normal(size=(5, 2)))
+        monkeypatch.setattr(learner, "validation_outputs", lambda encoded: outputs)
+        whole = learner.validate(examples, encoded, METRICS)
+        sizes, decode = [], learner.decode
+        monkeypatch.setattr(learner, "decode", lambda some, rows: sizes.append(len(rows)) or decode(some, rows))
+        monkeypatch.setattr(ClassificationLearner, "chunk", 2)
+        assert learner.validate(examples, encoded, METRICS) == whole
+        assert sizes == [2, 2, 1]
+        likelihoods = [
+            functional.log_softmax(torch.tensor(row), -1)[place] for row, place in zip(outputs, right, strict=True)
+        ]
+        assert whole["loss"] == pytest.approx(-float(sum(likelihoods)) / 5)
 
     @pytest.mark.parametrize("task", [Tags(), Stars(), Pick()])
     def test_class_weights_are_for_one_of_several_labels(self, task: Any) -> None:

@@ -197,27 +197,29 @@ def test_a_million_rows_are_quick_and_small() -> None:
         found = score(metric, rows)
         assert 0 < found.high - found.low < 0.01
     assert time.process_time() - started < 10
+    # A fifth of them, since watching every object takes its time.
     tracemalloc.start()
-    rows = rows.take(np.arange(n))
+    rows = rows.take(np.arange(n // 5))
     for metric in METRICS:
         score(metric, rows)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 250e6
+    assert peak < 50e6
 
 
-def test_a_plugins_metric_is_resampled_less_often_on_many_rows() -> None:
+def test_a_plugins_metric_is_resampled_less_often_on_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpt_tasks.metrics.intervals.MOST_DRAWS", 2_000_000)
     calls = []
 
     def share(rows: Rows) -> float:
         calls.append(len(rows))
         return float(np.equal(*rows.codes).mean())
 
-    references, predictions, probabilities = simulated(100_000, 0)
+    references, predictions, probabilities = simulated(10_000, 0)
     found = score(Metric("share", whole=share), rows_of(references, predictions, probabilities))
-    assert calls == [100_000] * 201
-    low, high = wilson(int((references == predictions).sum()), 100_000)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.002)
+    assert calls == [10_000] * 201
+    low, high = wilson(int((references == predictions).sum()), 10_000)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.004)
 
 
 def test_many_labels_stay_small() -> None:

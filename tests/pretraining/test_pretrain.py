@@ -7,7 +7,6 @@ import math
 import os
 import random
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -165,20 +164,29 @@ def test_bits_per_byte_are_those_of_each_token_alone(
     assert sum(parts) == pytest.approx(nats, rel=1e-5)
 
 
-def test_a_killed_pretraining_continues_to_the_same_weights(text: Path, tmp_path: Path) -> None:
+KILLED = """
+import os, signal, sys, torch
+from gpt_tasks.pretraining.pretrain import PretrainConfig, pretrain
+
+torch.set_num_threads(1)
+
+def kill_at_75(line):
+    if line.startswith("update 75/"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pretrain(PretrainConfig.model_validate_json(sys.argv[1]), kill_at_75)
+"""
+
+
+def test_a_killed_pretraining_continues_to_the_same_weights(command_server: Any, text: Path, tmp_path: Path) -> None:
     whole = PretrainConfig(text=[text], output=tmp_path / "whole", accumulate=2, **(SMALL | {"tokens": 24_576}))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     figures = pretrain(whole, lambda line: None)
     assert figures["training"]["epochs"] > 1.2  # the kill comes in the second epoch
-    result = subprocess.run(
-        [sys.executable, __file__, whole.model_copy(update={"output": tmp_path / "killed"}).model_dump_json()],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert result.returncode == -signal.SIGKILL, result.stderr
+    killed = whole.model_copy(update={"output": tmp_path / "killed"})
+    ended = command_server.run(killed.model_dump_json(), code=KILLED)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     pretrain(PretrainConfig(text=[text], output=tmp_path / "killed", resume=True), lambda line: None)
     torch.set_num_threads(threads)
@@ -256,20 +264,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(text: Path, t
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == whole
 
 
-def test_two_processes_train_as_one_that_accumulates(text: Path, held_out: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_that_accumulates(
+    command_server: Any, text: Path, held_out: Path, tmp_path: Path
+) -> None:
     alone = PretrainConfig(text=[text], validation=held_out, output=tmp_path / "alone", accumulate=2, **SMALL)
     pretrain(alone, lambda line: None)
     two = alone.model_copy(update={"output": tmp_path / "two", "accumulate": 1})
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
-    result = subprocess.run(
-        [*command, two.model_dump_json()],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    for ended in command_server.run_on_two(two.model_dump_json(), code=KILLED):  # of fewer updates than 75
+        assert ended.returncode == 0, ended.stderr
     curves = {}
     for folder in (alone.output, two.output):
         history = json.loads((folder / "training.json").read_text())["history"]
@@ -399,20 +401,6 @@ def test_a_budget_in_minutes_is_fixed_as_updates(text: Path, tmp_path: Path) -> 
     config = PretrainConfig(text=[text], output=tmp_path / "model", **(SMALL | {"tokens": None, "minutes": 0.005}))
     updates = pretrain(config, lambda line: None)["training"]["updates"]
     assert updates == json.loads((tmp_path / "model" / "pretrain.json").read_text())["steps"]
-
-
-def main(config: str) -> None:
-    torch.set_num_threads(1)
-
-    def kill_at_75(line: str) -> None:  # a run of fewer updates ends before it
-        if line.startswith("update 75/"):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    pretrain(PretrainConfig.model_validate_json(config), kill_at_75)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
 
 
 def test_a_resume_from_another_folder_finds_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

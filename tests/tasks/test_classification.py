@@ -340,6 +340,27 @@ class TestAnswers:
         some = tally.scores(np.array([0, 1]))
         assert (some["accuracy"].value, some["macro_f1"].value, some["mcc"].n) == (1.0, 1.0, 2)
 
+    def test_of_a_thousand_labels_probabilities_take_half_the_memory(self) -> None:
+        task = Topics()
+        task.labels = tuple(f"label {place}" for place in range(1000))
+        probabilities = np.random.default_rng(0).dirichlet(np.ones(1000), 6)
+        tally = Tally(task, METRICS)
+        for some in (probabilities[:4], probabilities[4:]):
+            tally.add([Example({"text": "Dear"}, "label 3", "")] * len(some), task.predictions(some))
+        rows = tally._rows(None)
+        assert rows.probabilities is not None
+        assert rows.probabilities.nbytes == 6 * 1000 * 4
+        assert rows.probabilities == pytest.approx(probabilities, rel=1e-6)
+        assert tally.values()["ece"] == pytest.approx(probabilities.max(1).mean())
+
+    def test_a_line_of_a_file_holds_the_hundred_most_probable_labels(self) -> None:
+        task = Topics()
+        task.labels = tuple(f"label {place}" for place in range(150))
+        (prediction,) = task.predictions(np.arange(150)[None] / np.arange(150).sum())
+        line = task.line(self.target, prediction)
+        assert list(line["probabilities"]) == [f"label {place}" for place in range(149, 49, -1)]
+        assert len(task.to_json(prediction)["probabilities"]) == 150
+
     def test_a_line_of_a_file_holds_text_label_and_probabilities(self) -> None:
         line = Tone().line(self.target, predicted("harsh", harsh=2 / 3, kind=1 / 3))
         probabilities = {"harsh": 0.666667, "kind": 0.333333}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from gpt_tasks.testing import CHECKS
@@ -19,17 +16,14 @@ def test_the_table_holds_every_check_with_its_reason() -> None:
     assert rows == [(check.name, check.reason) for check in CHECKS]
 
 
-def test_the_test_on_the_page_passes_for_the_example_plugin(tmp_path) -> None:
+def test_the_test_on_the_page_passes_for_the_example_plugin(command_server, tmp_path) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     (tmp_path / "test_sarcasm.py").write_text(block)
-    process = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_sarcasm.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "examples" / "plugins" / "sarcasm"), *sys.path])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    process = command_server.run(
+        *("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_sarcasm.py"),
+        code="import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))",
+        path=[ROOT / "examples" / "plugins" / "sarcasm"],
+        folder=tmp_path,
     )
     assert process.returncode == 0, process.stdout
     assert f"{len(CHECKS) - 1} passed, 1 skipped" in process.stdout

@@ -9,8 +9,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,13 +134,12 @@ KILLS = {
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def killed(tmp_path_factory: pytest.TempPathFactory, command_server: Any) -> dict[str, Path]:
     """Trainings that killed themselves at an update, or half-way through the n-th file that they saved."""
     folders = {name: tmp_path_factory.mktemp("killed") for name in KILLS}
-    arguments = [[str(folders[name]), where, str(number)] for name, (where, number, _) in KILLS.items()]
-    command = [sys.executable, __file__, *(argument for kill in arguments for argument in kill)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr.decode()
+    for name, (where, number, _) in KILLS.items():
+        code = f"import sys, runpy; runpy.run_path({__file__!r})['train'](sys.argv[1], {where!r}, {number})"
+        assert command_server.run(folders[name], code=code).returncode == -signal.SIGKILL, name
     return folders
 
 
@@ -296,10 +293,10 @@ def test_a_checkpoint_holding_a_pickled_object_is_refused(tmp_path: Path) -> Non
     shutil.rmtree(checkpoint)
 
 
-def train(folder: Path, where: str, number: int) -> None:
+def train(folder: str, where: str, number: int) -> None:
     torch.set_num_threads(1)
     if where == "step":
-        trainer(folder, (KillAt(number),)).train()
+        trainer(Path(folder), (KillAt(number),)).train()
     save, calls = torch.save, []
 
     def half_a_save(value: Any, file: Any, *args: Any, **kwargs: Any) -> None:
@@ -310,19 +307,4 @@ def train(folder: Path, where: str, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = half_a_save
-    trainer(folder).train()
-
-
-def main(arguments: list[str]) -> None:
-    """Train in children, each of which must kill itself: what all of them import is imported once."""
-    for folder, where, number in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
-        child = os.fork()
-        if not child:
-            train(Path(folder), where, int(number))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, (where, number)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    trainer(Path(folder)).train()

@@ -115,7 +115,9 @@ def test_choices_about_a_long_text_are_each_read_with_all_of_it(
     ]
     data = written(tmp_path / "data", rows)
     plain = (
-        settings if method == "full" else {**settings, "epochs": None, "learning_rate": None, "checkpoint_steps": None}
+        {**settings, "epochs": 2}
+        if method == "full"
+        else {**settings, "epochs": None, "learning_rate": None, "checkpoint_steps": None}
     )
     run = exact(gpt_tasks.finetune("multiple-choice", data=data, output=tmp_path / "run", method=method, **plain))
     assert run.report.training["windowed_examples"] == len(rows)
@@ -214,7 +216,8 @@ def test_evaluations_are_compared_example_by_example(tagger: Any, scorer: Any, c
 def test_other_methods_learn_too(
     settings: dict[str, Any], tagger: Any, scorer: Any, chooser: Any, tmp_path: Path, method: str
 ) -> None:
-    own = settings if method == "lora" else {"backbone": settings["backbone"], "device": "cpu", "max_length": 64}
+    own = {"backbone": settings["backbone"], "device": "cpu", "max_length": 64}
+    own = {**settings, "epochs": 2} if method == "lora" else own
     asked: dict[str, Any] = {
         "multi-label": TAGS[0][0],
         "similarity": {"text_a": PAIRS[0][0], "text_b": PAIRS[0][1]},
@@ -240,6 +243,7 @@ def test_long_texts_are_read_whole_and_a_note_says_so(settings: dict[str, Any], 
     filler = "and so it went on, one day after another, " * 6
     rows = [{"text": f"{filler}{end}", "labels": labels} for end, labels in (("the end.", ["a"]), ("no 7 8 9", ["b"]))]
     data = written(tmp_path / "data", [{**row, "text": f"{n} {row['text']}"} for n, row in enumerate(rows * 2)])
+    settings = {**settings, "epochs": 2}
     whole = gpt_tasks.finetune("multi-label", data=data, output=tmp_path / "whole", **settings)
     assert whole.report.training["windowed_examples"] == 4
     assert whole.report.training["truncated_examples"] == 0

@@ -64,9 +64,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Runs commands, each in a separate process, for which what they all import is imported once.
 LAUNCHER = """
-import json, os, sys
-import gpt_tasks.training.session
+import gc, json, os, sys
+import gpt_tasks.evaluation.evaluate, gpt_tasks.training.session
+import sklearn.linear_model, transformers.models.gpt2.modeling_gpt2
 from gpt_tasks.cli.main import run
+gc.freeze()
 
 for line in sys.stdin:
     arguments, variables = json.loads(line)
@@ -239,7 +241,7 @@ def test_killed_run_on_two_ranks_resumes_to_the_same_weights(
     assert run_on_both(launchers, command(workplace, tiny_backbone_folder, "two-whole")) == [0, 0]
     assert torchrun_on_two(killed, workplace, KILL_AT_STEP=str(ANYWHERE_ON_TWO)) != 0
     assert json.loads((workplace / "two-killed" / "run.json").read_text())["status"] == "unfinished"
-    assert torchrun_on_two([*killed, "--resume"], workplace) == 0
+    assert run_on_both(launchers, [*killed, "--resume"]) == [0, 0]
     assert weights(workplace, "two-killed") == weights(workplace, "two-whole"), ANYWHERE_ON_TWO
 
 

@@ -29,7 +29,8 @@ def runs(request, tmp_path_factory):
     """A run whose weights hardly moved, and one that was trained."""
     folder, options = tmp_path_factory.mktemp("runs"), {"pooling": request.param, "batch_examples": 8}
     settings = {"options": options, **EXACT}
-    still = gpt_tasks.finetune("embedding", output=folder / "still", epochs=1, learning_rate=1e-12, **settings)
+    one = {"epochs": 1, **settings}
+    still = gpt_tasks.finetune("embedding", output=folder / "still", limit=8, limit_test=12, learning_rate=1e-12, **one)
     return still, gpt_tasks.finetune("embedding", output=folder / "trained", epochs=2, **settings)
 
 

@@ -19,7 +19,7 @@ def test_is_a_good_citizen(task, check):
 @pytest.fixture(scope="module", params=["full", "lora"])
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return gpt_tasks.finetune("preference", output=folder, epochs=2, method=request.param, batch_tokens=512, **EXACT)
+    return gpt_tasks.finetune("preference", output=folder, epochs=1, method=request.param, batch_tokens=512, **EXACT)
 
 
 def test_training_makes_chosen_answers_likelier(run):
