@@ -180,11 +180,14 @@ def chunks(items: Iterable[T], size: int, length: Callable[[T], int] | None = No
     chunk, characters = [], 0
     for item in items:
         more = length(item)
-        if chunk and (len(chunk) == size or characters + more > MOST_CHARACTERS):
+        if chunk and characters + more > MOST_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
         chunk.append(item)
         characters += more
+        if len(chunk) == size:
+            yield chunk
+            chunk, characters = [], 0
     if chunk:
         yield chunk
 

@@ -29,6 +29,7 @@ def test_a_backbone_is_trained_and_can_be_fine_tuned(cli, text, reviews) -> None
     assert told["output"] == "my-gpt"
     tuned = cli(
         *("finetune", "sentiment", "--data", reviews, "--backbone", "./my-gpt", "--method", "head"),
+        *("--prompt", "{text}"),  # Of 16 tokens the task's own question would leave none to the text.
         *("--output", "run", "--json"),
     )
     assert tuned.code == 0, tuned.err

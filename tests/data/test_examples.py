@@ -109,7 +109,7 @@ def learner_of(task: Task, kind: type[Learner[Any]], tokenizer: PreTrainedTokeni
 
 def fitted(examples: Examples) -> tuple[Topic, Examples]:
     """The task with the labels of its examples, and these coded by them."""
-    task = Topic().fit(examples, "rows")
+    task = Topic().configured(Topic.Options(prompt="{text}")).fit(examples, "rows")
     return task, examples.labelled(task.labels, {label: label for label in task.labels})
 
 

@@ -305,23 +305,20 @@ def test_a_private_run_names_its_preset(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(opened(run.path / "adapter")), logits(opened(run.path)), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("task", ["dialogue", "entailment"])
+@pytest.mark.parametrize("task", ["dialogue", "similarity"])
 def test_what_a_task_gives_its_backbone_is_there_with_the_adapter(
     tiny_backbone_folder: Path, tmp_path: Path, task: str
 ) -> None:
     """A chat template, a token and its row."""
     turns = [[("user", f"How are you, {n}?"), ("assistant", "Well.")] for n in range(12)]
     rows = [{"messages": [{"role": role, "content": said} for role, said in each]} for each in turns]
-    if task == "entailment":
-        rows = [
-            {"premise": row["text"], "hypothesis": "So.", "label": ("entailment", "neutral")[n % 2]}
-            for n, row in enumerate(ROWS)
-        ]
+    if task == "similarity":
+        rows = [{"text_a": row["text"], "text_b": "So.", "score": n % 3} for n, row in enumerate(ROWS)]
     how: dict[str, Any] = {"data": rows, "backbone": tiny_backbone_folder, "method": "lora", "device": "cpu"}
     how |= {"epochs": 1, "max_length": 64, "options": {"max_tokens": 8} if task == "dialogue" else {}}
     run = gpt_tasks.finetune(task, output=tmp_path / "run", backbone_by_reference=True, **how)
     reference = json.loads((run.path / "adapter" / "backbone.json").read_text())
-    assert bool(reference["tokens"]) == (task == "entailment")
+    assert bool(reference["tokens"]) == (task == "similarity")
     alone: Any = gpt_tasks.load(run.path).predictor.backbone
     (together,) = gpt_tasks.load_all([run.path])
     adapter = load_backbone(str(run.path / "adapter"), installed_plugins().registry.backbones)

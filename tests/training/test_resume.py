@@ -122,7 +122,14 @@ def environment(workplace: Path) -> dict[str, str]:
 
 
 def command(workplace: Path, backbone: Path, name: str, *, resume: bool = False) -> list[str]:
-    settings = {"epochs": 2, "batch-tokens": 64, "accumulate": 2, "checkpoint-steps": 3, "precision": "float32"}
+    settings = {
+        "epochs": 2,
+        "batch-tokens": 64,
+        "accumulate": 2,
+        "checkpoint-steps": 3,
+        "precision": "float32",
+        "prompt": "{text}",
+    }
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     return [
         "finetune", "sentiment", "--data", str(workplace / "rows.jsonl"), "--backbone", str(backbone),

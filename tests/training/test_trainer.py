@@ -40,6 +40,11 @@ SETTINGS = Settings(
     precision="float32",
     device="cpu",
     seed=0,
+    layer_lr_decay=None,
+    optimizer="adamw_torch_fused",
+    freeze_layers=None,
+    load_in=None,
+    method_options={},
 )
 
 
