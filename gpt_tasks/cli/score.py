@@ -13,6 +13,7 @@ from gpt_tasks.cli.arguments import Cluster, Device, Json, NoVerify
 from gpt_tasks.cli.output import answering, first_process
 from gpt_tasks.errors import UsageError
 from gpt_tasks.paths import user_path
+from gpt_tasks.scoring.shots import Sampler
 from gpt_tasks.shown import print_table, tell
 
 if TYPE_CHECKING:
@@ -49,8 +50,11 @@ def score_model(
         int | None, typer.Option(help="Examples before each one. Default: the suite's own number.", min=0)
     ] = None,
     shots_sampler: Annotated[
-        Literal["random", "fixed"] | None,
-        typer.Option(help="random: for each example anew. fixed: once for all. Default: random."),
+        Sampler | None,
+        typer.Option(
+            help="random: for each example anew. fixed: once for all. similar: the nearest by their words. "
+            "Default: random."
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Score only this number of examples of each task.", min=1)] = None,
     cluster: Cluster = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -12,6 +12,7 @@ from gpt_tasks.cli.flags import listed, pairs
 from gpt_tasks.cli.strict import refuse_given
 from gpt_tasks.errors import UsageError
 from gpt_tasks.plugins import installed_plugins
+from gpt_tasks.scoring.shots import Sampler
 
 if TYPE_CHECKING:
     from gpt_tasks.evaluation.answering import AnsweringModel
@@ -22,7 +23,10 @@ ZeroShotTask: TypeAlias = Annotated[
 ]
 Shots: TypeAlias = Annotated[int, typer.Option(help="With --task: few-shot examples before each one.", min=0)]
 ShotsSampler: TypeAlias = Annotated[
-    Literal["random", "fixed"], typer.Option(help="With --task. random: for each example anew. fixed: once for all.")
+    Sampler,
+    typer.Option(
+        help="With --task. random: for each example anew. fixed: once for all. similar: the nearest by their words."
+    ),
 ]
 ShotsSeed: TypeAlias = Annotated[int, typer.Option(help="With --task: draws the shots.", min=0)]
 Calibrate: TypeAlias = Annotated[
@@ -53,7 +57,7 @@ class Asked:
 
     task: str | None
     shots: int
-    sampler: Literal["random", "fixed"]
+    sampler: Sampler
     seed: int
     calibrate: bool
     question: str | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpt_tasks.plugins import Plugins
+from gpt_tasks.scoring.prompting import Template, requests_by
 from gpt_tasks.scoring.shots import DEFAULT_SEED, Sampler, shots_for
 from gpt_tasks.tasks.base import SHOT_SEPARATOR, Task
 from gpt_tasks.types import Example, LogLikelihood, Request, Response
@@ -46,8 +47,10 @@ class ZeroShotPredictor:
         shots: Shots,
         own: bool,
         calibrated: bool,
+        template: Template | None = None,
     ) -> None:
         self.task = task
+        self._template = template
         self._responder = responder
         self._calibrated = calibrated
         self._shots = shots_for(pool, shots.count, own=own, sampler=shots.sampler, seed=shots.seed)
@@ -92,7 +95,10 @@ class ZeroShotPredictor:
         return (*dict.fromkeys(self._said), *cut)
 
     def _responses(self, asked: Sequence[tuple[Example, str]]) -> list[list[Response]]:
-        requests = [self.task.requests(self._responder.literal(example), context) for example, context in asked]
+        requests = [
+            requests_by(self._template, self.task, self._responder.literal(example), context)
+            for example, context in asked
+        ]
         every: list[Request] = [request for some in requests for request in some]
         found = self._responder.answer(every, self.cache)
         responses, cuts = iter(found.answers), iter(found.cut)

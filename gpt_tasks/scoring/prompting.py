@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gpt_tasks.data.examples import check_encodable
 from gpt_tasks.data.invalid import InvalidRows
@@ -17,7 +17,7 @@ from gpt_tasks.errors import DataError, ModelError, UsageError
 from gpt_tasks.extensions import Reader
 from gpt_tasks.scoring.shots import Sampler, shots_for
 from gpt_tasks.scoring.suites import ScoredTask, suite_error
-from gpt_tasks.tasks.base import SHOT_SEPARATOR
+from gpt_tasks.tasks.base import SHOT_SEPARATOR, Task
 from gpt_tasks.tasks.chat_template import rendering
 from gpt_tasks.types import Continuation, Example, Generation, Request, Rolling, Row
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+Template: TypeAlias = Callable[[str], str]
+"""A text as a user's message, by a chat template, up to where the answer begins."""
 
 _LOOKED_AT = 200
 # How the text before an answer ends: in an alphabet, in Chinese and Japanese, in Arabic.
@@ -89,7 +91,7 @@ def _examples(
     try:
         scored.task.check_question(list(columns))
     except UsageError as error:
-        raise suite_error(error, f"task '{scored.name}'") from error
+        raise suite_error(error, scored.where) from error
     task = scored.task
     if task.target not in scored.fields:
         # An expression computes the place of the right answer.
@@ -135,7 +137,7 @@ def ask(
     pool: ShotsPool,
     sampler: Sampler,
     seed: int,
-    template: Callable[[str], str] | None,
+    template: Template | None,
     literal: Callable[[Example], Example] = lambda example: example,
 ) -> Iterator[ExampleRequests]:
     """Yield each example of a task with its requests; `scored` is the part of the task with one source.
@@ -148,13 +150,22 @@ def ask(
     shots = shots_for(pool.examples, scored.shots, own=own, sampler=sampler, seed=seed)
     for example, group in examples:
         before = "".join(scored.task.fewshot_example(literal(shot)) + SHOT_SEPARATOR for shot in shots(example))
-        requests = scored.task.requests(literal(example), scored.task.instruction + before)
-        if template is not None:
-            compared = len(requests) > 1 and all(isinstance(request, Continuation) for request in requests)
-            requests = [
-                _templated(request, template, scored.task.delimiter if compared else "") for request in requests
-            ]
+        requests = requests_by(template, scored.task, literal(example), scored.task.instruction + before)
         yield ExampleRequests(scored, example, group, requests)
+
+
+def requests_by(template: Template | None, task: Task, example: Example, context: str) -> list[Request]:
+    """Return a task's requests for an example after `context`, put by a chat template where there is one."""
+    requests = list(task.requests(example, context))
+    if template is None:
+        return requests
+    delimiter = task.delimiter if are_compared(requests) else ""
+    return [_templated(request, template, delimiter) for request in requests]
+
+
+def are_compared(requests: Sequence[Request]) -> bool:
+    """Return whether requests are for the likelihoods of several continuations, of which the likeliest is the answer."""
+    return len(requests) > 1 and all(isinstance(request, Continuation) for request in requests)
 
 
 @dataclass(frozen=True)
@@ -227,7 +238,7 @@ def _notes_on_template(asked: Sequence[ExampleRequests]) -> list[str]:
     return []
 
 
-def _templated(request: Request, template: Callable[[str], str], delimiter: str) -> Request:
+def _templated(request: Request, template: Template, delimiter: str) -> Request:
     """The context as one message of a chat, and the continuation as its answer, without the delimiter between them.
 
     As by lm-evaluation-harness 0.4.13, that is for answers that are compared only: a single one keeps its first space.
@@ -239,7 +250,7 @@ def _templated(request: Request, template: Callable[[str], str], delimiter: str)
     return Continuation(template(request.context), request.text.removeprefix(delimiter))
 
 
-def chat_template(tokenizer: PreTrainedTokenizerBase | None, model: str) -> Callable[[str], str]:
+def chat_template(tokenizer: PreTrainedTokenizerBase | None, model: str) -> Template:
     """Return a function that renders a text as a user's message by the chat template. Raises ModelError without one."""
     if tokenizer is None:
         raise ModelError(f"--chat-template: {model} has no tokenizer on this machine", "Leave the flag out.")

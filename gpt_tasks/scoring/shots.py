@@ -1,15 +1,19 @@
-"""The few-shot examples of a document: drawn by a seed, anew for each document or once for all."""
+"""The few-shot examples of a document: drawn by a seed, anew for each document or once for all, or the most similar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpt_tasks.errors import DataError
 from gpt_tasks.types import Example
+from gpt_tasks.words import is_unspaced
 
-Sampler = Literal["random", "fixed"]
+if TYPE_CHECKING:
+    import numpy as np
+
+Sampler = Literal["random", "fixed", "similar"]
 DEFAULT_SEED = 1234
 """lm-evaluation-harness's own."""
 
@@ -20,31 +24,78 @@ def shots_for(
     """Return a function that gives the shots of an example; call it for one example after another, in their order.
 
     A shot never has the same texts as the example, whatever split it is from. `own` says that the pool is the scored
-    split. `random` draws the same examples as lm-evaluation-harness 0.4.13 for the same seed, `fixed` draws once.
-    Raises DataError where the pool is too small.
+    split. `random` draws the same examples as lm-evaluation-harness 0.4.13 for the same seed, `fixed` draws once;
+    `similar` takes those whose texts are nearest by the cosine of their TF-IDF, the nearest last (Liu et al. 2022, What
+    makes good in-context examples for GPT-3?). Raises DataError where the pool is too small.
     """
     if not count:
         return lambda example: []
     if len(pool) < count + own:
+        source = f"{pool[0].where.rpartition(':')[0] or pool[0].where}: " if pool else ""
         raise DataError(
-            f"{len(pool)} examples are too few to draw {count} shots from", "Lower --shots, or give more examples."
+            f"{source}{len(pool)} examples are too few to draw {count} shots from",
+            "Lower --shots, or give more examples.",
         )
-    from gpt_tasks.data.examples import same_texts
-
+    if sampler == "similar":
+        nearest = _Nearest(pool)
+        return lambda example: _others(nearest.of(example), example, count)[::-1]
     random = Random(seed)
     once = random.sample(pool, count + own) if sampler == "fixed" else []
 
     def shots(example: Example) -> list[Example]:
         drawn = once or random.sample(pool, count + own)
-        kept = [shot for shot in drawn if not same_texts(shot, example)][:count]
-        if len(kept) == count:
-            return kept
-        others = [shot for shot in pool if not same_texts(shot, example)]
-        if len(others) < count:
-            raise DataError(
-                f"{example.where}: {len(others)} other examples are too few to draw {count} shots from",
-                "Lower --shots, or give more examples.",
-            )
-        return others[:count] if once else random.sample(others, count)
+        try:
+            return _others(drawn, example, count)
+        except DataError:
+            others = _others(pool, example, count, at_most=len(pool))
+            return others[:count] if once else random.sample(others, count)
 
     return shots
+
+
+def _others(pool: Iterable[Example], example: Example, count: int, at_most: int | None = None) -> list[Example]:
+    """Return the first of the pool with other texts than an example. Raises DataError for fewer than `count`."""
+    from gpt_tasks.data.examples import same_texts
+
+    found: list[Example] = []
+    for shot in pool:
+        if len(found) == (at_most or count):
+            break
+        if not same_texts(shot, example):
+            found.append(shot)
+    if len(found) < count:
+        raise DataError(
+            f"{example.where}: {len(found)} other examples are too few to draw {count} shots from",
+            "Lower --shots, or give more examples.",
+        )
+    return found
+
+
+class _Nearest:
+    """Examples in the order of how similar their texts are to another's: words, or characters where none has spaces."""
+
+    def __init__(self, pool: Sequence[Example]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._pool = pool
+        texts = [_text(example) for example in pool]
+        unspaced = is_unspaced("".join(texts[:1_000]))
+        kind: dict[str, Any] = {"analyzer": "char", "ngram_range": (1, 3)} if unspaced else {"token_pattern": r"\w+"}
+        self._vectorizer = TfidfVectorizer(sublinear_tf=True, **kind)
+        try:
+            self._vectors = self._vectorizer.fit_transform(texts)
+        except ValueError:  # no text has a word
+            self._vectors = None
+
+    def of(self, example: Example) -> Iterable[Example]:
+        """Yield the examples, the most similar first; those that are equally so in their own order."""
+        if self._vectors is None:
+            return iter(self._pool)
+        import numpy as np
+
+        alike: np.ndarray = (self._vectors @ self._vectorizer.transform([_text(example)]).T).toarray()[:, 0]
+        return (self._pool[place] for place in np.argsort(-alike, kind="stable"))
+
+
+def _text(example: Example) -> str:
+    return "\n".join((*example.inputs.values(), *example.choices))

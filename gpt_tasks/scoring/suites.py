@@ -72,10 +72,12 @@ class SuiteFile(BaseModel):
 class ScoredTask:
     """A task of a suite, ready to be read: with its options applied, and its sources found.
 
-    Where `shots_split` is None, shots are drawn from train, or from the scored split if there is no train.
+    Where `shots_split` is None, shots are drawn from train, or from the scored split if there is no train. `where` is
+    its place in the suite's file, for errors.
     """
 
     name: str
+    where: str
     task: Task
     source: str
     split: str
@@ -223,6 +225,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
     _check_metrics(metrics, configured, registry, where)
     return ScoredTask(
         name=name,
+        where=where,
         task=configured,
         source=source,
         split=split,

@@ -27,4 +27,16 @@ KEPT: dict[str, Case] = {
         ("model", "config.yaml"),
         ("few.csv",),
     ),
+    "too many shots": Case(
+        ("score", "model", "--suite", "suite.yaml", "--output", OUTPUT),
+        {"suite.yaml": b"name: small\ntasks:\n- {task: multiple-choice, source: choices.jsonl, shots: 22}\n"},
+        ("model", "choices.jsonl"),
+        ("choices.jsonl",),
+    ),
+    "a word for a label that there is not": Case(
+        ("score", "model", "--suite", "suite.yaml", "--output", OUTPUT),
+        {"suite.yaml": b"name: s\ntasks:\n- {task: sentiment, source: data.jsonl, label_words: {good: positive}}\n"},
+        ("model", "data.jsonl"),
+        ("suite.yaml",),
+    ),
 }

@@ -30,7 +30,7 @@ def test_the_same_as_lm_evaluation_harness_for_the_same_seed(own: bool) -> None:
     assert drawn("random", own=own) == expected
 
 
-@pytest.mark.parametrize("sampler", ["random", "fixed"])
+@pytest.mark.parametrize("sampler", ["random", "fixed", "similar"])
 @pytest.mark.parametrize("seed", range(20))
 def test_never_the_example_itself(sampler: str, seed: int) -> None:
     for place, shots in enumerate(drawn(sampler, own=True, seed=seed)):
@@ -53,7 +53,7 @@ def test_equal_examples_in_the_pool_are_not_the_shots_of_each_other() -> None:
     assert sorted(shot.inputs["text"] for shot in shots(POOL[0])) == ["text 1", "text 2", "text 3"]
 
 
-@pytest.mark.parametrize("sampler", ["random", "fixed"])
+@pytest.mark.parametrize("sampler", ["random", "fixed", "similar"])
 @pytest.mark.parametrize("seed", range(20))
 def test_an_equal_text_is_never_a_shot_wherever_the_pool_is_from(sampler: str, seed: int) -> None:
     shots = shots_for(POOL[:5], 3, own=False, sampler=sampler, seed=seed)  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def test_an_equal_text_is_never_a_shot_wherever_the_pool_is_from(sampler: str, s
         assert f"text {place}" not in found
 
 
-@pytest.mark.parametrize("sampler", ["random", "fixed"])
+@pytest.mark.parametrize("sampler", ["random", "fixed", "similar"])
 def test_a_pool_of_equal_examples_is_reported(sampler: str) -> None:
     pool = [POOL[0]] * 6 + POOL[1:3]
     shots = shots_for(pool, 3, own=True, sampler=sampler, seed=0)  # type: ignore[arg-type]
@@ -75,6 +75,26 @@ def test_a_pool_of_equal_examples_is_reported(sampler: str) -> None:
 
 
 def test_too_small_a_pool_is_reported() -> None:
-    with pytest.raises(DataError, match="3 examples are too few to draw 3 shots from"):
+    with pytest.raises(DataError, match="^pool: 3 examples are too few to draw 3 shots from"):
         shots_for(POOL[:3], 3, own=True, sampler="random", seed=0)
     assert shots_for([], 0, own=True, sampler="random", seed=0)(POOL[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "texts"),
+    [
+        ("the train to Oslo", ["a train in Oslo", "the ferry was late", "soup and bread", "the train from Oslo"]),
+        # Scripts without spaces are compared by characters.
+        ("火车去北京", ["北京的汽车", "我喜欢喝茶", "天气很好", "火车去上海"]),
+    ],
+)
+def test_the_nearest_texts_are_shown_and_the_nearest_last(asked: str, texts: list[str]) -> None:
+    pool = [Example({"text": text}, "0", f"pool:{number}") for number, text in enumerate(texts)]
+    shots = shots_for(pool, 2, own=False, sampler="similar", seed=0)
+    assert [shot.inputs["text"] for shot in shots(Example({"text": asked}, None, "test:1"))] == [texts[0], texts[3]]
+
+
+def test_texts_without_a_word_are_taken_in_their_order() -> None:
+    pool = [Example({"text": text}, "0", f"pool:{text}") for text in ("?", "!", "...")]
+    shots = shots_for(pool, 2, own=False, sampler="similar", seed=0)
+    assert [shot.inputs["text"] for shot in shots(Example({"text": "a word"}, None, "test:1"))] == ["!", "?"]
