@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gpt_tasks.errors import ModelError as ModelError
     from gpt_tasks.errors import PluginError as PluginError
     from gpt_tasks.errors import UsageError as UsageError
+    from gpt_tasks.evaluation.prompted_model import ZeroShotModel as ZeroShotModel
     from gpt_tasks.evaluation.report import Report as Report
-    from gpt_tasks.evaluation.zero_shot import ZeroShotModel as ZeroShotModel
     from gpt_tasks.evaluation.zero_shot import zero_shot as zero_shot
     from gpt_tasks.extensions import BackbonePreset as BackbonePreset
     from gpt_tasks.extensions import FileFormat as FileFormat
@@ -198,7 +198,7 @@ _HOMES = {
     "TextToTextTask": "gpt_tasks.tasks.text_to_text",
     "TrainingExamples": "gpt_tasks.tasks.base",
     "UsageError": "gpt_tasks.errors",
-    "ZeroShotModel": "gpt_tasks.evaluation.zero_shot",
+    "ZeroShotModel": "gpt_tasks.evaluation.prompted_model",
     "as_evaluate_module": "gpt_tasks.metrics.modules",
     "as_label": "gpt_tasks.tasks.reading",
     "bleu": "gpt_tasks.metrics.text",

@@ -29,9 +29,11 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def user_path(given: str | os.PathLike[str], flag: str = "") -> Path:
     """Return a path as its user means it: `~` is a home. `flag` says where it was given.
 
-    Raises UsageError for one that is empty, that holds a zero character or that is not UTF-8, the names of the folders
-    that it is in included: many libraries open no other.
+    Raises UsageError for what is no path, and for one that is empty, that holds a zero character or that is not UTF-8,
+    the names of the folders that it is in included: many libraries open no other.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"{flag} {given!r:.60}: this is no path".strip(), "Give one as a text or a Path.")
     text = os.fspath(given)
     if not text:
         raise UsageError(f"{flag} '': the path is empty".strip(), "Give a path, or leave it out.")

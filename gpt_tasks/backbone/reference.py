@@ -63,7 +63,7 @@ class Reference(BaseModel):
         try:
             return locate(self.place, installed_plugins().registry.backbones)
         except (ModelError, UsageError) as error:
-            way_out = "Put the backbone there again, or a link to it; or train without --backbone-by-reference."
+            way_out = "Put the backbone there again, or a link to it."
             raise ModelError(
                 f"{model}: its backbone is kept by reference. {error.message}",
                 way_out if Path(self.place).is_absolute() else error.hint,

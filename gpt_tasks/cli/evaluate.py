@@ -15,6 +15,7 @@ from gpt_tasks.cli.zero_shot import (
     FOR_TASK,
     Asked,
     Calibrate,
+    ChatTemplate,
     LabelWord,
     Question,
     Shots,
@@ -63,6 +64,7 @@ def evaluate_run(
     shots: Shots = 0,
     shots_sampler: ShotsSampler = "random",
     calibrate: Calibrate = False,
+    chat_template: ChatTemplate = None,
     question: Question = None,
     label_word: LabelWord = None,
     option: TaskOption = None,
@@ -90,7 +92,7 @@ def evaluate_run(
     """Evaluate a run on labelled data, next to its baselines; or, with --task, a model without any training."""
     from gpt_tasks.evaluation.tables import print_report
 
-    asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
+    asked = Asked(task, shots, shots_sampler, seed, calibrate, chat_template, question, label_word or [], option or [])
     # The seed draws the rows of the baselines, too.
     refuse_useless(context, asked, FOR_TASK, ["shots_sampler"])
     settings = listed(Decoding, decoding or [], "--decoding")

@@ -42,11 +42,11 @@ def given(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
-    """Read `KEY=VALUE` texts. Raises UsageError for one without `=`."""
+def pairs(texts: Sequence[str], flag: str, form: str = "FIELD=COLUMN, as in text=review") -> dict[str, str]:
+    """Read `KEY=VALUE` texts, as `form` describes them. Raises UsageError for one without `=`."""
     odd = [text for text in texts if not all(text.partition("="))]
     if odd:
-        raise UsageError(f"{flag} {odd[0]} names no pair", f"Write {flag} FIELD=COLUMN, as in {flag} text=review")
+        raise UsageError(f"{flag} {odd[0]} names no pair", f"Write {flag} {form}")
     found: dict[str, str] = {}
     for key, _, value in (text.partition("=") for text in texts):
         if key in found:
@@ -62,7 +62,7 @@ def listed(model: type[BaseModel], texts: Sequence[str], flag: str) -> dict[str,
     """
     found: dict[str, Any] = {}
     for text in texts:
-        ((name, value),) = pairs([text], flag).items()
+        ((name, value),) = pairs([text], flag, "NAME=VALUE").items()
         field = model.model_fields.get(name)
         if field is not None and _origin(field) in (list, tuple):
             found.setdefault(name, []).append(value)

@@ -29,6 +29,7 @@ from gpt_tasks.cli.zero_shot import (
     FOR_TASK,
     Asked,
     Calibrate,
+    ChatTemplate,
     LabelWord,
     Question,
     Shots,
@@ -94,6 +95,7 @@ def predict_texts(
     shots: Shots = 0,
     shots_sampler: ShotsSampler = "random",
     calibrate: Calibrate = False,
+    chat_template: ChatTemplate = None,
     question: Question = None,
     label_word: LabelWord = None,
     option: TaskOption = None,
@@ -112,7 +114,7 @@ def predict_texts(
     """
     if bool(texts) == bool(source):
         raise UsageError("predict: what to answer?", "Give texts, or a file with --input, and not both.")
-    asked = Asked(task, shots, shots_sampler, seed, calibrate, question, label_word or [], option or [])
+    asked = Asked(task, shots, shots_sampler, seed, calibrate, chat_template, question, label_word or [], option or [])
     _refuse_useless(context, asked, source, data)
 
     from gpt_tasks.evaluation.answer_files import AnswerColumns, check_answer_file, predictions_as_json, write_answers

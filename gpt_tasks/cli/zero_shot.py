@@ -33,6 +33,13 @@ Calibrate: TypeAlias = Annotated[
     bool,
     typer.Option("--calibrate", help="With --task: divide by the probabilities after inputs without content."),
 ]
+ChatTemplate: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        help="With --task: ask by the model's chat template. Default: where that answers more training rows right.",
+        show_default=False,
+    ),
+]
 Question: TypeAlias = Annotated[
     str | None, typer.Option(help="With --task: how an example reads before its label.", metavar="TEXT")
 ]
@@ -60,12 +67,13 @@ class Asked:
     sampler: Sampler
     seed: int
     calibrate: bool
+    chat_template: bool | None
     question: str | None
     label_words: Sequence[str]
     options: Sequence[str]
 
 
-FOR_TASK = ("shots", "shots_sampler", "seed", "calibrate", "question", "label_word")
+FOR_TASK = ("shots", "shots_sampler", "seed", "calibrate", "chat_template", "question", "label_word")
 
 
 def refuse_useless(context: typer.Context, asked: Asked, for_task: Collection[str], for_shots: Collection[str]) -> None:
@@ -100,7 +108,7 @@ def open_model(
         from gpt_tasks.training.run import load
 
         how: dict[str, Any] = {"device": device, "precision": precision or "auto", "decoding": decoding}
-        return load(model, **how, options=pairs(asked.options, "--option"), verify=verify)
+        return load(model, **how, options=pairs(asked.options, "--option", "NAME=VALUE"), verify=verify)
     from gpt_tasks.evaluation.zero_shot import zero_shot
 
     task = installed_plugins().registry.tasks[asked.task].zero_shot()
@@ -117,8 +125,9 @@ def open_model(
         sampler=asked.sampler,
         seed=asked.seed,
         calibrated=asked.calibrate,
+        chat_template=asked.chat_template,
         question=asked.question,
-        label_words=pairs(asked.label_words, "--label-word"),
+        label_words=pairs(asked.label_words, "--label-word", "LABEL=WORD, as in positive=good"),
         column=columns,
         options=listed(task.Options, asked.options, "--option"),
         device=device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,14 @@ class AnsweringModel(ABC):
         """
         if isinstance(texts, str | Mapping):
             return self.predict([texts])[0]
+        if hasattr(texts, "columns"):
+            raise UsageError(
+                f"predict: this is a table ({type(texts).__name__}), not texts", "Give it to predict_rows, or a column."
+            )
+        if isinstance(texts, bytes | bytearray | Set) or not isinstance(texts, Iterable):
+            raise UsageError(
+                f"predict: {texts!r:.60}: this is no text, and no list of texts", "Give a str, a mapping, or a list."
+            )
         return [prediction for _, prediction in self.answers(texts)]
 
     def answers(self, texts: Iterable[str | Mapping[str, Any]]) -> Iterator[tuple[Example, Any]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from gpt_tasks.plugins import Plugins
 from gpt_tasks.scoring.prompting import Template, requests_by
@@ -22,16 +24,22 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 """The inputs without content of Zhao et al. (2021), Calibrate before use, section 5."""
 
 
-@dataclass(frozen=True)
-class Shots:
-    """Few-shot examples: how many, from the train split of which `data`, how they are drawn, and how it is read."""
+class Prompting(BaseModel):
+    """How a model is prompted; `chat_template` None is decided by `templates.choose_template`."""
 
-    count: int = 0
-    data: Any = None
-    sampler: Sampler = "random"
-    seed: int = DEFAULT_SEED
-    encoding: str | None = None
-    skip_invalid: bool = False
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    shots: int = Field(0, ge=0, description="The number of few-shot examples.")
+    data: Any = Field(None, description="The data whose train split they are drawn from.")
+    sampler: Sampler = Field("random", description="How they are drawn.")
+    seed: int = Field(DEFAULT_SEED, ge=0, description="By which seed.")
+    encoding: str | None = Field(None, description="The encoding of text files.")
+    skip_invalid: bool = Field(False, description="Whether rows that cannot be used are left out.")
+    calibrated: bool = Field(False, description="Whether labels are calibrated.")
+    chat_template: bool | None = Field(None, description="Whether the model's chat template is applied.")
+    question: str | None = Field(None, description="How an example reads before its label.")
+    label_words: dict[str, str] = Field({}, description="The words for labels.")
+    column: dict[str, str] = Field({}, description="The columns of fields.")
 
 
 class ZeroShotPredictor:
@@ -44,17 +52,16 @@ class ZeroShotPredictor:
         task: Task,
         responder: Scorer | RegisteredResponder,
         pool: Sequence[Example],
-        shots: Shots,
+        prompting: Prompting,
         own: bool,
-        calibrated: bool,
         template: Template | None = None,
     ) -> None:
         self.task = task
         self._template = template
         self._responder = responder
-        self._calibrated = calibrated
-        self._shots = shots_for(pool, shots.count, own=own, sampler=shots.sampler, seed=shots.seed)
-        self._seed = shots.seed
+        self._calibrated = prompting.calibrated
+        self._shots = shots_for(pool, prompting.shots, own=own, sampler=prompting.sampler, seed=prompting.seed)
+        self._seed = prompting.seed
         self._baselines: Any = None
         self._cut = 0
         self._said: tuple[str, ...] = ()

@@ -49,7 +49,10 @@ class AnswerCache:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the file; where something failed before the first answer, there is nothing to continue from."""
         self._file.close()
+        if error is not None and not self._answers:
+            self.path.unlink(missing_ok=True)
 
     @property
     def answers(self) -> dict[str, Response]:

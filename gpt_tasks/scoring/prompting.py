@@ -164,7 +164,7 @@ def requests_by(template: Template | None, task: Task, example: Example, context
 
 
 def are_compared(requests: Sequence[Request]) -> bool:
-    """Return whether requests are for the likelihoods of several continuations, of which the likeliest is the answer."""
+    """Return whether the likeliest of several continuations is the answer."""
     return len(requests) > 1 and all(isinstance(request, Continuation) for request in requests)
 
 

@@ -46,10 +46,10 @@ def score(
 
     `model` is a preset, a folder, a finished run or a hub id, or a registered responder's as in `openai:NAME`.
     Returns the scores, and the folder that holds them. What was answered before in that folder is not computed again.
-    `shots_sampler` ("random", "fixed" or "similar") and `seed` (1234) say how few-shot examples are drawn, where there are some.
-    `limit` takes so many examples of each task (of each group, where it has groups); `cluster` names a column or field
-    whose equal values belong together, for every task: intervals go by it. Without `verify` the files of a run are
-    taken as they are. Raises UsageError, DataError, ModelError or MachineError.
+    `shots_sampler` ("random", "fixed" or "similar") and `seed` (1234) say how few-shot examples are drawn, where there
+    are some. `limit` takes so many examples of each task (of each group, where it has groups); `cluster` names a column
+    or field whose equal values belong together, for every task: intervals go by it. Without `verify` the files of a run
+    are taken as they are. Raises UsageError, DataError, ModelError or MachineError.
     """
     settings = ScoreSettings(
         data_dir=data_dir,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -111,6 +111,12 @@ class Scorer:
         likelihoods = [place for place, request in enumerate(requests) if not isinstance(request, Generation)]
         asked: list[Continuation | Rolling] = [requests[place] for place in likelihoods]  # type: ignore[misc]
         parts = self.tokenization.paths(asked)
+        # What cannot be answered is refused before anything is computed.
+        contexts = {
+            place: self.tokenization.context(request)
+            for place, request in enumerate(requests)
+            if isinstance(request, Generation)
+        }
         cut = [0] * len(requests)
         for place, paths in zip(likelihoods, parts, strict=True):
             cut[place] = sum(path.cut for path in paths)
@@ -123,8 +129,8 @@ class Scorer:
                 all(each.is_greedy for each in found),
                 sum(len(path.targets) for path in paths),
             )
-        for place, text, lost in self._generations(requests, cache):
-            answers[place], cut[place] = text, lost
+        for place, text in self._generations(requests, contexts, cache):
+            answers[place], cut[place] = text, contexts[place].cut
         notes = (f"Scored in plain batches: {self._fault}.",) if self._fault else ()
         return Responses(answers, cut, "plain" if self._fault else self.engine, notes)
 
@@ -186,28 +192,28 @@ class Scorer:
                 cache.put(key, everyone[key])
         return {path: everyone[key] for path in paths if (key := key_of_path(path)) in everyone}
 
-    def _generations(self, requests: Sequence[Request], cache: AnswerCache | None) -> Iterator[tuple[int, str, int]]:
-        """Yield the place of every generation, its text, and how many tokens its context lost."""
+    def _generations(
+        self, requests: Sequence[Request], contexts: Mapping[int, TokenizedRequest], cache: AnswerCache | None
+    ) -> Iterator[tuple[int, str]]:
+        """Yield the place of every generation, of which `contexts` holds the tokens, and its text."""
         before = broadcast({} if cache is None else cache.answers)
         missing: list[tuple[int, Generation, tuple[int, ...], str]] = []
-        cut = {}
-        for place, request in enumerate(requests):
-            if not isinstance(request, Generation):
-                continue
-            context = self.tokenization.context(request)
-            cut[place], key = context.cut, key_of_generation(request, context.inputs)
+        for place, context in contexts.items():
+            request = requests[place]
+            assert isinstance(request, Generation)
+            key = key_of_generation(request, context.inputs)
             answer = before.get(key)
             if isinstance(answer, str):
-                yield place, answer, context.cut
+                yield place, answer
             else:
                 missing.append((place, request, context.inputs, key))
         if not missing:
             return
         mine = missing[rank() :: world_size()]
         own: dict[int, str] = {}
-        asked, contexts = [request for _, request, _, _ in mine], [context for _, _, context, _ in mine]
+        asked, inputs = [request for _, request, _, _ in mine], [context for _, _, context, _ in mine]
         with self._progress("answers", len(mine)) as step:
-            for index, text in generate(self._in_precision(), self.tokenizer, asked, contexts, self._batch_tokens):
+            for index, text in generate(self._in_precision(), self.tokenizer, asked, inputs, self._batch_tokens):
                 place, _, _, key = mine[index]
                 if cache is not None:
                     cache.put(key, text)
@@ -218,7 +224,7 @@ class Scorer:
         for place, _, _, key in missing:
             if cache is not None and rank() == 0 and place not in own:
                 cache.put(key, everyone[place])
-            yield place, everyone[place], cut[place]
+            yield place, everyone[place]
 
     def _progress(self, what: str, total: int, done: int = 0) -> AbstractContextManager[Callable[[], None]]:
         return progress(what, total, done, show=self._show_progress)

@@ -65,8 +65,8 @@ def _others(pool: Iterable[Example], example: Example, count: int, at_most: int 
             found.append(shot)
     if len(found) < count:
         raise DataError(
-            f"{example.where}: {len(found)} other examples are too few to draw {count} shots from",
-            "Lower --shots, or give more examples.",
+            f"{example.where}: {len(found)} examples with other texts are too few to draw {count} shots from",
+            "Lower --shots, or give more examples: one is never shown the text that it is asked about.",
         )
     return found
 

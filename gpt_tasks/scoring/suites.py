@@ -22,7 +22,7 @@ from gpt_tasks.tasks.options import useless_options
 
 GROUP = "{group}"
 _GZIP = ".gz"
-_KEYS = {"question": "question", "label-word": "label_words"}
+_KEYS = {"question": "question", "label-word": "label_words", "prompt": "prompt"}
 
 
 class Local(BaseModel):
@@ -244,7 +244,7 @@ def _scored(entry: Entry, path: Path, registry: Registries, data_dir: Path | Non
 
 def suite_error(error: UsageError, where: str) -> DataError:
     """Return the error of a flag as that of the suite's key that it is here."""
-    message = re.sub(r"^--(question|label-word)\b", lambda found: _KEYS[found[1]], error.message)
+    message = re.sub(rf"^--({'|'.join(_KEYS)})\b", lambda found: _KEYS[found[1]], error.message)
     return DataError(f"{where}: {message}", error.hint)
 
 

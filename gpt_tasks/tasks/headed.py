@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from gpt_tasks.errors import UsageError
 from gpt_tasks.tasks.base import Task, TrainingExamples
 from gpt_tasks.tasks.fixtures import Fixtures, longer_inputs, with_column
 from gpt_tasks.tasks.options import TRAINED, TaskOptions
 from gpt_tasks.tasks.pieces import LongTexts, encode_pieces
-from gpt_tasks.tasks.prompts import prompt_fields
+from gpt_tasks.tasks.prompts import distinct_fields, prompt_fields
 from gpt_tasks.tasks.reading import choose_columns, refuse_unknown_fields, require_columns
 from gpt_tasks.types import Encoded, Example, Row
 
@@ -76,9 +77,19 @@ class HeadTask(Task):
     Options: ClassVar[type[TaskOptions]] = HeadOptions
 
     def configured(self, options: TaskOptions) -> Self:
-        """Return this task with its options applied; a prompt that is given takes the question's place."""
+        """Return this task with its options applied; a prompt that is given takes the question's place.
+
+        Raises UsageError for a prompt that names the answer.
+        """
+        prompt = getattr(options, "prompt", None)
+        if prompt is not None and self.target in prompt_fields(prompt):
+            known = distinct_fields(self.prompt, *filter(None, [self.pair_prompt]))
+            raise UsageError(
+                f"--prompt {prompt!r} names '{self.target}', which is the answer",
+                f"Name what is read: {', '.join(f'{{{name}}}' for name in known)}.",
+            )
         task = super().configured(options)
-        task.reads_question = self.reads_question and getattr(options, "prompt", None) is None
+        task.reads_question = self.reads_question and prompt is None
         return task
 
     def is_unlabelled(self, value: object) -> bool:

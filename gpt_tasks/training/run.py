@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
@@ -83,6 +83,8 @@ def load_all(
 
     Each has but its head to itself, and the weights that its adapter is merged into: see `load`, also for the errors.
     """
+    if isinstance(paths, str | Path) or not isinstance(paths, Iterable):
+        raise UsageError(f"paths: {paths!r:.60}: this is no list of runs", "Give a list, or one to load().")
     shared = SharedBackbones(device)
     runs = [load(path, device=device, precision=precision, verify=verify) for path in paths]
     for run in runs:

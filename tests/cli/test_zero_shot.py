@@ -310,11 +310,14 @@ LEFT_OUT = [
     (["--shots-sampler", "fixed"], "--shots-sampler is for --task"),
     (["--seed", "7"], "--seed is for --task"),
     (["--calibrate"], "--calibrate is for --task"),
+    (["--chat-template"], "--chat-template is for --task"),
     (["--question", "{text}"], "--question is for --task"),
     (["--label-word", "positive=good"], "--label-word is for --task"),
 ]
 OF_BOTH = [
     (["--task", "sentimant"], "Did you mean 'sentiment'?"),
+    (["--task", "sentiment", "--label-word", "positive"], "Write --label-word LABEL=WORD, as in positive=good"),
+    (["--task", "sentiment", "--option", "prompt={text} {label}"], "names 'label', which is the answer"),
     (["--task", "sentiment", "--label-word", "neutral=so"], "is for a label 'neutral', which does not exist"),
     (["--task", "sentiment", "--label-word", "positive=negative"], "Two labels have the same word 'negative'"),
     (["--task", "sentiment", "--question", "{review}"], "--question '{review}' names 'review'"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpt_tasks.evaluation.asking import CONTENT_FREE, Shots, ZeroShotPredictor
+from gpt_tasks.evaluation.asking import CONTENT_FREE, Prompting, ZeroShotPredictor
 from gpt_tasks.plugins import installed_plugins
 from gpt_tasks.scoring.responder import Responses
 from gpt_tasks.types import Continuation, Example, LogLikelihood
@@ -36,7 +36,7 @@ def test_each_input_without_content_counts_alike() -> None:
     task = installed_plugins().registry.tasks["sentiment"].zero_shot()
     responder: Any = Responder()
     example = Example({"text": "Fine."}, None, "here:1")
-    (found,) = ZeroShotPredictor(task, responder, (), Shots(), own=False, calibrated=True).predict([example])
+    (found,) = ZeroShotPredictor(task, responder, (), Prompting(calibrated=True), own=False).predict([example])
     shares = [SAID[content][0] / sum(SAID[content]) for content in CONTENT_FREE]
     bias = sum(shares) / len(shares)
     expected = 0.4 / bias, 0.6 / (1 - bias)

@@ -39,4 +39,13 @@ KEPT: dict[str, Case] = {
         ("model", "data.jsonl"),
         ("suite.yaml",),
     ),
+    "an answer without room behind texts that are scored": Case(
+        ("score", "model", "--suite", "suite.yaml", "--output", OUTPUT),
+        {
+            "suite.yaml": b"name: s\ntasks:\n- {task: language-modeling, source: data.jsonl}\n"
+            b"- {task: text-to-text, source: choices.jsonl, fields: {source: question, target: answer}}\n"
+        },
+        ("model", "data.jsonl", "choices.jsonl"),
+        ("tokens to generate",),
+    ),
 }

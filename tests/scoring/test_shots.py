@@ -69,13 +69,13 @@ def test_an_equal_text_is_never_a_shot_wherever_the_pool_is_from(sampler: str, s
 def test_a_pool_of_equal_examples_is_reported(sampler: str) -> None:
     pool = [POOL[0]] * 6 + POOL[1:3]
     shots = shots_for(pool, 3, own=True, sampler=sampler, seed=0)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="2 other examples are too few"):
+    with pytest.raises(DataError, match="2 examples with other texts are too few"):
         [shots(POOL[0]) for _ in range(20)]
     assert len(shots(POOL[1])) == 3
 
 
 def test_too_small_a_pool_is_reported() -> None:
-    with pytest.raises(DataError, match="^pool: 3 examples are too few to draw 3 shots from"):
+    with pytest.raises(DataError, match=r"^pool: 3 examples are too few to draw 3 shots from"):
         shots_for(POOL[:3], 3, own=True, sampler="random", seed=0)
     assert shots_for([], 0, own=True, sampler="random", seed=0)(POOL[0]) == []
 

@@ -11,6 +11,7 @@ import pytest
 from gpt_tasks.backbone.load import open_backbone
 from gpt_tasks.backbone.locate import Location
 from gpt_tasks.backbone.tokens import add_tokens
+from gpt_tasks.errors import UsageError
 from gpt_tasks.tasks.headed import DELIMITER
 from gpt_tasks.tasks.pieces import encode_pieces
 from gpt_tasks.tasks.regression import RegressionTask
@@ -132,3 +133,10 @@ def test_a_task_with_a_target_is_trained_on_a_line_with_its_name() -> None:
     given = Close().configured(Close.Options(prompt="{a} / {b}"))
     assert given.trained_prompt({"a": "", "b": ""}) == "{a} / {b}"
     assert not given.fit(seen("a", "b"), "file").answer_follows
+
+
+def test_a_prompt_that_names_the_answer_is_refused() -> None:
+    for prompt in ("{a} {score}", "{score}"):
+        with pytest.raises(UsageError, match=r"names 'score', which is the answer") as caught:
+            Alike().configured(Alike.Options(prompt=prompt))
+        assert caught.value.hint == "Name what is read: {a}, {b}."
