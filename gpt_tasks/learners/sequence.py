@@ -209,7 +209,7 @@ class ClassificationLearner(SequenceLearner[Prediction]):
         """
         head, layer = self.model.head, self.backbone.model.get_output_embeddings()
         is_last = (
-            isinstance(head, LinearHead) and head.reads_last_token_only and getattr(self.task, "answer_follows", False)
+            isinstance(head, LinearHead) and head.reads_last_token_only and getattr(self.task, "label_follows", False)
         )
         if layer is None or not is_last or head.linear.in_features != layer.weight.shape[1]:
             return

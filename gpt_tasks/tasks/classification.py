@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.base import TrainingExamples
 from gpt_tasks.tasks.card import TaskCard
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
-from gpt_tasks.tasks.headed import HeadOptions, HeadTask
+from gpt_tasks.tasks.headed import DELIMITER, HeadOptions, HeadTask
 from gpt_tasks.tasks.labels import (
     TRUTH,
     LabelOptions,
@@ -64,14 +65,17 @@ class ClassificationTask(HeadTask):
 
     `labels` are the declared ones, in the model's order; left empty, the data's own are taken, sorted. Without
     training, the likelihoods of the labels' words (`label_words`, the verbalizer; by default the labels themselves) are
-    compared after the question. A training also sets `labels_declared`.
+    compared after `question`: by default the prompt, and a line "Label:" where it does not end with words of its own. A
+    model is trained on the same question, unless the user gives a prompt (`reads_question`). A training also sets
+    `labels_declared`.
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", LABEL: LABEL}
     target: ClassVar[str] = LABEL
-    names_target: ClassVar[bool] = True
     labels: tuple[str, ...] = ()
     labels_declared: bool = True
+    question: str | None = None
+    reads_question: bool = True
     label_words: Mapping[str, str] = MappingProxyType({})
     metrics: Sequence[str] = ("accuracy", "macro_f1", "micro_f1", "mcc", "ece")
     best_metric: str = "accuracy"
@@ -80,6 +84,22 @@ class ClassificationTask(HeadTask):
     is_stratified: ClassVar[bool] = True
     compares_labels: ClassVar[bool] = True
     Options: ClassVar[type[TaskOptions]] = ClassificationOptions
+
+    def configured(self, options: TaskOptions) -> Self:
+        """Return this task with its options applied; a prompt that is given takes the question's place."""
+        task = super().configured(options)
+        task.reads_question = self.reads_question and getattr(options, "prompt", None) is None
+        return task
+
+    def trained_prompt(self, inputs: Mapping[str, str]) -> str:
+        """Return the question, where it asks about these texts, or else the prompt."""
+        asked = self._asked(inputs)
+        return asked if self.reads_question and {*prompt_fields(asked)} == {*inputs} else self.prompt_for(inputs)
+
+    @property
+    def label_follows(self) -> bool:
+        """Whether a label's word can follow what a trained model reads, which then ends with words of the prompt."""
+        return _ends_with_words(self.trained_prompt(dict.fromkeys(self.inputs, "")))
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the label as the data writes it."""
@@ -203,8 +223,13 @@ class ClassificationTask(HeadTask):
         )
 
     def state(self) -> dict[str, Any]:
-        """Save whether the labels are the task's own, too."""
-        return {"labels_declared": self.labels_declared, **super().state()}
+        """Save whether the labels are the task's own, and what the model was asked, too."""
+        asked = {"question": self.question, "reads_question": self.reads_question}
+        return {"labels_declared": self.labels_declared, **asked, **super().state()}
+
+    def restored(self, state: Mapping[str, Any]) -> Self:
+        """Return this task as it was; runs from before models were trained on the question read the prompt."""
+        return super().restored({"reads_question": False, **state})
 
     # Zero- and few-shot evaluation.
 
@@ -267,7 +292,14 @@ class ClassificationTask(HeadTask):
         return self.label_words.get(label, label)
 
     def _question(self, inputs: Mapping[str, str]) -> str:
-        return self.question_for(inputs).format_map(inputs)
+        return self._asked(inputs).format_map(inputs)
+
+    def _asked(self, inputs: Mapping[str, str]) -> str:
+        """Return the question about these texts, as a format string."""
+        if self.question is not None:
+            return self.question
+        prompt = self.prompt_for(inputs).replace(DELIMITER, "\n")
+        return prompt if _ends_with_words(prompt) else f"{prompt}\nLabel:"
 
     def _made_up_row(self, number: int) -> Mapping[str, Any]:
         texts = dict.fromkeys(prompt_fields(self.prompt), SENTENCES[number % len(SENTENCES)][0])
@@ -321,6 +353,12 @@ def _fields_of(question: str, known: Sequence[str]) -> list[str]:
                 f"Its fields are {', '.join(known)}.",
             )
     return named
+
+
+def _ends_with_words(prompt: str) -> bool:
+    """Return whether a prompt ends with words of its own, and not with a text."""
+    *_, (words, field, _, _) = string.Formatter().parse(prompt)
+    return field is None and not words.isspace()
 
 
 def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[str, Any]:

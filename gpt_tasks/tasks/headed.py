@@ -59,28 +59,18 @@ class HeadTask(Task):
     A task whose `columns` name two texts is about pairs; `pair_prompt` lets a task about one text take pairs too,
     where the data has both columns. One that is `symmetric` reads a pair in both orders. `target` is the field of the
     right answer. `inputs` are the fields of the texts that training read.
-
-    A model is asked, and trained, on a `question`: by default the prompt, and where that does not end with words of its
-    own a line with the target's name (`names_target`), as in "Label:". A prompt that the user gives is trained on as it
-    is (`reads_question`).
     """
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text"}
     prompt: str = "{text}"
     pair_prompt: str | None = None
-    question: str | None = None
-    reads_question: bool = True
-    names_target: ClassVar[bool] = False
     symmetric: ClassVar[bool] = False
     long_texts: LongTexts = "windows"
     head: ClassVar[str | None] = "sequence"
     Options: ClassVar[type[TaskOptions]] = HeadOptions
 
     def configured(self, options: TaskOptions) -> Self:
-        """Return this task with its options applied; a prompt that is given takes the question's place.
-
-        Raises UsageError for a prompt that names the answer.
-        """
+        """Return this task with its options applied. Raises UsageError for a prompt that names the answer."""
         prompt = getattr(options, "prompt", None)
         if prompt is not None and self.target in prompt_fields(prompt):
             known = distinct_fields(self.prompt, *filter(None, [self.pair_prompt]))
@@ -88,9 +78,7 @@ class HeadTask(Task):
                 f"--prompt {prompt!r} names '{self.target}', which is the answer",
                 f"Name what is read: {', '.join(f'{{{name}}}' for name in known)}.",
             )
-        task = super().configured(options)
-        task.reads_question = self.reads_question and prompt is None
-        return task
+        return super().configured(options)
 
     def is_unlabelled(self, value: object) -> bool:
         """Return whether data that hold `value` in place of a right answer hide the answers."""
@@ -159,24 +147,8 @@ class HeadTask(Task):
         return str(self.pair_prompt) if paired else self.prompt
 
     def trained_prompt(self, inputs: Mapping[str, str]) -> str:
-        """Return what a trained model reads texts by: the question, where it asks about these texts, or the prompt."""
-        asked = self.question_for(inputs)
-        return asked if self.reads_question and {*prompt_fields(asked)} == {*inputs} else self.prompt_for(inputs)
-
-    def question_for(self, inputs: Mapping[str, str]) -> str:
-        """Return the question about texts, as a format string."""
-        if self.question is not None:
-            return self.question
-        prompt = self.prompt_for(inputs)
-        if not self.names_target:
-            return prompt
-        prompt = prompt.replace(DELIMITER, "\n")
-        return prompt if _ends_with_words(prompt) else f"{prompt}\n{self.target.replace('_', ' ').capitalize()}:"
-
-    @property
-    def answer_follows(self) -> bool:
-        """Whether an answer can follow what a trained model reads, which then ends with words of the prompt."""
-        return _ends_with_words(self.trained_prompt(dict.fromkeys(self.inputs, "")))
+        """Return the prompt that a trained model reads texts by: by default `prompt_for`."""
+        return self.prompt_for(inputs)
 
     def fixtures(self) -> Fixtures:
         """Another row's target, and longer texts."""
@@ -195,19 +167,8 @@ class HeadTask(Task):
         return ending if field is None else ""
 
     def state(self) -> dict[str, Any]:
-        """Save the prompt of pairs and what the model was asked, too."""
-        asked = {"question": self.question, "reads_question": self.reads_question}
-        return {"pair_prompt": self.pair_prompt, **asked, **super().state()}
-
-    def restored(self, state: Mapping[str, Any]) -> Self:
-        """Return this task as it was; runs from before models were trained on the question read the prompt."""
-        return super().restored({"reads_question": False, **state})
-
-
-def _ends_with_words(prompt: str) -> bool:
-    """Return whether a prompt ends with words of its own, and not with a text."""
-    *_, (words, field, _, _) = string.Formatter().parse(prompt)
-    return field is None and not words.isspace()
+        """Save the prompt of pairs too."""
+        return {"pair_prompt": self.pair_prompt, **super().state()}
 
 
 def _share(fields: Mapping[str, str], available: Sequence[str]) -> float:

@@ -54,7 +54,6 @@ class MultiLabelTask(HeadTask):
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", LABELS: LABELS}
     target: ClassVar[str] = LABELS
-    names_target: ClassVar[bool] = True
     labels: tuple[str, ...] = ()
     threshold: float | None = None
     separator: str | None = None

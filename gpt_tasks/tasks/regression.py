@@ -30,7 +30,6 @@ class RegressionTask(HeadTask):
 
     columns: ClassVar[Mapping[str, str]] = {"text": "text", SCORE: SCORE}
     target: ClassVar[str] = SCORE
-    names_target: ClassVar[bool] = True
     mean: float = 0.0
     std: float = 1.0
     metrics: Sequence[str] = ("pearson", "spearman", "rmse")

@@ -29,7 +29,6 @@ class Alike(RegressionTask):
     name = "alike"
     columns: ClassVar = {"a": "a", "b": "b", "score": "score"}
     prompt = f"{{a}}{DELIMITER}{{b}}"
-    reads_question = False
     symmetric = True
 
 
@@ -75,7 +74,6 @@ def test_a_short_text_is_one_sequence_and_truncating_reads_the_beginning(
 ) -> None:
     class Scored(RegressionTask):
         name = "scored"
-        reads_question = False
 
     short, long = (Example({"text": text}, None, "") for text in ("Soup.", TEXT))
     task = Scored()
@@ -116,23 +114,9 @@ def test_only_what_is_read_needs_a_token(inputs: tuple[str, ...]) -> None:
     class Either(RegressionTask):
         name = "either"
         pair_prompt = f"{{a}}{DELIMITER}{{b}}"
-        reads_question = False
 
     task = Either().fit(seen(*inputs), "file")
     assert task.special_tokens() == ((DELIMITER,) if len(inputs) == 2 else ())
-
-
-def test_a_task_with_a_target_is_trained_on_a_line_with_its_name() -> None:
-    class Close(Alike):
-        reads_question = True
-
-    task = Close().fit(seen("a", "b"), "file")
-    assert task.trained_prompt({"a": "", "b": ""}) == "{a}\n{b}\nScore:"
-    assert task.answer_follows
-    assert task.special_tokens() == ()
-    given = Close().configured(Close.Options(prompt="{a} / {b}"))
-    assert given.trained_prompt({"a": "", "b": ""}) == "{a} / {b}"
-    assert not given.fit(seen("a", "b"), "file").answer_follows
 
 
 def test_a_prompt_that_names_the_answer_is_refused() -> None:
