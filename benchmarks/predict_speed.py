@@ -1,12 +1,13 @@
 """How fast is a file of short rows answered, compared with transformers' pipeline? How much of it is the model's time?
 
-    python benchmarks/predict_speed.py [--quick] [--data FOLDER]
+    python benchmarks/predict_speed.py [--quick] [--data FOLDER] [--model tiny|smollm2|FOLDER] [--rows N]
 
-`tiny` with a head of two labels answers 100,000 rows of SST-2's texts (repeated until there are that many), read from a
-.csv and written to one. Sides take turns, each in a separate process, after a first answer has loaded everything.
+`tiny`, or another model, with a head of two labels answers 100,000 rows of SST-2's texts (repeated until there are that
+many), read from a .csv and written to one. Sides take turns, each in a separate process, after a first answer has
+loaded everything.
 
 - `pipeline`: rows a second of `gpt-tasks predict --input --output`, in Python `Run.answered_rows` and `write_answers`,
-  and of a loop over transformers' text-classification pipeline with a GPT2ForSequenceClassification of the same shape,
+  and of a loop over transformers' text-classification pipeline with its class for classification of the same shape,
   whose rows come from `csv` and go to `csv`, at the batch size of 1, 8, 32 and 128 that is fastest on a twentieth. The
   pipeline answers a fifth of the rows: its rows a second do not depend on how many there are.
 - `forward passes`: all seconds of ours, and those within the forward passes of the same run. The goal is that all
@@ -33,23 +34,26 @@ from _cores import gpt_tasks
 from _results import print_table, write_results
 
 SHARED = Path(__file__).parents[2] / "shared"
-ROWS = 100_000
+ROWS, TINY = 100_000, "tiny"
 BATCHES = (1, 8, 32, 128)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of a twentieth of the rows")
+    parser.add_argument("--model", default=TINY, help="tiny, smollm2, or a model's folder")
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "sentiment" / "sst2", help="holds train.jsonl")
     parser.add_argument("--run", nargs=2, metavar=("SIDE", "JOB"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
         print(json.dumps(SIDES[args.run[0]](**json.loads(Path(args.run[1]).read_text(encoding="utf-8")))))
         return
-    rows, rounds = (ROWS // 20, 1) if args.quick else (ROWS, 3)
+    rows, rounds = (args.rows // 20, 1) if args.quick else (args.rows, 3)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        gpt_tasks(["finetune", "sentiment", "--method", "head", "--output", str(folder / "run")], None)
+        flags = ["--backbone", args.model, "--method", "head", "--output", str(folder / "run")]
+        gpt_tasks(["finetune", "sentiment", *flags], None)
         write_rows(args.data / "train.jsonl", folder / "all.csv", rows)
         for name, share in (("fifth", 5), ("tenth", 10), ("twentieth", 20)):
             write_rows(args.data / "train.jsonl", folder / f"{name}.csv", rows // share)
@@ -96,9 +100,11 @@ def main() -> None:
             "rounds": [each["memory"] for each in ours],
         },
     ]
+    if args.model != TINY:
+        cases = [case | {"case": f"{Path(args.model).name}: {case['case']}"} for case in cases]
     print_table(cases)
     if not args.quick:
-        write_results("predict_speed", cases)
+        write_results("predict_speed", cases, keep_others=args.model != TINY)
 
 
 def write_rows(source: Path, file: Path, rows: int) -> None:
@@ -151,11 +157,11 @@ def ours(run: str, source: str, output: str) -> dict[str, Any]:
 def peer(run: str, source: str, output: str, batch: int) -> dict[str, Any]:
     """Answer a file by transformers' pipeline; what its head answers does not matter for its time."""
     import torch
-    from transformers import AutoTokenizer, GPT2ForSequenceClassification, pipeline
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     tokenizer = AutoTokenizer.from_pretrained(f"{run}/model")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = GPT2ForSequenceClassification.from_pretrained(f"{run}/model", num_labels=2).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(f"{run}/model", num_labels=2).eval()
     model.config.pad_token_id = tokenizer.pad_token_id
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device=torch.device("cpu"))
     classify("a first answer")

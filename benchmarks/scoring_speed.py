@@ -1,11 +1,12 @@
 """How fast are requests scored, compared with lm-evaluation-harness on the same requests?
 
-    python benchmarks/scoring_speed.py [--quick] [--data FOLDER] [--tokenizer FOLDER] [--only CASE ...]
+    python benchmarks/scoring_speed.py [--quick] [--data FOLDER] [--model gpt2|smollm2|FOLDER] [--only CASE ...]
 
-A GPT-2 small with random weights scores the same log-likelihood requests on both sides, in float32 and in bf16: ours by
-`Scorer.answer` as `gpt-tasks score` calls it, the peer by the `loglikelihood` of lm-evaluation-harness's `hf` model, at
-the batch size of 1, 8, 16 and 64 that is fastest on a fifth of the requests. Timed is the scoring, tokenizing included,
-after the model is loaded and a first request was answered. Each run is a separate process, and the sides take turns.
+A GPT-2 small with random weights, or another model, scores the same log-likelihood requests on both sides, in float32
+and in bf16 (`--precisions`): ours by `Scorer.answer` as `gpt-tasks score` calls it, the peer by the `loglikelihood` of
+lm-evaluation-harness's `hf` model, at the batch size of 1, 8, 16 and 64 that is fastest on a fifth of the requests.
+Timed is the scoring, tokenizing included, after the model is loaded and a first request was answered. Each run is a
+separate process, and the sides take turns.
 
 - `fixed shots`: SST-2 after five examples, the same for every document; two choices of three tokens.
 - `drawn shots`: the same, five examples drawn for each document.
@@ -32,9 +33,9 @@ from random import Random
 from statistics import median
 from typing import Any
 
+from _models import GPT2, SHARED, add_model, case_of, write_model
 from _results import print_table, write_results
 
-SHARED = Path(__file__).parents[2] / "shared"
 BATCHES = (1, 8, 16, 64)
 PRECISIONS = ("float32", "bf16")
 GOALS = {
@@ -45,6 +46,14 @@ GOALS = {
     "blimp": 1.2,
     "lambada": 1.3,
 }
+# By the products of matrices of SmolLM2's shape, in bf16.
+LLAMA_GOALS = {
+    "fixed shots bf16": 12,
+    "drawn shots bf16": 2.5,
+    "zero-shot choices bf16": 3.2,
+    "blimp bf16": 1.4,
+    "lambada bf16": 1.25,
+}
 WORDS = {"negative": " a poor one", "positive": " a great one"}
 
 
@@ -52,7 +61,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of a tenth of the requests")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds suites and sentiment/sst2")
-    parser.add_argument("--tokenizer", type=Path, default=SHARED / "models" / "gpt2-tokenizer", help="GPT-2's")
+    add_model(parser)
+    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="the others stay unchanged")
     parser.add_argument("--run", nargs=2, metavar=("SIDE", "JOB"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -63,18 +73,22 @@ def main() -> None:
 
     def measured(case: dict[str, Any]) -> None:
         """Save a case at once: all of them take the better part of an hour."""
+        goals = GOALS if args.model == GPT2 else LLAMA_GOALS
+        goal = next((goal for start, goal in goals.items() if case["case"].startswith(start)), case["goal"])
+        case |= {"case": case_of(args.model, case["case"]), "goal": goal}
         cases.append(case)
         if not args.quick:
             write_results("scoring_speed", [case], keep_others=True)
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        backbone = prepare(folder, args.tokenizer)
+        backbone = folder / "model"
+        write_model(args.model, args.tokenizer, backbone)
         measured(start_up(backbone, folder, 1 if args.quick else 3))
         for name in args.only:
             requests = CASES[name](args.data)
             requests = requests[: max(8, len(requests) // 10)] if args.quick else requests
-            for precision in PRECISIONS:
+            for precision in args.precisions:
                 measured(compare(f"{name} {precision}", requests, precision, backbone, folder, args.quick))
     print_table(cases)
     for case in cases:
@@ -84,18 +98,6 @@ def main() -> None:
                 f"{case['case']}: bound {case['bound']:.2f}, share {share:.0%}, peak memory {memory['ours']} and "
                 f"{memory['peer']} MiB, largest difference {case['difference']:.2g}"
             )
-
-
-def prepare(folder: Path, tokenizer: Path) -> Path:
-    """Save a GPT-2 small with random weights next to its tokenizer."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
-
-    torch.manual_seed(0)
-    backbone = folder / "gpt2-small"
-    GPT2LMHeadModel(GPT2Config()).save_pretrained(backbone)
-    GPT2TokenizerFast.from_pretrained(tokenizer).save_pretrained(backbone)
-    return backbone
 
 
 def compare(
@@ -118,7 +120,7 @@ def compare(
         "peer": median(seconds["peer"]),
         "unit": "s",
         "ratio": median(seconds["peer"]) / median(seconds["ours"]),
-        "goal": next((goal for case, goal in GOALS.items() if name.startswith(case)), ""),
+        "goal": "",
         "rounds": seconds,
         "requests": len(requests),
         "peer_batch": best,
@@ -170,11 +172,16 @@ def ours(backbone: str, precision: str, requests: list[tuple[str, str]]) -> dict
 
 def bound(scorer: Any, asked: list[Any]) -> float:
     """Multiply-accumulates of all tokens and logits, by those of distinct tokens and needed logits."""
+    from torch.nn import Embedding
+
     from gpt_tasks.scoring.trie import Trie
 
     paths = [path for (path,) in scorer.tokenization.paths(asked)]
-    config = scorer._model.config
-    token, logit = 12 * config.n_layer * config.n_embd**2, config.n_embd * config.vocab_size
+    model = scorer._model
+    embeddings = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    tables = {*map(id, embeddings), *(id(each.weight) for each in model.modules() if isinstance(each, Embedding))}
+    logit = embeddings[1].numel()
+    token = sum(each.numel() for each in model.parameters() if each.dim() == 2 and id(each) not in tables)
     needed = {path.inputs[: len(path.inputs) - back] for path in paths for back in range(len(path.targets))}
     # The peer forwards one request for all one-token continuations of a context.
     forwarded = {path.inputs: len(path.inputs) for path in paths}

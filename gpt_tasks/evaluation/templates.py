@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gpt_tasks.scoring.responder import RegisteredResponder
     from gpt_tasks.scoring.scorer import Scorer
 
-FEWEST_ROWS, MOST_ROWS = 20, 100
+FEWEST_ROWS, MOST_ROWS = 20, 50
 
 
 def choose_template(
@@ -28,7 +28,7 @@ def choose_template(
 ) -> tuple[Template | None, tuple[str, ...]]:
     """Return the chat template that a model is to be asked by, or None, and notes on it.
 
-    Where the user has not said and the model has one, answers that are compared are tried both ways on at most 100
+    Where the user has not said and the model has one, answers that are compared are tried both ways on at most 50
     `labelled` examples: the template is taken if more answers are right with it. Where there are less than 20 of them,
     and for answers that are written, it is left out. `by` makes what answers from the template. Raises ModelError where
     the user asks for one and there is none.

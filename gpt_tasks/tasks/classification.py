@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
-import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
-from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -32,7 +29,8 @@ from gpt_tasks.tasks.labels import (
     refuse_two_readings,
 )
 from gpt_tasks.tasks.options import TaskOptions
-from gpt_tasks.tasks.prompts import distinct_fields, prompt_fields
+from gpt_tasks.tasks.probabilities import labels_to_json, most_probable, softmax
+from gpt_tasks.tasks.prompts import distinct_fields, ends_with_words, fields_of_question, prompt_fields
 from gpt_tasks.tasks.reading import from_cell
 from gpt_tasks.types import Continuation, Example, LogLikelihood, Prediction, Request, Response, Row, Statistic
 
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     import numpy
 
 LABEL = "label"
-MOST_IN_A_LINE = 100
 
 _LABELS = "--labels A --labels B, with --task --option labels=A --option labels=B"
 
@@ -99,7 +96,7 @@ class ClassificationTask(HeadTask):
     @property
     def label_follows(self) -> bool:
         """Whether a label's word can follow what a trained model reads, which then ends with words of the prompt."""
-        return _ends_with_words(self.trained_prompt(dict.fromkeys(self.inputs, "")))
+        return ends_with_words(self.trained_prompt(dict.fromkeys(self.inputs, "")))
 
     def read_target(self, row: Row, column: str) -> str:
         """Return the label as the data writes it."""
@@ -246,7 +243,7 @@ class ClassificationTask(HeadTask):
         if prompt is not None:
             known = [name for name in self.columns if name != self.target]
             known += distinct_fields(self.prompt, *filter(None, [self.pair_prompt]))
-            if not _fields_of(prompt, list(dict.fromkeys(known))):
+            if not fields_of_question(prompt, list(dict.fromkeys(known))):
                 raise UsageError(
                     f"--question {prompt!r} names no field, so that every text would be asked about in the same words",
                     f"Name one in braces: {', '.join(f'{{{name}}}' for name in dict.fromkeys(known))}.",
@@ -264,7 +261,7 @@ class ClassificationTask(HeadTask):
                 f"--label-word {odd[0]}={self.label_words[odd[0]]} is for a label '{odd[0]}', which does not exist",
                 f"There are {', '.join(self.labels)}.",
             )
-        _fields_of(self.question or "", fields)
+        fields_of_question(self.question or "", fields)
         words = [self.word(label) for label in self.labels]
         for label, word in self.label_words.items():
             if words.count(word) > 1:
@@ -299,7 +296,7 @@ class ClassificationTask(HeadTask):
         if self.question is not None:
             return self.question
         prompt = self.prompt_for(inputs).replace(DELIMITER, "\n")
-        return prompt if _ends_with_words(prompt) else f"{prompt}\nLabel:"
+        return prompt if ends_with_words(prompt) else f"{prompt}\nLabel:"
 
     def _made_up_row(self, number: int) -> Mapping[str, Any]:
         texts = dict.fromkeys(prompt_fields(self.prompt), SENTENCES[number % len(SENTENCES)][0])
@@ -336,54 +333,3 @@ class ClassificationTask(HeadTask):
             with suppress(DataError):
                 found[label] = self.normalize_label(label, "")
         return found
-
-
-def _fields_of(question: str, known: Sequence[str]) -> list[str]:
-    """Return the fields that a question names. Raises UsageError where it cannot be read, and for others than known."""
-    try:
-        named = prompt_fields(question)
-    except ValueError as error:
-        raise UsageError(
-            f"--question {question!r} cannot be read: {error}", "Name fields in braces, as {text}."
-        ) from None
-    for name in named:
-        if name not in known:
-            raise UsageError(
-                f"--question {question!r} names '{name}', which is not a field of the data",
-                f"Its fields are {', '.join(known)}.",
-            )
-    return named
-
-
-def _ends_with_words(prompt: str) -> bool:
-    """Return whether a prompt ends with words of its own, and not with a text."""
-    *_, (words, field, _, _) = string.Formatter().parse(prompt)
-    return field is None and not words.isspace()
-
-
-def labels_to_json(predicted: Any, probabilities: Mapping[str, float]) -> dict[str, Any]:
-    """Return what was predicted with the probability of every label, to six digits: the most probable first."""
-    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
-    return {"predicted": predicted, "probabilities": {label: round(p, 6) for label, p in ranked}}
-
-
-def most_probable(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `labels_to_json` says, with the probabilities of 100 labels at most: a line of a file is for people.
-
-    A file of all, of a thousand labels and a hundred thousand examples, would take 2.4 GB.
-    """
-    probabilities = said.get("probabilities", {})
-    if len(probabilities) <= MOST_IN_A_LINE:
-        return dict(said)
-    return {**said, "probabilities": dict(islice(probabilities.items(), MOST_IN_A_LINE))}
-
-
-def softmax(values: Sequence[float]) -> list[float]:
-    """Return probabilities that are proportional to the exponentials of `values`."""
-    import numpy
-    from scipy import special
-
-    if max(values) == -math.inf:
-        return [1 / len(values)] * len(values)
-    probabilities: list[float] = special.softmax(numpy.array(values, dtype=numpy.float64)).tolist()
-    return probabilities

@@ -17,11 +17,12 @@ from gpt_tasks.extensions import Metric
 from gpt_tasks.shown import quoted
 from gpt_tasks.tasks.base import TrainingExamples
 from gpt_tasks.tasks.card import Display, TaskCard
-from gpt_tasks.tasks.classification import ClassificationOptions, labels_to_json, most_probable
+from gpt_tasks.tasks.classification import ClassificationOptions
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures
 from gpt_tasks.tasks.headed import HeadTask
 from gpt_tasks.tasks.labels import by_value, known_label, label_text, most_frequent_spellings, refuse_two_readings
 from gpt_tasks.tasks.options import READING, TaskOptions, option_advice
+from gpt_tasks.tasks.probabilities import labels_to_json, most_probable
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import from_cell
 from gpt_tasks.types import Example, MultiLabelPrediction, Row, Statistic

@@ -13,11 +13,11 @@ from gpt_tasks.errors import DataError
 from gpt_tasks.extensions import Metric
 from gpt_tasks.tasks.card import Display, TaskCard
 from gpt_tasks.tasks.choice_answers import AnswerForm, choose_form, read_answer, read_choices, write_answer
-from gpt_tasks.tasks.classification import labels_to_json, softmax
 from gpt_tasks.tasks.fixtures import SENTENCES, Fixtures, with_column
 from gpt_tasks.tasks.headed import DELIMITER, LONG_TEXTS, HeadTask
 from gpt_tasks.tasks.options import READING, TaskOptions
 from gpt_tasks.tasks.pieces import LongTexts, encode_pieces
+from gpt_tasks.tasks.probabilities import labels_to_json, softmax
 from gpt_tasks.tasks.prompted import PromptedTask, PromptOptions
 from gpt_tasks.tasks.prompts import prompt_fields
 from gpt_tasks.tasks.reading import extra_columns, plain_text

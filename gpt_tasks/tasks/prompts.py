@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticCustomError
 
-from gpt_tasks.errors import DataError
+from gpt_tasks.errors import DataError, UsageError
 from gpt_tasks.tasks.encoding import encode_text, encode_texts, encode_with_offsets, literal
 from gpt_tasks.types import Encoded
 
@@ -33,6 +33,29 @@ def prompt_fields(prompt: str) -> list[str]:
 def distinct_fields(*prompts: str) -> list[str]:
     """Return the names of the fields that some prompts read, each once, in order."""
     return list(dict.fromkeys(field for prompt in prompts for field in prompt_fields(prompt)))
+
+
+def fields_of_question(question: str, known: Sequence[str]) -> list[str]:
+    """Return the fields that a question names. Raises UsageError where it cannot be read, and for others than known."""
+    try:
+        named = prompt_fields(question)
+    except ValueError as error:
+        raise UsageError(
+            f"--question {question!r} cannot be read: {error}", "Name fields in braces, as {text}."
+        ) from None
+    for name in named:
+        if name not in known:
+            raise UsageError(
+                f"--question {question!r} names '{name}', which is not a field of the data",
+                f"Its fields are {', '.join(known)}.",
+            )
+    return named
+
+
+def ends_with_words(prompt: str) -> bool:
+    """Return whether a prompt ends with words of its own, and not with a text."""
+    *_, (words, field, _, _) = string.Formatter().parse(prompt)
+    return field is None and not words.isspace()
 
 
 def check_template(template: str | None) -> str | None:

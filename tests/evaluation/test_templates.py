@@ -72,8 +72,8 @@ def test_the_template_is_applied_where_it_answers_more_training_rows_right(bette
     responder = Responder(is_better_by_template=better)
     template, (note,) = chosen(responder)
     assert (template is not None) is better
-    right = ("100", "0") if better else ("0", "100")
-    assert f"of 100 training rows {right[0]} are answered right with it, {right[1]} without it" in note
+    right = ("50", "0") if better else ("0", "50")
+    assert f"of 50 training rows {right[0]} are answered right with it, {right[1]} without it" in note
     assert note.startswith(f"The model's chat template is {'' if better else 'not '}applied")
     assert responder.asked == 2 * 2 * MOST_ROWS
 

@@ -21,10 +21,10 @@ from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.sequence import SequenceHead
 from gpt_tasks.learners.base import Learner, LearnerSettings
 from gpt_tasks.learners.baselines import best_cut
+from gpt_tasks.learners.choice import MultipleChoiceLearner
 from gpt_tasks.learners.sequence import (
     ClassificationLearner,
     MultiLabelLearner,
-    MultipleChoiceLearner,
     RegressionLearner,
 )
 from gpt_tasks.metrics import METRICS
