@@ -97,8 +97,9 @@ print(*sorted(name for name in sys.modules if name.startswith(("gpt_tasks.scorin
 def test_a_model_that_gives_labels_imports_no_room_of_models_that_write(tmp_path) -> None:
     process = run(PREDICT.format(folder=str(tmp_path / "run")))
     assert process.returncode == 0, process.stderr
-    # How answers are written can be a setting of any run.
-    assert set(process.stdout.split()) <= {"gpt_tasks.generation", "gpt_tasks.generation.decoding"}
+    # How answers are written, and how few-shot examples are drawn, are flags of any run.
+    flags = {"gpt_tasks.generation.decoding", "gpt_tasks.scoring.shots"}
+    assert set(process.stdout.split()) <= {"gpt_tasks.generation", "gpt_tasks.scoring", *flags}
 
 
 def processor_seconds(*arguments: str, **variables: str) -> float:

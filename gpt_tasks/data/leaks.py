@@ -70,7 +70,8 @@ def note_on_shots(examples: Examples | Sequence[Example], pool: Examples | Seque
     count = int(among(keys_of(examples), keys_of(pool)).sum())
     if not count:
         return []
-    return [f"Texts that are in the training data too: {count:,} of {len(examples):,}. None is among its own shots."]
+    found = f"{count:,} of {len(examples):,}"
+    return [f"Texts that are among the rows of shots and baselines too: {found}. None is among its own shots."]
 
 
 def keys_of(examples: Examples | Iterable[Example]) -> np.ndarray:

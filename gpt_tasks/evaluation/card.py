@@ -46,12 +46,13 @@ def model_card(
     fields: Sequence[str] = ("text",),
     plots: Sequence[str] = (),
     referred: str = "",
+    adapter: str = "",
 ) -> str:
     """Return the card as Markdown, with the front matter that model hubs read.
 
     `run` is the folder as commands should name it, `rows` how many each split holds, `settings` those of the training,
     `fields` the names of an example's texts, `plots` those of the PNG files next to the card,
-    `referred` the place of a backbone that the run does not hold itself.
+    `referred` the place of a backbone that the run does not hold itself, `adapter` the folder of an adapter.
     """
     words = task.card()
     parts = [
@@ -69,7 +70,7 @@ def model_card(
         *_samples(report),
         "## How to use it",
         _usage(fields, run, words, task.command),
-        _referred(referred),
+        _holds(words, referred, adapter),
         "## Data",
         f"Read from {markdown(data)}.",
         _table(["split", "rows"], [[name, f"{count:,}"] for name, count in rows.items()]),
@@ -83,13 +84,21 @@ def model_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _referred(place: str) -> str:
-    if not place:
-        return ""
-    return (
-        "This folder does not hold the backbone's weights, and transformers alone cannot open it: gpt-tasks reads "
-        f"them from `{markdown_code(place)}`, and checks them by the SHA-256 in its `backbone.json`."
-    )
+def _holds(words: TaskCard, referred: str, adapter: str) -> str:
+    """Return what the run's folder holds of the model."""
+    said = f"`model/` holds a causal language model that transformers loads directly, and {words.saved} (`task.json`)."
+    if referred:
+        said = (
+            f"`model/` holds {words.saved} (`task.json`), but not the backbone's weights, and transformers alone "
+            f"cannot open it: gpt-tasks reads them from `{markdown_code(referred)}`, and checks them by the SHA-256 in "
+            "its `backbone.json`."
+        )
+    if adapter:
+        said += (
+            f" `{adapter}/` holds what the method trained of the backbone, without the head, as an adapter that peft "
+            f"opens, and gpt-tasks as a model: `--backbone RUN/{adapter}`."
+        )
+    return said
 
 
 def _front_matter(report: Report, words: TaskCard, run: str, backbone: str) -> str:
@@ -237,9 +246,7 @@ def _usage(fields: Sequence[str], run: str, words: TaskCard, command: str) -> st
         python = f'from transformers import pipeline\n\nprint(pipeline("text-generation", {opened})({text}))'
     return (
         f"```\ngpt-tasks {command} {folder}{asked}\ngpt-tasks evaluate {folder} --data FILE\n```\n\n"
-        f"```python\n{python}\n```\n\n"
-        "`model/` holds a causal language model that transformers loads directly, and "
-        f"{words.saved} (`task.json`)."
+        f"```python\n{python}\n```"
     )
 
 

@@ -80,12 +80,13 @@ def evaluate(
     by: str | None = None,
     cluster: str | None = None,
     training: Mapping[str, float | int | str | None] | None = None,
+    asked: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     output: Path | None = None,
     private: bool = False,
     show_progress: bool = False,
 ) -> Report:
-    """Return the report, computed a chunk of examples at a time.
+    """Return the report, computed a chunk of examples at a time. `asked` says how a model was prompted.
 
     `by` names one of the examples' extra columns, whose most frequent values are also evaluated separately. `cluster`
     names an extra column, or a field, whose equal values belong together: errors and intervals go by it (Miller 2024,
@@ -161,6 +162,7 @@ def evaluate(
         directions={metric.name: metric.better for metric in metrics},
         fields=tuple(fields),
         cluster=clustering.cluster or "",
+        asked=dict(asked or {}),
         verdict=verdict(tally, figures, baselines, compared, clusters, training or {}),
     )
     if output is not None:

@@ -102,9 +102,8 @@ class ZeroShotModel(AnsweringModel):
 
     def configuration(self) -> dict[str, Any]:
         """Return the model, its task, and how it is prompted."""
-        from gpt_tasks.data.in_memory import described
 
-        data = None if self.prompting.data is None else described(self.prompting.data)
+        data = self._drawn_from or None
         prompting = self.prompting.model_dump(exclude={"data"})
         return {"model": self.model, "task": self._task.name, **prompting, "data": data, **self._where}
 
@@ -168,7 +167,8 @@ class ZeroShotModel(AnsweringModel):
         notes += alike_labels(task, label_counts(task, examples))
         task.check_question(list(examples.fields))
         if train is None:
-            notes.append("There is no train split: no baselines are fitted, and shots come from what is evaluated.")
+            shots = ", and shots come from what is evaluated" if self.prompting.shots else ""
+            notes.append(f"There is no train split: no baselines are fitted{shots}.")
         else:
             notes += note_on_shots(examples, train)
         notes += notes_on(examples)
@@ -187,9 +187,33 @@ class ZeroShotModel(AnsweringModel):
                 metrics=self.plugins.registry.metrics_of(task, names),
                 by=by,
                 cluster=cluster,
+                asked=self._asked(template, "train" if train is not None else split),
                 notes=notes,
                 output=output,
             )
+
+    def _asked(self, template: Template | None, pool: str) -> dict[str, Any]:
+        """Return which model is asked, and how; `pool` is the split that shots are drawn from."""
+        prompting = self.prompting
+        shots = {"shots_sampler": prompting.sampler, "seed": prompting.seed, "shots_from": self._drawn_from or pool}
+        return {
+            "model": self.model,
+            "fingerprint": self.responder.identity["model"],
+            "precision": self._where["precision"],
+            "shots": prompting.shots,
+            **(shots if prompting.shots else {}),
+            "calibrated": prompting.calibrated,
+            "chat_template": template is not None,
+            "question": prompting.question,
+            "label_words": dict(prompting.label_words),
+        }
+
+    @property
+    def _drawn_from(self) -> str:
+        """The data that were named to draw few-shot examples from, or nothing."""
+        from gpt_tasks.data.in_memory import described
+
+        return "" if self.prompting.data is None else str(described(self.prompting.data))
 
     def _cache(self, output: Path) -> AnswerCache:
         from gpt_tasks.scoring.cache import AnswerCache
@@ -209,7 +233,7 @@ class ZeroShotModel(AnsweringModel):
     ) -> tuple[Template | None, tuple[str, ...]]:
         """Decide whether the model is asked by its chat template; see `choose_template`."""
         tried = partial(self._predictor, task, pool, own=True)
-        return choose_template(self.prompting, task, self.responder, labelled, tried)
+        return choose_template(self.prompting, task, self.responder, labelled, tried, model=self.model)
 
     def _fitted_pool(self, data: Any) -> tuple[Task, list[Example]]:
         """Return the task fitted to the data that shots are drawn from, and those examples; say how they were read."""

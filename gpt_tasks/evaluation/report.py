@@ -73,7 +73,8 @@ class Report:
     `baselines` maps each baseline to its own metrics. There are `mistakes`, the most confident ones first, or
     `samples`. `training` says what training took, in seconds and MiB, `directions` whether a metric is better higher or
     lower, `fields` the inputs in a line of predictions.jsonl, `cluster` by which column or field examples belong
-    together in standard errors and intervals. `verdict` says what to try where the model is no better than a baseline.
+    together in standard errors and intervals. `asked` is, of a model that was prompted without training, which one it
+    was and how it was prompted. `verdict` says what to try where the model is no better than a baseline.
     """
 
     task: str
@@ -93,6 +94,7 @@ class Report:
     directions: Mapping[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
     cluster: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
     verdict: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -133,6 +135,7 @@ class Report:
             "directions": dict(self.directions),
             "fields": list(self.fields),
             "cluster": self.cluster,
+            "asked": dict(self.asked),
             "verdict": self.verdict,
         }
 

@@ -26,12 +26,16 @@ _BASELINE_NAMES = {
 MOST_LABELS = 30
 SHOWN_SAMPLES = 2
 LONGEST_TEXT = 300
+LONGEST_ASKED = 1_000
 
 
 def print_report(report: Report, file: TextIO | None = None) -> None:
     """Print scores, labels, slices and notes to stdout or to `file`."""
     console = terminal(file)
     console.print(Text(escaped(f"{report.task}: {report.split}, {examples(report.n)}"), style="bold"))
+    if report.asked:
+        told = [f"{name} {value}" for name, value in report.asked.items() if value or name == "shots"]
+        console.print(Text(escaped(shortened("Asked: " + ", ".join(told), LONGEST_ASKED))))
     _print_scores(report, file)
     if 0 < len(report.labels) <= MOST_LABELS:
         console.print()

@@ -25,18 +25,20 @@ def choose_template(
     responder: Scorer | RegisteredResponder,
     labelled: Examples | Sequence[Example],
     by: Callable[[Template | None], ZeroShotPredictor],
+    *,
+    model: str,
 ) -> tuple[Template | None, tuple[str, ...]]:
     """Return the chat template that a model is to be asked by, or None, and notes on it.
 
     Where the user has not said and the model has one, answers that are compared are tried both ways on at most 50
     `labelled` examples: the template is taken if more answers are right with it. Where there are less than 20 of them,
-    and for answers that are written, it is left out. `by` makes what answers from the template. Raises ModelError where
-    the user asks for one and there is none.
+    and for answers that are written, it is left out. `by` makes what answers from the template; `model` is the name
+    that the user gave. Raises ModelError where the user asks for one and there is none.
     """
     tokenizer, wanted = responder.tokenizer, prompting.chat_template
     if wanted is False or (wanted is None and not getattr(tokenizer, "chat_template", None)):
         return None, ()
-    template = chat_template(tokenizer, responder.identity["model"])
+    template = chat_template(tokenizer, model)
     if wanted:
         return template, ()
     tried = _tried(task, labelled, prompting.seed)

@@ -51,9 +51,12 @@ def verdict(
     if not unbeaten:
         return ""
     best, name = max(unbeaten)
+    advice = _advice(training)
+    if ours.value == metric.best:
+        advice = "Nothing could be: more test rows, or harder ones, would tell them apart."
     return (
         f"The model is no better than its baseline ({baseline_name(name)}): {metric.name} "
-        f"{number(ours.value)} {interval(ours)} against {number(sign * best)}. {_advice(training)}"
+        f"{number(ours.value)} {interval(ours)} against {number(sign * best)}. {advice}"
     )
 
 

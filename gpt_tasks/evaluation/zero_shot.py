@@ -43,14 +43,15 @@ def zero_shot(
 
     `model` is a preset, a folder, a hub id or a run, or a registered responder's as in `openai:NAME`.
 
-    `shots` few-shot examples come before each, drawn from `data` (a path, a data frame, a list of mappings), or from
-    what is evaluated where that has a train split. Text files of `data` are in `encoding`, where it is given; with
-    `skip_invalid` rows of it that cannot be used are left out. `options` are the task's own; `question` and
-    `label_words` say how labels are asked for, and `calibrated` divides each label's probability by the one that it has
-    after inputs without content (contextual calibration, Zhao et al. 2021). With `chat_template` the model is asked by
-    its chat template; where that is None it is decided, see `templates.choose_template`. Raises UsageError for a task
-    that cannot be evaluated zero-shot, and for a setting of the wrong type. The model is loaded when it is first used;
-    that of a run must be the one that was trained, unless `verify` is False.
+    `shots` few-shot examples come before each, drawn from `data` (a path, a data frame, a list of mappings), or else
+    from the train split of what is evaluated, or from what is evaluated where that has none. Text files of `data` are
+    in `encoding`, where it is given; with `skip_invalid` rows of it that cannot be used are left out. `options` are the
+    task's own; `question` and `label_words` say how labels are asked for, and `calibrated` divides each label's
+    probability by the one that it has after inputs without content (contextual calibration, Zhao et al. 2021). With
+    `chat_template` the model is asked by its chat template; where that is None it is decided, see
+    `templates.choose_template`. Raises UsageError for a task that cannot be evaluated zero-shot, and for a setting of
+    the wrong type. The model is loaded when it is first used; that of a run must be the one that was trained, unless
+    `verify` is False.
     """
     if not isinstance(model, str | Path):
         raise UsageError(f"model: {model!r:.60}: this is no model", "Name a preset, a folder, a hub id or a run.")

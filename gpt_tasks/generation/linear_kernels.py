@@ -42,8 +42,11 @@ def multiplies_int8() -> bool:
 
 
 def _dense(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
-    dtype = weight.dtype
-    if not torch.backends.mkldnn.is_available():
+    dtype, packed = weight.dtype, _packed(weight)
+    reads_half = dtype == torch.bfloat16 and _reads_half(weight)
+    if packed is None and reads_half:
+        return _HalfPrecision(weight.clone(), bias, gelu)
+    if packed is None:
         kept = weight.clone(memory_format=torch.contiguous_format)
 
         def multiply(states: Tensor) -> Tensor:
@@ -51,21 +54,32 @@ def _dense(weight: Tensor, bias: Tensor | None, gelu: bool) -> Product:
             return functional.gelu(found, approximate="tanh") if gelu else found
 
         return multiply
-    packed = _onednn._reorder_linear_weight(weight.contiguous())
     run, then, algorithm = _onednn._linear_pointwise, "gelu" if gelu else "none", "tanh" if gelu else ""
 
     def multiply_many(states: Tensor) -> Tensor:
         found: Tensor = run(states.to(dtype), packed, bias, then, [], algorithm)
         return found
 
-    if dtype != torch.bfloat16 or not _reads_half(weight):
+    if not reads_half:
         return multiply_many
     multiply_few = _HalfPrecision(packed, bias, gelu)
     return lambda states: multiply_few(states) if len(states) <= FEW_ROWS else multiply_many(states)
 
 
+def _packed(weight: Tensor) -> Tensor | None:
+    """Return a weight as oneDNN reads it; None where that is not there, or has no kernel: bfloat16 without AVX-512."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        packed: Tensor = _onednn._reorder_linear_weight(weight.contiguous())
+    except RuntimeError:
+        return None
+    return packed
+
+
 class _HalfPrecision:
-    """Weights in float16, states in float32: for few rows FBGEMM reads them faster than oneDNN reads bfloat16.
+    """Weights in float16, states in float32: for few rows FBGEMM reads them faster than oneDNN reads bfloat16, and for
+    any number where oneDNN does not.
 
     A number of bfloat16 has the same value there, unless it is below 6e-5. They take as much memory again, from the
     first use on.

@@ -141,7 +141,7 @@ class ClassificationTask(HeadTask):
         near = get_close_matches(target, self.labels, n=1)
         hint = "Fix the row, or train on data that holds this label."
         if self.labels_declared:
-            hint = "Fix the row, or train with --labels that name this label too."
+            hint = "Fix the row, or name this label too (--labels; without training --option labels=LABEL)."
         if near:
             hint = f"Did you mean '{near[0]}'?"
         if numbered:

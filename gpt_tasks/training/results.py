@@ -146,6 +146,7 @@ def _write_card(session: Session, report: Report) -> None:
         fields=session.splits.train.fields,
         plots=sorted(plot.name for plot in session.folder.path.glob("*.png")),
         referred=_reference(session).place if session.config.backbone_by_reference else "",
+        adapter=session.folder.adapter.name if session.folder.adapter.exists() else "",
     )
     with atomic_write(session.folder.path / "README.md") as file:
         file.write(card)

@@ -72,8 +72,12 @@ class RunFolder:
         """Read run.json. Raises ModelError where it is missing, broken, or of a schema this version does not read."""
         file = self.path / RECORD
         if not file.is_file():
+            is_adapter = (self.path / "adapter_config.json").exists()
             raise ModelError(
-                f"{self.path} is no run: it holds no run.json", "Give the folder that gpt-tasks finetune wrote."
+                f"{self.path} is no run: it holds no run.json",
+                "It is an adapter, without a head: give the run that it is in, or --task TASK to ask it without one."
+                if is_adapter
+                else "Give the folder that gpt-tasks finetune wrote.",
             )
         record = read_json(file, _AGAIN)
         version = record.get("schema_version")

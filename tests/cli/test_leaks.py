@@ -123,7 +123,7 @@ def test_shots_are_from_train_and_never_the_text_that_is_asked_about(
     monkeypatch.setattr(asking, "shots_for", watched)
     few = ["--option", "max_tokens=8"] if task == "text-to-text" else []
     told = notes("evaluate", tiny_backbone_folder, "--task", task, "--data", folder, "--shots", 2, *few)
-    assert "Texts that are in the training data too: 2 of 4. None is among its own shots." in told
+    assert "Texts that are among the rows of shots and baselines too: 2 of 4. None is among its own shots." in told
     train = {next(iter(row(number).values())) for number in range(4)}
     assert len(drawn) == 4
     for text, shots in drawn:

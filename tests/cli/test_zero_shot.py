@@ -80,6 +80,30 @@ def test_shots_and_calibration_change_the_answers(cli: Any, reviews_folder: Path
     assert len(set(probabilities)) == 4
 
 
+def test_the_report_says_which_model_was_asked_and_how(
+    cli: Any, reviews_folder: Path, tiny_backbone_folder: Path
+) -> None:
+    flags = ["--shots", "2", "--shots-sampler", "similar", "--calibrate", "--label-word", "positive=good"]
+    arguments = ["--task", "sentiment", "--data", reviews_folder, "--output", "report", *flags]
+    outcome = cli("evaluate", tiny_backbone_folder, *arguments)
+    assert outcome.code == 0, outcome.err
+    asked = json.loads(Path("report/metrics.json").read_text())["asked"]
+    assert asked.pop("fingerprint").startswith("sha256:")
+    assert asked == {
+        "model": str(tiny_backbone_folder),
+        "precision": "float32",
+        "shots": 2,
+        "shots_sampler": "similar",
+        "seed": 1234,
+        "shots_from": "train",
+        "calibrated": True,
+        "chat_template": False,
+        "question": None,
+        "label_words": {"positive": "good"},
+    }
+    assert "shots 2, shots_sampler similar, seed 1234, shots_from train, calibrated True" in outcome.out
+
+
 def test_calibration_makes_content_free_inputs_even(tiny_backbone_folder: Path, tmp_path: Path, cli: Any) -> None:
     rows = [{"text": "N/A", "label": "positive"}, {"text": "[MASK]", "label": "negative"}]
     data = jsonl(tmp_path / "free.jsonl", rows)
@@ -133,7 +157,7 @@ def test_what_is_shown_without_json_is_the_table_of_a_report(
     assert "multiple-choice: all, 2 examples" in outcome.out
     assert "acc_norm" in outcome.out
     assert "longest choice" in outcome.out
-    assert "There is no train split: no baselines are fitted" in outcome.out
+    assert "There is no train split: no baselines are fitted.\n" in outcome.out
 
 
 def test_the_values_of_a_column_are_evaluated_separately(cli: Any, tiny_backbone_folder: Path, tmp_path: Path) -> None:

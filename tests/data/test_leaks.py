@@ -64,7 +64,7 @@ def test_equal_choices_are_counted(tmp_path: Path) -> None:
 def test_rows_of_the_training_data_are_counted(tmp_path: Path) -> None:
     train = stored(ROWS[:2], tmp_path)
     assert note_on_shots(ROWS, train) == [
-        "Texts that are in the training data too: 3 of 6. None is among its own shots."
+        "Texts that are among the rows of shots and baselines too: 3 of 6. None is among its own shots."
     ]
     assert note_on_shots(ROWS[3:], train) == []
     save_trained(tmp_path / TRAINED_ROWS, train.keys, None)

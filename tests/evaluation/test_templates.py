@@ -64,6 +64,7 @@ def chosen(
         responder,
         rows,
         lambda template: ZeroShotPredictor(task, responder, (), prompting, own=True, template=template),
+        model="chatty",
     )
 
 

@@ -82,6 +82,12 @@ def test_a_better_model_says_nothing() -> None:
     assert made(first(0.8)).verdict == ""
 
 
+def test_where_nothing_could_be_better_other_rows_are_advised() -> None:
+    assert made(first(1.0), {"updates": 2000}, majority=first(1.0)).verdict.endswith(
+        "Nothing could be: more test rows, or harder ones, would tell them apart."
+    )
+
+
 def test_examples_are_paired_so_that_a_small_gain_counts_and_one_by_chance_does_not() -> None:
     # Within the model's own interval in both cases; the same eight more are right, or 28 more and 20 fewer.
     paired = made(first(0.58), majority=first(0.5))

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from gpt_tasks.generation import linear_kernels
 from gpt_tasks.generation.decoding import Decoding
 from gpt_tasks.generation.engine import CachedLoop, Generating, can_loop
 from gpt_tasks.generation.generator import Generator
@@ -173,6 +175,22 @@ def test_weights_beyond_float16_are_multiplied_in_bfloat16() -> None:
     for rows in (1, 6):
         found = multiply(states[:rows]).float()
         assert ((found - right[:rows]).norm(dim=0) < 0.02 * right[:rows].norm(dim=0) + 0.1).all()
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e6])
+@pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-5), ("bf16", 0.02)])
+def test_a_processor_without_kernels_of_onednn_multiplies_all_the_same(
+    precision: Any, apart: float, largest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_kernels, "_packed", lambda weight: None)
+    generator = torch.Generator().manual_seed(0)
+    weight, states, bias = (torch.randn(*shape, generator=generator) for shape in ((48, 64), (6, 64), (48,)))
+    weight[3] *= largest
+    right = functional.gelu(states @ weight.T + bias, approximate="tanh")
+    multiply = linear_kernels.product(weight, bias, precision, gelu=True)
+    for rows in (1, 6):
+        found = multiply(states[:rows]).float()
+        assert ((found - right[:rows]).norm(dim=0) < apart * right[:rows].norm(dim=0) + 10 * apart).all()
 
 
 @pytest.mark.skipif(not multiplies_int8(), reason="this CPU does not multiply int8")

@@ -70,6 +70,18 @@ def opened(place: Path) -> Any:
     return load_backbone(str(place), installed_plugins().registry.backbones).model
 
 
+def test_the_card_says_what_the_folder_holds(runs: dict[str, Any]) -> None:
+    beside, instead = ((run.path / "README.md").read_text() for run in runs.values())
+    for card in (beside, instead):
+        assert "`adapter/` holds what the method trained of the backbone, without the head" in card
+    assert "`model/` holds a causal language model that transformers loads directly" in beside
+    assert "a causal language model that transformers loads" not in instead
+    assert "but not the backbone's weights, and transformers alone cannot open it" in instead
+    with pytest.raises(ModelError) as caught:
+        gpt_tasks.load(runs["beside"].path / "adapter")
+    assert "It is an adapter, without a head: give the run that it is in" in str(caught.value.hint)
+
+
 def test_peft_opens_the_adapter_that_is_kept(runs: dict[str, Any]) -> None:
     merged, adapter = runs["beside"].path / "model", runs["beside"].path / "adapter"
     expected = logits(AutoModelForCausalLM.from_pretrained(merged))
