@@ -97,6 +97,12 @@ class Report:
     asked: Mapping[str, Any] = field(default_factory=dict)
     verdict: str = ""
 
+    @property
+    def how_asked(self) -> str:
+        """Which model was prompted and how, in a line; empty of a fine-tuned one."""
+        told = {name: value for name, value in self.asked.items() if name != "fingerprint"}
+        return ", ".join(f"{name} {value}" for name, value in told.items() if value or name == "shots")
+
     def to_json(self) -> dict[str, Any]:
         """Return what metrics.json holds: JSON values only, with null for what is not a finite number."""
         return {

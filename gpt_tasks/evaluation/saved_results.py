@@ -216,11 +216,11 @@ def _read_report(folder: Path) -> SavedResults:
     file = folder / METRICS
     saved = saved_json(file, REPORT_VERSION, "evaluate")
     try:
-        Report.from_json(saved)
+        report = Report.from_json(saved)
         task = _evaluated(folder, saved)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(file, error, "evaluate") from error
-    return SavedResults(path=folder, kind="evaluate", tasks={task.name: task})
+    return SavedResults(path=folder, kind="evaluate", tasks={task.name: task}, model=report.how_asked or None)
 
 
 def _evaluated(folder: Path, saved: Mapping[str, Any]) -> SavedTask:

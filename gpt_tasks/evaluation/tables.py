@@ -33,9 +33,8 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
     """Print scores, labels, slices and notes to stdout or to `file`."""
     console = terminal(file)
     console.print(Text(escaped(f"{report.task}: {report.split}, {examples(report.n)}"), style="bold"))
-    if report.asked:
-        told = [f"{name} {value}" for name, value in report.asked.items() if value or name == "shots"]
-        console.print(Text(escaped(shortened("Asked: " + ", ".join(told), LONGEST_ASKED))))
+    if report.how_asked:
+        console.print(Text(escaped(shortened(f"Asked: {report.how_asked}", LONGEST_ASKED))))
     _print_scores(report, file)
     if 0 < len(report.labels) <= MOST_LABELS:
         console.print()

@@ -101,7 +101,12 @@ def test_the_report_says_which_model_was_asked_and_how(
         "question": None,
         "label_words": {"positive": "good"},
     }
-    assert "shots 2, shots_sampler similar, seed 1234, shots_from train, calibrated True" in outcome.out
+    told = "shots 2, shots_sampler similar, seed 1234, shots_from train, calibrated True"
+    assert told in outcome.out
+    assert cli("evaluate", tiny_backbone_folder, *arguments[:5], "plain").code == 0
+    compared = cli("compare", "plain", "report")
+    assert "A: plain (model " in compared.out
+    assert f"B: report (model {tiny_backbone_folder}, precision float32, {told}" in compared.out.replace("\n", "")
 
 
 def test_calibration_makes_content_free_inputs_even(tiny_backbone_folder: Path, tmp_path: Path, cli: Any) -> None:
