@@ -58,7 +58,7 @@ class AnsweringModel(ABC):
         A single text, or a single mapping, gets a single answer, a list of them a list. The answer is a Prediction
         where one of several labels is right, a MultiLabelPrediction where several can be, a SpanAnswer where it is in a
         context, a number, a text where the model writes, or what a plugin's task predicts. Raises DataError for what is
-        no text.
+        no text, UsageError for what is no list of them either, as a table.
         """
         if isinstance(texts, str | Mapping):
             return self.predict([texts])[0]

@@ -40,6 +40,7 @@ class Prompting(BaseModel):
     question: str | None = Field(None, description="How an example reads before its label.")
     label_words: dict[str, str] = Field({}, description="The words for labels.")
     column: dict[str, str] = Field({}, description="The columns of fields.")
+    options: dict[str, Any] = Field({}, description="The task's own options.")
 
 
 class ZeroShotPredictor:

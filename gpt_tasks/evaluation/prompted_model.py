@@ -74,12 +74,20 @@ class ZeroShotModel(AnsweringModel):
     @property
     def predictor(self) -> ZeroShotPredictor:
         """What answers texts, after few-shot examples that are drawn from the beginning: each call gets the same."""
-        task, pool, template = self._fitted
-        return self._predictor(task, pool, template, own=False)
+        return self._predictor(*self._fitted, self._chosen_template, own=False)
 
     @cached_property
-    def _fitted(self) -> tuple[Task, list[Example], Template | None]:
-        """The task, the few-shot examples to draw from, of the data that was named, and the chat template, if any."""
+    def _chosen_template(self) -> Template | None:
+        """The chat template that texts are asked by, if any: decided when the model is first needed, and said."""
+        task, pool = self._fitted
+        template, notes = self._template(task, pool, pool)
+        for note in notes if pool else ():
+            tell(note)
+        return template
+
+    @cached_property
+    def _fitted(self) -> tuple[Task, list[Example]]:
+        """The task, and the few-shot examples to draw from, of the data that was named."""
         data = self.prompting.data
         if self.prompting.shots and data is None:
             raise UsageError(f"--shots {self.prompting.shots}: there is nothing to draw from", "Give labelled --data.")
@@ -89,10 +97,7 @@ class ZeroShotModel(AnsweringModel):
                 f"Task '{task.name}' declares no labels to choose from",
                 "Name them with --option labels=A --option labels=B, or give labelled --data.",
             )
-        template, notes = self._template(task, pool, pool)
-        for note in notes if pool else ():
-            tell(note)
-        return task, pool, template
+        return task, pool
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -102,7 +107,6 @@ class ZeroShotModel(AnsweringModel):
 
     def configuration(self) -> dict[str, Any]:
         """Return the model, its task, and how it is prompted."""
-
         data = self._drawn_from or None
         prompting = self.prompting.model_dump(exclude={"data"})
         return {"model": self.model, "task": self._task.name, **prompting, "data": data, **self._where}
@@ -205,7 +209,8 @@ class ZeroShotModel(AnsweringModel):
             "calibrated": prompting.calibrated,
             "chat_template": template is not None,
             "question": prompting.question,
-            "label_words": dict(prompting.label_words),
+            "label_words": prompting.label_words,
+            "options": prompting.options,
         }
 
     @property
@@ -213,14 +218,13 @@ class ZeroShotModel(AnsweringModel):
         """The data that were named to draw few-shot examples from, or nothing."""
         from gpt_tasks.data.in_memory import described
 
-        return "" if self.prompting.data is None else str(described(self.prompting.data))
+        return "" if self.prompting.data is None else described(self.prompting.data)
 
     def _cache(self, output: Path) -> AnswerCache:
         from gpt_tasks.scoring.cache import AnswerCache
 
         output.mkdir(parents=True, exist_ok=True)
-        say = tell
-        return AnswerCache(output / self.unfinished, self.responder.identity, say)
+        return AnswerCache(output / self.unfinished, self.responder.identity, tell)
 
     def _predictor(
         self, task: Task, pool: Examples | Sequence[Example], template: Template | None, *, own: bool

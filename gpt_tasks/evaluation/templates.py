@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
+from gpt_tasks.errors import DataError
 from gpt_tasks.evaluation.asking import Prompting, ZeroShotPredictor
 from gpt_tasks.scoring.prompting import Template, are_compared, chat_template
 from gpt_tasks.tasks.base import Task
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gpt_tasks.scoring.scorer import Scorer
 
 FEWEST_ROWS, MOST_ROWS = 20, 50
+_NOT_APPLIED = "The model's chat template is not applied; --chat-template applies it."
 
 
 def choose_template(
@@ -32,8 +34,8 @@ def choose_template(
 
     Where the user has not said and the model has one, answers that are compared are tried both ways on at most 50
     `labelled` examples: the template is taken if more answers are right with it. Where there are less than 20 of them,
-    and for answers that are written, it is left out. `by` makes what answers from the template; `model` is the name
-    that the user gave. Raises ModelError where the user asks for one and there is none.
+    or too few for the shots of each, and for answers that are written, it is left out. `by` makes what answers from the
+    template; `model` is the name that the user gave. Raises ModelError where the user asks for one and there is none.
     """
     tokenizer, wanted = responder.tokenizer, prompting.chat_template
     if wanted is False or (wanted is None and not getattr(tokenizer, "chat_template", None)):
@@ -43,8 +45,11 @@ def choose_template(
         return template, ()
     tried = _tried(task, labelled, prompting.seed)
     if not tried:
-        return None, ("The model's chat template is not applied; --chat-template applies it.",)
-    plain, chat = (_right(by(each), tried) for each in (None, template))
+        return None, (_NOT_APPLIED,)
+    try:
+        plain, chat = (_right(by(each), tried) for each in (None, template))
+    except DataError:  # There are too few others for the shots of one of them.
+        return None, (_NOT_APPLIED,)
     return template if chat > plain else None, (
         f"The model's chat template is {'' if chat > plain else 'not '}applied: of {len(tried)} training rows {chat} "
         f"are answered right with it, {plain} without it.",

@@ -57,6 +57,7 @@ def zero_shot(
         raise UsageError(f"model: {model!r:.60}: this is no model", "Name a preset, a folder, a hub id or a run.")
     if not isinstance(task, str | Task):
         raise UsageError(f"task: {task!r:.60}: this is no task", "Give the name of one, or a Task.")
+    mappings = {"label_words": label_words, "column": column, "options": options}
     given = {
         "shots": shots,
         "data": str(data) if isinstance(data, Path) else data,
@@ -67,17 +68,16 @@ def zero_shot(
         "calibrated": calibrated,
         "chat_template": chat_template,
         "question": question,
-        "label_words": {} if label_words is None else label_words,
-        "column": {} if column is None else column,
+        **{name: _as_dict(value) for name, value in mappings.items()},
     }
     prompting = validated(Prompting, given, flags="")
     plugins = installed_plugins()
     chosen = (plugins.registry.tasks[task] if isinstance(task, str) else task).zero_shot()
     if not chosen.can_be_asked:
         raise UsageError(f"Task '{chosen.name}' cannot be evaluated zero-shot", "Fine-tune a model on it.")
-    if options:
-        refuse_useless_options(chosen.Options, options, "asked", chosen.name)
-        chosen = chosen.configured(validated(chosen.Options, dict(options), flags="--option "))
+    if prompting.options:
+        refuse_useless_options(chosen.Options, prompting.options, "asked", chosen.name)
+        chosen = chosen.configured(validated(chosen.Options, prompting.options, flags="--option "))
     chosen = chosen.prompted(prompting.question, prompting.label_words)
     if calibrated and not chosen.compares_labels:
         raise UsageError(
@@ -87,3 +87,7 @@ def zero_shot(
         raise UsageError(f"--shots {shots}: task '{chosen.name}' takes no few-shot examples", "Leave it out.")
     where = {"device": device, "precision": precision, "engine": engine, "verify": verify}
     return ZeroShotModel(str(model), chosen, plugins, prompting, where)
+
+
+def _as_dict(given: Any) -> Any:
+    return {} if given is None else dict(given) if isinstance(given, Mapping) else given

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,31 +39,29 @@ def shots_for(
         )
     if sampler == "similar":
         nearest = _Nearest(pool)
-        return lambda example: _others(nearest.of(example), example, count)[::-1]
+        return lambda example: _enough([*islice(_others(nearest.of(example), example), count)], example, count)[::-1]
     random = Random(seed)
     once = random.sample(pool, count + own) if sampler == "fixed" else []
 
     def shots(example: Example) -> list[Example]:
-        drawn = once or random.sample(pool, count + own)
-        try:
-            return _others(drawn, example, count)
-        except DataError:
-            others = _others(pool, example, count, at_most=len(pool))
-            return others[:count] if once else random.sample(others, count)
+        kept = [*islice(_others(once or random.sample(pool, count + own), example), count)]
+        if len(kept) == count:
+            return kept
+        others = _enough([*_others(pool, example)], example, count)
+        return others[:count] if once else random.sample(others, count)
 
     return shots
 
 
-def _others(pool: Iterable[Example], example: Example, count: int, at_most: int | None = None) -> list[Example]:
-    """Return the first of the pool with other texts than an example. Raises DataError for fewer than `count`."""
+def _others(pool: Iterable[Example], example: Example) -> Iterator[Example]:
+    """Yield those of a pool that have other texts than an example."""
     from gpt_tasks.data.examples import same_texts
 
-    found: list[Example] = []
-    for shot in pool:
-        if len(found) == (at_most or count):
-            break
-        if not same_texts(shot, example):
-            found.append(shot)
+    return (shot for shot in pool if not same_texts(shot, example))
+
+
+def _enough(found: list[Example], example: Example, count: int) -> list[Example]:
+    """Return the shots that were found for an example. Raises DataError for fewer than `count`."""
     if len(found) < count:
         raise DataError(
             f"{example.where}: {len(found)} examples with other texts are too few to draw {count} shots from",

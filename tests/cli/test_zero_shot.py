@@ -100,6 +100,7 @@ def test_the_report_says_which_model_was_asked_and_how(
         "chat_template": False,
         "question": None,
         "label_words": {"positive": "good"},
+        "options": {},
     }
     told = "shots 2, shots_sampler similar, seed 1234, shots_from train, calibrated True"
     assert told in outcome.out

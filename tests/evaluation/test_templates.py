@@ -27,8 +27,6 @@ ROWS = [Example({"text": f"text {number}"}, "positive", f"rows:{number}") for nu
 class Responder:
     """Answers positive by its chat template, negative without it, or the other way round."""
 
-    identity: dict[str, str] = {"model": "chatty"}  # noqa: RUF012
-
     def __init__(self, *, is_better_by_template: bool = True, has_template: bool = True) -> None:
         self._better = is_better_by_template
         self.asked = 0
@@ -94,6 +92,28 @@ def test_few_rows_and_written_answers_decide_nothing() -> None:
         template, (note,) = chosen(responder, rows, name=name)
         assert (template, responder.asked) == (None, 0)
         assert "is not applied; --chat-template applies it" in note
+
+
+def test_rows_that_are_too_few_for_their_shots_decide_nothing() -> None:
+    task = installed_plugins().registry.tasks["sentiment"].zero_shot()
+    responder: Any = Responder()
+    prompting = Prompting(shots=20)
+    template, (note,) = choose_template(
+        prompting,
+        task,
+        responder,
+        ROWS[:20],
+        lambda template: ZeroShotPredictor(task, responder, ROWS[:20], prompting, own=True, template=template),
+        model="chatty",
+    )
+    assert template is None
+    assert "is not applied; --chat-template applies it" in note
+
+
+def test_the_task_is_known_before_the_model_is_opened() -> None:
+    rows = [{"text": "a", "label": "positive"}, {"text": "b", "label": "negative"}]
+    model = gpt_tasks.zero_shot("no-such-model", "sentiment", data=rows, shots=1)
+    assert model.task.labels == ("negative", "positive")
 
 
 def test_a_model_without_a_template() -> None:
