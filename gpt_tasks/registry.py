@@ -55,11 +55,18 @@ class Registry(Mapping[str, T], Generic[T]):
         if name in self._lost:
             cause, hint = self._lost[name]
             raise PluginError(f"The {self.kind} '{name}' is not available: {cause}", hint)
+        raise UsageError(f"There is no {self.kind} '{name}'", self.near(name))
+
+    def near(self, name: str) -> str:
+        """Return the hint for a name that nothing has: the name that was meant, or all there are."""
         near = get_close_matches(name.lower(), self._things, n=1, cutoff=0.5)
-        there = (
-            f"There are: {', '.join(sorted(self._things))}." if self._things else "No installed plugin provides one."
-        )
-        raise UsageError(f"There is no {self.kind} '{name}'", f"Did you mean '{near[0]}'?" if near else there)
+        if near:
+            return f"Did you mean '{near[0]}'?"
+        return f"There are: {', '.join(sorted(self._things))}." if self._things else "No installed plugin provides one."
+
+    def offered(self) -> set[str]:
+        """Return the names of all things, and of those that would be here, had their plugin been loaded."""
+        return self._things.keys() | self._lost.keys() | self._former.keys()
 
     def __contains__(self, name: object) -> bool:
         return name in self._things

@@ -13,6 +13,9 @@ from gpt_tasks.metrics.figures import difference_interval
 from gpt_tasks.types import Score
 
 FEW_UPDATES = 100
+COUNTS_WEIGHT = "counts_weight"
+"""The figure of a training that says how far counted words are trusted; it is there where they answer, too."""
+_COUNTING = "tfidf"
 
 
 def verdict(
@@ -51,7 +54,7 @@ def verdict(
     if not unbeaten:
         return ""
     best, name = max(unbeaten)
-    advice = _advice(training)
+    advice = _advice(training, name)
     if ours.value == metric.best:
         advice = "Nothing could be: more test rows, or harder ones, would tell them apart."
     return (
@@ -60,13 +63,16 @@ def verdict(
     )
 
 
-def _advice(training: Mapping[str, object]) -> str:
+def _advice(training: Mapping[str, object], best: str) -> str:
     updates = training.get("updates")
     if updates is None:
         return "Try --shots, --calibrate or another --question, another model, or fine-tune one (gpt-tasks finetune)."
-    if updates == 0:
-        return "Try --method lora or full, a larger --backbone, or more data."
     if isinstance(updates, int) and 0 < updates < FEW_UPDATES:
         count = f"{updates} update{'s' if updates > 1 else ''}"
         return f"It had {count}: try more --epochs; then a larger --backbone, another --method, or more data."
+    if updates is not None and best.startswith(_COUNTING) and COUNTS_WEIGHT not in training:
+        method = "full" if updates else "head"
+        return f"Try --method {method}+counts, which answers by both; or a larger --backbone, or more data."
+    if updates == 0:
+        return "Try --method lora or full, a larger --backbone, or more data."
     return "Try a larger --backbone, another --method or --learning-rate, more --epochs, or more data."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,8 @@ class TaskRecord(BaseModel):
 
     `plugin` is the distribution that provides the task, `head` the kind of head (none where the model generates) and
     `outputs` the number of its logits, `state` what restores the task (its labels in order, its prompt), `method` the
-    one whose weights are saved separately, where there is one, with its `method_options`.
+    one whose weights are saved separately, where there is one, with its `method_options`; with `counts`, counted words
+    answer beside the model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,7 @@ class TaskRecord(BaseModel):
     state: Mapping[str, Any]
     method: str = ""
     method_options: Mapping[str, Any] = {}
+    counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,15 @@ def save_model(
     precision: torch.dtype = torch.float32,
     reference: Reference | None = None,
     adapter: Mapping[str, Tensor] | None = None,
+    save_counts: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a model so that `AutoModelForCausalLM` opens the folder, with its head and its task.
 
     The trained weights of `added`, the model as a method prepared it, are saved too. Weights that were read in the
     16-bit `precision`, and are still exact in it, are written in it. With a `reference` the folder refers to the
-    backbone instead of holding it, and holds its `adapter`, if there is one. The folder is written under
-    another name and renamed when it is complete: whenever the process dies, `load_model` finds the old model or the new
-    one. Raises MachineError where it cannot be written.
+    backbone instead of holding it, and holds its `adapter`, if there is one. `save_counts` adds files of its own. The
+    folder is written under another name and renamed when it is complete: whenever the process dies, `load_model` finds
+    the old model or the new one. Raises MachineError where it cannot be written.
     """
     with quiet_transformers(), _replacing(folder) as new:
         if reference is None:
@@ -106,6 +109,8 @@ def save_model(
         parts |= {METHOD: moving(added)} if added is not None else {}
         for name, tensors in parts.items():
             write_tensors(new / name, tensors)
+        if save_counts is not None:
+            save_counts(new)
         (new / TASK).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         give_usual_rights(new)
 

@@ -321,6 +321,31 @@ class Learner(ABC, Generic[P]):
             return self
         return self.calibrated(self.validation_outputs(encoded), encoded)
 
+    # Counting words beside the model, where the method says so and the learner can.
+
+    @property
+    def can_count(self) -> bool:
+        """Whether counted words can answer beside the model, as in `--method full+counts`."""
+        return False
+
+    def fit_counts(self, train: Examples) -> tuple[str, ...]:
+        """Count the words of the training rows, and return notes for users. Called once, before `calibrated_on`, which
+        weighs model and counts.
+        """
+        raise NotImplementedError(f"{type(self).__name__} counts no words")
+
+    def count_figures(self) -> Mapping[str, float]:
+        """Return figures for the report: `counts_weight`, and others. Called once, after `calibrated_on`."""
+        return {}
+
+    def save_counts(self, folder: Path) -> None:
+        """Save what was counted, and its weight, beside the model."""
+
+    def load_counts(self, folder: Path) -> None:
+        """Load what was saved. Raises ModelError naming the file that is missing or damaged."""
+
+    # What the model is compared with.
+
     def fit_baselines(self, train: Examples, validation: Examples) -> None:
         """Fit, on the same rows, what the model is compared with. Called once, after training."""
 

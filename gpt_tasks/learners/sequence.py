@@ -18,6 +18,7 @@ from torch.nn import functional
 from gpt_tasks.data.draws import stratified_sample
 from gpt_tasks.data.encoded import IGNORE_INDEX, EncodedExamples
 from gpt_tasks.data.examples import Examples, chunks
+from gpt_tasks.evaluation.verdict import COUNTS_WEIGHT
 from gpt_tasks.heads.linear_probe import Probe, ProbeKind, fit_probe
 from gpt_tasks.heads.model import HeadModel
 from gpt_tasks.heads.sequence import Features as HeadFeatures
@@ -35,6 +36,7 @@ from gpt_tasks.learners.baselines import (
     load_baselines,
     plain_texts,
 )
+from gpt_tasks.learners.counts import Stack, fit_counts, load_stack
 from gpt_tasks.learners.tfidf import Loss
 from gpt_tasks.tasks.encoding import encode_texts
 from gpt_tasks.types import Example, Features, MultiLabelPrediction, Prediction
@@ -52,6 +54,12 @@ class SequenceLearner(Learner[P]):
     baseline_loss: ClassVar[Loss | None] = None
     baseline_names: ClassVar[tuple[str, str]] = (MAJORITY, TFIDF)
     fitted: Baselines | None = None
+    stack: Stack | None = None
+
+    @property
+    def can_count(self) -> bool:
+        """Words are counted where texts are compared with counted words."""
+        return self.baseline_loss is not None
 
     @abstractmethod
     def label(self, target: str) -> Any:
@@ -120,6 +128,54 @@ class SequenceLearner(Learner[P]):
             ]
         )
 
+    def predict(self, examples: Sequence[Example], *, scored: bool = False) -> Sequence[P]:
+        """Answer examples by the model, and by counts where they are beside it."""
+        outputs = self.outputs_of(self.encode(examples))
+        return self.decode(examples, self._with_counts(examples, outputs))
+
+    def _with_counts(self, examples: Sequence[Example], outputs: list[np.ndarray]) -> list[np.ndarray]:
+        return outputs if self.stack is None or not outputs else list(self.stack.mixed(stacked(outputs), examples))
+
+    def fit_counts(self, train: Examples) -> tuple[str, ...]:
+        """Count words and characters of at most 50,000 rows."""
+        assert self.baseline_loss is not None
+        rows, labels = np.arange(len(train)), self._labels(train)
+        notes: tuple[str, ...] = ()
+        if len(rows) > MOST_PROBE_ROWS:
+            rows = np.sort(np.random.default_rng([self.settings.seed, 3]).choice(rows, MOST_PROBE_ROWS, replace=False))
+            notes = (f"Words were counted in {len(rows):,} of {len(train):,} training rows, drawn at random.",)
+        counts = fit_counts(
+            [train[int(row)] for row in rows],
+            labels[rows],
+            self.outputs,
+            self.baseline_loss,
+            hashed=self.settings.private,
+        )
+        self.stack = Stack(counts, self.baseline_loss)
+        return notes
+
+    def calibrated_on(self, validation: Examples, encoded: EncodedExamples) -> Self:
+        """Return this learner with the weights of model and counts, and then what else validation decides."""
+        if self.stack is None:
+            return super().calibrated_on(validation, encoded)
+        outputs, examples = stacked(self.validation_outputs(encoded)), validation[:]
+        learner = copy.copy(self)
+        learner.stack = self.stack.weighed(outputs, examples, self._labels(validation))
+        return learner.calibrated(list(learner.stack.mixed(outputs, examples)), encoded)
+
+    def count_figures(self) -> Mapping[str, float]:
+        """Return the weights of model and counts."""
+        return {} if self.stack is None else dict(zip(("model_weight", COUNTS_WEIGHT), self.stack.weights, strict=True))
+
+    def save_counts(self, folder: Path) -> None:
+        """Save the counts, and the weights."""
+        assert self.stack is not None
+        self.stack.save(folder)
+
+    def load_counts(self, folder: Path) -> None:
+        """Load the counts, and the weights."""
+        self.stack = load_stack(folder, self.outputs)
+
     def fit_baselines(self, train: Examples, validation: Examples) -> None:
         """Fit TF-IDF with a linear model on the same rows."""
         if self.baseline_loss is None:
@@ -165,8 +221,12 @@ class SequenceLearner(Learner[P]):
         raise NotImplementedError
 
     def notes(self) -> tuple[str, ...]:
-        """Return the notes on the baselines."""
-        return () if self.fitted is None else self.fitted.notes
+        """Return the notes on the baselines, and how far model and counts are trusted."""
+        notes = () if self.fitted is None else self.fitted.notes
+        if self.stack is None:
+            return notes
+        model, counts = self.stack.weights
+        return (*notes, f"Model and counted words answer together, by the weights {model:.2f} and {counts:.2f}.")
 
     def _labels(self, examples: Examples) -> np.ndarray:
         """Return the labels of examples, `[n, ...]`."""

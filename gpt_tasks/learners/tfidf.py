@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Loss = Literal["cross_entropy", "binary", "squared"]
 """What is fitted: one of several labels, each label separately, or a number."""
+Analyzer = Literal["word", "char", "char_wb"]
 
 MOST_TERMS = 50_000
 MOST_BUCKETS = 2**20
@@ -31,15 +32,38 @@ _NEVER = 1e4
 
 
 @dataclass(frozen=True)
-class Linear:
-    """TF-IDF with sublinear term frequencies, and a linear layer.
+class Terms:
+    """The terms of texts, by TF-IDF with sublinear term frequencies.
 
-    `analyzer` is `word` (1-2 grams) or `char` (1-3 grams); `terms` lie in the order of the columns of `idf` `[terms]`
-    and `coefficients` `[classes, terms]`; `classes` are the outputs that training saw. Where terms are hashed, columns
-    are `buckets` instead, each of several terms that nobody can tell (Weinberger et al. 2009).
+    `analyzer` is `word` (1-2 grams), `char` (1-3 grams) or `char_wb` (2-5 grams within words); `terms` lie in the order
+    of the columns of `idf` `[terms]`. Where terms are hashed, columns are `buckets` instead, each of several terms that
+    nobody can tell (Weinberger et al. 2009).
     """
 
-    analyzer: str
+    analyzer: Analyzer
+    terms: tuple[str, ...]
+    idf: np.ndarray
+    buckets: int = 0
+
+    def features(self, texts: Sequence[str]) -> csr_matrix:
+        """Return the rows `[texts, columns]` of texts, each of length 1 unless no term of it is known."""
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        if self.buckets:
+            counts = _hashed(texts, self.analyzer, self.buckets)
+        else:
+            counts = CountVectorizer(**_analysis(self.analyzer), vocabulary=self.terms).transform(texts)
+        return _weighted(counts, self.idf)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Terms of texts and a linear layer: see `Terms`.
+
+    `coefficients` are `[classes, terms]`; `classes` are the outputs that training saw.
+    """
+
+    analyzer: Analyzer
     terms: tuple[str, ...]
     classes: tuple[int, ...]
     C: float
@@ -52,22 +76,14 @@ class Linear:
         """Return `[n, outputs]` in float32, minus infinity where training saw no row of an output."""
         known = np.tile(self.intercepts, (len(texts), 1)).astype(np.float64)
         if self.terms or self.buckets:
-            known += self._features(texts) @ self.coefficients.T.astype(np.float64)
+            terms = Terms(self.analyzer, self.terms, self.idf, self.buckets)
+            known += terms.features(texts) @ self.coefficients.T.astype(np.float64)
         found = np.full((len(texts), outputs), -np.inf, dtype=np.float32)
         found[:, list(self.classes)] = known
         return found
 
-    def _features(self, texts: Sequence[str]) -> csr_matrix:
-        from sklearn.feature_extraction.text import CountVectorizer
 
-        if self.buckets:
-            counts = _hashed(texts, self.analyzer, self.buckets)
-        else:
-            counts = CountVectorizer(**_analysis(self.analyzer), vocabulary=self.terms).transform(texts)
-        return _weighted(counts, self.idf)
-
-
-def choose_analyzer(texts: Sequence[str]) -> str:
+def choose_analyzer(texts: Sequence[str]) -> Literal["word", "char"]:
     """Return `char` where most letters are of a script without spaces, else `word`."""
     return "char" if is_unspaced("".join(texts[:: max(1, len(texts) // 1_000)])) else "word"
 
@@ -89,7 +105,7 @@ def prior(labels: np.ndarray, outputs: int, loss: Loss) -> np.ndarray:
 def fit_linear(
     texts: Sequence[str],
     labels: np.ndarray,
-    analyzer: str,
+    analyzer: Analyzer,
     c_values: Sequence[float],
     loss: Loss,
     *,
@@ -99,28 +115,45 @@ def fit_linear(
 
     With `hashed` terms the models hold none of the texts' words: there are half as many buckets as different terms.
     """
-    classes = tuple(np.unique(labels).tolist()) if loss == "cross_entropy" else tuple(range(labels[:1].size))
-    most = max(1, min(MOST_TERMS, MOST_COEFFICIENTS // len(classes)))
-    counts, terms, buckets = _counted(texts, analyzer, most, hashed)
-    if counts is None:
+    classes = classes_of(labels, loss)
+    read = fit_terms(texts, analyzer, most_terms(len(classes)), hashed)
+    if read is None:
         # No text holds a single word: only the prior is left.
         unread = prior(labels, max(classes) + 1, loss)[list(classes)]
         nothing = np.zeros(0, np.float32), np.zeros((len(classes), 0), np.float16), unread
         return [Linear(analyzer, (), classes, strength, *nothing) for strength in c_values]
-    documents = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = (np.log((1 + len(texts)) / (1 + documents)) + 1).astype(np.float32)
-    features = _weighted(counts, idf)
+    terms, features = read
     found = []
     for strength in c_values:
-        coefficients, intercepts = _regression(features, labels, strength, loss)
+        coefficients, intercepts = regression(features, labels, strength, loss)
         # In C order, because safetensors writes the bytes of an array in memory order.
         kept = np.ascontiguousarray(coefficients, dtype=np.float16), intercepts.astype(np.float32)
-        found.append(Linear(analyzer, terms, classes, strength, idf, *kept, buckets))
+        found.append(Linear(analyzer, terms.terms, classes, strength, terms.idf, *kept, terms.buckets))
     return found
 
 
+def classes_of(labels: np.ndarray, loss: Loss) -> tuple[int, ...]:
+    """Return the outputs that a model of these labels has coefficients for."""
+    return tuple(np.unique(labels).tolist()) if loss == "cross_entropy" else tuple(range(labels[:1].size))
+
+
+def most_terms(classes: int) -> int:
+    """Return how many terms a model of so many classes reads."""
+    return max(1, min(MOST_TERMS, MOST_COEFFICIENTS // classes))
+
+
+def fit_terms(texts: Sequence[str], analyzer: Analyzer, most: int, hashed: bool) -> tuple[Terms, csr_matrix] | None:
+    """Return at most so many terms of texts, and these texts' features; None where no text holds a single term."""
+    counts, terms, buckets = _counted(texts, analyzer, most, hashed)
+    if counts is None:
+        return None
+    documents = np.bincount(counts.indices, minlength=counts.shape[1])
+    idf = (np.log((1 + len(texts)) / (1 + documents)) + 1).astype(np.float32)
+    return Terms(analyzer, terms, idf, buckets), _weighted(counts, idf)
+
+
 def _counted(
-    texts: Sequence[str], analyzer: str, most: int, hashed: bool
+    texts: Sequence[str], analyzer: Analyzer, most: int, hashed: bool
 ) -> tuple[csr_matrix | None, tuple[str, ...], int]:
     """Return how often each text `[texts, columns]` has each of `most` terms, these, or the number of buckets.
 
@@ -141,7 +174,7 @@ def _counted(
     return counts, tuple(vectorizer.get_feature_names_out().tolist()), 0
 
 
-def _hashed(texts: Sequence[str], analyzer: str, buckets: int) -> csr_matrix:
+def _hashed(texts: Sequence[str], analyzer: Analyzer, buckets: int) -> csr_matrix:
     from sklearn.feature_extraction.text import HashingVectorizer
 
     return HashingVectorizer(**_analysis(analyzer), n_features=buckets, alternate_sign=False, norm=None).transform(
@@ -149,7 +182,7 @@ def _hashed(texts: Sequence[str], analyzer: str, buckets: int) -> csr_matrix:
     )
 
 
-def _analysis(analyzer: str) -> dict[str, Any]:
+def _analysis(analyzer: Analyzer) -> dict[str, Any]:
     """Return the settings of CountVectorizer: its own word pattern breaks words at the marks of Indian scripts."""
     import regex
 
@@ -158,6 +191,8 @@ def _analysis(analyzer: str) -> dict[str, Any]:
 
     if analyzer == "char":
         return {"analyzer": "char", "ngram_range": (1, 3), "preprocessor": normal}
+    if analyzer == "char_wb":
+        return {"analyzer": "char_wb", "ngram_range": (2, 5), "preprocessor": normal}
     found = regex.compile(r"[\p{L}\p{M}\p{N}_]{2,}").findall
     return {"ngram_range": (1, 2), "preprocessor": normal, "tokenizer": found, "token_pattern": None}
 
@@ -170,7 +205,7 @@ def _weighted(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:
     return normalize(counts)
 
 
-def _regression(features: csr_matrix, labels: np.ndarray, strength: float, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+def regression(features: csr_matrix, labels: np.ndarray, strength: float, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
     """Return coefficients `[classes, terms]` and intercepts `[classes]`."""
     from sklearn.linear_model import Ridge
 

@@ -104,7 +104,14 @@ def check_learner(config: FinetuneConfig, task: Task, method: Method, plugins: P
     registry.metrics_of(task, [*task.metrics, *config.metric])
     kind: type[Learner[Any]] = registry.learners[str(task.learner)].load()
     settings = LearnerSettings(config.max_length, 0, "float32", device, class_weights=config.class_weights)
-    kind(task, None, settings).check(config.lm_weight)  # type: ignore[arg-type]
+    learner = kind(task, None, settings)  # type: ignore[arg-type]
+    learner.check(config.lm_weight)
+    if config.counts and not learner.can_count:
+        raise UsageError(
+            f"--method {config.method} counts words beside the model, and the learner of task '{task.name}' cannot: it "
+            "is for labels and numbers of whole texts",
+            f"Take --method {config.tuning}.",
+        )
     if method.frozen and task.head is not None:
         head = registry.heads[task.head]
         head = registry.heads[head.frozen] if head.frozen else head

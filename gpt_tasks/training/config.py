@@ -36,6 +36,8 @@ METHOD_OPTIONS = "method_options"
 NESTED = ("column", OPTIONS, METHOD_OPTIONS)
 FLAGS_ALONE = ("config", "output", "resume", "json")
 """What is no setting: it says where one run is written and how it is shown."""
+COUNTS = "+counts"
+"""What is added to a method's name where words are counted beside the model."""
 PLACES = ("data", "validation", "test", "backbone")
 
 
@@ -82,7 +84,10 @@ class FinetuneConfig(BaseModel):
     limit_validation: int | None = Field(None, ge=1, description="Validate on at most this many rows.")
     limit_test: int | None = Field(None, ge=1, description="Test on at most this many rows.")
     backbone: Place = Field("tiny", description="A preset, a folder, a GGUF file, or a hub id OWNER/NAME[@REVISION].")
-    method: str = Field("full", description="Which weights are trained: full, lora, head, or a plugin's.")
+    method: str = Field(
+        "full",
+        description="Which weights are trained: full, lora, head, or a plugin's; +counts counts words as well.",
+    )
     backbone_by_reference: bool = Field(
         False, description="Keep where the backbone is, and its checksums, instead of its weights: head, lora."
     )
@@ -139,6 +144,16 @@ class FinetuneConfig(BaseModel):
     )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def tuning(self) -> str:
+        """The name of the method that trains the weights, without `+counts`."""
+        return self.method.removesuffix(COUNTS)
+
+    @property
+    def counts(self) -> bool:
+        """Whether counted words answer beside the model."""
+        return self.method.endswith(COUNTS)
 
     @classmethod
     def restored(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:

@@ -102,8 +102,10 @@ def _run(
 ) -> Run:
     task = task.configured(validated(task.Options, config.options)).resolved()
     methods = plugins.registry.methods
-    refuse_other_options(methods[config.method], config.method_options, option_owners(methods.values()))
-    method = with_options(methods[config.method], config.method_options)
+    if config.tuning not in methods.offered():
+        raise UsageError(f"--method {config.method}: there is no such method", methods.near(config.tuning))
+    refuse_other_options(methods[config.tuning], config.method_options, option_owners(methods.values()))
+    method = with_options(methods[config.tuning], config.method_options)
     if not resume:
         refuse_useless(config, task, method)
     # Before torch is imported: a wrong name or a missing network is reported at once.

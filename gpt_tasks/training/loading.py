@@ -64,6 +64,8 @@ def load_learner(
             f"{folder.model / TASK}: task '{task.name}' has {learner.outputs} outputs, its head {saved.record.outputs}",
             "Labels and head must belong together; copy the run again.",
         )
+    if saved.record.counts:
+        learner.load_counts(folder.model)
     causal_lm: Any = saved.backbone.model
     learner.model = learner.join(saved.transformer, saved.head).to(where).eval()
     if saved.head is None:

@@ -45,7 +45,10 @@ def close(session: Session, seconds: float) -> Report:
 def finish(session: Session) -> Report:
     """Calibrate on the validation split, save the model, and report it alongside the baselines."""
     assert session.validation is not None
+    if session.settings.counts:
+        session.note(session.learner.fit_counts(session.splits.train))
     session.learner = session.learner.calibrated_on(session.splits.validation, session.validation)
+    session.training |= session.learner.count_figures()
     session.learner.fit_baselines(session.splits.train, session.splits.validation)
     if not (session.config.private and session.learner.baselines_hold_texts):
         session.learner.save_baselines(session.folder.baselines)
@@ -85,6 +88,7 @@ def save(session: Session) -> None:
         state=task.state(),
         method=method.name if method.saved_separately else "",
         method_options=session.settings.method_options if method.saved_separately else {},
+        counts=session.settings.counts,
     )
     save_model(
         session.folder.model,
@@ -96,6 +100,7 @@ def save(session: Session) -> None:
         precision=stored_precision(location.folder),
         reference=reference if by_reference else None,
         adapter=adapter,
+        save_counts=session.learner.save_counts if record.counts else None,
     )
 
 
@@ -139,7 +144,7 @@ def _write_card(session: Session, report: Report) -> None:
         task=session.task,
         run=session.folder.path.name,
         backbone=config["backbone"],
-        method=session.method.name,
+        method=session.config.method,
         rows=session.rows(),
         settings=session.settings.as_json(),
         data=config["data"] or "the task's embedded samples",

@@ -229,7 +229,7 @@ class Session:
             bar.stop()
         if chosen_by_loss(trainer.state.log_history, trainer.args) is not None:
             by = self.settings.best_by
-            self._note((f"On validation {by} is the same at every checkpoint: the loss has chosen the best one.",))
+            self.note((f"On validation {by} is the same at every checkpoint: the loss has chosen the best one.",))
         epochs, rows = trainer.state.epoch or 0.0, len(self.splits.train)
         self.training |= {
             "updates": trainer.state.global_step,
@@ -271,13 +271,13 @@ class Session:
         if held < FEWEST_OF_AN_UPDATE:
             batches = math.ceil(EXAMPLES_OF_AN_UPDATE / held)
             self.settings = replace(self.settings, accumulate=batches)
-            self._note((f"A batch holds {held:.1f} examples: an update is of {batches} batches (--accumulate).",))
+            self.note((f"A batch holds {held:.1f} examples: an update is of {batches} batches (--accumulate).",))
 
     def _fit_frozen(self, train: EncodedExamples, validation: EncodedExamples) -> None:
         """Compute a frozen backbone's features once, and fit the head on them."""
         fit = self.learner.fit_frozen(train, validation)
         seen = round(len(self.splits.train) * fit.rows / len(train))
-        self._note(fit.notes)
+        self.note(fit.notes)
         self.training |= {"updates": 0, "epochs": 1, "examples_seen": seen, "examples_now": seen, **fit.figures}
 
     def encoded(self, examples: Examples, split: str) -> EncodedExamples:
@@ -294,7 +294,7 @@ class Session:
         if split == "train":
             remarks = self.learner.remarks(self.config.recorded()["data"] or f"the samples of '{self.task.name}'")
             self.training |= remarks.figures
-            self._note(remarks.notes)
+            self.note(remarks.notes)
         if not len(encoded):
             raise DataError(f"No example of the {split} split can be learned", "Give other rows.")
         return encoded
@@ -311,7 +311,7 @@ class Session:
         plugin = self.plugins.find(self.plugins.registry.learners.owner(str(self.task.learner)))
         return f"{plugin.name} of {plugin.source}"
 
-    def _note(self, notes: tuple[str, ...]) -> None:
+    def note(self, notes: tuple[str, ...]) -> None:
         """Keep notes for the report, and print them."""
         self.splits = replace(self.splits, notes=(*self.splits.notes, *notes))
         for note in notes if rank() == 0 else ():

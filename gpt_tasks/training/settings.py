@@ -44,6 +44,7 @@ class Settings:
     device: str
     seed: int
     method_options: Mapping[str, Any]
+    counts: bool
 
     def choose_best_by(self, metrics: Sequence[Metric], given: str | None, task: Task) -> Settings:
         """Return these settings with what chooses the best checkpoint: the given metric, or the task's.
@@ -112,4 +113,5 @@ def settle(config: FinetuneConfig, task: Task, method: Method, parameters: int, 
         device=device.type,
         seed=config.seed,
         method_options=method.options(**config.method_options).model_dump(mode="json"),
+        counts=config.counts,
     )

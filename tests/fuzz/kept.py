@@ -48,4 +48,10 @@ KEPT: dict[str, Case] = {
         ("model", "data.jsonl", "choices.jsonl"),
         ("tokens to generate",),
     ),
+    "a method that there is not": Case(
+        ("finetune", "sentiment", "--config", "config.yaml", "--data", "data.jsonl", "--output", OUTPUT),
+        {"config.yaml": "backbone: model\nmethod: s\u00d1\n".encode()},
+        ("model", "data.jsonl"),
+        ("config.yaml",),
+    ),
 }
