@@ -11,9 +11,9 @@ from gpt_tasks.extensions import LearnerSpec
 from gpt_tasks.hookspecs import hookimpl
 
 _LEARNERS = {
-    "classification": ("sequence", "ClassificationLearner", "One of several labels, by a head."),
-    "multi-label": ("sequence", "MultiLabelLearner", "All labels that are right, by a head."),
-    "regression": ("sequence", "RegressionLearner", "A number, by a head."),
+    "classification": ("labels", "ClassificationLearner", "One of several labels, by a head."),
+    "multi-label": ("labels", "MultiLabelLearner", "All labels that are right, by a head."),
+    "regression": ("labels", "RegressionLearner", "A number, by a head."),
     "multiple-choice": ("choice", "MultipleChoiceLearner", "One of an example's choices, by a head."),
     "span": ("span", "SpanLearner", "A span of a context, by a head on its tokens."),
     "text-to-text": ("causal", "TextLearner", "A generated text, by the language model."),

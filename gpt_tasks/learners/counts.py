@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 FILE, TENSORS = "counts.json", "counts.safetensors"
-C = 10.0
-MOST_WEIGHED_ROWS = 10_000
+C: Mapping[Loss, float] = {"cross_entropy": 10.0, "binary": 10.0, "squared": 0.3}
 
 # The log-probability of a label that no training row had.
 _LEAST = -14.0
@@ -50,7 +49,7 @@ class Counts:
 
     Where words are separated by spaces, the terms are words and characters within words; elsewhere characters. The
     likeness of a pair is the cosine of its texts by each kind of terms (`pairs`); of several texts the features are
-    added, so that their order makes no difference. `coefficients` are
+    their mean, so that their order makes no difference. `coefficients` are
     `[classes, columns]` in float16; `classes` are the outputs that training saw.
     """
 
@@ -90,14 +89,9 @@ class Stack:
         return self.weights[0] * model + self.weights[1] * counts
 
     def weighed(self, outputs: np.ndarray, examples: Sequence[Example], labels: np.ndarray) -> Stack:
-        """Return these with the weights of least loss on validation rows, drawn to the prior's where these are few.
-
-        At most the first 10,000 rows are read.
-        """
-        some = slice(MOST_WEIGHED_ROWS)
-        model, counts = self._both(outputs[some], examples[some])
+        """Return these with the weights of least loss on validation rows, drawn to the prior's where these are few."""
         find = _numbers if self.loss == "squared" else _probabilities
-        return Stack(self.counts, self.loss, find(model, counts, labels[some], self.loss))
+        return Stack(self.counts, self.loss, find(*self._both(outputs, examples), labels, self.loss))
 
     def _both(self, outputs: np.ndarray, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
         counts = self.counts.logits(examples, outputs.shape[1])
@@ -175,7 +169,7 @@ def fit_counts(examples: Sequence[Example], labels: np.ndarray, outputs: int, lo
         return Counts((), False, classes, np.zeros((len(classes), 0), np.float16), unread)
     pairs, rows = all(len(each.inputs) == 2 for each in examples), len(examples)
     each = [[found[start : start + rows] for start in range(0, len(texts), rows)] for _, found in read]
-    coefficients, intercepts = regression(_joined(each, pairs), labels, 1.0 if loss == "squared" else C, loss)
+    coefficients, intercepts = regression(_joined(each, pairs), labels, C[loss], loss)
     kept = np.ascontiguousarray(coefficients, dtype=np.float16), intercepts.astype(np.float32)
     return Counts(tuple(terms for terms, _ in read), pairs, classes, *kept)
 
@@ -190,8 +184,8 @@ def _joined(features: Sequence[Sequence[csr_matrix]], pairs: bool) -> csr_matrix
     from scipy.sparse import csr_matrix as sparse
     from scipy.sparse import hstack
 
-    # A sum, so that no term lies across two texts, and their order makes no difference.
-    parts = [sum(fields[1:], fields[0]) for fields in features]
+    # A mean, so that no term lies across two texts, and their order makes no difference.
+    parts = [sum(fields[1:], fields[0]) / len(fields) for fields in features]
     if pairs:
         likeness = [first.multiply(second).sum(axis=1) for first, second in features]
         parts.append(sparse(_SIMILARITY * np.hstack([np.asarray(column) for column in likeness])))

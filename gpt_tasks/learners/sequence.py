@@ -1,9 +1,8 @@
-"""Learners of whole texts: one of several labels, all that are right, or a number."""
+"""What learners of whole texts share: a head, its features, counted words, what it is compared with."""
 
 from __future__ import annotations
 
 import copy
-import json
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
-from scipy.special import expit, log_softmax, softmax
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from gpt_tasks.data.draws import stratified_sample
-from gpt_tasks.data.encoded import IGNORE_INDEX, EncodedExamples
+from gpt_tasks.data.encoded import EncodedExamples
 from gpt_tasks.data.examples import Examples, chunks
 from gpt_tasks.evaluation.verdict import COUNTS_WEIGHT
 from gpt_tasks.heads.linear_probe import Probe, ProbeKind, fit_probe
@@ -25,26 +22,22 @@ from gpt_tasks.heads.sequence import Features as HeadFeatures
 from gpt_tasks.heads.sequence import LinearHead
 from gpt_tasks.learners.base import VALIDATION_CHUNK, FrozenFit, Learner, stacked
 from gpt_tasks.learners.baselines import (
-    FREQUENT,
     MAJORITY,
-    MEAN,
     TFIDF,
-    TFIDF_RIDGE,
     Baselines,
-    best_cut,
     fit_baselines,
     load_baselines,
     plain_texts,
 )
 from gpt_tasks.learners.counts import Stack, fit_counts, load_stack
 from gpt_tasks.learners.tfidf import Loss
-from gpt_tasks.tasks.encoding import encode_texts
-from gpt_tasks.types import Example, Features, MultiLabelPrediction, Prediction
+from gpt_tasks.types import Example, Features
 
 P = TypeVar("P")
 
 # A frozen backbone's features stay in memory, a few KiB for each row.
 MOST_PROBE_ROWS = 50_000
+MOST_WEIGHED_ROWS = 10_000
 
 
 class SequenceLearner(Learner[P]):
@@ -139,14 +132,13 @@ class SequenceLearner(Learner[P]):
     def fit_counts(self, train: Examples) -> tuple[str, ...]:
         """Count words and characters of at most 50,000 rows."""
         assert self.baseline_loss is not None
-        rows, labels = np.arange(len(train)), self._labels(train)
+        rows = self._drawn(len(train), MOST_PROBE_ROWS)
         notes: tuple[str, ...] = ()
-        if len(rows) > MOST_PROBE_ROWS:
-            rows = np.sort(np.random.default_rng([self.settings.seed, 3]).choice(rows, MOST_PROBE_ROWS, replace=False))
+        if len(rows) < len(train):
             notes = (f"Words were counted in {len(rows):,} of {len(train):,} training rows, drawn at random.",)
         counts = fit_counts(
             [train[int(row)] for row in rows],
-            labels[rows],
+            self._labels(train)[rows],
             self.outputs,
             self.baseline_loss,
             hashed=self.settings.private,
@@ -155,13 +147,25 @@ class SequenceLearner(Learner[P]):
         return notes
 
     def calibrated_on(self, validation: Examples, encoded: EncodedExamples) -> Self:
-        """Return this learner with the weights of model and counts, and then what else validation decides."""
+        """Return this learner with the weights of both, by at most 10,000 rows, and what else is decided."""
         if self.stack is None:
             return super().calibrated_on(validation, encoded)
-        outputs, examples = stacked(self.validation_outputs(encoded)), validation[:]
+        outputs, rows = stacked(self.validation_outputs(encoded)), self._drawn(len(validation), MOST_WEIGHED_ROWS)
         learner = copy.copy(self)
-        learner.stack = self.stack.weighed(outputs, examples, self._labels(validation))
-        return learner.calibrated(list(learner.stack.mixed(outputs, examples)), encoded)
+        learner.stack = self.stack.weighed(
+            outputs[rows], [validation[int(row)] for row in rows], self._labels(validation)[rows]
+        )
+        mixed: list[np.ndarray] = []
+        for start in range(0, len(outputs), self.chunk):
+            some = slice(start, start + self.chunk)
+            mixed += learner._with_counts(validation[some], list(outputs[some]))
+        return learner.calibrated(mixed, encoded)
+
+    def _drawn(self, rows: int, most: int) -> np.ndarray:
+        """Return the numbers of at most so many rows, drawn without replacement, in their order."""
+        if rows <= most:
+            return np.arange(rows)
+        return np.sort(np.random.default_rng([self.settings.seed, 3]).choice(rows, most, replace=False))
 
     def count_figures(self) -> Mapping[str, float]:
         """Return the weights of model and counts."""
@@ -235,163 +239,3 @@ class SequenceLearner(Learner[P]):
         labels: np.ndarray = np.stack([np.asarray(self.label(target)) for target in examples.label_names])
         found: np.ndarray = labels[examples.labels]
         return found
-
-
-class ClassificationLearner(SequenceLearner[Prediction]):
-    """One logit for each label, trained by cross-entropy."""
-
-    chunk = VALIDATION_CHUNK
-    baseline_loss = "cross_entropy"
-    class_weights: Tensor | None = None
-
-    @property
-    def outputs(self) -> int:
-        """One logit for each label."""
-        return len(self.task.labels)
-
-    def check(self, lm_weight: float) -> None:
-        """Labels can be weighed."""
-
-    def prepare_backbone(self, train: Examples) -> None:
-        """Add the task's tokens; with --class-weights balanced, weigh labels so that each counts the same."""
-        super().prepare_backbone(train)
-        if self.settings.class_weights == "balanced":
-            counts = np.bincount(train.labels, minlength=self.outputs)
-            # A label without rows has no part in the loss, so that its weight is free.
-            weights = counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum())
-            self.class_weights = torch.tensor(weights, dtype=torch.float32, device=self.settings.device)
-
-    def begin(self) -> None:
-        """Begin where the language model stands: a label's row is that of its word in the model's output layer.
-
-        Of a word of several tokens it is the mean of their rows. A head that reads more than the last token, or texts
-        that no word can follow, begins at random.
-        """
-        head, layer = self.model.head, self.backbone.model.get_output_embeddings()
-        is_last = (
-            isinstance(head, LinearHead) and head.reads_last_token_only and getattr(self.task, "label_follows", False)
-        )
-        if layer is None or not is_last or head.linear.in_features != layer.weight.shape[1]:
-            return
-        words = [f" {self.task.word(label).replace('_', ' ')}" for label in self.task.labels]
-        with torch.no_grad():
-            for row, ids in enumerate(encode_texts(self.backbone.tokenizer, words, begins=False)):
-                head.linear.weight[row] = layer.weight[ids].float().mean(dim=0)
-
-    def label(self, target: str) -> Any:
-        """Return the label's index."""
-        return np.int64(self.task.labels.index(target))
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of logits `[n, labels]` and labels `[n]`, in nats, weighed by `class_weights`."""
-        return functional.cross_entropy(
-            logits, labels, weight=self.class_weights, ignore_index=IGNORE_INDEX, reduction="sum"
-        )
-
-    def decode(self, examples: Iterable[Example], outputs: Sequence[np.ndarray]) -> list[Prediction]:
-        """Turn logits into labels and probabilities."""
-        if not len(outputs):
-            return []
-        predictions: list[Prediction] = self.task.predictions(softmax(stacked(outputs).astype(np.float64), axis=-1))
-        return predictions
-
-    def mean_loss(self, outputs: Sequence[np.ndarray], encoded: EncodedExamples) -> float:
-        """Return the mean cross-entropy, without weights of labels, in float64."""
-        right = []
-        for start in range(0, len(outputs), self.chunk):
-            some = slice(start, start + self.chunk)
-            log_likelihoods = log_softmax(stacked(outputs[some]).astype(np.float64), axis=-1)
-            right.append(log_likelihoods[np.arange(len(log_likelihoods)), encoded.labels[some]])
-        return -float(np.concatenate(right).mean())
-
-    def baseline_predictions(self, logits: np.ndarray) -> list[Prediction]:
-        """Turn a baseline's logits into labels and probabilities, in float32, unchanged."""
-        predictions: list[Prediction] = self.task.predictions(softmax(logits, axis=1))
-        return predictions
-
-    def _weights_for_probe(self) -> np.ndarray | None:
-        return None if self.class_weights is None else self.class_weights.cpu().numpy()
-
-
-class MultiLabelLearner(SequenceLearner[MultiLabelPrediction]):
-    """One logit for each label, each trained by binary cross-entropy."""
-
-    probe_kind = "binary"
-    baseline_loss = "binary"
-    baseline_names = (FREQUENT, TFIDF)
-
-    @property
-    def outputs(self) -> int:
-        """One logit for each label."""
-        return len(self.task.labels)
-
-    def label(self, target: str) -> Any:
-        """Return 1 for each label that is right, else 0: `[labels]`."""
-        right = np.zeros(self.outputs, dtype=np.float32)
-        right[[self.task.labels.index(label) for label in json.loads(target)]] = 1
-        return right
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the binary cross-entropy, in nats, of every label; logits and labels are `[n, labels]`."""
-        counts = labels != IGNORE_INDEX
-        each = functional.binary_cross_entropy_with_logits(logits, labels.clamp(min=0), reduction="none")
-        return (each * counts).sum()
-
-    def decode(self, examples: Iterable[Example], outputs: Sequence[np.ndarray]) -> list[MultiLabelPrediction]:
-        """Turn logits into labels and probabilities."""
-        return _given(self.task, stacked(outputs)) if len(outputs) else []
-
-    def calibrated(self, outputs: Sequence[np.ndarray], encoded: EncodedExamples) -> Self:
-        """Return this learner with the threshold of the best micro F1 on validation, unless one was set."""
-        if self.task.threshold is not None:
-            return self
-        learner = copy.copy(self)
-        learner.task = copy.copy(self.task)
-        learner.task.threshold = float(expit(best_cut(stacked(outputs), encoded.labels)))
-        return learner
-
-    def baseline_predictions(self, logits: np.ndarray) -> list[MultiLabelPrediction]:
-        """Turn a baseline's logits, shifted to their best cut, into labels."""
-        return _given(self.task.with_default_threshold(), logits)
-
-
-def _given(task: Any, logits: np.ndarray) -> list[MultiLabelPrediction]:
-    threshold = task.with_default_threshold().threshold if task.threshold is None else task.threshold
-    return [
-        MultiLabelPrediction(
-            tuple(label for label, p in zip(task.labels, row, strict=True) if p >= threshold),
-            dict(zip(task.labels, row, strict=True)),
-        )
-        for row in expit(logits.astype(np.float64)).tolist()
-    ]
-
-
-class RegressionLearner(SequenceLearner[float]):
-    """A number as a deviation from the training data's mean, in their standard deviations, by its squared error."""
-
-    probe_kind = "ridge"
-    baseline_loss = "squared"
-    baseline_names = (MEAN, TFIDF_RIDGE)
-
-    @property
-    def outputs(self) -> int:
-        """One number."""
-        return 1
-
-    def label(self, target: str) -> Any:
-        """Return the deviation from the mean, in standard deviations."""
-        return np.float32((np.float64(target) - self.task.mean) / self.task.std)
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the squared error of logits `[n, 1]` and numbers `[n]`."""
-        squares: Tensor = ((logits[:, 0] - labels)[labels != IGNORE_INDEX] ** 2).sum()
-        return squares
-
-    def decode(self, examples: Iterable[Example], outputs: Sequence[np.ndarray]) -> list[float]:
-        """Turn logits into numbers."""
-        return self.baseline_predictions(stacked(outputs)) if len(outputs) else []
-
-    def baseline_predictions(self, logits: np.ndarray) -> list[float]:
-        """Turn a baseline's logits into numbers."""
-        numbers: list[float] = (logits[:, 0].astype(np.float64) * self.task.std + self.task.mean).tolist()
-        return numbers

@@ -18,7 +18,7 @@ from gpt_tasks.data.examples import Examples, chunks, store_examples
 from gpt_tasks.errors import MachineError
 from gpt_tasks.learners.base import Learner, LearnerSettings
 from gpt_tasks.learners.causal import TextLearner
-from gpt_tasks.learners.sequence import ClassificationLearner
+from gpt_tasks.learners.labels import ClassificationLearner
 from gpt_tasks.tasks.base import Task
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.tasks.text_to_text import TextToTextTask

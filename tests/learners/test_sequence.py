@@ -22,7 +22,7 @@ from gpt_tasks.heads.sequence import SequenceHead
 from gpt_tasks.learners.base import Learner, LearnerSettings
 from gpt_tasks.learners.baselines import best_cut
 from gpt_tasks.learners.choice import MultipleChoiceLearner
-from gpt_tasks.learners.sequence import (
+from gpt_tasks.learners.labels import (
     ClassificationLearner,
     MultiLabelLearner,
     RegressionLearner,

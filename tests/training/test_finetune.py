@@ -527,7 +527,7 @@ def test_bad_rows_of_an_evaluation_are_left_out_if_that_is_wanted(run: gpt_tasks
 def test_a_head_begins_with_the_rows_of_the_labels_words(
     data: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gpt_tasks.learners.sequence import ClassificationLearner
+    from gpt_tasks.learners.labels import ClassificationLearner
     from gpt_tasks.tasks.encoding import encode_texts
 
     begun = []

@@ -212,7 +212,7 @@ INHERITED = """
     import numpy as np
     from gpt_tasks import HeadSpec, LearnerSpec, hookimpl
     from gpt_tasks.heads.sequence import SequenceHead
-    from gpt_tasks.learners.sequence import ClassificationLearner
+    from gpt_tasks.learners.labels import ClassificationLearner
 
     class Taught(ClassificationLearner):
         def label(self, target):

@@ -16,7 +16,7 @@ from gpt_tasks.data.encoded import EncodedExamples, store_features
 from gpt_tasks.errors import MachineError
 from gpt_tasks.heads.sequence import SequenceHead
 from gpt_tasks.learners.base import LearnerSettings
-from gpt_tasks.learners.sequence import ClassificationLearner
+from gpt_tasks.learners.labels import ClassificationLearner
 from gpt_tasks.tasks.classification import ClassificationTask
 from gpt_tasks.training.settings import Settings
 from gpt_tasks.training.trainer import LearnerTrainer, updates_per_epoch
