@@ -218,7 +218,7 @@ class Learner(ABC, Generic[P]):
 
     def predict(self, examples: Sequence[Example], *, scored: bool = False) -> Sequence[P]:
         """Answer at most `chunk` examples. With `scored` predictions may hold more, for metrics of an evaluation."""
-        return self.decode(examples, self.outputs_of(self.encode(examples)))
+        return self.decode(examples, self.with_counts(examples, self.outputs_of(self.encode(examples))))
 
     def reduce(self, batch: Mapping[str, Tensor], computed: Any) -> Sequence[np.ndarray]:
         """Return what is left of a forward pass of each example: its row of logits, or those of its tokens.
@@ -333,6 +333,10 @@ class Learner(ABC, Generic[P]):
         weighs model and counts.
         """
         raise NotImplementedError(f"{type(self).__name__} counts no words")
+
+    def with_counts(self, examples: Sequence[Example], outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs of model and counts together, for the model's: called between `compute` and `decode`."""
+        return outputs
 
     def count_figures(self) -> Mapping[str, float]:
         """Return figures for the report: `counts_weight`, and others. Called once, after `calibrated_on`."""

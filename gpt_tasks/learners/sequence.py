@@ -121,12 +121,8 @@ class SequenceLearner(Learner[P]):
             ]
         )
 
-    def predict(self, examples: Sequence[Example], *, scored: bool = False) -> Sequence[P]:
-        """Answer examples by the model, and by counts where they are beside it."""
-        outputs = self.outputs_of(self.encode(examples))
-        return self.decode(examples, self._with_counts(examples, outputs))
-
-    def _with_counts(self, examples: Sequence[Example], outputs: list[np.ndarray]) -> list[np.ndarray]:
+    def with_counts(self, examples: Sequence[Example], outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the logits of model and counts, where there are counts."""
         return outputs if self.stack is None or not outputs else list(self.stack.mixed(stacked(outputs), examples))
 
     def fit_counts(self, train: Examples) -> tuple[str, ...]:
@@ -158,7 +154,7 @@ class SequenceLearner(Learner[P]):
         mixed: list[np.ndarray] = []
         for start in range(0, len(outputs), self.chunk):
             some = slice(start, start + self.chunk)
-            mixed += learner._with_counts(validation[some], list(outputs[some]))
+            mixed += learner.with_counts(validation[some], list(outputs[some]))
         return learner.calibrated(mixed, encoded)
 
     def _drawn(self, rows: int, most: int) -> np.ndarray:

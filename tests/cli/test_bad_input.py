@@ -162,7 +162,7 @@ def test_data_that_cannot_be_used(cli, tmp_path, tiny_backbone_folder, make, cul
         (["--labels", "one"], USAGE, ["--labels"]),
         (["--prompt", "no field"], USAGE, ["--prompt"]),
         (["--best-by", "accuraccy"], USAGE, ["accuraccy", "accuracy"]),
-        (["--method", "lorra"], USAGE, ["'lorra'", "Did you mean 'lora'?"]),
+        (["--method", "lorra"], USAGE, ["--method lorra: there is no such method", "Did you mean 'lora'?"]),
         (["--backbone", "tinny"], USAGE, ["'tinny'", "tiny"]),
         (["--backbone", "./no/such/folder"], MODEL, ["no/such/folder"]),
         (["--config", "no.yaml"], USAGE, ["no.yaml"]),

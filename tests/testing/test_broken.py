@@ -234,7 +234,7 @@ class Whimsical(Tone):
 def learners() -> list[LearnerSpec]:
     """Learners with a fault each: what a method returns is changed."""
 
-    def kind(name, method, changed, family="ClassificationLearner", module="sequence"):
+    def kind(name, method, changed, family="ClassificationLearner", module="labels"):
         def load():
             base = getattr(importlib.import_module(f"gpt_tasks.learners.{module}"), family)
             right = getattr(base, method)

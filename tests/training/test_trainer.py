@@ -45,6 +45,7 @@ SETTINGS = Settings(
     freeze_layers=None,
     load_in=None,
     method_options={},
+    counts=False,
 )
 
 
